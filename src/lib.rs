@@ -1,0 +1,14 @@
+//! An MCP server that signs users in with Microsoft Entra ID (OAuth 2.0 authorization code with PKCE,
+//! public client) and calls one backend API with their tokens.
+//!
+//! ```text
+//! main -> cli -> serve -> routes -> mcp, pages, sign_in
+//! mcp/tools -> sign_in, backend
+//! sign_in -> oauth (pure), pending, entra, token_cache
+//! ```
+
+pub mod clock;
+pub mod error;
+pub mod logging;
+pub mod os;
+pub mod secret;
