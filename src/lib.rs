@@ -10,5 +10,6 @@
 pub mod clock;
 pub mod error;
 pub mod logging;
+pub mod oauth;
 pub mod os;
 pub mod secret;

@@ -1,0 +1,112 @@
+//! The authority: which tenant of which cloud signs people in, and its endpoints (v2.0).
+
+use url::Url;
+
+/// What `AZURE_TENANT_ID` may say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tenant {
+    /// One tenant by its GUID; tokens of any other tenant are refused.
+    Guid(String),
+    /// One tenant by a domain name.
+    Domain(String),
+    /// `common`, `organizations` or `consumers`: any tenant of that sort.
+    Multi(String),
+}
+
+impl Tenant {
+    /// The tenant that `text` names; `None` when it is no GUID, no domain name and no alias.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let lower = text.to_ascii_lowercase();
+        if is_guid(&lower) {
+            return Some(Self::Guid(lower));
+        }
+        if matches!(lower.as_str(), "common" | "organizations" | "consumers") {
+            return Some(Self::Multi(lower));
+        }
+        let is_domain = lower.contains('.')
+            && lower.split('.').all(|label| {
+                !label.is_empty()
+                    && !label.starts_with('-')
+                    && !label.ends_with('-')
+                    && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+            });
+        is_domain.then_some(Self::Domain(lower))
+    }
+
+    /// The tenant's segment of every endpoint path.
+    #[must_use]
+    pub fn segment(&self) -> &str {
+        match self {
+            Self::Guid(segment) | Self::Domain(segment) | Self::Multi(segment) => segment,
+        }
+    }
+}
+
+/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
+#[must_use]
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+/// A tenant of a cloud.
+#[derive(Clone, Debug)]
+pub struct Authority {
+    /// Scheme, host and port; no path.
+    host: Url,
+    tenant: Tenant,
+}
+
+impl Authority {
+    /// `host` is an origin such as `https://login.microsoftonline.com`.
+    #[must_use]
+    pub fn new(host: Url, tenant: Tenant) -> Self {
+        Self { host, tenant }
+    }
+
+    /// The configured tenant.
+    #[must_use]
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// Scheme, host and port without a trailing slash.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.host.origin().ascii_serialization()
+    }
+
+    /// Where the browser is sent to sign in.
+    #[must_use]
+    pub fn authorize_endpoint(&self) -> Url {
+        self.endpoint("authorize")
+    }
+
+    /// Where codes are redeemed and tokens refreshed.
+    #[must_use]
+    pub fn token_endpoint(&self) -> Url {
+        self.endpoint("token")
+    }
+
+    /// Where the browser's own session with Entra is ended.
+    #[must_use]
+    pub fn logout_endpoint(&self) -> Url {
+        self.endpoint("logout")
+    }
+
+    /// The `iss` of an ID token that this cloud issued for the tenant `tid`.
+    #[must_use]
+    pub fn issuer(&self, tid: &str) -> String {
+        format!("{}/{tid}/v2.0", self.origin())
+    }
+
+    fn endpoint(&self, name: &str) -> Url {
+        let mut url = self.host.clone();
+        url.set_path(&format!("/{}/oauth2/v2.0/{name}", self.tenant.segment()));
+        url
+    }
+}

@@ -1,0 +1,177 @@
+//! The token endpoint (RFC 6749 §4.1.3, §5, §6): one grant, one form; one response, one type.
+//! A public client: no secret, ever.
+
+use serde_json::Value;
+
+use super::scope::Scopes;
+use crate::secret::Secret;
+
+/// The fields of a form, in the order in which they are sent.
+pub type Form<'a> = Vec<(&'static str, &'a str)>;
+
+/// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).
+#[must_use]
+pub fn redeem<'a>(
+    client_id: &'a str,
+    scopes: &'a Scopes,
+    redirect_uri: &'a str,
+    code: &'a Secret,
+    code_verifier: &'a Secret,
+) -> Form<'a> {
+    vec![
+        ("grant_type", "authorization_code"),
+        ("client_id", client_id),
+        ("scope", scopes.requested()),
+        ("redirect_uri", redirect_uri),
+        ("code", code.expose()),
+        ("code_verifier", code_verifier.expose()),
+    ]
+}
+
+/// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
+#[must_use]
+pub fn refresh<'a>(client_id: &'a str, scopes: &'a Scopes, refresh_token: &'a Secret) -> Form<'a> {
+    vec![
+        ("grant_type", "refresh_token"),
+        ("client_id", client_id),
+        ("scope", scopes.requested()),
+        ("refresh_token", refresh_token.expose()),
+    ]
+}
+
+/// A successful token response (RFC 6749 §5.1). The access token is opaque: it is for the backend.
+#[derive(Debug)]
+pub struct TokenResponse {
+    /// For the backend.
+    pub access_token: Secret,
+    /// Lifetime of the access token, in seconds from the response.
+    pub expires_in: u64,
+    /// When Entra would like to see a refresh, in seconds from the response.
+    pub refresh_in: Option<u64>,
+    /// The next refresh token; without one the last one stays good.
+    pub refresh_token: Option<Secret>,
+    /// Who signed in.
+    pub id_token: Option<Secret>,
+    /// What was granted, for people to read.
+    pub scope: String,
+}
+
+impl TokenResponse {
+    /// Reads the body of a 200 answer. Numbers may arrive as strings, as older stacks send them.
+    ///
+    /// # Errors
+    /// What is missing or of the wrong type; the body itself is never quoted.
+    pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
+        let body: Value = serde_json::from_slice(body).map_err(|_| "it is not JSON")?;
+        let secret = |name| text(&body, name).filter(|token| !token.is_empty()).map(Secret::new);
+        if !text(&body, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+            return Err("its token_type is not Bearer");
+        }
+        let access_token = secret("access_token").ok_or("there is no access_token in it")?;
+        // It goes into a header; nothing that could end the header may be in it (RFC 6750 §2.1).
+        if !access_token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("its access_token holds characters that no token may");
+        }
+        Ok(Self {
+            access_token,
+            expires_in: seconds(&body, "expires_in").ok_or("its expires_in is not a number of seconds")?,
+            refresh_in: seconds(&body, "refresh_in"),
+            refresh_token: secret("refresh_token"),
+            id_token: secret("id_token"),
+            scope: text(&body, "scope").unwrap_or_default(),
+        })
+    }
+}
+
+/// An error of the token endpoint (RFC 6749 §5.2) or of the authorization response (§4.1.2.1).
+#[derive(Clone, Debug)]
+pub struct OauthError {
+    /// The code that programs may branch on.
+    pub error: String,
+    /// Entra's refinement of `invalid_grant`.
+    pub suberror: Option<String>,
+    /// For people; from outside, so escape it where it is shown.
+    pub description: String,
+    /// Entra's number: chooses a hint, decides nothing.
+    pub aadsts: Option<u32>,
+    /// What Microsoft's support asks for.
+    pub correlation_id: Option<String>,
+}
+
+/// What an OAuth error asks of us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// The grant is dead or the person is wanted: sign in.
+    SignIn,
+    /// Entra is not well: try again later.
+    Retry,
+    /// Somebody said no.
+    Accept,
+    /// Settings or registration are wrong.
+    Configure,
+}
+
+impl OauthError {
+    /// Reads the body of an error answer; `None` when it is no OAuth error.
+    #[must_use]
+    pub fn parse(body: &[u8]) -> Option<Self> {
+        let body: Value = serde_json::from_slice(body).ok()?;
+        let description = text(&body, "error_description").unwrap_or_default();
+        let number = body.pointer("/error_codes/0").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
+        Some(Self {
+            error: text(&body, "error")?,
+            suberror: text(&body, "suberror").filter(|suberror| !suberror.is_empty()),
+            aadsts: number.or_else(|| aadsts(&description)),
+            correlation_id: text(&body, "correlation_id"),
+            description: first_sentences(&description),
+        })
+    }
+
+    /// From the parameters of an authorization response.
+    #[must_use]
+    pub fn from_redirect(error: String, description: String) -> Self {
+        let correlation_id = after(&description, "Correlation ID: ").map(str::to_owned);
+        let aadsts = aadsts(&description);
+        Self { error, suberror: None, aadsts, correlation_id, description: first_sentences(&description) }
+    }
+
+    /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
+    #[must_use]
+    pub fn remedy(&self) -> Remedy {
+        match self.error.as_str() {
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => Remedy::SignIn,
+            "temporarily_unavailable" | "server_error" => Remedy::Retry,
+            "access_denied" => Remedy::Accept,
+            _ => Remedy::Configure,
+        }
+    }
+}
+
+fn text(body: &Value, name: &str) -> Option<String> {
+    body.get(name)?.as_str().map(str::to_owned)
+}
+
+fn seconds(body: &Value, name: &str) -> Option<u64> {
+    /// A year: nothing issued by Entra lives longer, and sums with it cannot overflow.
+    const MOST: u64 = 366 * 86_400;
+    let value = body.get(name)?;
+    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    Some(number.min(MOST))
+}
+
+/// The number in `AADSTS65004: The user declined …`.
+fn aadsts(description: &str) -> Option<u32> {
+    let digits = description.split_once("AADSTS")?.1;
+    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)?.parse().ok()
+}
+
+fn after<'a>(description: &'a str, label: &str) -> Option<&'a str> {
+    description.split_once(label)?.1.split_whitespace().next()
+}
+
+/// The description without its trailing ids and times, at most 600 characters.
+fn first_sentences(description: &str) -> String {
+    let end = description.find("Trace ID:").unwrap_or(description.len());
+    description.get(..end).unwrap_or_default().trim().chars().take(600).collect()
+}
