@@ -8,6 +8,8 @@
 //! ```
 
 pub mod clock;
+pub mod config;
+pub mod env_file;
 pub mod error;
 pub mod logging;
 pub mod oauth;
