@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod env_file;
 pub mod error;
+pub mod http;
 pub mod logging;
 pub mod oauth;
 pub mod os;

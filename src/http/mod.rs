@@ -1,0 +1,52 @@
+//! HTTP/1.1 (RFC 9110, RFC 9112) on `std::net`: a bounded number of connections, a thread each,
+//! with absolute deadlines and strict framing.
+//!
+//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode`, `Header` and
+//! `Response`, and its writer prints them; its server half cannot be handed to anyone (README,
+//! "Dependencies"), so accepting and reading is done here.
+
+pub mod body;
+pub mod connection;
+pub mod event_stream;
+pub mod head;
+pub mod listener;
+pub mod message;
+
+use std::time::Duration;
+
+/// What one client may cost.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Connections, and so threads, at a time.
+    pub connections: usize,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// From the end of the head to the last byte of the body.
+    pub body: Duration,
+    /// Without a byte, between requests or before the first.
+    pub idle: Duration,
+    /// For one answer, or one event of a stream, to be taken.
+    pub answer: Duration,
+    /// For requests in flight to finish when the server is told to stop.
+    pub shutdown: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 256,
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            answer: Duration::from_secs(60),
+            shutdown: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The most bytes of a request head (431).
+pub const MOST_HEAD_BYTES: usize = 16 * 1024;
+/// The most fields of a request head (431).
+pub const MOST_FIELDS: usize = 100;
+/// The most bytes of a request body (413).
+pub const MOST_BODY_BYTES: usize = 4 * 1024 * 1024;
