@@ -9,6 +9,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod entra;
 pub mod env_file;
 pub mod error;
 pub mod http;
@@ -16,3 +17,4 @@ pub mod logging;
 pub mod oauth;
 pub mod os;
 pub mod secret;
+pub mod token_cache;
