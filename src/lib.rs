@@ -16,5 +16,7 @@ pub mod http;
 pub mod logging;
 pub mod oauth;
 pub mod os;
+pub mod pending;
 pub mod secret;
+pub mod sign_in;
 pub mod token_cache;
