@@ -7,6 +7,7 @@
 //! sign_in -> oauth (pure), pending, entra, token_cache
 //! ```
 
+pub mod backend;
 pub mod clock;
 pub mod config;
 pub mod entra;
