@@ -15,6 +15,7 @@ pub mod env_file;
 pub mod error;
 pub mod http;
 pub mod logging;
+pub mod mcp;
 pub mod oauth;
 pub mod os;
 pub mod pending;

@@ -1,0 +1,8 @@
+//! The Model Context Protocol over streamable HTTP: JSON-RPC messages, the versions and headers of
+//! both eras, and the tools.
+
+pub mod jsonrpc;
+pub mod protocol;
+pub mod schema;
+pub mod tool_result;
+pub mod tools;
