@@ -8,6 +8,7 @@
 //! ```
 
 pub mod backend;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod entra;
@@ -18,7 +19,10 @@ pub mod logging;
 pub mod mcp;
 pub mod oauth;
 pub mod os;
+pub mod pages;
 pub mod pending;
+pub mod routes;
 pub mod secret;
+pub mod serve;
 pub mod sign_in;
 pub mod token_cache;

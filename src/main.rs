@@ -1,3 +1,7 @@
-//! The program.
+//! The program; [`entra_auth_mcp::cli`] is where it begins.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    entra_auth_mcp::cli::run(std::env::args().skip(1))
+}

@@ -1,0 +1,63 @@
+//! A running server: settings, token file, listener and routes put together.
+
+use std::io;
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Failure, Kind};
+use crate::http::Limits;
+use crate::http::listener::{HttpServer, Listeners};
+use crate::routes::Routes;
+use crate::sign_in::SignIn;
+
+/// A server; it stops when it is dropped.
+pub struct Server {
+    http: HttpServer,
+    config: Arc<Config>,
+}
+
+impl Server {
+    /// Listens, and serves from now on, on threads of its own.
+    ///
+    /// # Errors
+    /// The address cannot be had, or the token file is out of order.
+    pub fn start(mut config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
+        let cannot_listen = |error: &io::Error| {
+            Failure::new(
+                Kind::Configuration,
+                format!("Could not listen on {} port {} ({error}).", config.server_host, config.server_port),
+            )
+            .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
+        };
+        let listeners =
+            Listeners::bind(&config.server_host, config.server_port).map_err(|error| cannot_listen(&error))?;
+        let port = listeners.port();
+        config.server_port = port;
+        let config = Arc::new(config);
+        let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
+        let routes = Routes::new(Arc::clone(&config), sign_in);
+        let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
+            Failure::new(Kind::Internal, format!("There was no thread to serve with ({error})."))
+                .hint("Raise the limit of threads for this process.")
+        })?;
+        Ok(Self { http, config })
+    }
+
+    /// The port that is listened on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.config.server_port
+    }
+
+    /// The origin that browsers and clients know the server by, without a trailing slash.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.config.redirect_uri().origin
+    }
+
+    /// Accepts nothing more, lets requests in flight finish, and returns.
+    pub fn stop(&self) {
+        self.http.stop();
+    }
+}
