@@ -1,0 +1,411 @@
+//! The pure parts, by tables: what a specification says goes in, and what must come out.
+#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod clock {
+    use entra_auth_mcp::clock::iso8601_seconds;
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_centuries() {
+        for (epoch, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_785_240_000, "2026-07-28T12:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso8601_seconds(epoch), text);
+        }
+    }
+}
+
+mod env_file {
+    use entra_auth_mcp::env_file::{BadLine, parse};
+
+    #[test]
+    fn every_way_of_writing_a_value_is_read() {
+        let text = "\u{feff}# comment\r\nA=plain\r\nexport B = \"with \\\"quotes\\\" # and hash\" # comment\r\n\
+                    C='literal \\n $x'\r\n\r\n  D=value # comment\nE=a#b\nF=\nG=\"C:\\dir\\\\x\"\nexported=1\nA=again";
+        let read = parse(text).unwrap();
+        let expected = [
+            ("A", "plain"),
+            ("B", "with \"quotes\" # and hash"),
+            ("C", "literal \\n $x"),
+            ("D", "value"),
+            ("E", "a#b"),
+            ("F", ""),
+            ("G", "C:\\dir\\x"),
+            ("exported", "1"),
+            ("A", "again"),
+        ];
+        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn every_bad_line_is_named_by_its_number() {
+        let bad = parse("A=1\nnonsense\nB='open\nC=\"open\n1D=x\nE=\"a\" b").unwrap_err();
+        assert_eq!(bad.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+        assert_eq!(bad.first(), Some(&BadLine { number: 2, reason: "there is no '=' in it" }));
+    }
+}
+
+mod body {
+    use entra_auth_mcp::http::body::ChunkedBody;
+
+    #[test]
+    fn a_body_is_the_same_however_it_arrives() {
+        let bytes = b"4\r\nabcd\r\n0A;x=y\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET ";
+        for piece in 1..=bytes.len() {
+            let mut body = ChunkedBody::new();
+            let (mut waiting, mut used) = (Vec::new(), 0);
+            for part in bytes.chunks(piece) {
+                waiting.extend_from_slice(part);
+                let step = body.decode(&waiting).unwrap();
+                waiting.drain(..step);
+                used += step;
+            }
+            assert!(body.is_complete());
+            assert_eq!((body.decoded.as_slice(), used), (b"abcd0123456789".as_slice(), bytes.len() - 4), "{piece}");
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_or_too_long_is_refused() {
+        for (bytes, status) in [
+            ("\r\n", 400),
+            ("x\r\n", 400),
+            ("-1\r\n", 400),
+            ("0x1\r\n", 400),
+            ("1 \r\na\r\n", 400),
+            ("1\na", 400),
+            ("1\r\nab", 400),
+            ("1\r\na\n", 400),
+            ("500000\r\n", 413),
+            ("ffffffffffffffffff\r\n", 413),
+        ] {
+            assert_eq!(ChunkedBody::new().decode(bytes.as_bytes()).unwrap_err().status, status, "{bytes:?}");
+        }
+        assert_eq!(ChunkedBody::new().decode(&[b'1'; 300]).unwrap_err().status, 400);
+    }
+}
+
+mod head {
+    use entra_auth_mcp::http::head::{Framing, parse};
+
+    fn status(head: &str) -> u16 {
+        parse(head.as_bytes()).err().map_or(200, |refusal| refusal.status)
+    }
+
+    #[test]
+    fn parts_are_found() {
+        let bytes = b"POST /mcp?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX: \r\n\r\nabc";
+        let head = parse(bytes).unwrap().unwrap();
+        assert_eq!(&bytes[head.method.clone()], b"POST");
+        assert_eq!(&bytes[head.path.clone()], b"/mcp");
+        assert_eq!(&bytes[head.query.clone().unwrap()], b"a=b");
+        assert_eq!((head.framing, head.keep_alive, head.length), (Framing::Length(3), true, bytes.len() - 3));
+    }
+
+    #[test]
+    fn every_prefix_of_a_head_is_incomplete_and_not_an_error() {
+        let bytes = "GET /\u{e9} HTTP/1.1\r\nHost: x\r\nX: \u{20ac}\r\n\r\n".as_bytes();
+        for end in 0..bytes.len() {
+            assert!(parse(&bytes[..end]).unwrap().is_none(), "{end}");
+        }
+        assert!(parse(bytes).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_absolute_form_must_agree_with_host() {
+        assert_eq!(status("GET http://x:1/a HTTP/1.1\r\nHost: x:1\r\n\r\n"), 200);
+        assert_eq!(status("GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+        assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
+        assert_eq!(status("GET a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (fields, expected) in [
+            ("Content-Length: -1", 400),
+            ("Content-Length: +5", 400),
+            ("Content-Length: 5, 5", 400),
+            ("Content-Length: 5x", 400),
+            ("Content-Length: ", 400),
+            ("Content-Length: 5\r\nContent-Length: 5", 400),
+            ("Content-Length: 5\r\nContent-Length: 6", 400),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
+            ("Content-Length: 99999999999999999999999999", 413),
+            ("Content-Length: 100000000000", 413),
+            ("Transfer-Encoding: gzip, chunked", 501),
+            ("Transfer-Encoding: xchunked", 501),
+            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+            (" Transfer-Encoding: chunked", 400),
+            ("Transfer-Encoding : chunked", 400),
+            ("X: a\r\n folded", 400),
+            ("X: a\nY: b", 400),
+            ("X: a\rY: b", 400),
+            ("X: \u{0}", 400),
+            ("X: \u{7f}", 400),
+            ("Host: y", 400),
+            ("Expect: 200-ok", 417),
+        ] {
+            assert_eq!(status(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")), expected, "{fields:?}");
+        }
+        assert_eq!(status("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), 505);
+        assert_eq!(status("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n").unwrap_err().status, 400);
+        assert_eq!(parse(b"\x16\x03\x01").unwrap_err().status, 400);
+    }
+}
+
+mod jsonrpc {
+    use entra_auth_mcp::mcp::jsonrpc::{Message, message, parse};
+
+    fn code(body: &str) -> i32 {
+        match parse(body.as_bytes()) {
+            Err(error) => error.code,
+            Ok(value) => message(value).err().map_or(0, |bad| bad.error.code),
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart() {
+        let request = parse(br#" {"jsonrpc":"2.0","id":"a\"b","method":"m","params":{"x":1.50}} "#).unwrap();
+        let Ok(Message::Request { id, method, params }) = message(request) else { panic!() };
+        assert_eq!((id.get(), method.as_ref(), params.get("x").unwrap().get()), (r#""a\"b""#, "m", "1.50"));
+        assert!(matches!(message(parse(br#"{"jsonrpc":"2.0","method":"m"}"#).unwrap()), Ok(Message::Notification)));
+        assert!(matches!(message(parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap()), Ok(Message::Response)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for (body, expected) in [
+            ("", -32700),
+            ("{", -32700),
+            ("{} {}", -32700),
+            ("\u{feff}{}", -32700),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, -32700),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"b":1,"\u0062":2}]}}"#, -32700),
+            ("[]", -32600),
+            ("7", -32600),
+            (r#"{"id":1,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#, -32602),
+            (r#"{"jsonrpc":"2.0","id":-1,"method":"m"}"#, 0),
+        ] {
+            assert_eq!(code(body), expected, "{body}");
+        }
+        assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().code, -32700);
+        assert_eq!(parse("[".repeat(100_000).as_bytes()).unwrap_err().code, -32700);
+    }
+}
+
+mod authority {
+    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
+
+    #[test]
+    fn tenants_are_told_apart() {
+        let guid = "AAAAAAAA-bbbb-cccc-dddd-eeeeeeeeeeee";
+        assert_eq!(Tenant::parse(guid), Some(Tenant::Guid(guid.to_ascii_lowercase())));
+        assert_eq!(Tenant::parse("Contoso.OnMicrosoft.com"), Some(Tenant::Domain("contoso.onmicrosoft.com".into())));
+        assert_eq!(Tenant::parse("common"), Some(Tenant::Multi("common".into())));
+        for wrong in ["", "contoso", "a/b", "..", "your-tenant-id", "a..b", "-a.com", "a.com/x", "a.com?x"] {
+            assert_eq!(Tenant::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_those_of_v2() {
+        let authority =
+            Authority::new("https://login.microsoftonline.us/".parse().unwrap(), Tenant::parse("common").unwrap());
+        assert_eq!(authority.token_endpoint().as_str(), "https://login.microsoftonline.us/common/oauth2/v2.0/token");
+        assert_eq!(authority.issuer("t"), "https://login.microsoftonline.us/t/v2.0");
+    }
+}
+
+mod callback {
+    use entra_auth_mcp::oauth::callback::parse;
+
+    #[test]
+    fn a_code_and_an_error_are_told_apart_and_unknown_fields_ignored() {
+        let response = parse(b"code=c%2B1&state=s&session_state=x&client_info=y").unwrap();
+        assert_eq!(response.state.expose(), "s");
+        assert_eq!(response.outcome.unwrap().expose(), "c+1");
+        let response = parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
+        assert_eq!(response.outcome.unwrap_err().aadsts, Some(65004));
+    }
+
+    #[test]
+    fn what_is_no_response_is_refused() {
+        for wrong in [
+            "",
+            "code=c",
+            "state=&code=c",
+            "state=s",
+            "state=s&code=",
+            "state=s&code=a&error=b",
+            "state=s&state=t&code=c",
+        ] {
+            assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
+
+mod id_token {
+    use base64::Engine as _;
+    use serde_json::{Value, json};
+
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
+    use entra_auth_mcp::oauth::id_token::{Checked, Expected, check};
+    use entra_auth_mcp::secret::Secret;
+
+    const TID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+
+    fn good() -> Value {
+        json!({"aud": "client", "nonce": "n", "ver": "2.0", "tid": TID, "oid": "o", "exp": 2000, "nbf": 1000,
+               "iss": format!("https://login.example/{TID}/v2.0"), "preferred_username": "Ann@x.com", "email": "a@y.com"})
+    }
+
+    fn checked(claims: &Value) -> Result<Checked, String> {
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+        let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(TID).unwrap());
+        let expected =
+            Expected { client_id: "client", authority: &authority, nonce: &Secret::new("n".into()), now: 1500 };
+        check(&Secret::new(format!("e30.{payload}.sig")), &expected)
+    }
+
+    #[test]
+    fn a_fitting_token_gives_the_identity() {
+        let checked = checked(&good()).unwrap();
+        assert!(!checked.clock_is_off);
+        assert!(checked.identity.has_address("ann@X.com") && checked.identity.has_address("A@y.com"));
+        assert!(!checked.identity.has_address("bob@x.com"));
+    }
+
+    #[test]
+    fn each_claim_that_does_not_fit_is_refused() {
+        for (claim, wrong) in [
+            ("aud", json!("other")),
+            ("aud", json!(["client"])),
+            ("nonce", json!("m")),
+            ("nonce", Value::Null),
+            ("ver", json!("1.0")),
+            ("tid", json!("aaaaaaaa-0000-0000-0000-000000000002")),
+            ("tid", json!("")),
+            ("oid", json!(7)),
+            ("iss", json!("https://evil.example/v2.0")),
+        ] {
+            let mut claims = good();
+            claims[claim] = wrong;
+            assert!(checked(&claims).is_err(), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_a_warning() {
+        for (claim, time) in [("exp", 1100), ("nbf", 1900)] {
+            let mut claims = good();
+            claims[claim] = json!(time);
+            assert!(checked(&claims).unwrap().clock_is_off, "{claim}");
+        }
+    }
+}
+
+mod pkce {
+    use entra_auth_mcp::oauth::pkce::code_challenge;
+    use entra_auth_mcp::secret::Secret;
+
+    #[test]
+    fn the_challenge_is_that_of_rfc_7636_appendix_b() {
+        let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
+        assert_eq!(code_challenge(&verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+    }
+}
+
+mod scope {
+    use entra_auth_mcp::oauth::scope::Scopes;
+
+    #[test]
+    fn openid_scopes_are_added_once_and_the_order_is_kept() {
+        for (custom, requested) in [
+            ("", "openid profile offline_access"),
+            ("User.Read", "openid profile offline_access User.Read"),
+            (
+                "  openid email User.Read  Mail.Read User.Read ",
+                "openid profile offline_access email User.Read Mail.Read",
+            ),
+            ("api://1234/.default", "openid profile offline_access api://1234/.default"),
+            ("https://x//.default", "openid profile offline_access https://x//.default"),
+            (
+                "User.Read https://graph.microsoft.com/Mail.Read",
+                "openid profile offline_access User.Read https://graph.microsoft.com/Mail.Read",
+            ),
+        ] {
+            assert_eq!(Scopes::parse(custom).unwrap().requested(), requested);
+        }
+    }
+
+    #[test]
+    fn what_entra_would_refuse_is_refused() {
+        for custom in [
+            "api://a/.default api://a/read",
+            ".default User.Read",
+            "api://a/read api://b/read",
+            "User.Read api://b/read",
+            "a\"b",
+            "é",
+        ] {
+            assert!(Scopes::parse(custom).is_err(), "{custom}");
+        }
+    }
+}
+
+mod token {
+    use entra_auth_mcp::oauth::token::{OauthError, Remedy, TokenResponse};
+
+    #[test]
+    fn numbers_may_be_strings() {
+        let body = br#"{"token_type":"bearer","access_token":"a","expires_in":"3599","refresh_in":1800,"scope":"s"}"#;
+        let response = TokenResponse::parse(body).unwrap();
+        assert_eq!((response.expires_in, response.refresh_in), (3599, Some(1800)));
+        assert!(response.refresh_token.is_none());
+    }
+
+    #[test]
+    fn what_is_no_token_response_is_refused() {
+        for body in [
+            "",
+            "[]",
+            r#"{"token_type":"Bearer","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":7,"expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"a\r\nX: y","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"a","expires_in":-1}"#,
+            r#"{"token_type":"mac","access_token":"a","expires_in":1}"#,
+        ] {
+            assert!(TokenResponse::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_oauth_error_keeps_what_people_need() {
+        let body = br#"{"error":"invalid_grant","error_description":"AADSTS50173: Revoked. Trace ID: t Correlation ID: c Timestamp: 2026",
+            "error_codes":[50173],"correlation_id":"c","suberror":"bad_token"}"#;
+        let error = OauthError::parse(body).unwrap();
+        assert_eq!(error.description, "AADSTS50173: Revoked.");
+        assert_eq!((error.aadsts, error.remedy()), (Some(50173), Remedy::SignIn));
+        assert!(OauthError::parse(b"<html>").is_none());
+        assert!(OauthError::parse(b"{}").is_none());
+    }
+}
