@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use url::{Host, Url};
 
 use crate::oauth::authority::{Authority, Tenant, is_guid};
-use crate::oauth::authorize::ResponseMode;
+use crate::oauth::authorize::{Application, ResponseMode};
 use crate::oauth::scope::Scopes;
 
 /// One setting, as `--help`, the README and `.env.example` name it.
@@ -22,66 +22,45 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
+const fn setting(name: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { name, default, meaning }
+}
+
 /// Every setting that there is.
 pub const SETTINGS: &[Setting] = &[
-    Setting {
-        name: "AZURE_CLIENT_ID",
-        default: "",
-        meaning: "required: the application (client) id of the app registration",
-    },
-    Setting {
-        name: "AZURE_TENANT_ID",
-        default: "",
-        meaning: "required: the tenant: its GUID, a domain name, or common, organizations, consumers",
-    },
-    Setting {
-        name: "REDIRECT_URI",
-        default: "http://localhost:{SERVER_PORT}/auth/callback",
-        meaning: "the redirect URI, as registered",
-    },
-    Setting {
-        name: "SERVER_HOST",
-        default: "localhost",
-        meaning: "the address to listen on; localhost listens on 127.0.0.1 and ::1",
-    },
-    Setting { name: "SERVER_PORT", default: "8000", meaning: "the port to listen on; 0 takes a free one" },
-    Setting {
-        name: "BACKEND_API_BASE_URL",
-        default: "",
-        meaning: "the API that the tools call; the token goes there and nowhere else",
-    },
-    Setting { name: "CUSTOM_API_SCOPE", default: "", meaning: "the scopes of that API, separated by spaces" },
-    Setting { name: "TOKEN_CACHE_FILE", default: "token_cache.json", meaning: "where the tokens are kept" },
-    Setting {
-        name: "AZURE_AUTHORITY_HOST",
-        default: "https://login.microsoftonline.com",
-        meaning: "the sign-in host of your cloud",
-    },
-    Setting {
-        name: "AUTH_RESPONSE_MODE",
-        default: "form_post",
-        meaning: "form_post, or query for a registration that needs it",
-    },
-    Setting {
-        name: "ALLOWED_HOSTS",
-        default: "",
-        meaning: "further Host values to answer to, separated by commas: name or name:port",
-    },
-    Setting {
-        name: "ALLOWED_ORIGINS",
-        default: "",
-        meaning: "web origins that may call /mcp from a browser, separated by commas",
-    },
-    Setting {
-        name: "MAX_RESPONSE_BYTES",
-        default: "1048576",
-        meaning: "how much of a backend answer is handed on, in bytes",
-    },
-    Setting { name: "LOG_LEVEL", default: "info", meaning: "error, warn, info or debug" },
+    setting("AZURE_CLIENT_ID", "", "required: the application (client) id of the app registration"),
+    setting(
+        "AZURE_TENANT_ID",
+        "",
+        "required: the tenant: its GUID, a domain name, or common, organizations, consumers",
+    ),
+    setting(
+        "REDIRECT_URI",
+        "http://localhost:{SERVER_PORT}/auth/callback",
+        "the redirect URI, with the port of this server",
+    ),
+    setting("SERVER_HOST", "localhost", "the address to listen on; localhost listens on 127.0.0.1 and ::1"),
+    setting("SERVER_PORT", "8000", "the port to listen on; 0 takes a free one"),
+    setting("BACKEND_API_BASE_URL", "", "the API that the tools call; the token goes there and nowhere else"),
+    setting("CUSTOM_API_SCOPE", "", "the scopes of that API, separated by spaces"),
+    setting("TOKEN_CACHE_FILE", "token_cache.json", "where the tokens are kept"),
+    setting("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com", "the sign-in host of your cloud"),
+    setting("AUTH_RESPONSE_MODE", "form_post", "form_post, or query for a registration that needs it"),
+    setting("ALLOWED_HOSTS", "", "further Host values to answer to, separated by commas: name or name:port"),
+    setting("ALLOWED_ORIGINS", "", "web origins that may call /mcp from a browser, separated by commas"),
+    setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
+    setting("LOG_LEVEL", "info", "error, warn, info or debug"),
 ];
 
 /// The largest `MAX_RESPONSE_BYTES`: answers are held in memory.
 const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
+/// The longest redirect URI that Entra takes.
+const MOST_REDIRECT_URI_CHARS: usize = 256;
+/// What stands in `.env.example` for an id.
+const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
+/// Endpoints of this server at which no authorization response can arrive.
+const TAKEN_PATHS: [&str; 7] =
+    ["/mcp", "/healthz", "/auth/login", "/auth/complete", "/auth/logout", "/auth/logout-complete", "/auth/status"];
 
 /// A setting that cannot be used: which, what it says, and the mend.
 #[derive(Debug, PartialEq, Eq)]
@@ -135,12 +114,8 @@ pub struct Config {
     pub client_id: String,
     /// The tenant and its endpoints.
     pub authority: Authority,
-    /// As configured; [`Config::redirect_uri`] also knows the default.
-    pub configured_redirect_uri: Option<RedirectUri>,
     /// The host to listen on.
     pub server_host: String,
-    /// The port to listen on; 0 until one was taken.
-    pub server_port: u16,
     /// The API's base URL, its path ending in a slash.
     pub backend: Option<Url>,
     /// What is requested.
@@ -149,14 +124,17 @@ pub struct Config {
     pub token_cache_file: PathBuf,
     /// How Entra answers.
     pub response_mode: ResponseMode,
-    /// `ALLOWED_HOSTS`.
+    /// Further hosts to answer to.
     pub allowed_hosts: Vec<AllowedHost>,
-    /// `ALLOWED_ORIGINS`, as browsers write them.
+    /// Origins that may call `/mcp`, as browsers write them.
     pub allowed_origins: Vec<String>,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How much is logged.
     pub log_level: log::LevelFilter,
+    server_port: u16,
+    redirect_uri: RedirectUri,
+    redirect_uri_is_default: bool,
 }
 
 impl Config {
@@ -166,126 +144,115 @@ impl Config {
     /// Every mistake in them.
     pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, Vec<Mistake>> {
         let mut reader = Reader { variables, mistakes: Vec::new() };
-        let client_id = reader.required(
-            "AZURE_CLIENT_ID",
-            "copy the \"Application (client) ID\" of the app registration here",
-            client_id,
-        );
-        let tenant = reader.required(
-            "AZURE_TENANT_ID",
-            "copy the \"Directory (tenant) ID\" of the app registration here",
-            tenant,
-        );
-        let host = reader.or_default("AZURE_AUTHORITY_HOST", authority_host);
-        let configured_redirect_uri = reader.optional("REDIRECT_URI", redirect_uri);
-        let server_host = reader.or_default("SERVER_HOST", server_host);
-        let server_port = reader.or_default("SERVER_PORT", port);
-        let backend = reader.optional("BACKEND_API_BASE_URL", backend);
-        let scopes = reader.optional("CUSTOM_API_SCOPE", Scopes::parse).or_else(|| Scopes::parse("").ok());
-        let token_cache_file = reader.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text)));
-        let response_mode = reader.or_default("AUTH_RESPONSE_MODE", response_mode);
-        let allowed_hosts = reader.optional("ALLOWED_HOSTS", |text| list(text, allowed_host)).unwrap_or_default();
-        let allowed_origins = reader.optional("ALLOWED_ORIGINS", |text| list(text, allowed_origin)).unwrap_or_default();
-        let max_response_bytes = reader.or_default("MAX_RESPONSE_BYTES", max_response_bytes);
-        let log_level = reader.or_default("LOG_LEVEL", |text| log_level(text));
-        let mistakes = reader.mistakes;
-        let config = || {
-            Some(Self {
-                client_id: client_id?,
-                authority: Authority::new(host?, tenant?),
-                configured_redirect_uri,
-                server_host: server_host?,
-                server_port: server_port?,
-                backend,
-                scopes: scopes?,
-                token_cache_file: token_cache_file?,
-                response_mode: response_mode?,
-                allowed_hosts,
-                allowed_origins,
-                max_response_bytes: max_response_bytes?,
-                log_level: log_level?,
-            })
-        };
-        if mistakes.is_empty() { config().ok_or(mistakes) } else { Err(mistakes) }
+        let read = reader.config();
+        match read {
+            Some(config) if reader.mistakes.is_empty() => Ok(config),
+            _ => Err(reader.mistakes),
+        }
     }
 
-    /// The redirect URI: the configured one, or the default at the port that we listen on.
+    /// The port to listen on; 0 until one was taken.
     #[must_use]
-    pub fn redirect_uri(&self) -> RedirectUri {
-        self.configured_redirect_uri.clone().unwrap_or_else(|| default_redirect_uri(self.server_port))
+    pub fn server_port(&self) -> u16 {
+        self.server_port
     }
 
-    /// Every setting with what holds, for `--check-config`. None of them is a secret.
+    /// The same for a server that listens on `port`, which is part of the default redirect URI.
     #[must_use]
-    pub fn effective(&self) -> Vec<(&'static str, String)> {
-        let hosts = self.allowed_hosts.iter().map(|host| match host.port {
-            Some(port) => format!("{}:{port}", host.name),
-            None => host.name.clone(),
-        });
-        vec![
-            ("AZURE_CLIENT_ID", self.client_id.clone()),
-            ("AZURE_TENANT_ID", self.authority.tenant().segment().to_owned()),
-            ("REDIRECT_URI", self.redirect_uri().text),
-            ("SERVER_HOST", self.server_host.clone()),
-            ("SERVER_PORT", self.server_port.to_string()),
-            ("BACKEND_API_BASE_URL", self.backend.as_ref().map(Url::to_string).unwrap_or_default()),
-            ("CUSTOM_API_SCOPE", self.scopes.requested().to_owned()),
-            ("TOKEN_CACHE_FILE", self.token_cache_file.display().to_string()),
-            ("AZURE_AUTHORITY_HOST", self.authority.origin()),
-            ("AUTH_RESPONSE_MODE", self.response_mode.name().to_owned()),
-            ("ALLOWED_HOSTS", hosts.collect::<Vec<_>>().join(",")),
-            ("ALLOWED_ORIGINS", self.allowed_origins.join(",")),
-            ("MAX_RESPONSE_BYTES", self.max_response_bytes.to_string()),
-            ("LOG_LEVEL", self.log_level.to_string().to_ascii_lowercase()),
-        ]
+    pub fn at_port(mut self, port: u16) -> Self {
+        self.server_port = port;
+        if self.redirect_uri_is_default {
+            self.redirect_uri = default_redirect_uri(port);
+        }
+        self
+    }
+
+    /// Where authorization responses arrive.
+    #[must_use]
+    pub fn redirect_uri(&self) -> &RedirectUri {
+        &self.redirect_uri
+    }
+
+    /// What Entra knows of us.
+    #[must_use]
+    pub fn application(&self) -> Application<'_> {
+        Application {
+            authority: &self.authority,
+            client_id: &self.client_id,
+            redirect_uri: &self.redirect_uri.text,
+            scopes: &self.scopes,
+        }
     }
 
     /// What is no mistake but probably not meant.
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
-        let mut doubts = Vec::new();
-        if self.backend.is_none() {
-            doubts.push(
+        let RedirectUri { text, host, .. } = &self.redirect_uri;
+        let port = self.server_port;
+        let doubts = [
+            (
+                self.client_id == PLACEHOLDER || self.authority.tenant().segment() == PLACEHOLDER,
+                "AZURE_CLIENT_ID or AZURE_TENANT_ID is the placeholder of .env.example: copy them from the app registration."
+                    .to_owned(),
+            ),
+            (
+                self.backend.is_none(),
                 "BACKEND_API_BASE_URL is not set: the API tools will explain what to set, and call nothing.".to_owned(),
-            );
-        } else if !self.scopes.names_a_resource() {
-            doubts
-                .push("CUSTOM_API_SCOPE is not set: the access tokens will hardly be accepted by your API.".to_owned());
-        }
-        if !is_loopback_host(&self.server_host) {
-            doubts.push(format!(
-                "SERVER_HOST is {:?}: whoever can reach this port can call the API as the signed-in users.",
-                self.server_host
-            ));
-        }
-        doubts
+            ),
+            (
+                self.backend.is_some() && !self.scopes.names_a_resource(),
+                "CUSTOM_API_SCOPE is not set: the access tokens will hardly be accepted by your API.".to_owned(),
+            ),
+            (
+                !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port),
+                format!(
+                    "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
+                     sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
+                ),
+            ),
+            (
+                !is_loopback_host(&self.server_host),
+                format!(
+                    "SERVER_HOST is {}: whoever can reach this port can call the API as the signed-in users.",
+                    self.server_host
+                ),
+            ),
+        ];
+        doubts.into_iter().filter_map(|(is_doubtful, doubt)| is_doubtful.then_some(doubt)).collect()
     }
+}
+
+/// Every setting with what holds for `variables`, for people to read. None of them is a secret.
+#[must_use]
+pub fn effective(variables: &BTreeMap<String, String>) -> String {
+    let value_of = |setting: &Setting| value(variables, setting.name).unwrap_or(setting.default);
+    let port = value(variables, "SERVER_PORT").unwrap_or("8000");
+    SETTINGS
+        .iter()
+        .map(|setting| format!("{}={}", setting.name, value_of(setting).replace("{SERVER_PORT}", port)))
+        .fold(String::new(), |lines, line| lines + &line + "\n")
 }
 
 /// The names among `variables` that look like a misspelt setting, each with the setting.
 pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'static str)> {
-    let known = |name: &str| SETTINGS.iter().any(|setting| setting.name == name);
-    let mut found = Vec::new();
-    for name in names.filter(|name| !known(name)) {
-        let upper = name.to_ascii_uppercase();
-        let near = |setting: &&Setting| edit_distance(&upper, setting.name) * 5 <= setting.name.len();
-        if let Some(setting) = SETTINGS.iter().find(near) {
-            found.push((name, setting.name));
-        }
-    }
-    found
+    let unknown = names.filter(|name| !SETTINGS.iter().any(|setting| setting.name == *name));
+    let misspelling_of = |name: &str| {
+        let is_near =
+            |setting: &&Setting| edit_distance(&name.to_ascii_uppercase(), setting.name) * 5 <= setting.name.len();
+        SETTINGS.iter().find(is_near).map(|setting| setting.name)
+    };
+    unknown.filter_map(|name| Some((name, misspelling_of(name)?))).collect()
 }
 
-/// The number of characters to insert, delete or replace to make `a` of `b` (Levenshtein).
+/// How many characters to insert, delete or replace to make `b` of `a` (Levenshtein).
 fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, in_a) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row, vec![i + 1]);
-        for ((replace, insert), in_b) in diagonal.iter().zip(diagonal.iter().skip(1)).zip(b.chars()) {
-            let left = row.last().copied().unwrap_or_default();
-            row.push((replace + usize::from(in_a != in_b)).min(insert + 1).min(left + 1));
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, in_a) in a.bytes().enumerate() {
+        let above = std::mem::replace(&mut row, vec![i + 1]);
+        for ((replaced, deleted), in_b) in above.iter().zip(above.iter().skip(1)).zip(b.bytes()) {
+            let inserted = row.last().map_or(0, |left| left + 1);
+            row.push(inserted.min(deleted + 1).min(replaced + usize::from(in_a != in_b)));
         }
-        diagonal.clear();
     }
     row.last().copied().unwrap_or_default()
 }
@@ -293,8 +260,12 @@ fn edit_distance(a: &str, b: &str) -> usize {
 /// Whether `host` names this machine alone.
 #[must_use]
 pub fn is_loopback_host(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {
+    variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
 }
 
 /// Reads one setting after the other and notes each mistake.
@@ -304,35 +275,62 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn value(&self, name: &str) -> Option<&str> {
-        self.variables.get(name).map(|value| value.trim()).filter(|value| !value.is_empty())
+    /// `None` only where there was a mistake. All settings are read before the first `?`, so that every
+    /// mistake is noted.
+    fn config(&mut self) -> Option<Config> {
+        let client_id = self.required("AZURE_CLIENT_ID", client_id);
+        let tenant = self.required("AZURE_TENANT_ID", tenant);
+        let configured_redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
+        let server_host = self.or_default("SERVER_HOST", server_host);
+        let server_port = self.or_default("SERVER_PORT", port);
+        let backend = self.optional("BACKEND_API_BASE_URL", backend);
+        let scopes = self.or_default("CUSTOM_API_SCOPE", Scopes::parse);
+        let token_cache_file = self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text)));
+        let authority_host = self.or_default("AZURE_AUTHORITY_HOST", authority_host);
+        let response_mode = self.or_default("AUTH_RESPONSE_MODE", response_mode);
+        let allowed_hosts = self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host));
+        let allowed_origins = self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin));
+        let max_response_bytes = self.or_default("MAX_RESPONSE_BYTES", max_response_bytes);
+        let log_level = self.or_default("LOG_LEVEL", log_level);
+        Some(Config {
+            client_id: client_id?,
+            authority: Authority::new(authority_host?, tenant?),
+            server_host: server_host?,
+            backend,
+            scopes: scopes?,
+            token_cache_file: token_cache_file?,
+            response_mode: response_mode?,
+            allowed_hosts: allowed_hosts?,
+            allowed_origins: allowed_origins?,
+            max_response_bytes: max_response_bytes?,
+            log_level: log_level?,
+            server_port: server_port?,
+            redirect_uri_is_default: configured_redirect_uri.is_none(),
+            redirect_uri: configured_redirect_uri
+                .unwrap_or_else(|| default_redirect_uri(server_port.unwrap_or_default())),
+        })
     }
 
     fn optional<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        let value = self.value(setting)?.to_owned();
-        parse(&value)
-            .map_err(|mend| self.mistakes.push(Mistake { setting, value: Some(without_password(&value)), mend }))
-            .ok()
-    }
-
-    fn required<T>(
-        &mut self,
-        setting: &'static str,
-        mend: &str,
-        parse: impl Fn(&str) -> Result<T, String>,
-    ) -> Option<T> {
-        if self.value(setting).is_none() {
-            self.mistakes.push(Mistake { setting, value: None, mend: mend.to_owned() });
-        }
-        self.optional(setting, parse)
+        let value = value(self.variables, setting)?;
+        let mistake = |mend| Mistake { setting, value: Some(without_password(value)), mend };
+        parse(value).map_err(|mend| self.mistakes.push(mistake(mend))).ok()
     }
 
     fn or_default<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
-        if self.value(setting).is_some() {
+        if value(self.variables, setting).is_some() {
             return self.optional(setting, parse);
         }
-        let default = SETTINGS.iter().find(|known| known.name == setting)?.default;
+        let default = SETTINGS.iter().find(|known| known.name == setting).map_or("", |known| known.default);
         parse(default).ok()
+    }
+
+    fn required<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        if value(self.variables, setting).is_none() {
+            let mend = "copy it from the overview of the app registration".to_owned();
+            self.mistakes.push(Mistake { setting, value: None, mend });
+        }
+        self.optional(setting, parse)
     }
 }
 
@@ -344,19 +342,19 @@ fn without_password(value: &str) -> String {
     }
 }
 
+/// `Ok` where `is_right`, else the mend.
+fn demand(is_right: bool, mend: &str) -> Result<(), String> {
+    if is_right { Ok(()) } else { Err(mend.to_owned()) }
+}
+
 fn client_id(text: &str) -> Result<String, String> {
-    let lower = text.to_ascii_lowercase();
-    if is_guid(&lower) {
-        Ok(lower)
-    } else {
-        Err("write the application's GUID, such as 11111111-2222-3333-4444-555555555555".to_owned())
-    }
+    demand(is_guid(text), "write the application's GUID, such as 11111111-2222-3333-4444-555555555555")?;
+    Ok(text.to_ascii_lowercase())
 }
 
 fn tenant(text: &str) -> Result<Tenant, String> {
-    Tenant::parse(text).ok_or_else(|| {
-        "write the tenant's GUID, one of its domain names, or common, organizations, consumers".to_owned()
-    })
+    let mend = "write the tenant's GUID, one of its domain names, or common, organizations, consumers";
+    Tenant::parse(text).ok_or_else(|| mend.to_owned())
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -364,117 +362,83 @@ fn port(text: &str) -> Result<u16, String> {
 }
 
 fn max_response_bytes(text: &str) -> Result<usize, String> {
-    text.parse()
-        .ok()
-        .filter(|bytes| (1..=MOST_RESPONSE_BYTES).contains(bytes))
-        .ok_or_else(|| format!("write a number of bytes from 1 to {MOST_RESPONSE_BYTES}"))
+    let bytes = text.parse().ok().filter(|bytes| (1..=MOST_RESPONSE_BYTES).contains(bytes));
+    bytes.ok_or_else(|| format!("write a number of bytes from 1 to {MOST_RESPONSE_BYTES}"))
 }
 
 fn response_mode(text: &str) -> Result<ResponseMode, String> {
-    [ResponseMode::FormPost, ResponseMode::Query]
-        .into_iter()
-        .find(|mode| mode.name() == text)
-        .ok_or_else(|| "write form_post or query".to_owned())
+    let mode = [ResponseMode::FormPost, ResponseMode::Query].into_iter().find(|mode| mode.name() == text);
+    mode.ok_or_else(|| "write form_post or query".to_owned())
+}
+
+fn log_level(text: &str) -> Result<log::LevelFilter, String> {
+    use log::LevelFilter::{Debug, Error, Info, Warn};
+    let level = text.parse().ok().filter(|level| [Error, Warn, Info, Debug].contains(level));
+    level.ok_or_else(|| "write error, warn, info or debug".to_owned())
 }
 
 fn server_host(text: &str) -> Result<String, String> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if bare.parse::<IpAddr>().is_ok() {
-        return Ok(bare.to_owned());
-    }
-    match Host::parse(text) {
-        Ok(Host::Domain(name)) => Ok(name),
-        _ => Err("write localhost, an IP address or a host name, without a scheme and port".to_owned()),
-    }
+    let is_host = bare.parse::<IpAddr>().is_ok() || matches!(Host::parse(text), Ok(Host::Domain(_)));
+    demand(is_host, "write localhost, an IP address or a host name, without a scheme and port")?;
+    Ok(bare.to_owned())
 }
 
-/// An absolute `https` URL, or `http` where `http_allowed` says so for its host.
-fn web_url(text: &str, http_allowed: impl Fn(&str) -> bool) -> Result<Url, String> {
-    let url =
-        Url::parse(text).map_err(|error| format!("write an absolute URL such as https://example.com ({error})"))?;
-    let host = url.host_str().unwrap_or_default();
-    match url.scheme() {
-        "https" => {}
-        "http" if http_allowed(host) => {}
-        "http" => return Err("write https; http is only for a loopback host".to_owned()),
-        _ => return Err("write an https URL".to_owned()),
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("leave out the user name and password".to_owned());
-    }
-    if url.fragment().is_some() {
-        return Err("leave out the '#' and what follows it".to_owned());
-    }
+/// An absolute URL without userinfo, query and fragment: `https`, or `http` for a loopback host.
+fn web_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| format!("write a URL such as https://example.com ({error})"))?;
+    let is_loopback = url.host_str().is_some_and(is_loopback_host);
+    demand(matches!(url.scheme(), "http" | "https"), "write an https URL")?;
+    demand(url.scheme() == "https" || is_loopback, "write https; http is only for a loopback host")?;
+    demand(url.username().is_empty() && url.password().is_none(), "leave out the user name and password")?;
+    demand(url.query().is_none() && url.fragment().is_none(), "leave out what begins with '?' or '#'")?;
     Ok(url)
 }
 
 fn authority_host(text: &str) -> Result<Url, String> {
-    let url = web_url(text, is_loopback_host)?;
-    if url.path() == "/" && url.query().is_none() {
-        Ok(url)
-    } else {
-        Err("write scheme and host only; the tenant goes into AZURE_TENANT_ID".to_owned())
-    }
+    let url = web_url(text)?;
+    demand(url.path() == "/", "write scheme and host only; the tenant goes into AZURE_TENANT_ID")?;
+    Ok(url)
 }
 
 fn backend(text: &str) -> Result<Url, String> {
-    let mut url = web_url(text, is_loopback_host)?;
-    if url.query().is_some() {
-        return Err("leave out the '?' and what follows it".to_owned());
-    }
+    let mut url = web_url(text)?;
     if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
+        url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
 }
 
 /// Microsoft's rules for redirect URIs, as far as they can be told from the text.
 fn redirect_uri(text: &str) -> Result<RedirectUri, String> {
-    let url = web_url(text, |host| matches!(host, "localhost" | "127.0.0.1")).map_err(|mend| {
-        if mend.contains("loopback") {
-            "write https; Entra takes http for localhost and 127.0.0.1 alone".to_owned()
-        } else {
-            mend
-        }
-    })?;
-    if text.len() > 256 {
-        return Err("shorten it: Entra takes at most 256 characters".to_owned());
-    }
-    if let Some(bad) = text.chars().find(|c| !c.is_ascii_graphic() || "!$'(),;*".contains(*c)) {
-        return Err(format!("leave out {bad:?}: Entra takes no such character in a redirect URI"));
-    }
-    if url.query().is_some() {
-        return Err("leave out the '?' and what follows it".to_owned());
-    }
-    let ours =
-        ["/mcp", "/healthz", "/auth/login", "/auth/complete", "/auth/logout", "/auth/logout-complete", "/auth/status"];
-    if ours.contains(&url.path()) {
-        return Err(format!("choose another path: {} is an endpoint of this server", url.path()));
-    }
+    let url = web_url(text)?;
+    let host = url.host_str().unwrap_or_default();
+    demand(
+        url.scheme() == "https" || matches!(host, "localhost" | "127.0.0.1"),
+        "Entra takes http for localhost and 127.0.0.1 alone",
+    )?;
+    demand(text.len() <= MOST_REDIRECT_URI_CHARS, "shorten it: Entra takes at most 256 characters")?;
+    let bad = text.chars().find(|c| !c.is_ascii_graphic() || "!$'(),;*".contains(*c));
+    demand(bad.is_none(), &format!("leave out {:?}: Entra takes no such character", bad.unwrap_or_default()))?;
+    demand(!TAKEN_PATHS.contains(&url.path()), "choose another path: this one is an endpoint of this server")?;
     Ok(RedirectUri {
         text: text.to_owned(),
         path: url.path().to_owned(),
         origin: url.origin().ascii_serialization(),
-        host: AllowedHost { name: url.host_str().unwrap_or_default().to_owned(), port: url.port_or_known_default() },
+        host: AllowedHost { name: host.to_owned(), port: url.port_or_known_default() },
         is_https: url.scheme() == "https",
     })
 }
 
 fn default_redirect_uri(port: u16) -> RedirectUri {
-    let origin = format!("http://localhost:{port}");
+    let (origin, path) = (format!("http://localhost:{port}"), "/auth/callback");
     RedirectUri {
-        text: format!("{origin}/auth/callback"),
-        path: "/auth/callback".to_owned(),
+        text: format!("{origin}{path}"),
+        path: path.to_owned(),
         origin,
         host: AllowedHost { name: "localhost".to_owned(), port: Some(port) },
         is_https: false,
     }
-}
-
-fn log_level(text: &str) -> Result<log::LevelFilter, String> {
-    let known = ["error", "warn", "info", "debug"].contains(&text.to_ascii_lowercase().as_str());
-    text.parse().ok().filter(|_| known).ok_or_else(|| "write error, warn, info or debug".to_owned())
 }
 
 fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
@@ -482,19 +446,22 @@ fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<
 }
 
 fn allowed_host(text: &str) -> Result<AllowedHost, String> {
-    let wrong = || format!("write host names, with or without a port, not {text:?}");
-    let url = Url::parse(&format!("http://{text}/")).map_err(|_| wrong())?;
-    let plain = url.path() == "/" && url.username().is_empty() && url.query().is_none() && url.fragment().is_none();
-    let name = url.host_str().filter(|_| plain && !text.contains(['/', '*'])).ok_or_else(wrong)?;
+    let mend = format!("write host names, with or without a port, not {text:?}");
+    demand(!text.contains(['/', '*', '@', '?', '#']), &mend)?;
+    let url = Url::parse(&format!("http://{text}/")).map_err(|_| mend)?;
     // `Url` drops the scheme's own port.
     let port = if text.ends_with(":80") { Some(80) } else { url.port() };
-    Ok(AllowedHost { name: name.to_ascii_lowercase(), port })
+    Ok(AllowedHost { name: url.host_str().unwrap_or_default().to_owned(), port })
 }
 
 fn allowed_origin(text: &str) -> Result<String, String> {
-    let url = Url::parse(text)
-        .ok()
-        .filter(|url| matches!(url.scheme(), "http" | "https") && url.path() == "/" && url.query().is_none());
-    url.map(|url| url.origin().ascii_serialization())
-        .ok_or_else(|| format!("write origins such as http://localhost:6274, not {text:?}"))
+    let is_origin = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.path() == "/"
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    let url = Url::parse(text).ok().filter(is_origin);
+    let origin = url.map(|url| url.origin().ascii_serialization());
+    origin.ok_or_else(|| format!("write origins such as http://localhost:6274, not {text:?}"))
 }

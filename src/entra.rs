@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
 use url::Url;
 
-use crate::config::is_loopback_host;
+use crate::config::{Config, is_loopback_host};
 use crate::error::{Failure, Kind};
+use crate::oauth::aadsts;
 use crate::oauth::token::{Form, OauthError, TokenResponse};
 use crate::secret;
 
@@ -19,30 +21,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
 const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
-
-/// Why there is no token response.
-#[derive(Debug)]
-pub enum TokenError {
-    /// Entra said so.
-    Oauth(Box<OauthError>),
-    /// Entra is not well or wants to be left alone for a while.
-    Unwell {
-        /// The HTTP status.
-        status: u16,
-        /// How long to leave it alone.
-        retry_after: Duration,
-    },
-    /// Entra could not be reached; the form may or may not have arrived.
-    Transport(String),
-    /// What came back is no token response.
-    Unreadable(String),
-}
-
-/// The client of one token endpoint.
-pub struct Entra {
-    agent: Agent,
-    token_endpoint: Url,
-}
 
 /// An agent that verifies TLS with the operating system's certificates, follows no redirect and
 /// speaks plain HTTP only to a loopback host.
@@ -58,75 +36,104 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .timeout_connect(Some(CONNECT_TIMEOUT))
 }
 
+/// The client of the token endpoint of one configuration.
+pub struct Entra {
+    agent: Agent,
+    token_endpoint: Url,
+}
+
 impl Entra {
-    /// A client that posts to `token_endpoint`.
+    /// A client that posts to the token endpoint of `config`.
     #[must_use]
-    pub fn new(token_endpoint: Url) -> Self {
-        let config = agent_config(&token_endpoint)
-            .timeout_global(Some(TIMEOUT))
-            // A pooled connection that Entra has just closed would fail a request that must not be
-            // repeated blindly.
-            .max_idle_connections(0)
-            .build();
+    pub fn new(config: &Config) -> Self {
+        let token_endpoint = config.authority.token_endpoint();
+        // A pooled connection that Entra has just closed would fail a request that must not be
+        // repeated blindly.
+        let config = agent_config(&token_endpoint).timeout_global(Some(TIMEOUT)).max_idle_connections(0).build();
         Self { agent: config.new_agent(), token_endpoint }
     }
 
-    /// Posts `form`. Never repeated from here: whether a code or a refresh token was used up is not
-    /// known after a transport failure.
+    /// Posts `form`, for `purpose` ("the sign-in"). Never repeated from here: whether a code or a
+    /// refresh token was used up is not known after a transport failure.
     ///
     /// # Errors
-    /// See [`TokenError`].
-    pub fn token(&self, form: Form<'_>) -> Result<TokenResponse, TokenError> {
-        let correlation_id = correlation_id().map_err(|failure| TokenError::Transport(failure.message))?;
+    /// [`Kind::SignInRequired`] where Entra refuses the grant for good, [`Kind::RetryLater`] where it
+    /// is not to be had, and what else an OAuth error asks for.
+    pub fn token(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<TokenResponse, Failure> {
+        let later = |message: String, wait: Duration| Failure::new(Kind::RetryLater, message).retry_after(wait);
+        let unreachable = |error: &ureq::Error| {
+            later(format!("Entra could not be reached for {purpose}: {}", explain(error)), DEFAULT_RETRY)
+                .hint("Nothing is lost; try again when the network is back.")
+        };
+        let unusable = |reason: &str| {
+            later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)
+                .hint("Check AZURE_AUTHORITY_HOST and whether a proxy answers in Entra's place.")
+        };
+        let correlation_id = correlation_id()?;
         // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
-        let sent = self
-            .agent
-            .post(self.token_endpoint.as_str())
-            .header("accept", "application/json")
-            .header("client-request-id", &correlation_id)
-            .send_form(form);
-        let mut answer = sent.map_err(|error| TokenError::Transport(explain(&error)))?;
+        let post = self.agent.post(self.token_endpoint.as_str()).header("accept", "application/json");
+        let sent = post.header("client-request-id", &correlation_id).send_form(form);
+        let mut answer = sent.map_err(|error| unreachable(&error))?;
         let status = answer.status().as_u16();
         log::debug!("token endpoint answered {status} (client-request-id {correlation_id})");
         if status == 429 || status >= 500 {
-            return Err(TokenError::Unwell { status, retry_after: retry_after(answer.headers()) });
+            return Err(later(
+                format!("Entra answered {purpose} with status {status}."),
+                retry_after(answer.headers()),
+            )
+            .hint("Nothing is lost; try again later."));
         }
-        let body = answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec();
-        let body = body.map_err(|error| match error {
-            ureq::Error::BodyExceedsLimit(_) => TokenError::Unreadable("it is longer than 1 MiB".to_owned()),
-            error => TokenError::Transport(explain(&error)),
-        })?;
+        let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
+            Ok(body) => body,
+            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(unusable("it is longer than 1 MiB")),
+            Err(error) => return Err(unreachable(&error)),
+        };
         if status == 200 {
-            return TokenResponse::parse(&body).map_err(|reason| TokenError::Unreadable(reason.to_owned()));
+            return TokenResponse::parse(&body).map_err(unusable);
         }
-        match OauthError::parse(&body) {
-            Some(error) => Err(TokenError::Oauth(Box::new(error))),
-            None => Err(TokenError::Unreadable(format!("its status is {status} and its body is no OAuth error"))),
-        }
+        let error = OauthError::parse(&body);
+        Err(error.map_or_else(
+            || unusable("it is neither a token nor an OAuth error"),
+            |error| refusal(config, &error, purpose),
+        ))
+    }
+}
+
+/// What an OAuth error means here, in words that fit `config`.
+#[must_use]
+pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
+    let kind = error.kind();
+    let known = error.aadsts.and_then(|number| aadsts::hint(number, &config.application()));
+    let hint = known.unwrap_or_else(|| {
+        let remedy = match kind {
+            Kind::SignInRequired => "Sign in again.",
+            Kind::RetryLater => "Try again later.",
+            Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
+            _ => "Check the settings and the app registration.",
+        };
+        remedy.to_owned()
+    });
+    let description = if error.description.is_empty() { &error.error } else { &error.description };
+    Failure {
+        aadsts: error.aadsts,
+        correlation_id: error.correlation_id.clone(),
+        ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
     }
 }
 
 /// `Retry-After` in whole seconds (RFC 9110 §10.2.3), within bounds.
-fn retry_after(headers: &ureq::http::HeaderMap) -> Duration {
-    let seconds =
-        headers.get("retry-after").and_then(|value| value.to_str().ok()).and_then(|value| value.trim().parse().ok());
-    seconds.map_or(DEFAULT_RETRY, Duration::from_secs).min(LONGEST_RETRY)
+fn retry_after(headers: &HeaderMap) -> Duration {
+    let value = headers.get("retry-after").and_then(|value| value.to_str().ok());
+    value.and_then(|seconds| seconds.trim().parse().ok()).map_or(DEFAULT_RETRY, Duration::from_secs).min(LONGEST_RETRY)
 }
 
 /// A random GUID (RFC 9562 §5.4), under which Microsoft's support finds the request.
 fn correlation_id() -> Result<String, Failure> {
-    let mut bytes = secret::random_bytes::<16>()?;
-    let [.., version, _, variant, _, _, _, _, _, _, _] = &mut bytes;
-    *version = (*version & 0x0f) | 0x40;
-    *variant = (*variant & 0x3f) | 0x80;
-    let mut guid = String::with_capacity(36);
-    for (index, byte) in bytes.iter().enumerate() {
-        if matches!(index, 4 | 6 | 8 | 10) {
-            guid.push('-');
-        }
-        guid.push_str(&format!("{byte:02x}"));
-    }
-    Ok(guid)
+    let random = u128::from_be_bytes(secret::random_bytes()?);
+    let part = |shift: u32, mask: u128| random >> shift & mask;
+    let (time_low, time_mid, time_high) = (part(96, 0xffff_ffff), part(80, 0xffff), part(64, 0x0fff) | 0x4000);
+    let (clock_sequence, node) = (part(48, 0x3fff) | 0x8000, part(0, 0xffff_ffff_ffff));
+    Ok(format!("{time_low:08x}-{time_mid:04x}-{time_high:04x}-{clock_sequence:04x}-{node:012x}"))
 }
 
 /// A transport error in words, with the mend where one is known.
@@ -140,7 +147,8 @@ pub fn explain(error: &ureq::Error) -> String {
             " This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."
         }
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
-            " Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the system's store or name it in SSL_CERT_FILE."
+            " Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the \
+             system's store or name it in SSL_CERT_FILE."
         }
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             " Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
@@ -148,43 +156,4 @@ pub fn explain(error: &ureq::Error) -> String {
         _ => "",
     };
     format!("{text}.{mend}")
-}
-
-impl TokenError {
-    /// The failure to show when a request of `purpose` ("the refresh", "the sign-in") ended so.
-    #[must_use]
-    pub fn into_failure(self, purpose: &str, hint: impl FnOnce(&OauthError) -> String) -> Failure {
-        use crate::oauth::token::Remedy;
-        match self {
-            Self::Oauth(error) => {
-                let kind = match error.remedy() {
-                    Remedy::SignIn => Kind::SignInRequired,
-                    Remedy::Retry => Kind::RetryLater,
-                    Remedy::Accept => Kind::Refused,
-                    Remedy::Configure => Kind::Configuration,
-                };
-                let description = if error.description.is_empty() { &error.error } else { &error.description };
-                let mut failure =
-                    Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint(&error));
-                failure.aadsts = error.aadsts;
-                failure.correlation_id = error.correlation_id;
-                failure
-            }
-            Self::Unwell { status, retry_after } => {
-                Failure::new(Kind::RetryLater, format!("Entra answered {purpose} with status {status}."))
-                    .hint("Nothing is lost; try again later.")
-                    .retry_after(retry_after)
-            }
-            Self::Transport(reason) => {
-                Failure::new(Kind::RetryLater, format!("Entra could not be reached for {purpose}: {reason}"))
-                    .hint("Nothing is lost; try again when the network is back.")
-                    .retry_after(DEFAULT_RETRY)
-            }
-            Self::Unreadable(reason) => {
-                Failure::new(Kind::RetryLater, format!("Entra's answer to {purpose} could not be used: {reason}."))
-                    .hint("Check AZURE_AUTHORITY_HOST and whether a proxy answers in Entra's place.")
-                    .retry_after(DEFAULT_RETRY)
-            }
-        }
-    }
 }

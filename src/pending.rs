@@ -7,10 +7,12 @@
 //! response, the response is redeemed once. All of it ends ten minutes after it began.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::mem;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Failure, Kind};
+use crate::oauth::authorize::Proofs;
 use crate::oauth::callback::AuthorizationResponse;
 use crate::secret::{self, Secret};
 
@@ -22,65 +24,21 @@ const MOST: usize = 64;
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
 pub type Outcome = Result<String, Failure>;
 
-/// What the authorization request carries, and the response is checked against.
-#[derive(Clone)]
-pub struct Proofs {
-    /// Ties the response to the request.
-    pub state: Secret,
-    /// Ties the ID token to the request.
-    pub nonce: Secret,
-    /// Shows that whoever redeems the code made the request.
-    pub code_verifier: Secret,
-}
-
-enum Phase {
-    Offered,
-    Sent,
-    Returned(AuthorizationResponse),
-    Redeeming,
-    Ended(Outcome),
-}
-
-struct Entry {
-    user_id: String,
-    ticket: Secret,
-    /// Names the sign-in in `/auth/complete` and in the cookie's name; no secret.
-    handle: String,
-    /// The cookie's value, known to the one browser that opened the ticket.
-    binding: Secret,
-    proofs: Proofs,
-    expires_at: u64,
-    phase: Phase,
-}
-
-/// A sign-in that was begun.
-pub struct Offer {
-    /// For `/auth/login?ticket=`.
-    pub ticket: Secret,
-    /// Seconds since 1970.
-    pub expires_at: u64,
-}
-
-/// A sign-in that a browser opened.
-pub struct Opened {
+/// One sign-in: what stays the same from its beginning to its end.
+#[derive(Debug)]
+pub struct Attempt {
     /// Who should sign in.
     pub user_id: String,
-    /// For the authorization request.
-    pub proofs: Proofs,
-    /// See [`cookie_name`].
+    /// For `/auth/login?ticket=`.
+    pub ticket: Secret,
+    /// Names the attempt in `/auth/complete` and in its cookie; no secret.
     pub handle: String,
-    /// The cookie's value.
+    /// The cookie's value, known to the one browser that opened the ticket.
     pub binding: Secret,
-}
-
-/// What a browser came back with, to be redeemed now and only now.
-pub struct Returned {
-    /// Who should have signed in.
-    pub user_id: String,
     /// Of the authorization request.
     pub proofs: Proofs,
-    /// Of Entra.
-    pub response: AuthorizationResponse,
+    /// Seconds since 1970.
+    pub expires_at: u64,
 }
 
 /// The name of the cookie that binds the sign-in `handle` to a browser: one for each, so that two
@@ -88,6 +46,20 @@ pub struct Returned {
 #[must_use]
 pub fn cookie_name(handle: &str) -> String {
     format!("entra_auth_mcp_{handle}")
+}
+
+enum Phase {
+    Offered,
+    Sent,
+    Returned(AuthorizationResponse),
+    Redeeming,
+    /// How, and as the how-manieth.
+    Ended(Outcome, u64),
+}
+
+struct Entry {
+    attempt: Arc<Attempt>,
+    phase: Phase,
 }
 
 /// The pending sign-ins of one server.
@@ -104,6 +76,21 @@ struct Inner {
     ended: u64,
 }
 
+impl Inner {
+    fn find(&mut self, now: u64, is_meant: impl Fn(&Attempt) -> bool) -> Option<&mut Entry> {
+        self.entries.retain(|entry| entry.attempt.expires_at > now);
+        self.entries.iter_mut().find(|entry| is_meant(&entry.attempt))
+    }
+
+    fn of<'a>(&'a self, user_id: Option<&'a str>) -> impl DoubleEndedIterator<Item = &'a Entry> {
+        self.entries.iter().filter(move |entry| user_id.is_none_or(|user_id| user_id == entry.attempt.user_id))
+    }
+
+    fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
+        self.of(user_id).any(|entry| entry.attempt.expires_at > now && !matches!(entry.phase, Phase::Ended(..)))
+    }
+}
+
 fn start_again(message: &str) -> Failure {
     Failure::new(Kind::SignInRequired, message).hint("Start the sign-in again from a new link.")
 }
@@ -117,25 +104,23 @@ impl PendingSignIns {
     ///
     /// # Errors
     /// No randomness.
-    pub fn offer(&self, user_id: &str, now: u64) -> Result<Offer, Failure> {
-        let entry = Entry {
+    pub fn begin(&self, user_id: &str, now: u64) -> Result<Arc<Attempt>, Failure> {
+        let attempt = Arc::new(Attempt {
             user_id: user_id.to_owned(),
             ticket: Secret::random()?,
             handle: secret::random_base64url::<12>()?,
             binding: Secret::random()?,
-            proofs: Proofs { state: Secret::random()?, nonce: Secret::random()?, code_verifier: Secret::random()? },
+            proofs: Proofs::random()?,
             expires_at: now + LIFETIME,
-            phase: Phase::Offered,
-        };
-        let offer = Offer { ticket: entry.ticket.clone(), expires_at: entry.expires_at };
+        });
         let mut inner = self.lock();
-        inner.forget_expired(now);
+        inner.entries.retain(|entry| entry.attempt.expires_at > now);
         if inner.entries.len() >= MOST {
             inner.entries.pop_front();
         }
-        inner.entries.push_back(entry);
+        inner.entries.push_back(Entry { attempt: Arc::clone(&attempt), phase: Phase::Offered });
         self.changed.notify_all();
-        Ok(offer)
+        Ok(attempt)
     }
 
     /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
@@ -144,26 +129,23 @@ impl PendingSignIns {
     ///
     /// # Errors
     /// An unknown, expired or used ticket.
-    pub fn open(&self, ticket: &str, now: u64, cookie: impl Fn(&str) -> Option<String>) -> Result<Opened, Failure> {
+    pub fn open(
+        &self,
+        ticket: &str,
+        now: u64,
+        cookie: impl Fn(&str) -> Option<String>,
+    ) -> Result<Arc<Attempt>, Failure> {
         let mut inner = self.lock();
-        inner.forget_expired(now);
         let entry = inner
-            .entries
-            .iter_mut()
-            .find(|entry| entry.ticket.matches(ticket))
+            .find(now, |attempt| attempt.ticket.matches(ticket))
             .ok_or_else(|| start_again("This sign-in link is unknown or has expired."))?;
-        let is_same_browser = || cookie(&cookie_name(&entry.handle)).is_some_and(|value| entry.binding.matches(&value));
+        let Attempt { handle, binding, .. } = entry.attempt.as_ref();
         match entry.phase {
             Phase::Offered => entry.phase = Phase::Sent,
-            Phase::Sent if is_same_browser() => {}
+            Phase::Sent if cookie(&cookie_name(handle)).is_some_and(|value| binding.matches(&value)) => {}
             _ => return Err(start_again("This sign-in link was used already.")),
         }
-        Ok(Opened {
-            user_id: entry.user_id.clone(),
-            proofs: entry.proofs.clone(),
-            handle: entry.handle.clone(),
-            binding: entry.binding.clone(),
-        })
+        Ok(Arc::clone(&entry.attempt))
     }
 
     /// Takes a response of Entra; its state is used up. Gives the handle for `/auth/complete`.
@@ -172,86 +154,77 @@ impl PendingSignIns {
     /// An unknown, expired or used state.
     pub fn take_response(&self, response: AuthorizationResponse, now: u64) -> Result<String, Failure> {
         let mut inner = self.lock();
-        inner.forget_expired(now);
-        let entry = inner.entries.iter_mut().find(|entry| entry.proofs.state.matches(response.state.expose()));
-        match entry {
-            Some(entry) if matches!(entry.phase, Phase::Sent) => {
-                entry.phase = Phase::Returned(response);
-                Ok(entry.handle.clone())
-            }
-            Some(_) => Err(start_again("This answer from Entra was used already.")),
-            None => Err(start_again(
-                "This answer from Entra belongs to no sign-in that is under way here; it may have expired.",
-            )),
+        let entry =
+            inner.find(now, |attempt| attempt.proofs.state.matches(response.state.expose())).ok_or_else(|| {
+                start_again("This answer of Entra belongs to no sign-in that is under way here; it may have expired.")
+            })?;
+        if !matches!(entry.phase, Phase::Sent) {
+            return Err(start_again("This answer of Entra was used already."));
         }
+        entry.phase = Phase::Returned(response);
+        Ok(entry.attempt.handle.clone())
     }
 
-    /// Hands out what is to be redeemed, once; afterwards how it ended. `Ok(Err(_))` is the outcome
-    /// of a sign-in that has ended.
+    /// Hands out what is to be redeemed, once; `Err` inside is how a sign-in ended that has ended.
     ///
     /// # Errors
     /// An unknown or expired sign-in, another browser than the one that opened it, or one that is
     /// being redeemed in this moment.
-    pub fn redeem(&self, handle: &str, cookie: Option<&str>, now: u64) -> Result<Result<Returned, Outcome>, Failure> {
+    pub fn redeem(
+        &self,
+        handle: &str,
+        cookie: Option<&str>,
+        now: u64,
+    ) -> Result<Result<(Arc<Attempt>, AuthorizationResponse), Outcome>, Failure> {
         let mut inner = self.lock();
-        inner.forget_expired(now);
         let entry = inner
-            .entries
-            .iter_mut()
-            .find(|entry| entry.handle == handle)
+            .find(now, |attempt| attempt.handle == handle)
             .ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
-        if !cookie.is_some_and(|value| entry.binding.matches(value)) {
+        if !cookie.is_some_and(|value| entry.attempt.binding.matches(value)) {
             return Err(start_again("This sign-in was begun in another browser, or this browser keeps no cookies."));
         }
-        match std::mem::replace(&mut entry.phase, Phase::Redeeming) {
-            Phase::Returned(response) => {
-                Ok(Ok(Returned { user_id: entry.user_id.clone(), proofs: entry.proofs.clone(), response }))
-            }
-            Phase::Ended(outcome) => {
-                entry.phase = Phase::Ended(outcome.clone());
-                Ok(Err(outcome))
-            }
-            phase @ Phase::Redeeming => {
-                entry.phase = phase;
-                Err(Failure::new(Kind::RetryLater, "This sign-in is being completed.")
-                    .hint("Reload this page in a moment."))
-            }
-            phase => {
-                entry.phase = phase;
-                Err(start_again("Entra has not answered this sign-in."))
-            }
+        match &mut entry.phase {
+            Phase::Ended(outcome, _) => Ok(Err(outcome.clone())),
+            Phase::Redeeming => Err(Failure::new(Kind::RetryLater, "This sign-in is being completed.")
+                .hint("Reload this page in a moment.")),
+            Phase::Offered | Phase::Sent => Err(start_again("Entra has not answered this sign-in.")),
+            phase @ Phase::Returned(_) => match mem::replace(phase, Phase::Redeeming) {
+                Phase::Returned(response) => Ok(Ok((Arc::clone(&entry.attempt), response))),
+                _ => Err(start_again("Entra has not answered this sign-in.")),
+            },
         }
     }
 
     /// Notes how the sign-in `handle` ended, and wakes whoever waits for it.
     pub fn end(&self, handle: &str, outcome: Outcome) {
         let mut inner = self.lock();
-        if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.handle == handle) {
-            entry.phase = Phase::Ended(outcome);
-        }
         inner.ended += 1;
+        let number = inner.ended;
+        if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.attempt.handle == handle) {
+            entry.phase = Phase::Ended(outcome, number);
+        }
         self.changed.notify_all();
     }
 
     /// Forgets the sign-ins of `user_id`.
     pub fn forget(&self, user_id: &str) {
-        self.lock().entries.retain(|entry| entry.user_id != user_id);
+        self.lock().entries.retain(|entry| entry.attempt.user_id != user_id);
         self.changed.notify_all();
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
     pub fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.lock().entries.iter().any(|entry| entry.is_pending(user_id, now))
+        self.lock().is_pending(user_id, now)
     }
 
     /// How the last sign-in of `user_id` failed, when it did and is not forgotten.
     pub fn last_failure(&self, user_id: &str, now: u64) -> Option<Failure> {
         let inner = self.lock();
-        let mut of_user = inner.entries.iter().rev().filter(|entry| entry.user_id == user_id && entry.expires_at > now);
-        of_user.find_map(|entry| match &entry.phase {
-            Phase::Ended(outcome) => Some(outcome.clone().err()),
+        let ended = inner.of(Some(user_id)).rev().find_map(|Entry { attempt, phase }| match phase {
+            Phase::Ended(outcome, _) if attempt.expires_at > now => Some(outcome),
             _ => None,
-        })?
+        });
+        ended?.as_ref().err().cloned()
     }
 
     /// How many sign-ins have ended so far; see [`PendingSignIns::wait`].
@@ -259,28 +232,15 @@ impl PendingSignIns {
         self.lock().ended
     }
 
-    /// Waits at most `step` for more than `ended` sign-ins to have ended. `true`: they have, or none
-    /// of `user_id` is under way any more.
+    /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end after the first
+    /// `ended` ones. `true`: one has, or none is under way any more.
     pub fn wait(&self, user_id: Option<&str>, ended: u64, step: Duration, now: impl Fn() -> u64) -> bool {
-        let is_over =
-            |inner: &Inner| inner.ended > ended || !inner.entries.iter().any(|entry| entry.is_pending(user_id, now()));
-        let inner = self.lock();
-        if is_over(&inner) {
-            return true;
-        }
-        let (inner, _) = self.changed.wait_timeout(inner, step).unwrap_or_else(PoisonError::into_inner);
-        is_over(&inner)
-    }
-}
-
-impl Entry {
-    fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.expires_at > now && user_id.is_none_or(|id| id == self.user_id) && !matches!(self.phase, Phase::Ended(_))
-    }
-}
-
-impl Inner {
-    fn forget_expired(&mut self, now: u64) {
-        self.entries.retain(|entry| entry.expires_at > now);
+        let goes_on = |inner: &mut Inner| {
+            let has_ended = |entry: &Entry| matches!(entry.phase, Phase::Ended(_, number) if number > ended);
+            !inner.of(user_id).any(has_ended) && inner.is_pending(user_id, now())
+        };
+        let waited = self.changed.wait_timeout_while(self.lock(), step, goes_on);
+        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !goes_on(&mut inner)
     }
 }

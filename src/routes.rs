@@ -39,17 +39,18 @@ impl Routes {
     /// The routes of a server that listens on the port of `config`.
     #[must_use]
     pub fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
-        let redirect_uri = config.redirect_uri();
+        let redirect_uri = config.redirect_uri().clone();
         let loopback = ["localhost", "127.0.0.1", "[::1]"];
-        let port = config.server_port;
+        let port = config.server_port();
         let mut hosts: Vec<AllowedHost> =
             loopback.iter().map(|name| AllowedHost { name: (*name).to_owned(), port: Some(port) }).collect();
         hosts.push(redirect_uri.host.clone());
         hosts.extend(config.allowed_hosts.iter().cloned());
         let mut own_origins: Vec<String> = loopback.iter().map(|name| format!("http://{name}:{port}")).collect();
-        own_origins.push(redirect_uri.origin);
+        own_origins.push(redirect_uri.origin.clone());
+        let callback_path = redirect_uri.path.clone();
         let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in));
-        Self { protocol: Protocol::new(tools), hosts, own_origins, callback_path: redirect_uri.path, config, sign_in }
+        Self { protocol: Protocol::new(tools), hosts, own_origins, callback_path, config, sign_in }
     }
 
     /// The `Host` must be one of ours, so that no other name can be made to point at us (DNS
@@ -153,7 +154,7 @@ impl Routes {
                 if is_led_from_elsewhere(request) {
                     return pages::confirm_sign_in(&user_id);
                 }
-                self.sign_in.begin(&user_id).map(|offer| offer.ticket.expose().to_owned())
+                self.sign_in.begin(&user_id).map(|attempt| attempt.ticket.expose().to_owned())
             }
         };
         let cookie = |name: &str| request.cookie(name).map(str::to_owned);

@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind};
 
 /// A string that has no `Display`, whose `Debug` hides it, and which only [`Secret::expose`]
 /// hands out, so that every use of it can be found by that word.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub struct Secret(String);
 
 impl Secret {

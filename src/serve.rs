@@ -22,19 +22,17 @@ impl Server {
     ///
     /// # Errors
     /// The address cannot be had, or the token file is out of order.
-    pub fn start(mut config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
+    pub fn start(config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
         let cannot_listen = |error: &io::Error| {
             Failure::new(
                 Kind::Configuration,
-                format!("Could not listen on {} port {} ({error}).", config.server_host, config.server_port),
+                format!("Could not listen on {} port {} ({error}).", config.server_host, config.server_port()),
             )
             .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
         };
         let listeners =
-            Listeners::bind(&config.server_host, config.server_port).map_err(|error| cannot_listen(&error))?;
-        let port = listeners.port();
-        config.server_port = port;
-        let config = Arc::new(config);
+            Listeners::bind(&config.server_host, config.server_port()).map_err(|error| cannot_listen(&error))?;
+        let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), sign_in);
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
@@ -47,13 +45,13 @@ impl Server {
     /// The port that is listened on.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.config.server_port
+        self.config.server_port()
     }
 
     /// The origin that browsers and clients know the server by, without a trailing slash.
     #[must_use]
     pub fn origin(&self) -> String {
-        self.config.redirect_uri().origin
+        self.config.redirect_uri().origin.clone()
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.

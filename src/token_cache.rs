@@ -10,12 +10,12 @@
 //!       "refresh_token": "…", "signed_in_at": 1785236400 } } }
 //! ```
 //!
-//! Times are seconds since 1970. `refresh_at` and `refresh_token` may be absent. Every change is
-//! made under a lock file, to the newest contents of the token file, and is on the disk before
-//! anybody hears of it; so processes can share the file and nothing that was acknowledged is lost.
+//! Times are seconds since 1970. `refresh_at` and `refresh_token` may be `null`. Every change is made
+//! under a lock file, to the newest contents of the token file, and is on the disk before anybody
+//! hears of it; so processes can share the file and nothing that was acknowledged is lost.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,15 +35,15 @@ const VERSION: u64 = 1;
 /// Nobody's tokens are that many.
 const MOST_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// How long another process may take over a change of the file.
-const CHANGE_LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another process may take over a refresh, network included.
-const REFRESH_LOCK_PATIENCE: Duration = Duration::from_secs(45);
+const REFRESH_PATIENCE: Duration = Duration::from_secs(45);
 const LOCK_STEP: Duration = Duration::from_millis(20);
 /// How old the contents in memory may be before the file is asked whether it has changed.
 const RECHECK: Duration = Duration::from_secs(2);
 
 /// A signed-in account.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Account {
     /// The application that the tokens belong to.
     pub client_id: String,
@@ -51,9 +51,9 @@ pub struct Account {
     pub tid: String,
     /// See `tid`.
     pub oid: String,
-    /// For display.
+    /// The sign-in name, for display.
     pub username: String,
-    /// For display.
+    /// The person's name, for display.
     pub name: String,
     /// What was requested, and is again on refresh.
     pub requested_scope: String,
@@ -61,27 +61,26 @@ pub struct Account {
     pub granted_scope: String,
     /// For the backend.
     pub access_token: Secret,
-    /// Seconds since 1970.
+    /// Of the access token; seconds since 1970, as are the times below.
     pub expires_at: u64,
-    /// When Entra would like to see a refresh; seconds since 1970.
+    /// When Entra would like to see a refresh.
     pub refresh_at: Option<u64>,
     /// Absent once Entra has refused it.
     pub refresh_token: Option<Secret>,
-    /// Seconds since 1970.
+    /// When the person signed in.
     pub signed_in_at: u64,
 }
 
 /// The accounts by `user_id`.
 pub type Accounts = BTreeMap<String, Arc<Account>>;
 
-/// What tells one state of the file from the next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp(Option<SystemTime>, u64, u64);
+/// What tells one state of the file from the next; `None` when there is no file.
+type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
 struct Memory {
     accounts: Accounts,
-    /// Of the file that `accounts` was read from; `None` when there was none.
-    stamp: Option<Stamp>,
+    /// Of the file that `accounts` was read from.
+    stamp: Stamp,
     checked: Instant,
 }
 
@@ -92,12 +91,9 @@ pub struct TokenCache {
     memory: Mutex<Memory>,
 }
 
-/// An exclusive lock, held until it is dropped or the process ends.
-pub struct Lock(#[allow(dead_code)] File);
-
 impl TokenCache {
-    /// Opens the file at `path`; it need not exist. `requested_scope` and `client_id` are for
-    /// accounts from a file of the Python server, which did not keep them.
+    /// Opens the file at `path`; it need not exist. `client_id` and `requested_scope` are for accounts
+    /// from a file of the Python server, which did not keep them.
     ///
     /// # Errors
     /// A file that is no regular file, is of a newer version, or cannot be read; a directory that
@@ -105,21 +101,16 @@ impl TokenCache {
     pub fn open(path: &Path, clock: Clock, client_id: &str, requested_scope: &str) -> Result<Self, Failure> {
         let memory = Memory { accounts: Accounts::new(), stamp: None, checked: Instant::now() };
         let cache = Self { path: path.to_owned(), clock, memory: Mutex::new(memory) };
-        let lock = cache.lock("", CHANGE_LOCK_PATIENCE)?;
-        if let Some(accounts) = cache.python_accounts(client_id, requested_scope)? {
+        let _lock = cache.lock("", CHANGE_PATIENCE)?;
+        if let Some(accounts) = cache.contents()?.as_ref().and_then(|text| python(text, client_id, requested_scope)) {
             let kept = cache.beside(".python");
-            fs::copy(&cache.path, &kept)
-                .and_then(|_| os::make_private(&kept))
-                .map_err(|error| cache.failure("copy", &error))?;
+            let copied = fs::copy(&cache.path, &kept).and_then(|_| os::make_private(&kept));
+            copied.map_err(|error| cache.failure("copy", &error))?;
             cache.write(&accounts)?;
-            log::info!(
-                "{} was converted from the Python server's; the old file is kept as {}",
-                path.display(),
-                kept.display()
-            );
+            let (path, kept) = (path.display(), kept.display());
+            log::info!("{path} was converted from the Python server's; the old file is kept as {kept}");
         }
         cache.remember(cache.read()?);
-        drop(lock);
         Ok(cache)
     }
 
@@ -146,7 +137,7 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn reload(&self) -> Result<(), Failure> {
-        let _lock = self.lock("", CHANGE_LOCK_PATIENCE)?;
+        let _lock = self.lock("", CHANGE_PATIENCE)?;
         self.remember(self.read()?);
         Ok(())
     }
@@ -157,29 +148,30 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be locked, read or written; it is then as it was.
     pub fn change<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
-        let _lock = self.lock("", CHANGE_LOCK_PATIENCE)?;
+        let _lock = self.lock("", CHANGE_PATIENCE)?;
         let (mut accounts, _) = self.read()?;
         let given = change(&mut accounts);
         let stamp = self.write(&accounts)?;
-        self.remember((accounts, Some(stamp)));
+        self.remember((accounts, stamp));
         Ok(given)
     }
 
-    /// The lock that whoever refreshes the account of `user_id` holds, in any process.
+    /// The lock that whoever refreshes the account of `user_id` holds, in any process, until it drops
+    /// the file.
     ///
     /// # Errors
     /// It cannot be had: another process has kept it too long, or the file system refuses.
-    pub fn lock_refresh(&self, user_id: &str) -> Result<Lock, Failure> {
+    pub fn lock_refresh(&self, user_id: &str) -> Result<File, Failure> {
         let digest = Sha256::digest(user_id.as_bytes());
-        let name: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        self.lock(&format!(".refresh-{name}"), REFRESH_LOCK_PATIENCE)
+        let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        self.lock(&format!(".refresh-{number:016x}"), REFRESH_PATIENCE)
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, (accounts, stamp): (Accounts, Option<Stamp>)) {
+    fn remember(&self, (accounts, stamp): (Accounts, Stamp)) {
         *self.memory() = Memory { accounts, stamp, checked: Instant::now() };
     }
 
@@ -192,9 +184,9 @@ impl TokenCache {
                 return Ok(());
             }
             memory.checked = Instant::now();
-            memory.stamp.clone()
+            memory.stamp
         };
-        if self.metadata()?.as_ref().map(stamp) == known { Ok(()) } else { self.reload() }
+        if self.stamp()? == known { Ok(()) } else { self.reload() }
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -204,98 +196,80 @@ impl TokenCache {
     }
 
     fn failure(&self, verb: &str, error: &io::Error) -> Failure {
-        Failure::new(Kind::TokenCache, format!("Could not {verb} the token file {} ({error}).", self.path.display()))
+        let message = format!("Could not {verb} the token file {} ({error}).", self.path.display());
+        Failure::new(Kind::TokenCache, message)
             .hint("Check TOKEN_CACHE_FILE, its directory's permissions and the free space on the disk.")
     }
 
     /// The lock is on a file of its own: the token file is replaced, and a lock would go with it.
-    fn lock(&self, suffix: &str, patience: Duration) -> Result<Lock, Failure> {
+    fn lock(&self, suffix: &str, patience: Duration) -> Result<File, Failure> {
         let path = self.beside(&format!("{suffix}.lock"));
-        let failure = |error: &io::Error| {
-            Failure::new(Kind::TokenCache, format!("Could not lock {} ({error}).", path.display()))
-                .hint("Check TOKEN_CACHE_FILE and its directory's permissions.")
-        };
         let mut options = OpenOptions::new();
-        let file = os::private(options.create(true).truncate(false).write(true))
-            .open(&path)
-            .map_err(|error| failure(&error))?;
+        let opened = os::private(options.create(true).truncate(false).write(true)).open(&path);
+        let file = opened.map_err(|error| self.failure("lock", &error))?;
         let deadline = Instant::now() + patience;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Lock(file)),
-                Err(TryLockError::Error(error)) => return Err(failure(&error)),
-                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
-                    return Err(Failure::new(
-                        Kind::TokenCache,
-                        format!(
-                            "Another process has kept {} locked for {} seconds.",
-                            path.display(),
-                            patience.as_secs()
-                        ),
-                    )
-                    .hint("Find and end the process that holds it, then try again."));
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(self.failure("lock", &error)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_STEP),
+                Err(TryLockError::WouldBlock) => {
+                    let (path, seconds) = (path.display(), patience.as_secs());
+                    let message = format!("Another process has kept {path} locked for {seconds} seconds.");
+                    return Err(Failure::new(Kind::TokenCache, message)
+                        .hint("Find and end the process that holds it, then try again."));
                 }
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_STEP),
             }
         }
     }
 
-    /// What the file is, if it is there; a link or a directory in its place is refused, and a file
-    /// that others may read is taken from them.
-    fn metadata(&self) -> Result<Option<Metadata>, Failure> {
+    /// The state of the file. A link or a directory in its place is refused, and a file that others may
+    /// read is taken from them.
+    fn stamp(&self) -> Result<Stamp, Failure> {
         let metadata = match fs::symlink_metadata(&self.path) {
             Ok(metadata) => metadata,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(self.failure("read", &error)),
         };
         if !metadata.is_file() {
-            return Err(Failure::new(
-                Kind::TokenCache,
-                format!("{} is not a regular file but a link, a directory or a device.", self.path.display()),
-            )
-            .hint("Set TOKEN_CACHE_FILE to the path of the file itself."));
+            let message = format!("{} is not a regular file but a link, a directory or a device.", self.path.display());
+            return Err(
+                Failure::new(Kind::TokenCache, message).hint("Set TOKEN_CACHE_FILE to the path of the file itself.")
+            );
         }
         if os::others_have_access(&metadata) {
             os::make_private(&self.path).map_err(|error| self.failure("protect", &error))?;
             log::warn!("{} could be read by others; its permissions were set to 0600", self.path.display());
         }
-        Ok(Some(metadata))
+        Ok(Some((metadata.modified().ok(), metadata.len(), os::file_number(&metadata))))
     }
 
-    /// Only under the lock: a file that cannot be understood is moved away.
-    fn read(&self) -> Result<(Accounts, Option<Stamp>), Failure> {
-        let Some(text) = self.read_text()? else {
-            return Ok((Accounts::new(), None));
-        };
-        let stamp = self.metadata()?.as_ref().map(stamp);
-        let contents = serde_json::from_slice::<Value>(&text).ok();
-        match contents.as_ref().and_then(|contents| contents.get("version")).and_then(Value::as_u64) {
-            Some(VERSION) => {}
-            Some(version) if version > VERSION => {
-                return Err(Failure::new(
-                    Kind::TokenCache,
-                    format!("{} is of version {version}; this program knows version {VERSION}.", self.path.display()),
-                )
-                .hint("Use the newer program, or set TOKEN_CACHE_FILE to another file."));
-            }
-            _ => return self.set_aside().map(|()| (Accounts::new(), None)),
-        }
-        match contents.as_ref().and_then(accounts_from_json) {
-            Some(accounts) => Ok((accounts, stamp)),
-            None => self.set_aside().map(|()| (Accounts::new(), None)),
-        }
-    }
-
-    fn read_text(&self) -> Result<Option<Vec<u8>>, Failure> {
-        if self.metadata()?.is_none() {
+    fn contents(&self) -> Result<Option<Vec<u8>>, Failure> {
+        if self.stamp()?.is_none() {
             return Ok(None);
         }
         let mut text = Vec::new();
         let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
-        match read {
-            Ok(_) => Ok(Some(text)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failure("read", &error)),
+        read.map(|_| Some(text)).map_err(|error| self.failure("read", &error))
+    }
+
+    /// Only under the lock: a file that cannot be understood is moved away.
+    fn read(&self) -> Result<(Accounts, Stamp), Failure> {
+        let stamp = self.stamp()?;
+        let Some(text) = self.contents()? else {
+            return Ok((Accounts::new(), None));
+        };
+        let json = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+        let version = json.get("version").and_then(Value::as_u64).unwrap_or_default();
+        if version > VERSION {
+            let path = self.path.display();
+            let message = format!("{path} is of version {version}; this program knows version {VERSION}.");
+            return Err(Failure::new(Kind::TokenCache, message)
+                .hint("Use the newer program, or set TOKEN_CACHE_FILE to another file."));
+        }
+        match accounts_from_json(&json).filter(|_| version == VERSION) {
+            Some(accounts) => Ok((accounts, stamp)),
+            None => self.set_aside().map(|()| (Accounts::new(), None)),
         }
     }
 
@@ -303,11 +277,8 @@ impl TokenCache {
     fn set_aside(&self) -> Result<(), Failure> {
         let aside = self.beside(&format!(".corrupt-{}-{}", self.clock.now(), secret::random_base64url::<4>()?));
         fs::rename(&self.path, &aside).map_err(|error| self.failure("set aside", &error))?;
-        log::error!(
-            "{} could not be understood; it is kept as {}, and everybody has to sign in again",
-            self.path.display(),
-            aside.display()
-        );
+        let (path, aside) = (self.path.display(), aside.display());
+        log::error!("{path} could not be understood; it is kept as {aside}, and everybody has to sign in again");
         Ok(())
     }
 
@@ -316,76 +287,27 @@ impl TokenCache {
             accounts.iter().map(|(user_id, account)| (user_id.clone(), account_to_json(account))).collect();
         let text = format!("{:#}\n", json!({"version": VERSION, "accounts": accounts}));
         let temporary = self.beside(&format!(".tmp-{}", secret::random_base64url::<8>()?));
-        let written = write_synced(&temporary, text.as_bytes()).and_then(|()| {
-            fs::rename(&temporary, &self.path)?;
-            os::sync_directory(
-                self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")),
-            )?;
-            fs::symlink_metadata(&self.path)
-        });
-        match written {
-            Ok(metadata) => Ok(stamp(&metadata)),
-            Err(error) => {
-                // It is gone if the rename went through; else it holds tokens that nobody needs.
-                let _ = fs::remove_file(&temporary);
-                Err(self.failure("write", &error))
-            }
+        let replaced = write_synced(&temporary, &text).and_then(|()| fs::rename(&temporary, &self.path));
+        if let Err(error) = replaced {
+            // It holds tokens that nobody needs.
+            let _ = fs::remove_file(&temporary);
+            return Err(self.failure("write", &error));
         }
-    }
-
-    /// The accounts of a file that the Python server wrote; `None` for any other file.
-    fn python_accounts(&self, client_id: &str, requested_scope: &str) -> Result<Option<Accounts>, Failure> {
-        let Some(text) = self.read_text()? else { return Ok(None) };
-        let Ok(Value::Object(entries)) = serde_json::from_slice(&text) else { return Ok(None) };
-        let is_python = !entries.is_empty()
-            && entries.values().all(|entry| {
-                entry.get("access_token").is_some_and(Value::is_string) && entry.get("timestamp").is_some()
-            });
-        if !is_python {
-            return Ok(None);
-        }
-        let account = |entry: &Value| {
-            let claim = |name: &str| {
-                entry
-                    .pointer(&format!("/id_token_claims/{name}"))
-                    .and_then(Value::as_str)
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let (text, number) = (text_of(entry), number_of(entry));
-            let issued = number("timestamp").unwrap_or_default();
-            Arc::new(Account {
-                client_id: client_id.to_owned(),
-                tid: claim("tid"),
-                oid: claim("oid"),
-                username: claim("preferred_username"),
-                name: claim("name"),
-                requested_scope: requested_scope.to_owned(),
-                granted_scope: text("scope"),
-                access_token: Secret::new(text("access_token")),
-                expires_at: issued.saturating_add(number("expires_in").unwrap_or_default()),
-                refresh_at: None,
-                refresh_token: Some(text("refresh_token")).filter(|token| !token.is_empty()).map(Secret::new),
-                signed_in_at: issued,
-            })
-        };
-        Ok(Some(entries.iter().map(|(user_id, entry)| (user_id.clone(), account(entry))).collect()))
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        os::sync_directory(directory).map_err(|error| self.failure("write", &error))?;
+        self.stamp()
     }
 }
 
-fn stamp(metadata: &Metadata) -> Stamp {
-    Stamp(metadata.modified().ok(), metadata.len(), os::file_number(metadata))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_synced(path: &Path, text: &str) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = os::private(options.create_new(true).write(true)).open(path)?;
-    file.write_all(bytes)?;
+    file.write_all(text.as_bytes())?;
     file.sync_all()
 }
 
 fn account_to_json(account: &Account) -> Value {
-    let mut json = json!({
+    json!({
         "client_id": account.client_id,
         "tid": account.tid,
         "oid": account.oid,
@@ -395,25 +317,28 @@ fn account_to_json(account: &Account) -> Value {
         "granted_scope": account.granted_scope,
         "access_token": account.access_token.expose(),
         "expires_at": account.expires_at,
+        "refresh_at": account.refresh_at,
+        "refresh_token": account.refresh_token.as_ref().map(Secret::expose),
         "signed_in_at": account.signed_in_at,
-    });
-    if let Some(members) = json.as_object_mut() {
-        members.extend(account.refresh_at.map(|time| ("refresh_at".to_owned(), time.into())));
-        members.extend(account.refresh_token.as_ref().map(|token| ("refresh_token".to_owned(), token.expose().into())));
-    }
-    json
+    })
 }
 
 /// `None` when it does not have the documented layout.
-fn accounts_from_json(contents: &Value) -> Option<Accounts> {
-    let entries = contents.get("accounts")?.as_object()?;
-    entries.iter().map(|(user_id, entry)| Some((user_id.clone(), Arc::new(account_from_json(entry)?)))).collect()
+fn accounts_from_json(json: &Value) -> Option<Accounts> {
+    let entries = json.get("accounts")?.as_object()?;
+    let account = |entry: &Value| {
+        entry.get("access_token")?.as_str()?;
+        let account = Account { expires_at: entry.get("expires_at")?.as_u64()?, ..account_from_json(entry) };
+        Some(Arc::new(account))
+    };
+    entries.iter().map(|(user_id, entry)| Some((user_id.clone(), account(entry)?))).collect()
 }
 
-fn account_from_json(entry: &Value) -> Option<Account> {
-    let text = text_of(entry);
-    let secret = |name| entry.get(name).and_then(Value::as_str).map(|token| Secret::new(token.to_owned()));
-    Some(Account {
+/// What stands in `entry` under the names of our layout.
+fn account_from_json(entry: &Value) -> Account {
+    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let time = |name: &str| entry.get(name).and_then(Value::as_u64);
+    Account {
         client_id: text("client_id"),
         tid: text("tid"),
         oid: text("oid"),
@@ -421,24 +346,38 @@ fn account_from_json(entry: &Value) -> Option<Account> {
         name: text("name"),
         requested_scope: text("requested_scope"),
         granted_scope: text("granted_scope"),
-        access_token: secret("access_token")?,
-        expires_at: entry.get("expires_at")?.as_u64()?,
-        refresh_at: entry.get("refresh_at").and_then(Value::as_u64),
-        refresh_token: secret("refresh_token"),
-        signed_in_at: entry.get("signed_in_at").and_then(Value::as_u64).unwrap_or_default(),
-    })
-}
-
-fn text_of(entry: &Value) -> impl Fn(&str) -> String {
-    move |name| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
-}
-
-/// Whole seconds; Python writes times as floats.
-fn number_of(entry: &Value) -> impl Fn(&str) -> Option<u64> {
-    move |name| {
-        let value = entry.get(name)?;
-        // A negative or absurd number becomes 0 or the largest one, which is what it means here.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        value.as_u64().or_else(|| value.as_f64().map(|seconds| seconds as u64))
+        access_token: Secret::new(text("access_token")),
+        expires_at: time("expires_at").unwrap_or_default(),
+        refresh_at: time("refresh_at"),
+        refresh_token: Some(text("refresh_token")).filter(|token| !token.is_empty()).map(Secret::new),
+        signed_in_at: time("signed_in_at").unwrap_or_default(),
     }
+}
+
+/// The accounts of a file that the Python server wrote, which has them at its top and times as floats;
+/// `None` for any other file.
+fn python(text: &[u8], client_id: &str, requested_scope: &str) -> Option<Accounts> {
+    let Value::Object(entries) = serde_json::from_slice(text).ok()? else { return None };
+    let is_python =
+        |entry: &Value| entry.get("timestamp").is_some_and(Value::is_number) && entry.get("access_token").is_some();
+    let account = |entry: &Value| {
+        let claim = |name: &str| entry.get("id_token_claims")?.get(name)?.as_str().map(str::to_owned);
+        // A negative or absurd time becomes 0 or the largest one, which is what it means here.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let seconds = |name: &str| entry.get(name).and_then(Value::as_f64).unwrap_or_default() as u64;
+        Account {
+            client_id: client_id.to_owned(),
+            tid: claim("tid").unwrap_or_default(),
+            oid: claim("oid").unwrap_or_default(),
+            username: claim("preferred_username").unwrap_or_default(),
+            name: claim("name").unwrap_or_default(),
+            requested_scope: requested_scope.to_owned(),
+            granted_scope: entry.get("scope").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            expires_at: seconds("timestamp").saturating_add(seconds("expires_in")),
+            signed_in_at: seconds("timestamp"),
+            ..account_from_json(entry)
+        }
+    };
+    let is_any = !entries.is_empty() && entries.values().all(is_python);
+    is_any.then(|| entries.iter().map(|(user_id, entry)| (user_id.clone(), Arc::new(account(entry)))).collect())
 }

@@ -216,9 +216,15 @@ mod authority {
     #[test]
     fn tenants_are_told_apart() {
         let guid = "AAAAAAAA-bbbb-cccc-dddd-eeeeeeeeeeee";
-        assert_eq!(Tenant::parse(guid), Some(Tenant::Guid(guid.to_ascii_lowercase())));
-        assert_eq!(Tenant::parse("Contoso.OnMicrosoft.com"), Some(Tenant::Domain("contoso.onmicrosoft.com".into())));
-        assert_eq!(Tenant::parse("common"), Some(Tenant::Multi("common".into())));
+        let one = Tenant::parse(guid).unwrap();
+        assert_eq!(
+            (one.segment(), one.guid()),
+            (guid.to_ascii_lowercase().as_str(), Some(guid.to_ascii_lowercase().as_str()))
+        );
+        for (text, segment) in [("Contoso.OnMicrosoft.com", "contoso.onmicrosoft.com"), ("common", "common")] {
+            let tenant = Tenant::parse(text).unwrap();
+            assert_eq!((tenant.segment(), tenant.guid()), (segment, None));
+        }
         for wrong in ["", "contoso", "a/b", "..", "your-tenant-id", "a..b", "-a.com", "a.com/x", "a.com?x"] {
             assert_eq!(Tenant::parse(wrong), None, "{wrong}");
         }
@@ -267,7 +273,7 @@ mod id_token {
 
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
     use entra_auth_mcp::oauth::authority::{Authority, Tenant};
-    use entra_auth_mcp::oauth::id_token::{Checked, Expected, check};
+    use entra_auth_mcp::oauth::id_token::{Identity, check};
     use entra_auth_mcp::secret::Secret;
 
     const TID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
@@ -277,20 +283,18 @@ mod id_token {
                "iss": format!("https://login.example/{TID}/v2.0"), "preferred_username": "Ann@x.com", "email": "a@y.com"})
     }
 
-    fn checked(claims: &Value) -> Result<Checked, String> {
+    fn checked(claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
         let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(TID).unwrap());
-        let expected =
-            Expected { client_id: "client", authority: &authority, nonce: &Secret::new("n".into()), now: 1500 };
-        check(&Secret::new(format!("e30.{payload}.sig")), &expected)
+        check(&Secret::new(format!("e30.{payload}.sig")), "client", &authority, &Secret::new("n".into()), 1500)
     }
 
     #[test]
     fn a_fitting_token_gives_the_identity() {
-        let checked = checked(&good()).unwrap();
-        assert!(!checked.clock_is_off);
-        assert!(checked.identity.has_address("ann@X.com") && checked.identity.has_address("A@y.com"));
-        assert!(!checked.identity.has_address("bob@x.com"));
+        let identity = checked(&good()).unwrap();
+        assert!(!identity.clock_is_off);
+        assert!(identity.has_address("ann@X.com") && identity.has_address("A@y.com"));
+        assert!(!identity.has_address("bob@x.com"));
     }
 
     #[test]
@@ -372,7 +376,8 @@ mod scope {
 }
 
 mod token {
-    use entra_auth_mcp::oauth::token::{OauthError, Remedy, TokenResponse};
+    use entra_auth_mcp::error::Kind;
+    use entra_auth_mcp::oauth::token::{OauthError, TokenResponse};
 
     #[test]
     fn numbers_may_be_strings() {
@@ -404,7 +409,7 @@ mod token {
             "error_codes":[50173],"correlation_id":"c","suberror":"bad_token"}"#;
         let error = OauthError::parse(body).unwrap();
         assert_eq!(error.description, "AADSTS50173: Revoked.");
-        assert_eq!((error.aadsts, error.remedy()), (Some(50173), Remedy::SignIn));
+        assert_eq!((error.aadsts, error.kind()), (Some(50173), Kind::SignInRequired));
         assert!(OauthError::parse(b"<html>").is_none());
         assert!(OauthError::parse(b"{}").is_none());
     }

@@ -124,7 +124,7 @@ impl Tools {
             "authority": config.authority.origin(),
             "backend_base_url": config.backend.as_ref().map(url::Url::as_str),
             "scopes": config.scopes.requested(),
-            "redirect_uri": config.redirect_uri().text,
+            "redirect_uri": config.redirect_uri().text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "accounts": self.sign_in.accounts()?.len(),
         })))
@@ -260,7 +260,7 @@ impl Tools {
         let given = arguments.object("headers").unwrap_or_default();
         let mut headers = backend::headers(given.members().filter_map(|(name, value)| Some((name, string(value)?))))?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
-        let (_, account) = self.sign_in.acquire(user_id)?;
+        let account = self.sign_in.acquire(user_id)?;
         let reply = backend.send(Call { method, target, headers, body }, &account.access_token)?;
         Ok(api_result(reply))
     }

@@ -1,21 +1,8 @@
 //! What to do about Entra's own error numbers. Help text only: nothing is decided by a number.
 
-/// The parts of this configuration that a hint quotes.
-#[derive(Debug)]
-pub struct Registration<'a> {
-    /// The application's client id.
-    pub client_id: &'a str,
-    /// The tenant segment.
-    pub tenant: &'a str,
-    /// The redirect URI to register.
-    pub redirect_uri: &'a str,
-    /// The scopes that are requested.
-    pub scopes: &'a str,
-    /// The authority's origin.
-    pub authority: &'a str,
-}
+use super::authorize::Application;
 
-/// Numbers that mean the same to the reader, and what to do. `{…}` is filled in from [`Registration`].
+/// Numbers that mean the same to the reader, and what to do. `{…}` is filled in from the configuration.
 const REMEDIES: &[(&[u32], &str)] = &[
     (
         &[50011],
@@ -35,7 +22,7 @@ const REMEDIES: &[(&[u32], &str)] = &[
     ),
     (
         &[50020, 50034, 90072],
-        "The account does not exist in the tenant '{tenant}': sign in with another account, or ask its administrator for an invitation.",
+        "The account does not exist in the tenant '{tenant}': sign in with another one, or ask its administrator for an invitation.",
     ),
     (&[50105], "Ask an administrator to assign you to the enterprise application {client_id}."),
     (&[50057], "The account is disabled; ask an administrator."),
@@ -54,15 +41,15 @@ const REMEDIES: &[(&[u32], &str)] = &[
         "A Conditional Access policy of your organization refuses this sign-in; ask an administrator which condition was not met.",
     ),
     (&[50173, 70008, 700_082, 700_084, 70043], "The sign-in has expired or was revoked. Sign in again."),
-    (&[54005, 501_481], "The sign-in link was used twice. Start again from a new link."),
+    (&[54005, 501_481], "The sign-in was completed twice. Start again from a new link."),
     (
-        &[70011, 28000, 28002, 28003, 700_022],
+        &[28000, 28002, 28003, 70011, 700_022],
         "Check CUSTOM_API_SCOPE: Entra does not accept '{scopes}' (one resource, '.default' alone).",
     ),
     (&[90009], "The app asks for a token for itself: set CUSTOM_API_SCOPE to {client_id}/.default"),
     (
-        &[7_000_218, 700_025],
-        "The redirect URI is registered under \"Web\", which wants a secret. Register {redirect_uri} under \"Mobile and desktop applications\" and remove it from \"Web\".",
+        &[700_025, 7_000_218],
+        "The redirect URI is registered under \"Web\", which wants a secret. Register {redirect_uri} under \"Mobile and desktop applications\" and remove it there.",
     ),
     (
         &[9_002_326, 9_002_327],
@@ -71,16 +58,16 @@ const REMEDIES: &[(&[u32], &str)] = &[
     (&[500_021], "A proxy of your organization restricts which tenants can be used, and '{tenant}' is not among them."),
 ];
 
-/// What to do about AADSTS `number`, in words that fit `registration`.
+/// What to do about AADSTS `number`, in words that fit `application`.
 #[must_use]
-pub fn hint(number: u32, registration: &Registration<'_>) -> Option<String> {
+pub fn hint(number: u32, application: &Application<'_>) -> Option<String> {
     let (_, template) = REMEDIES.iter().find(|(numbers, _)| numbers.contains(&number))?;
     Some(
         template
-            .replace("{client_id}", registration.client_id)
-            .replace("{tenant}", registration.tenant)
-            .replace("{redirect_uri}", registration.redirect_uri)
-            .replace("{scopes}", registration.scopes)
-            .replace("{authority}", registration.authority),
+            .replace("{client_id}", application.client_id)
+            .replace("{tenant}", application.authority.tenant().segment())
+            .replace("{redirect_uri}", application.redirect_uri)
+            .replace("{scopes}", application.scopes.requested())
+            .replace("{authority}", &application.authority.origin()),
     )
 }

@@ -2,44 +2,37 @@
 
 use url::Url;
 
-/// What `AZURE_TENANT_ID` may say.
+/// A tenant: its GUID, one of its domain names, or `common`, `organizations`, `consumers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Tenant {
-    /// One tenant by its GUID; tokens of any other tenant are refused.
-    Guid(String),
-    /// One tenant by a domain name.
-    Domain(String),
-    /// `common`, `organizations` or `consumers`: any tenant of that sort.
-    Multi(String),
-}
+pub struct Tenant(String);
 
 impl Tenant {
-    /// The tenant that `text` names; `None` when it is no GUID, no domain name and no alias.
+    /// The tenant that `text` names; `None` when it is none of these.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
-        if is_guid(&lower) {
-            return Some(Self::Guid(lower));
-        }
-        if matches!(lower.as_str(), "common" | "organizations" | "consumers") {
-            return Some(Self::Multi(lower));
-        }
-        let is_domain = lower.contains('.')
-            && lower.split('.').all(|label| {
-                !label.is_empty()
-                    && !label.starts_with('-')
-                    && !label.ends_with('-')
-                    && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-            });
-        is_domain.then_some(Self::Domain(lower))
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        };
+        let is_tenant = is_guid(&lower)
+            || matches!(lower.as_str(), "common" | "organizations" | "consumers")
+            || (lower.contains('.') && lower.split('.').all(is_label));
+        is_tenant.then_some(Self(lower))
     }
 
     /// The tenant's segment of every endpoint path.
     #[must_use]
     pub fn segment(&self) -> &str {
-        match self {
-            Self::Guid(segment) | Self::Domain(segment) | Self::Multi(segment) => segment,
-        }
+        &self.0
+    }
+
+    /// The GUID of the one tenant whose tokens are good, where it is configured.
+    #[must_use]
+    pub fn guid(&self) -> Option<&str> {
+        Some(self.segment()).filter(|segment| is_guid(segment))
     }
 }
 

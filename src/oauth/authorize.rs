@@ -6,6 +6,7 @@ use url::Url;
 use super::authority::Authority;
 use super::pkce;
 use super::scope::Scopes;
+use crate::error::Failure;
 use crate::secret::Secret;
 
 /// How Entra hands the authorization response to the redirect URI.
@@ -28,46 +29,55 @@ impl ResponseMode {
     }
 }
 
-/// One authorization request.
-pub struct AuthorizationRequest<'a> {
-    /// The application's client id.
+/// What one request carries and its response is checked against.
+#[derive(Debug)]
+pub struct Proofs {
+    /// Ties the response to the request (RFC 6749 §10.12); base64url, as Entra strips HTML from it.
+    pub state: Secret,
+    /// Ties the ID token to the request.
+    pub nonce: Secret,
+    /// Shows that whoever redeems the code made the request; only its challenge is sent.
+    pub code_verifier: Secret,
+}
+
+impl Proofs {
+    /// New ones.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn random() -> Result<Self, Failure> {
+        Ok(Self { state: Secret::random()?, nonce: Secret::random()?, code_verifier: Secret::random()? })
+    }
+}
+
+/// The application, as it was registered and configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Application<'a> {
+    /// Where it is registered.
+    pub authority: &'a Authority,
+    /// Its client id.
     pub client_id: &'a str,
     /// As registered, byte for byte.
     pub redirect_uri: &'a str,
-    /// How the answer comes back.
-    pub response_mode: ResponseMode,
-    /// What is asked for.
+    /// What it asks for.
     pub scopes: &'a Scopes,
-    /// Ties the answer to this request (RFC 6749 §10.12); base64url, as Entra strips HTML from it.
-    pub state: &'a Secret,
-    /// Ties the ID token to this request (OpenID Connect Core §3.1.2.1).
-    pub nonce: &'a Secret,
-    /// Its challenge is sent, itself only when the code is redeemed.
-    pub code_verifier: &'a Secret,
-    /// The account that should sign in, where it is known.
-    pub login_hint: Option<&'a str>,
 }
 
-impl AuthorizationRequest<'_> {
-    /// The whole address.
-    #[must_use]
-    pub fn url(&self, authority: &Authority) -> Url {
-        let mut url = authority.authorize_endpoint();
-        url.query_pairs_mut()
-            .append_pair("client_id", self.client_id)
-            .append_pair("response_type", "code")
-            .append_pair("redirect_uri", self.redirect_uri)
-            .append_pair("response_mode", self.response_mode.name())
-            .append_pair("scope", self.scopes.requested())
-            .append_pair("state", self.state.expose())
-            .append_pair("nonce", self.nonce.expose())
-            .append_pair("code_challenge", &pkce::code_challenge(self.code_verifier))
-            .append_pair("code_challenge_method", pkce::METHOD);
-        match self.login_hint {
-            Some(account) => url.query_pairs_mut().append_pair("login_hint", account),
-            // Without a hint the person chooses: a label may stand for any of their accounts.
-            None => url.query_pairs_mut().append_pair("prompt", "select_account"),
-        };
-        url
-    }
+/// The address of an authorization request. `login_hint` is the account that should sign in; without
+/// one the person chooses, since a label may stand for any of their accounts.
+#[must_use]
+pub fn url(application: &Application<'_>, mode: ResponseMode, proofs: &Proofs, login_hint: Option<&str>) -> Url {
+    let mut url = application.authority.authorize_endpoint();
+    url.query_pairs_mut()
+        .append_pair("client_id", application.client_id)
+        .append_pair("response_type", "code")
+        .append_pair("redirect_uri", application.redirect_uri)
+        .append_pair("response_mode", mode.name())
+        .append_pair("scope", application.scopes.requested())
+        .append_pair("state", proofs.state.expose())
+        .append_pair("nonce", proofs.nonce.expose())
+        .append_pair("code_challenge", &pkce::code_challenge(&proofs.code_verifier))
+        .append_pair("code_challenge_method", pkce::METHOD)
+        .extend_pairs([login_hint.map_or(("prompt", "select_account"), |account| ("login_hint", account))]);
+    url
 }

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::Value;
 
-use super::authority::{Authority, Tenant};
+use super::authority::Authority;
 use crate::secret::Secret;
 
 /// How far our clock and Entra's may be apart, in seconds.
@@ -23,94 +23,73 @@ pub struct Identity {
     pub tid: String,
     /// The sign-in name that the person would type.
     pub username: String,
-    /// Further addresses of the person: `email`, `upn`.
-    pub addresses: Vec<String>,
     /// The display name.
     pub name: String,
+    /// Whether `exp` or `nbf` and our clock are more than five minutes apart: worth a warning, not a
+    /// refusal, since nothing here is decided by these times.
+    pub clock_is_off: bool,
+    email: String,
+    upn: String,
 }
 
 impl Identity {
     /// Whether `address` is one of the person's own, in any case.
     #[must_use]
     pub fn has_address(&self, address: &str) -> bool {
-        let same = |own: &str| own.to_lowercase() == address.to_lowercase();
-        same(&self.username) || self.addresses.iter().any(|own| same(own))
+        [&self.username, &self.email, &self.upn].iter().any(|own| own.to_lowercase() == address.to_lowercase())
     }
 }
 
-/// What the ID token must agree with.
-pub struct Expected<'a> {
-    /// `aud`.
-    pub client_id: &'a str,
-    /// `iss`, and `tid` where one tenant is configured by its GUID.
-    pub authority: &'a Authority,
-    /// The nonce of the authorization request.
-    pub nonce: &'a Secret,
-    /// Seconds since 1970.
-    pub now: u64,
-}
-
-/// An identity that passed, and whether the clocks disagree.
-#[derive(Debug)]
-pub struct Checked {
-    /// Who signed in.
-    pub identity: Identity,
-    /// `exp` or `nbf` and our clock are more than five minutes apart: worth a warning, not a
-    /// refusal, since nothing here is decided by these times.
-    pub clock_is_off: bool,
-}
-
-/// Checks `id_token` and takes the identity from it.
+/// Checks `id_token` against the request of `client_id` with `nonce` to `authority`, at the time `now`
+/// (seconds since 1970).
 ///
 /// # Errors
 /// What does not agree.
-pub fn check(id_token: &Secret, expected: &Expected<'_>) -> Result<Checked, String> {
+pub fn check(
+    id_token: &Secret,
+    client_id: &str,
+    authority: &Authority,
+    nonce: &Secret,
+    now: u64,
+) -> Result<Identity, &'static str> {
     let claims = claims(id_token)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
-    let tid = claim("tid").to_ascii_lowercase();
-    if claim("aud") != expected.client_id {
-        return Err("it was issued for another application (aud)".to_owned());
-    }
-    if !expected.nonce.matches(claim("nonce")) {
-        return Err("it belongs to another sign-in (nonce)".to_owned());
-    }
-    if claim("ver") != "2.0" {
-        return Err("it is not of version 2.0 (ver)".to_owned());
-    }
-    if tid.is_empty() || claim("oid").is_empty() {
-        return Err("it does not name the account (oid, tid)".to_owned());
-    }
-    if claim("iss") != expected.authority.issuer(&tid) {
-        return Err(format!("its issuer is not {} (iss)", expected.authority.issuer(&tid)));
-    }
-    if let Tenant::Guid(configured) = expected.authority.tenant()
-        && *configured != tid
-    {
-        return Err(format!("it is of the tenant {tid}, not of the configured one (tid)"));
+    let (oid, tid) = (claim("oid"), claim("tid").to_ascii_lowercase());
+    let fits = [
+        (claim("aud") == client_id, "it was issued for another application (aud)"),
+        (nonce.matches(claim("nonce")), "it belongs to another sign-in (nonce)"),
+        (claim("ver") == "2.0", "it is not of version 2.0 (ver)"),
+        (!oid.is_empty() && !tid.is_empty(), "it does not name the account (oid, tid)"),
+        (claim("iss") == authority.issuer(&tid), "it was issued by another authority (iss)"),
+        (
+            authority.tenant().guid().is_none_or(|guid| guid == tid),
+            "it is of another tenant than the configured one (tid)",
+        ),
+    ];
+    if let Some((_, problem)) = fits.iter().find(|(fits, _)| !fits) {
+        return Err(problem);
     }
     let time = |name: &str| claims.get(name).and_then(Value::as_u64);
-    let clock_is_off = time("exp").is_some_and(|exp| exp + SKEW < expected.now)
-        || time("nbf").is_some_and(|nbf| nbf > expected.now + SKEW);
-    Ok(Checked { identity: identity(&claims, tid), clock_is_off })
+    Ok(Identity {
+        oid: oid.to_owned(),
+        username: claim("preferred_username").to_owned(),
+        name: claim("name").to_owned(),
+        clock_is_off: time("exp").is_some_and(|exp| exp.saturating_add(SKEW) < now)
+            || time("nbf").is_some_and(|nbf| nbf > now + SKEW),
+        email: claim("email").to_owned(),
+        upn: claim("upn").to_owned(),
+        tid,
+    })
 }
 
 /// The claims of a compact JWS (RFC 7519 §3.1), unverified.
-fn claims(id_token: &Secret) -> Result<Value, String> {
-    let parts: Vec<&str> = id_token.expose().split('.').collect();
-    let [_header, payload, _signature] = parts.as_slice() else {
-        return Err("it does not have three parts".to_owned());
+fn claims(id_token: &Secret) -> Result<Value, &'static str> {
+    let mut parts = id_token.expose().split('.');
+    let (Some(_header), Some(payload), Some(_signature), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err("it does not have three parts");
     };
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| "its claims are not base64url".to_owned())?;
-    serde_json::from_slice(&payload).map_err(|_| "its claims are not JSON".to_owned())
-}
-
-fn identity(claims: &Value, tid: String) -> Identity {
-    let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Identity {
-        oid: claim("oid"),
-        tid,
-        username: claim("preferred_username"),
-        addresses: ["email", "upn"].into_iter().map(claim).filter(|address| !address.is_empty()).collect(),
-        name: claim("name"),
-    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| "its claims are not base64url")?;
+    serde_json::from_slice(&payload).map_err(|_| "its claims are not JSON")
 }

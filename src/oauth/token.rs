@@ -3,26 +3,26 @@
 
 use serde_json::Value;
 
-use super::scope::Scopes;
+use super::authorize::Application;
+use crate::error::Kind;
 use crate::secret::Secret;
+
+/// No token of Entra lives longer than a year, and sums with it cannot overflow.
+const LONGEST_LIFE: u64 = 366 * 86_400;
+/// So much of a description is shown.
+const MOST_DESCRIPTION_CHARS: usize = 600;
 
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
 
 /// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).
 #[must_use]
-pub fn redeem<'a>(
-    client_id: &'a str,
-    scopes: &'a Scopes,
-    redirect_uri: &'a str,
-    code: &'a Secret,
-    code_verifier: &'a Secret,
-) -> Form<'a> {
+pub fn redeem<'a>(application: &Application<'a>, code: &'a Secret, code_verifier: &'a Secret) -> Form<'a> {
     vec![
         ("grant_type", "authorization_code"),
-        ("client_id", client_id),
-        ("scope", scopes.requested()),
-        ("redirect_uri", redirect_uri),
+        ("client_id", application.client_id),
+        ("scope", application.scopes.requested()),
+        ("redirect_uri", application.redirect_uri),
         ("code", code.expose()),
         ("code_verifier", code_verifier.expose()),
     ]
@@ -30,11 +30,11 @@ pub fn redeem<'a>(
 
 /// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
 #[must_use]
-pub fn refresh<'a>(client_id: &'a str, scopes: &'a Scopes, refresh_token: &'a Secret) -> Form<'a> {
+pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret) -> Form<'a> {
     vec![
         ("grant_type", "refresh_token"),
-        ("client_id", client_id),
-        ("scope", scopes.requested()),
+        ("client_id", application.client_id),
+        ("scope", application.scopes.requested()),
         ("refresh_token", refresh_token.expose()),
     ]
 }
@@ -84,13 +84,11 @@ impl TokenResponse {
 }
 
 /// An error of the token endpoint (RFC 6749 §5.2) or of the authorization response (§4.1.2.1).
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct OauthError {
     /// The code that programs may branch on.
     pub error: String,
-    /// Entra's refinement of `invalid_grant`.
-    pub suberror: Option<String>,
-    /// For people; from outside, so escape it where it is shown.
+    /// For people, without Entra's ids and times; from outside, so escape it where it is shown.
     pub description: String,
     /// Entra's number: chooses a hint, decides nothing.
     pub aadsts: Option<u32>,
@@ -98,51 +96,39 @@ pub struct OauthError {
     pub correlation_id: Option<String>,
 }
 
-/// What an OAuth error asks of us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Remedy {
-    /// The grant is dead or the person is wanted: sign in.
-    SignIn,
-    /// Entra is not well: try again later.
-    Retry,
-    /// Somebody said no.
-    Accept,
-    /// Settings or registration are wrong.
-    Configure,
-}
-
 impl OauthError {
+    /// From the parameters of an authorization response.
+    #[must_use]
+    pub fn new(error: String, description: &str) -> Self {
+        let after = |label| description.split_once(label).map(|(_, rest)| rest);
+        let digits = after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        let id = after("Correlation ID: ").and_then(|rest| rest.split_whitespace().next());
+        let sentences = description.split("Trace ID:").next().unwrap_or_default().trim();
+        Self {
+            error,
+            description: sentences.chars().take(MOST_DESCRIPTION_CHARS).collect(),
+            aadsts: digits.and_then(|digits| digits.parse().ok()),
+            correlation_id: id.map(str::to_owned),
+        }
+    }
+
     /// Reads the body of an error answer; `None` when it is no OAuth error.
     #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let description = text(&body, "error_description").unwrap_or_default();
-        let number = body.pointer("/error_codes/0").and_then(Value::as_u64).and_then(|code| u32::try_from(code).ok());
-        Some(Self {
-            error: text(&body, "error")?,
-            suberror: text(&body, "suberror").filter(|suberror| !suberror.is_empty()),
-            aadsts: number.or_else(|| aadsts(&description)),
-            correlation_id: text(&body, "correlation_id"),
-            description: first_sentences(&description),
-        })
-    }
-
-    /// From the parameters of an authorization response.
-    #[must_use]
-    pub fn from_redirect(error: String, description: String) -> Self {
-        let correlation_id = after(&description, "Correlation ID: ").map(str::to_owned);
-        let aadsts = aadsts(&description);
-        Self { error, suberror: None, aadsts, correlation_id, description: first_sentences(&description) }
+        let error = Self::new(text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
+        let id = text(&body, "correlation_id").or(error.correlation_id);
+        Some(Self { correlation_id: id, ..error })
     }
 
     /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
     #[must_use]
-    pub fn remedy(&self) -> Remedy {
+    pub fn kind(&self) -> Kind {
         match self.error.as_str() {
-            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => Remedy::SignIn,
-            "temporarily_unavailable" | "server_error" => Remedy::Retry,
-            "access_denied" => Remedy::Accept,
-            _ => Remedy::Configure,
+            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => Kind::SignInRequired,
+            "temporarily_unavailable" | "server_error" => Kind::RetryLater,
+            "access_denied" => Kind::Refused,
+            _ => Kind::Configuration,
         }
     }
 }
@@ -152,26 +138,7 @@ fn text(body: &Value, name: &str) -> Option<String> {
 }
 
 fn seconds(body: &Value, name: &str) -> Option<u64> {
-    /// A year: nothing issued by Entra lives longer, and sums with it cannot overflow.
-    const MOST: u64 = 366 * 86_400;
     let value = body.get(name)?;
     let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
-    Some(number.min(MOST))
-}
-
-/// The number in `AADSTS65004: The user declined …`.
-fn aadsts(description: &str) -> Option<u32> {
-    let digits = description.split_once("AADSTS")?.1;
-    let end = digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len());
-    digits.get(..end)?.parse().ok()
-}
-
-fn after<'a>(description: &'a str, label: &str) -> Option<&'a str> {
-    description.split_once(label)?.1.split_whitespace().next()
-}
-
-/// The description without its trailing ids and times, at most 600 characters.
-fn first_sentences(description: &str) -> String {
-    let end = description.find("Trace ID:").unwrap_or(description.len());
-    description.get(..end).unwrap_or_default().trim().chars().take(600).collect()
+    Some(number.min(LONGEST_LIFE))
 }
