@@ -127,12 +127,16 @@ impl SignIn {
     fn redeem(&self, attempt: &Attempt, response: AuthorizationResponse) -> Outcome {
         const PURPOSE: &str = "the sign-in";
         let Attempt { user_id, proofs, .. } = attempt;
+        // RFC 9207 §2.4: before the code is redeemed and before an error is believed.
+        let issuer = response.issuer.as_deref();
+        if issuer.is_some_and(|issuer| !self.config.authority.may_be_issuer(issuer)) {
+            return Err(untrusted("it names another issuer"));
+        }
         let code = response.outcome.map_err(|error| entra::refusal(&self.config, &error, PURPOSE))?;
         let form = token::redeem(&self.config.application(), &code, &proofs.code_verifier);
         let tokens = self.entra.token(&self.config, form, PURPOSE)?;
         let identity = self.identify(&tokens, &proofs.nonce)?;
-        // RFC 9207 §2.4: an issuer that is named must be the one that was asked.
-        if response.issuer.is_some_and(|issuer| issuer != self.config.authority.issuer(&identity.tid)) {
+        if issuer.is_some_and(|issuer| issuer != self.config.authority.issuer(&identity.tid)) {
             return Err(untrusted("it names another issuer"));
         }
         if is_address(user_id) && !identity.has_address(user_id) {
@@ -170,7 +174,9 @@ impl SignIn {
         locked(&self.flights).remove(user_id);
         let message = format!("{} is signed in as {user_id}.", account.username);
         Ok(match replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid)) {
-            Some(old) => format!("{message} {}, who had this name before, is signed out here.", old.username),
+            Some(old) => {
+                format!("{message} The account {} that had this name before is signed out here.", old.username)
+            }
             None => message,
         })
     }
@@ -212,8 +218,11 @@ impl SignIn {
         }
     }
 
-    /// The `user_id` that is meant.
-    fn choose(&self, user_id: Option<&str>) -> Result<String, Failure> {
+    /// The `user_id` that is meant: the given one, or that of the only account.
+    ///
+    /// # Errors
+    /// There is no account, or several.
+    pub fn choose(&self, user_id: Option<&str>) -> Result<String, Failure> {
         if let Some(user_id) = user_id {
             return Ok(user_id.to_owned());
         }
@@ -281,8 +290,9 @@ impl SignIn {
             Err(failure) => {
                 log::warn!("the tokens of {user_id} could not be refreshed: {}", failure.text());
                 if failure.kind == Kind::SignInRequired {
-                    // Refused for good: only the refresh token is dropped, and only if it is still ours.
-                    let ended = Account { refresh_token: None, ..Account::clone(account) };
+                    // Refused for good: the tokens are dropped, if they are still the ones that were refused.
+                    let (access_token, expires_at) = (Secret::default(), self.now());
+                    let ended = Account { access_token, expires_at, refresh_token: None, ..Account::clone(account) };
                     self.cache.change(|accounts| replace(accounts, user_id, account, &Arc::new(ended)))?;
                 }
                 return Err(failure);

@@ -97,6 +97,13 @@ impl Authority {
         format!("{}/{tid}/v2.0", self.origin())
     }
 
+    /// Whether `issuer` is this cloud's for the configured tenant, or for any where many are meant.
+    #[must_use]
+    pub fn may_be_issuer(&self, issuer: &str) -> bool {
+        let tid = issuer.strip_prefix(&self.origin()).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
+        tid.is_some_and(|tid| self.tenant.guid().map_or_else(|| is_guid(tid), |guid| guid == tid))
+    }
+
     fn endpoint(&self, name: &str) -> Url {
         let mut url = self.host.clone();
         url.set_path(&format!("/{}/oauth2/v2.0/{name}", self.tenant.segment()));
