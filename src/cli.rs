@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, SETTINGS, Setting};
+use crate::error::{Failure, Kind};
 use crate::http::Limits;
+use crate::os::StopSignals;
 use crate::serve::Server;
-use crate::{env_file, logging, os};
+use crate::{env_file, logging};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -134,8 +136,12 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
 }
 
 fn serve(config: Config) -> ExitCode {
-    let server = match Server::start(config, Clock::system(), Limits::default()) {
-        Ok(server) => server,
+    // Before anybody can know that we are ready, so that being told to stop is never missed.
+    let signals = StopSignals::register()
+        .map_err(|error| Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error}).")));
+    let started = signals.and_then(|signals| Ok((signals, Server::start(config, Clock::system(), Limits::default())?)));
+    let (mut signals, server) = match started {
+        Ok(started) => started,
         Err(failure) => {
             log::error!("{}", failure.text());
             return ExitCode::from(FAILED);
@@ -145,10 +151,7 @@ fn serve(config: Config) -> ExitCode {
     print(&format!(
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
     ));
-    if let Err(error) = os::wait_for_stop() {
-        log::error!("signals cannot be waited for ({error})");
-        return ExitCode::from(FAILED);
-    }
+    signals.wait();
     log::info!("stopping: requests in flight are let finish");
     server.stop();
     ExitCode::SUCCESS

@@ -8,6 +8,12 @@ use std::path::Path;
 #[cfg(unix)]
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 
+#[cfg(not(unix))]
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The given options, creating files that their owner alone may read and write.
@@ -58,29 +64,35 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     directory.symlink_metadata().map(drop)
 }
 
-/// Blocks until the process is told to stop: Ctrl-C or SIGTERM, also as process 1 of a container, where
-/// neither has an effect unless it is asked for.
-///
-/// # Errors
-/// The operating system's.
-#[cfg(unix)]
-pub fn wait_for_stop() -> io::Result<()> {
-    signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?.forever().next();
-    Ok(())
-}
+/// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has an
+/// effect unless it is asked for.
+pub struct StopSignals(#[cfg(unix)] signal_hook::iterator::Signals, #[cfg(not(unix))] Arc<AtomicBool>);
 
-/// Blocks until the process is told to stop.
-///
-/// # Errors
-/// The operating system's.
-#[cfg(not(unix))]
-pub fn wait_for_stop() -> io::Result<()> {
-    let told = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, std::sync::Arc::clone(&told))?;
+impl StopSignals {
+    /// Asks for them.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn register() -> io::Result<Self> {
+        #[cfg(unix)]
+        return signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map(Self);
+        #[cfg(not(unix))]
+        {
+            let told = Arc::new(AtomicBool::new(false));
+            for signal in [SIGINT, SIGTERM] {
+                signal_hook::flag::register(signal, Arc::clone(&told))?;
+            }
+            Ok(Self(told))
+        }
     }
-    while !told.load(std::sync::atomic::Ordering::Acquire) {
-        std::thread::sleep(std::time::Duration::from_millis(100));
+
+    /// Blocks until one of them comes.
+    pub fn wait(&mut self) {
+        #[cfg(unix)]
+        self.0.forever().next();
+        #[cfg(not(unix))]
+        while !self.0.load(Ordering::Acquire) {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
     }
-    Ok(())
 }

@@ -300,7 +300,8 @@ impl SignIn {
         };
         let refreshed = Arc::new(refreshed);
         if !self.cache.change(|accounts| replace(accounts, user_id, account, &refreshed))? {
-            return Err(Failure::new(Kind::SignInRequired, format!("{user_id} was signed out meanwhile.")));
+            // The person signed in anew, or out, meanwhile: that counts.
+            return self.usable(user_id);
         }
         log::info!("the tokens of {user_id} were refreshed");
         Ok(refreshed)
@@ -333,7 +334,11 @@ impl SignIn {
         let user_id = self.choose(user_id)?;
         self.pending.forget(&user_id);
         locked(&self.flights).remove(&user_id);
-        if self.cache.change(|accounts| accounts.remove(&user_id))?.is_none() {
+        let is_ours = |account: &Arc<Account>| self.is_ours(account);
+        let forget = |accounts: &mut Accounts| {
+            accounts.get(&user_id).is_some_and(is_ours) && accounts.remove(&user_id).is_some()
+        };
+        if !self.cache.change(forget)? {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
             return Err(Failure::new(Kind::InvalidRequest, message));
         }

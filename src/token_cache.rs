@@ -378,6 +378,6 @@ fn python(text: &[u8], client_id: &str, requested_scope: &str) -> Option<Account
             ..account_from_json(entry)
         }
     };
-    let is_any = !entries.is_empty() && entries.values().all(is_python);
-    is_any.then(|| entries.iter().map(|(user_id, entry)| (user_id.clone(), Arc::new(account(entry)))).collect())
+    let are_python = entries.values().all(is_python);
+    are_python.then(|| entries.iter().map(|(user_id, entry)| (user_id.clone(), Arc::new(account(entry)))).collect())
 }

@@ -5,7 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-use entra_auth_mcp::os;
+use entra_auth_mcp::os::StopSignals;
 use support::backend::Backend;
 use support::entra::{ADA, Entra};
 use support::server::{Running, Setup};
@@ -14,6 +14,7 @@ use support::server::{Running, Setup};
 const PORT: &str = "8000";
 
 fn main() {
+    let mut signals = StopSignals::register().expect("signals can be waited for");
     let entra = Entra::start_lenient();
     let backend = Backend::start_for(&entra);
     let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "info");
@@ -22,7 +23,7 @@ fn main() {
         Err(_) => Setup::new(&entra, Some(&backend)).start(),
     };
     print!("{}", welcome(&server, &entra, &backend));
-    os::wait_for_stop().expect("signals can be waited for");
+    signals.wait();
 }
 
 fn welcome(server: &Running, entra: &Entra, backend: &Backend) -> String {
