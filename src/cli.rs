@@ -19,19 +19,7 @@ const FAILED: u8 = 1;
 /// The command line or the settings cannot be used.
 const MISUSED: u8 = 2;
 
-const USAGE: &str = "\
-Signs users in with Microsoft Entra ID and lets MCP clients call one API as them.
-
-Usage: entra-auth-mcp [serve] [--env-file PATH]
-       entra-auth-mcp --check-config [--env-file PATH]
-       entra-auth-mcp --help | --version
-
-  serve           run the server (this is what happens without a verb, too)
-  --check-config  check the settings, print what holds, and exit
-  --env-file      read settings from PATH instead of .env; the environment wins over the file
-
-Settings:
-";
+const USAGE: &str = include_str!("usage.txt");
 
 enum Verb {
     Serve,
