@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -92,9 +91,18 @@ fn help() -> String {
 /// or unwise is warned of.
 fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
     let mut variables = read_env_file(env_file)?;
-    let text = |value: OsString| value.into_string().ok();
-    let environment = env::vars_os().filter_map(|(name, value)| Some((text(name)?, text(value)?)));
-    variables.extend(environment.filter(|(_, value)| !value.trim().is_empty()));
+    for (name, value) in env::vars_os() {
+        // Nobody's setting has a name that is not UTF-8.
+        let Ok(name) = name.into_string() else { continue };
+        match value.into_string() {
+            Ok(value) if value.trim().is_empty() => {}
+            Ok(value) => drop(variables.insert(name, value)),
+            Err(_) if SETTINGS.iter().any(|setting| setting.name == name) => {
+                return Err(format!("{name} is not UTF-8 text"));
+            }
+            Err(_) => {}
+        }
+    }
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
         log::warn!("{name} is not a setting; {setting} is");
     }

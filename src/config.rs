@@ -334,12 +334,9 @@ impl Reader<'_> {
     }
 }
 
-/// `value` without the userinfo of a URL.
+/// `value` without what may be the userinfo of a URL.
 fn without_password(value: &str) -> String {
-    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
-        Some((scheme, rest)) => format!("{scheme}://…@{rest}"),
-        None => value.to_owned(),
-    }
+    value.rsplit_once('@').map_or_else(|| value.to_owned(), |(_, rest)| format!("…@{rest}"))
 }
 
 /// `Ok` where `is_right`, else the mend.
@@ -446,7 +443,7 @@ fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<
 }
 
 fn allowed_host(text: &str) -> Result<AllowedHost, String> {
-    let mend = format!("write host names, with or without a port, not {text:?}");
+    let mend = format!("write host names, with or without a port, not {:?}", without_password(text));
     demand(!text.contains(['/', '*', '@', '?', '#']), &mend)?;
     let url = Url::parse(&format!("http://{text}/")).map_err(|_| mend)?;
     // `Url` drops the scheme's own port.
@@ -460,8 +457,10 @@ fn allowed_origin(text: &str) -> Result<String, String> {
             && url.path() == "/"
             && url.query().is_none()
             && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
     };
     let url = Url::parse(text).ok().filter(is_origin);
     let origin = url.map(|url| url.origin().ascii_serialization());
-    origin.ok_or_else(|| format!("write origins such as http://localhost:6274, not {text:?}"))
+    origin.ok_or_else(|| format!("write origins such as http://localhost:6274, not {:?}", without_password(text)))
 }

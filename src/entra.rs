@@ -146,7 +146,7 @@ pub fn explain(error: &ureq::Error) -> String {
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) if text.contains("No CA certificates") => {
             " This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."
         }
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) => {
+        _ if text.contains("certificate") => {
             " Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the \
              system's store or name it in SSL_CERT_FILE."
         }

@@ -17,6 +17,7 @@ pub mod error;
 pub mod http;
 pub mod logging;
 pub mod mcp;
+mod media_type;
 pub mod oauth;
 pub mod os;
 pub mod pages;

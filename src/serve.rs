@@ -1,6 +1,5 @@
 //! A running server: settings, token file, listener and routes put together.
 
-use std::io;
 use std::sync::Arc;
 
 use crate::clock::Clock;
@@ -23,15 +22,11 @@ impl Server {
     /// # Errors
     /// The address cannot be had, or the token file is out of order.
     pub fn start(config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
-        let cannot_listen = |error: &io::Error| {
-            Failure::new(
-                Kind::Configuration,
-                format!("Could not listen on {} port {} ({error}).", config.server_host, config.server_port()),
-            )
-            .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
-        };
-        let listeners =
-            Listeners::bind(&config.server_host, config.server_port()).map_err(|error| cannot_listen(&error))?;
+        let (host, port) = (&config.server_host, config.server_port());
+        let listeners = Listeners::bind(host, port).map_err(|error| {
+            Failure::new(Kind::Configuration, format!("Could not listen on {host} port {port} ({error})."))
+                .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
+        })?;
         let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), sign_in);

@@ -1,19 +1,18 @@
 //! One connection, on its own thread: requests are read, answered and followed by the next, in
 //! order, until either side has had enough.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tiny_http::{HTTPVersion, Method};
+use tiny_http::Method;
 
 use super::body::ChunkedBody;
 use super::event_stream::EventStream;
-use super::head::{self, Framing, Head, Refusal};
+use super::head::{self, Framing, Head, Refusal, refusal};
 use super::listener::{Entry, Shared};
-use super::message::{Answer, Reply, Request, json_reply};
+use super::message::{Answer, Request, json_reply, print};
 
 /// One `read` takes at most so much.
 const READ_BYTES: usize = 16 * 1024;
@@ -23,6 +22,8 @@ const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 /// closing does not reset the connection before the client has read the answer (RFC 9112 §9.6).
 const DRAIN_BYTES: usize = 256 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
+
+const INTERNAL_ERROR: &str = r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
 /// Why a connection ends without an answer.
 enum End {
@@ -46,17 +47,18 @@ impl From<Refusal> for End {
 }
 
 /// Serves the connection until it ends.
-pub fn serve(shared: &Shared, entry: &Arc<Entry>) {
-    let mut connection =
-        Connection { shared, entry, socket: &entry.socket, input: Vec::new(), read_timeout: Duration::ZERO };
+pub fn serve(shared: &Shared, entry: &Entry) {
     let _ = entry.socket.set_nodelay(true);
+    let mut connection = Connection { shared, entry, input: Vec::new() };
     loop {
         match connection.exchange() {
             Ok(true) => {}
             Ok(false) => break,
             Err(End::Quietly) => return,
-            Err(End::Refused(refusal)) => {
-                connection.refuse(refusal);
+            Err(End::Refused(Refusal { status, reason })) => {
+                let body = serde_json::json!({"error": reason}).to_string();
+                // The connection is closed whether or not the client still gets to read why.
+                let _ = connection.write(&print(json_reply(status, body), false, false));
                 break;
             }
         }
@@ -64,209 +66,146 @@ pub fn serve(shared: &Shared, entry: &Arc<Entry>) {
     drain(&entry.socket);
 }
 
-struct Connection<'a> {
-    shared: &'a Shared,
-    entry: &'a Entry,
-    socket: &'a TcpStream,
+pub struct Connection<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) entry: &'a Entry,
     /// Bytes that were read and not yet used: the current request, then perhaps pipelined ones.
     input: Vec<u8>,
-    /// What the socket's read timeout is set to, so that it is set only when it changes.
-    read_timeout: Duration,
 }
 
 impl Connection<'_> {
     /// Reads one request and answers it. `true`: another may follow.
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
+        let head = head::parse(&head)?;
+        let length = self.read_body(&head)?;
+        // Until here the connection may be given up for another: a flood of requests that are never
+        // whole keeps nobody out.
         if !self.entry.begin_request() {
             return Err(End::Quietly);
         }
-        let (used, chunked_body) = self.read_body(&head)?;
-        let body = match &chunked_body {
-            Some(body) => body.decoded.as_slice(),
-            None => self.input.get(head.length..used).unwrap_or_default(),
-        };
-        let keep_alive = self.answer(&head, body)?;
-        self.input.drain(..used);
-        if self.input.capacity() > KEPT_BUFFER_BYTES {
-            self.input.shrink_to(KEPT_BUFFER_BYTES);
-        }
+        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default())?;
+        self.input.drain(..length);
+        self.input.shrink_to(KEPT_BUFFER_BYTES);
         self.entry.end_request();
         Ok(keep_alive)
     }
 
-    fn read_head(&mut self) -> Result<Head, End> {
-        // One empty line before a request is ignored (RFC 9112 §2.2).
-        if self.input.starts_with(b"\r\n") {
-            self.input.drain(..2);
-        }
-        let mut deadline = (!self.input.is_empty()).then(|| Instant::now() + self.shared.limits.head);
-        loop {
-            if !self.input.is_empty()
-                && let Some(head) = head::parse(&self.input)?
-            {
-                return Ok(head);
-            }
+    /// Takes the bytes of one head off the input.
+    fn read_head(&mut self) -> Result<Vec<u8>, End> {
+        if self.input.is_empty() {
             if self.shared.is_stopping() {
                 return Err(End::Quietly);
             }
-            match deadline {
-                None => {
-                    self.read_within(self.shared.limits.idle)?;
-                    deadline = Some(Instant::now() + self.shared.limits.head);
-                }
-                Some(deadline) => self.read_until(deadline, "The request head took too long.")?,
+            self.read(self.shared.limits.idle)?;
+        }
+        let deadline = Instant::now() + self.shared.limits.head;
+        let mut seen = 0;
+        loop {
+            // An empty line before a request is ignored (RFC 9112 §2.2), be it in two pieces.
+            if seen <= 1 && self.input.starts_with(b"\r\n") {
+                self.input.drain(..2);
             }
+            if let Some(end) = head::end_of_head(&self.input, seen)? {
+                return Ok(self.input.drain(..end).collect());
+            }
+            seen = self.input.len();
+            self.read_until(deadline, "The request head took too long.")?;
         }
     }
 
-    /// Makes the whole body available; gives where the request ends in `input`, and the decoded
-    /// body of a chunked one.
-    fn read_body(&mut self, head: &Head) -> Result<(usize, Option<ChunkedBody>), End> {
-        const LATE: &str = "The request body took too long.";
+    /// Makes the whole body the beginning of the input, decoded, and gives its length.
+    fn read_body(&mut self, head: &Head<'_>) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
-        let is_missing = match head.framing {
-            Framing::Length(length) => self.input.len() < head.length + length,
-            Framing::Chunked => self.input.len() == head.length,
-        };
-        if head.expects_continue && is_missing {
+        if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        match head.framing {
-            Framing::Length(length) => {
-                let end = head.length + length;
-                while self.input.len() < end {
-                    self.read_until(deadline, LATE)?;
-                }
-                Ok((end, None))
-            }
-            Framing::Chunked => {
-                let mut body = ChunkedBody::new();
-                loop {
-                    let used = body.decode(self.input.get(head.length..).unwrap_or_default())?;
-                    // What is decoded is dropped at once, so that the buffer holds no second copy.
-                    self.input.drain(head.length..head.length + used);
-                    if body.is_complete() {
-                        return Ok((head.length, Some(body)));
+        let mut chunked = ChunkedBody::default();
+        loop {
+            match head.framing {
+                Framing::Length(length) if self.input.len() >= length => return Ok(length),
+                Framing::Length(_) => {}
+                Framing::Chunked => {
+                    // What is decoded is dropped at once, so that there is no second copy.
+                    let used = chunked.decode(&self.input)?;
+                    self.input.drain(..used);
+                    if chunked.is_complete() {
+                        let length = chunked.decoded.len();
+                        chunked.decoded.append(&mut self.input);
+                        self.input = chunked.decoded;
+                        return Ok(length);
                     }
-                    self.read_until(deadline, LATE)?;
                 }
             }
+            self.read_until(deadline, "The request body took too long.")?;
         }
     }
 
-    fn answer(&self, head: &Head, body: &[u8]) -> Result<bool, End> {
-        let request = Request::new(head, &self.input, body);
-        let keep_alive = head.keep_alive && !self.shared.is_stopping();
+    fn answer(&self, head: &Head<'_>, body: &[u8]) -> Result<bool, End> {
+        let request = Request { head, body };
         // A bug in one request is that request's: it gets a 500, the server goes on.
         let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&request)));
-        match answer.unwrap_or_else(|_| Answer::Reply(internal_error())) {
-            Answer::Reply(reply) => {
-                let is_head = request.method() == Method::Head;
-                self.write(&print(reply, keep_alive, is_head))?;
-                Ok(keep_alive)
-            }
-            Answer::Stream(fields, run) => {
-                let mut stream = EventStream::begin(
-                    self.socket,
-                    head.is_http_11,
-                    &fields,
-                    self.shared.limits.answer,
-                    &self.shared.stopping,
-                )?;
-                let ran = catch_unwind(AssertUnwindSafe(|| run(&mut stream)));
-                ran.unwrap_or_else(|_| Err(io::ErrorKind::Other.into()))?;
+        let keep_alive = head.keep_alive && !self.shared.is_stopping();
+        match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
+            Answer::Reply(reply) => self.write(&print(reply, keep_alive, head.method == Method::Head))?,
+            Answer::Stream(reply, run) => {
+                let mut stream = EventStream::begin(self, &print(reply, keep_alive, true), head.is_http_11)?;
+                // A bug in here ends the thread, and so the answer, unfinished, and the connection.
+                run(&mut stream)?;
                 stream.end()?;
-                Ok(keep_alive)
             }
         }
+        Ok(keep_alive)
     }
 
-    fn refuse(&self, refusal: Refusal) {
-        let body = serde_json::json!({"error": refusal.reason}).to_string();
-        // The connection is closed whether or not the client still gets to read why.
-        let _ = self.write(&print(json_reply(refusal.status, body), false, false));
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        write_all(self.socket, bytes, Instant::now() + self.shared.limits.answer)
+    /// Writes all of `bytes` within the time that one answer has.
+    pub fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        let deadline = Instant::now() + self.shared.limits.answer;
+        let mut socket = &self.entry.socket;
+        while !bytes.is_empty() {
+            socket.set_write_timeout(Some(time_left(deadline)?))?;
+            match socket.write(bytes) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Reads what is there by `deadline`; a client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
-        let late = Refusal { status: 408, reason: late };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(End::Refused(late));
-        }
-        self.read_within(left).map_err(|error| if is_timeout(&error) { End::Refused(late) } else { End::Quietly })
+        time_left(deadline).and_then(|left| self.read(left)).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => End::Refused(refusal(408, late)),
+            _ => End::Quietly,
+        })
     }
 
-    fn read_within(&mut self, timeout: Duration) -> io::Result<()> {
-        if self.read_timeout != timeout {
-            self.socket.set_read_timeout(Some(timeout))?;
-            self.read_timeout = timeout;
-        }
+    fn read(&mut self, timeout: Duration) -> io::Result<()> {
         let mut bytes = [0; READ_BYTES];
-        let count = read_some(self.socket, &mut bytes)?;
+        let count = read_some(&self.entry.socket, &mut bytes, timeout)?;
         self.input.extend_from_slice(bytes.get(..count).unwrap_or_default());
         Ok(())
     }
 }
 
-fn internal_error() -> Reply {
-    json_reply(500, r#"{"error":"This request hit a bug of the server; its log says more."}"#.to_owned())
-}
-
-/// Head and body as the bytes of one write. tiny_http keeps `Connection` to itself, so it is put
-/// in behind the status line.
-fn print(reply: Reply, keep_alive: bool, is_head: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512 + reply.data_length().unwrap_or(0));
-    // Writing into memory cannot fail.
-    let _ = reply.raw_print(&mut bytes, HTTPVersion(1, 1), &[], is_head, None);
-    if !keep_alive && let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
-        bytes.splice(end + 2..end + 2, *b"Connection: close\r\n");
-    }
-    bytes
+/// How long it is until `deadline`; once it has passed, an error.
+fn time_left(deadline: Instant) -> io::Result<Duration> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 /// At least one byte; the end of the stream is an error, as nothing more can come of it.
-fn read_some(mut socket: &TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+fn read_some(mut socket: &TcpStream, bytes: &mut [u8], timeout: Duration) -> io::Result<usize> {
+    socket.set_read_timeout(Some(timeout))?;
     loop {
         match socket.read(bytes) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             result => return result,
         }
     }
-}
-
-/// Writes all of `bytes` by `deadline`. The write timeout is armed again only where one write does
-/// not take everything: a slow reader.
-///
-/// # Errors
-/// The client is gone, or too slow.
-pub fn write_all(mut socket: &TcpStream, mut bytes: &[u8], deadline: Instant) -> io::Result<()> {
-    while !bytes.is_empty() {
-        match socket.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-        if !bytes.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-            socket.set_write_timeout(Some(left))?;
-        }
-    }
-    Ok(())
-}
-
-fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut)
 }
 
 /// Says that nothing more will come, and lets the client finish what it is sending.
@@ -277,14 +216,9 @@ pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
     let mut bytes = [0; READ_BYTES];
     let mut drained = 0;
-    while drained < DRAIN_BYTES {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || socket.set_read_timeout(Some(left)).is_err() {
-            return;
-        }
-        match read_some(socket, &mut bytes) {
-            Ok(count) => drained += count,
-            Err(_) => return,
-        }
+    while drained < DRAIN_BYTES
+        && let Ok(count) = time_left(deadline).and_then(|left| read_some(socket, &mut bytes, left))
+    {
+        drained += count;
     }
 }

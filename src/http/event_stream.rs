@@ -1,45 +1,27 @@
 //! Server-sent events as the answer to one request (HTML Living Standard §9.2).
 
 use std::io;
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tiny_http::Header;
+use super::connection::Connection;
 
-use super::connection::write_all;
+/// How often a stream that waits looks whether its client is still there.
+const STEP: Duration = Duration::from_millis(500);
 
 /// The open answer. HTTP/1.1 clients get it chunked, older ones until the connection ends.
 pub struct EventStream<'a> {
-    socket: &'a TcpStream,
+    connection: &'a Connection<'a>,
     chunked: bool,
-    answer_deadline: Duration,
-    stopping: &'a AtomicBool,
 }
 
 impl<'a> EventStream<'a> {
-    /// Sends the head of the answer.
-    ///
-    /// # Errors
-    /// The client is gone.
-    pub fn begin(
-        socket: &'a TcpStream,
-        chunked: bool,
-        fields: &[Header],
-        answer_deadline: Duration,
-        stopping: &'a AtomicBool,
-    ) -> io::Result<Self> {
-        let mut head = String::from(
-            "HTTP/1.1 200 OK\r\nServer: entra-auth-mcp\r\nContent-Type: text/event-stream\r\nCache-Control: no-store\r\n\
-             X-Accel-Buffering: no\r\nX-Content-Type-Options: nosniff\r\n",
-        );
-        for field in fields {
-            head.push_str(&format!("{}: {}\r\n", field.field, field.value));
+    /// Sends the head of the answer, which was printed as that of a chunked one.
+    pub(super) fn begin(connection: &'a Connection<'a>, head: &[u8], chunked: bool) -> io::Result<Self> {
+        match head.strip_suffix(b"Transfer-Encoding: chunked\r\n\r\n") {
+            Some(others) if !chunked => connection.write(&[others, b"\r\n"].concat())?,
+            _ => connection.write(head)?,
         }
-        head.push_str(if chunked { "Transfer-Encoding: chunked\r\n\r\n" } else { "Connection: close\r\n\r\n" });
-        let stream = Self { socket, chunked, answer_deadline, stopping };
-        stream.write(head.as_bytes())?;
-        Ok(stream)
+        Ok(Self { connection, chunked })
     }
 
     /// One `message` event. Line breaks in `data` become lines of the same event.
@@ -47,15 +29,8 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client is gone.
     pub fn message(&mut self, data: &str) -> io::Result<()> {
-        let mut event = String::with_capacity(data.len() + 32);
-        event.push_str("event: message\n");
-        for line in data.split(['\n', '\r']) {
-            event.push_str("data: ");
-            event.push_str(line);
-            event.push('\n');
-        }
-        event.push('\n');
-        self.chunk(event.as_bytes())
+        let lines = data.replace(['\n', '\r'], "\ndata: ");
+        self.send(&format!("event: message\ndata: {lines}\n\n"))
     }
 
     /// A comment, which keeps the connection from looking idle.
@@ -63,45 +38,55 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client is gone.
     pub fn keep_alive(&mut self) -> io::Result<()> {
-        self.chunk(b": keep-alive\n\n")
+        self.send(": keep-alive\n\n")
+    }
+
+    /// Repeats `step`, which blocks no longer than it is told, until it says that there is nothing more to
+    /// wait for, or the server is told to stop. In between, `sign_of_life` is sent now and then.
+    ///
+    /// # Errors
+    /// The client is gone.
+    pub fn wait(
+        &mut self,
+        mut step: impl FnMut(Duration) -> bool,
+        mut sign_of_life: impl FnMut(&mut Self) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let shared = self.connection.shared;
+        let interval = shared.limits.keep_alive;
+        let mut last_sign = Instant::now();
+        while !step(interval.min(STEP)) && !shared.is_stopping() {
+            if self.client_is_gone() {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+            if last_sign.elapsed() >= interval {
+                sign_of_life(self)?;
+                last_sign = Instant::now();
+            }
+        }
+        Ok(())
     }
 
     /// Whether the client has closed its side.
-    #[must_use]
-    pub fn client_is_gone(&self) -> bool {
-        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
+    fn client_is_gone(&self) -> bool {
+        let socket = &self.connection.entry.socket;
+        let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
         let is_there = match peeked {
             Ok(count) => count > 0,
             Err(error) => error.kind() == io::ErrorKind::WouldBlock,
         };
-        self.socket.set_nonblocking(false).is_err() || !is_there
+        socket.set_nonblocking(false).is_err() || !is_there
     }
 
-    /// Whether the server has been told to stop, and the stream should end.
-    #[must_use]
-    pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+    /// Ends the answer: an empty chunk is the last (RFC 9112 §7.1).
+    pub(super) fn end(&self) -> io::Result<()> {
+        self.send("")
     }
 
-    /// Ends the answer.
-    ///
-    /// # Errors
-    /// The client is gone.
-    pub fn end(&mut self) -> io::Result<()> {
-        if self.chunked { self.write(b"0\r\n\r\n") } else { Ok(()) }
-    }
-
-    fn chunk(&self, bytes: &[u8]) -> io::Result<()> {
-        if !self.chunked {
-            return self.write(bytes);
+    fn send(&self, event: &str) -> io::Result<()> {
+        if self.chunked {
+            self.connection.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
+        } else {
+            self.connection.write(event.as_bytes())
         }
-        let mut chunk = format!("{:x}\r\n", bytes.len()).into_bytes();
-        chunk.extend_from_slice(bytes);
-        chunk.extend_from_slice(b"\r\n");
-        self.write(&chunk)
-    }
-
-    fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        write_all(self.socket, bytes, Instant::now() + self.answer_deadline)
     }
 }

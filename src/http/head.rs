@@ -1,7 +1,9 @@
 //! The request head (RFC 9112 §2, §3, §5, §6), read strictly: what two parsers could read in two
 //! ways is refused, so that nobody in front of us and we ever disagree where a request ends.
 
-use std::ops::Range;
+use std::str;
+
+use tiny_http::Method;
 
 use super::{MOST_BODY_BYTES, MOST_FIELDS, MOST_HEAD_BYTES};
 
@@ -23,23 +25,25 @@ pub struct Refusal {
     pub reason: &'static str,
 }
 
-const fn refusal(status: u16, reason: &'static str) -> Refusal {
+pub(super) const fn refusal(status: u16, reason: &'static str) -> Refusal {
     Refusal { status, reason }
 }
 
-/// Where the parts of a head stand in the bytes that were read.
+/// For a body that is longer than we take.
+pub(super) const TOO_LARGE: Refusal = refusal(413, "The request body is larger than 4 MiB.");
+const MALFORMED: Refusal = refusal(400, "The request head is malformed.");
+
+/// A request head, borrowed from the bytes that were read.
 #[derive(Debug)]
-pub struct Head {
-    /// The length of the head with its empty line.
-    pub length: usize,
-    /// The method.
-    pub method: Range<usize>,
-    /// The path of the request target.
-    pub path: Range<usize>,
-    /// The query of the request target, without its `?`.
-    pub query: Option<Range<usize>>,
-    /// Name and value of each field.
-    pub fields: Vec<(Range<usize>, Range<usize>)>,
+pub struct Head<'a> {
+    /// The method; every token is one.
+    pub method: Method,
+    /// The path of the request target, as sent.
+    pub path: &'a str,
+    /// The query of the request target, as sent, without its `?`.
+    pub query: &'a str,
+    /// The header fields.
+    pub(super) fields: Fields<'a>,
     /// How long the body is.
     pub framing: Framing,
     /// Whether the client keeps the connection for another request.
@@ -50,136 +54,118 @@ pub struct Head {
     pub expects_continue: bool,
 }
 
-/// Reads a head from the start of `bytes`. `None`: there is not enough of it yet.
+/// The length of the head that `bytes` begin with, `None` when its empty line is not there yet. The
+/// first `seen` bytes went through here before: they are not searched again at each read.
 ///
 /// # Errors
 /// A refusal; what follows on the connection cannot be trusted then.
-pub fn parse(bytes: &[u8]) -> Result<Option<Head>, Refusal> {
-    let Some(end) = end_of_head(bytes)? else {
-        return Ok(None);
-    };
-    let head = bytes.get(..end).unwrap_or_default();
-    check_bytes(head)?;
-    check_version(head)?;
-    let mut slots = [httparse::EMPTY_HEADER; MOST_FIELDS];
-    let mut request = httparse::Request::new(&mut slots);
-    match request.parse(head) {
-        Ok(httparse::Status::Complete(length)) if length == end => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(refusal(431, "There are too many header fields.")),
-        _ => return Err(refusal(400, "The request head is malformed.")),
-    }
-    let is_http_11 = request.version == Some(1);
-    let fields = Fields(request.headers);
-    let host = fields.host()?;
-    let (path, query) = target(request.path.unwrap_or_default(), request.method.unwrap_or_default(), host)?;
-    let within = |part: &str| range_within(head, part.as_bytes());
-    Ok(Some(Head {
-        length: end,
-        method: within(request.method.unwrap_or_default()),
-        path: within(path),
-        query: query.map(within),
-        fields: fields.0.iter().map(|field| (within(field.name), range_within(head, field.value))).collect(),
-        framing: fields.framing(is_http_11)?,
-        keep_alive: is_http_11 && !fields.has_token("connection", "close"),
-        is_http_11,
-        expects_continue: is_http_11 && fields.expects_continue()?,
-    }))
-}
-
-/// The length of the head, when its empty line is there.
-fn end_of_head(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
     let window = bytes.get(..MOST_HEAD_BYTES).unwrap_or(bytes);
-    if let Some(at) = window.windows(4).position(|four| four == b"\r\n\r\n") {
-        return Ok(Some(at + 4));
+    let from = seen.saturating_sub(3);
+    let fresh = window.get(from..).unwrap_or_default();
+    if let Some(at) = fresh.windows(4).position(|four| four == b"\r\n\r\n") {
+        return Ok(Some(from + at + 4));
     }
     if bytes.len() >= MOST_HEAD_BYTES {
-        let in_request_line = !window.contains(&b'\n');
-        return Err(if in_request_line {
-            refusal(414, "The request target is too long.")
-        } else {
+        let is_in_fields = window.contains(&b'\n');
+        return Err(if is_in_fields {
             refusal(431, "The request head is too long.")
+        } else {
+            refusal(414, "The request target is too long.")
         });
     }
     // Garbage is refused at once instead of waiting for an end that never comes.
-    check_bytes(bytes.strip_suffix(b"\r").unwrap_or(bytes))?;
-    Ok(None)
+    check_lines(fresh)?;
+    let is_no_text = str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some());
+    if is_no_text { Err(MALFORMED) } else { Ok(None) }
 }
 
-/// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2), and UTF-8.
-fn check_bytes(head: &[u8]) -> Result<(), Refusal> {
-    let mut previous = 0;
-    for &byte in head {
-        let fine = match byte {
-            b'\n' => previous == b'\r',
-            _ if previous == b'\r' => false,
-            b' ' | b'\t' => previous != b'\n',
-            b'\r' => true,
-            0..0x20 | 0x7f => false,
-            _ => true,
-        };
-        if !fine {
-            return Err(refusal(
-                400,
-                "The request head holds a control character, a bare line break or a folded line.",
-            ));
+/// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
+fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
+    let is_text = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\t' | b'\r' | b'\n');
+    let is_in_line = |pair: &[u8]| match pair {
+        [b'\r', next] => *next == b'\n',
+        [_, b'\n'] | [b'\n', b' ' | b'\t'] => false,
+        _ => true,
+    };
+    if bytes.iter().all(is_text) && bytes.windows(2).all(is_in_line) {
+        return Ok(());
+    }
+    Err(refusal(400, "The request head holds a control character, a bare line break or a folded line."))
+}
+
+/// Reads a whole head, up to its empty line.
+///
+/// # Errors
+/// A refusal, as above.
+pub fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
+    check_lines(head)?;
+    let text = str::from_utf8(head).map_err(|_| MALFORMED)?;
+    // Looked at first, as the parser calls other versions malformed and skips empty lines.
+    match text.split(['\r', '\n']).next().and_then(|line| line.rsplit(' ').next()) {
+        Some("HTTP/1.1" | "HTTP/1.0") => {}
+        Some(version) if version.starts_with("HTTP/") => {
+            return Err(refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
         }
-        previous = byte;
+        _ => return Err(refusal(400, "The request line is malformed.")),
     }
-    if head.starts_with(b"\r") || std::str::from_utf8(head).is_err_and(|error| error.error_len().is_some()) {
-        return Err(refusal(400, "The request head is malformed."));
+    let mut slots = [httparse::EMPTY_HEADER; MOST_FIELDS];
+    let mut request = httparse::Request::new(&mut slots);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) if length == head.len() => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(refusal(431, "There are too many header fields.")),
+        _ => return Err(MALFORMED),
     }
-    Ok(())
-}
-
-/// 505 for any version but 1.0 and 1.1, before the parser calls it malformed.
-fn check_version(head: &[u8]) -> Result<(), Refusal> {
-    let line = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    match line.rsplit(|&byte| byte == b' ').next().unwrap_or_default() {
-        b"HTTP/1.1" | b"HTTP/1.0" => Ok(()),
-        other if other.starts_with(b"HTTP/") => Err(refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")),
-        _ => Err(refusal(400, "The request line is malformed.")),
-    }
+    let is_http_11 = request.version == Some(1);
+    let method = request.method.unwrap_or_default().parse().map_err(|()| MALFORMED)?;
+    let fields = Fields::from_parsed(request.headers)?;
+    let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
+    Ok(Head {
+        framing: fields.framing(is_http_11)?,
+        keep_alive: is_http_11 && !fields.ask_to_close(),
+        expects_continue: is_http_11 && fields.expect_continue()?,
+        method,
+        path,
+        query,
+        fields,
+        is_http_11,
+    })
 }
 
 /// Path and query of the request target (RFC 9112 §3.2).
-fn target<'a>(target: &'a str, method: &str, host: &str) -> Result<(&'a str, Option<&'a str>), Refusal> {
-    let malformed = refusal(400, "The request target is malformed.");
+fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, &'a str), Refusal> {
     // The absolute form must be taken (§3.2.2); it must agree with Host, so that both mean the same.
-    let origin_form = match target.get(..7) {
-        Some(scheme) if scheme.eq_ignore_ascii_case("http://") => {
-            let rest = target.get(7..).unwrap_or_default();
+    let origin_form = match target.split_at_checked(7) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
             let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
             if !authority.eq_ignore_ascii_case(host) {
                 return Err(refusal(400, "Host and request target disagree."));
             }
-            if path.is_empty() { "/" } else { path }
+            let (path, query) = path.split_once('?').unwrap_or((path, ""));
+            return Ok((if path.is_empty() { "/" } else { path }, query));
         }
         _ => target,
     };
-    if origin_form == "*" && method == "OPTIONS" {
-        return Ok((target, None));
+    let is_of_server = origin_form == "*" && *method == Method::Options;
+    if !is_of_server && (!origin_form.starts_with('/') || origin_form.contains('#')) {
+        return Err(refusal(400, "The request target is malformed."));
     }
-    if !origin_form.starts_with('/') || origin_form.contains('#') {
-        return Err(malformed);
-    }
-    Ok(match origin_form.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (origin_form, None),
-    })
+    Ok(origin_form.split_once('?').unwrap_or((origin_form, "")))
 }
 
-/// Where `part` stands in `whole`, of which it is a slice; an empty range for one that is not.
-fn range_within(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = (part.as_ptr().addr()).wrapping_sub(whole.as_ptr().addr());
-    let end = start.wrapping_add(part.len());
-    if start <= end && end <= whole.len() { start..end } else { 0..0 }
-}
-
-struct Fields<'a>(&'a [httparse::Header<'a>]);
+/// Names and values of the header fields.
+#[derive(Debug)]
+pub(super) struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Fields<'a> {
-    fn values(&self, name: &str) -> impl Iterator<Item = &'a [u8]> {
-        self.0.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
+    fn from_parsed(parsed: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
+        let text = |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
+        parsed.iter().map(text).collect::<Result<_, _>>().map(Self).map_err(|_| MALFORMED)
+    }
+
+    /// Every value of the field `name`, in any case.
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
     }
 
     /// Exactly one `Host`, of `host` or `host:port` (RFC 9112 §3.2).
@@ -188,9 +174,8 @@ impl<'a> Fields<'a> {
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err(refusal(400, "There must be exactly one Host."));
         };
-        let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte);
-        let host = std::str::from_utf8(host).unwrap_or_default();
-        if host.is_empty() || !host.as_bytes().iter().all(fits) {
+        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
+        if host.is_empty() || !host.bytes().all(fits) {
             return Err(refusal(400, "Host is malformed."));
         }
         Ok(host)
@@ -199,46 +184,41 @@ impl<'a> Fields<'a> {
     /// Never both, never twice, nothing but digits, nothing but `chunked` (RFC 9112 §6.1, §6.2).
     fn framing(&self, is_http_11: bool) -> Result<Framing, Refusal> {
         let mut lengths = self.values("content-length");
-        let mut encodings = self.values("transfer-encoding");
-        match (lengths.next(), encodings.next()) {
-            (None, None) => Ok(Framing::Length(0)),
-            (Some(length), None) if lengths.next().is_none() => content_length(length),
-            (None, Some(encoding)) if is_http_11 && encodings.next().is_none() => {
-                if encoding.eq_ignore_ascii_case(b"chunked") {
-                    Ok(Framing::Chunked)
-                } else {
-                    Err(refusal(501, "The only transfer encoding here is chunked."))
-                }
+        let mut codings = self.values("transfer-encoding");
+        match (lengths.next(), lengths.next(), codings.next(), codings.next()) {
+            (None, None, None, None) => Ok(Framing::Length(0)),
+            (Some(digits), None, None, None) => content_length(digits),
+            (None, None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => {
+                Ok(Framing::Chunked)
+            }
+            (None, None, Some(_), None) if is_http_11 => {
+                Err(refusal(501, "The only transfer encoding here is chunked."))
             }
             _ => Err(refusal(400, "The length of the body is ambiguous.")),
         }
     }
 
-    fn has_token(&self, name: &str, token: &str) -> bool {
-        self.values(name)
-            .flat_map(|value| value.split(|&byte| byte == b','))
-            .any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    fn ask_to_close(&self) -> bool {
+        let mut options = self.values("connection").flat_map(|value| value.split(','));
+        options.any(|option| option.trim_ascii().eq_ignore_ascii_case("close"))
     }
 
-    fn expects_continue(&self) -> Result<bool, Refusal> {
-        let mut expectations = self.values("expect").peekable();
-        let any = expectations.peek().is_some();
-        if expectations.all(|value| value.eq_ignore_ascii_case(b"100-continue")) {
-            Ok(any)
-        } else {
-            Err(refusal(417, "The only expectation here is 100-continue."))
+    fn expect_continue(&self) -> Result<bool, Refusal> {
+        let is_other = |value: &str| !value.eq_ignore_ascii_case("100-continue");
+        if self.values("expect").any(is_other) {
+            return Err(refusal(417, "The only expectation here is 100-continue."));
         }
+        Ok(self.values("expect").next().is_some())
     }
 }
 
-fn content_length(digits: &[u8]) -> Result<Framing, Refusal> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+fn content_length(digits: &str) -> Result<Framing, Refusal> {
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(refusal(400, "Content-Length is malformed."));
     }
-    // More digits than a number can hold are too many bytes, too.
-    let length = std::str::from_utf8(digits).ok().and_then(|digits| digits.parse().ok()).unwrap_or(usize::MAX);
-    if length > MOST_BODY_BYTES { Err(TOO_LARGE) } else { Ok(Framing::Length(length)) }
+    match digits.parse() {
+        Ok(length) if length <= MOST_BODY_BYTES => Ok(Framing::Length(length)),
+        // More digits than a number can hold are too many bytes, too.
+        _ => Err(TOO_LARGE),
+    }
 }
-
-/// For a body that is longer than we take.
-pub const TOO_LARGE: Refusal = refusal(413, "The request body is larger than 4 MiB.");

@@ -6,11 +6,11 @@
 //! "Dependencies"), so accepting and reading is done here.
 
 pub mod body;
-pub mod connection;
-pub mod event_stream;
+mod connection;
+pub(crate) mod event_stream;
 pub mod head;
-pub mod listener;
-pub mod message;
+pub(crate) mod listener;
+pub(crate) mod message;
 
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub struct Limits {
     pub body: Duration,
     /// Without a byte, between requests or before the first.
     pub idle: Duration,
+    /// Between signs of life on a stream that has nothing to say.
+    pub keep_alive: Duration,
     /// For one answer, or one event of a stream, to be taken.
     pub answer: Duration,
     /// For requests in flight to finish when the server is told to stop.
@@ -38,6 +40,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             body: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),
         }

@@ -1,86 +1,80 @@
 //! Checks a tool's arguments against its input schema: the part of JSON Schema 2020-12 that our own
 //! schemas use.
 
-use serde_json::value::RawValue;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::jsonrpc::Object;
+use super::jsonrpc::{Object, read};
 
 /// Checks `arguments` against an object `schema`.
 ///
 /// # Errors
 /// A sentence that names the argument and says what is wrong with it.
-pub fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String> {
-    let none = Map::new();
-    let properties = schema.get("properties").and_then(Value::as_object).unwrap_or(&none);
-    for (name, value) in arguments.members() {
-        let Some(property) = properties.get(name) else {
-            let known: Vec<&str> = properties.keys().map(String::as_str).collect();
-            return Err(format!("There is no argument {name:?}; the arguments are: {}.", known.join(", ")));
+pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String> {
+    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    for (name, value) in &arguments.0 {
+        let Some((_, property)) = properties.clone().find(|(known, _)| *known == name) else {
+            let known: Vec<&str> = properties.map(|(known, _)| known.as_str()).collect();
+            let known = if known.is_empty() { "none is taken".to_owned() } else { known.join(", ") };
+            return Err(format!("There is no argument {name:?}; the arguments are: {known}."));
         };
-        check_value(property, value, name)?;
+        // Without a type it may be anything, and is not even looked at.
+        if property.get("type").is_some() {
+            let value = read(value).ok_or_else(|| format!("{name} cannot be read."))?;
+            check_value(Some(property), &value, name)?;
+        }
     }
-    let required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    match required.into_iter().find(|name| arguments.get(name).is_none()) {
+    let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    match required.find(|name| arguments.get(name).is_none()) {
         Some(missing) => Err(format!("The argument {missing:?} is missing.")),
         None => Ok(()),
     }
 }
 
-fn check_value(schema: &Value, raw: &RawValue, name: &str) -> Result<(), String> {
-    let Some(types) = schema.get("type") else {
-        return Ok(()); // Anything: not even looked at.
+fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), String> {
+    let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?))) else {
+        return Ok(());
     };
-    let value: Value = serde_json::from_str(raw.get()).map_err(|error| format!("{name}: {error}."))?;
-    check_typed(schema, types, &value, name)
-}
-
-fn check_typed(schema: &Value, types: &Value, value: &Value, name: &str) -> Result<(), String> {
-    let is = |kind: &str| match kind {
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "number" => value.is_number(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => false,
-    };
-    let allowed: Vec<&str> = match types {
+    let types: Vec<&str> = match types {
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
         one => one.as_str().into_iter().collect(),
     };
-    if !allowed.iter().any(|kind| is(kind)) {
-        return Err(format!("{name} must be of type {}.", allowed.join(" or ")));
+    if !types.iter().any(|kind| is_of_type(value, kind)) {
+        return Err(format!("{name} must be of type {}.", types.join(" or ")));
     }
-    check_bounds(schema, value, name)?;
-    let nested = |schema: Option<&Value>, value: &Value, name: String| match schema
-        .and_then(|schema| Some((schema, schema.get("type")?)))
-    {
-        Some((schema, types)) => check_typed(schema, types, value, &name),
-        None => Ok(()),
-    };
     match value {
-        Value::Object(members) => members
-            .iter()
-            .try_for_each(|(key, value)| nested(schema.get("additionalProperties"), value, format!("{name}.{key}"))),
+        Value::String(text) => {
+            let length = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+            check_bounds(schema, ["minLength", "maxLength"], f64::from(length), name, " characters long")
+        }
+        Value::Number(number) => {
+            check_bounds(schema, ["minimum", "maximum"], number.as_f64().unwrap_or(f64::NAN), name, "")
+        }
+        Value::Object(members) => members.iter().try_for_each(|(key, value)| {
+            check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
+        }),
         Value::Array(items) => {
-            items.iter().try_for_each(|item| nested(schema.get("items"), item, format!("every item of {name}")))
+            items.iter().try_for_each(|item| check_value(schema.get("items"), item, &format!("every item of {name}")))
         }
         _ => Ok(()),
     }
 }
 
-fn check_bounds(schema: &Value, value: &Value, name: &str) -> Result<(), String> {
-    let bound = |keyword: &str| schema.get(keyword).and_then(Value::as_i64);
-    let (size, least, most, unit) = match value {
-        Value::String(text) => {
-            (i64::try_from(text.chars().count()).ok(), bound("minLength"), bound("maxLength"), " characters long")
-        }
-        Value::Number(number) => (number.as_i64(), bound("minimum"), bound("maximum"), ""),
-        _ => return Ok(()),
-    };
-    let size = size.unwrap_or(i64::MAX);
-    match (least.filter(|least| size < *least), most.filter(|most| size > *most)) {
+fn is_of_type(value: &Value, kind: &str) -> bool {
+    match kind {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "number" => value.is_number(),
+        // 60.0 is one, too (JSON Schema 2020-12 core §4.2.3).
+        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => false,
+    }
+}
+
+fn check_bounds(schema: &Value, [least, most]: [&str; 2], size: f64, name: &str, unit: &str) -> Result<(), String> {
+    let bound = |keyword| schema.get(keyword).and_then(Value::as_f64);
+    match (bound(least).filter(|least| size < *least), bound(most).filter(|most| size > *most)) {
         (Some(least), _) => Err(format!("{name} must be at least {least}{unit}.")),
         (_, Some(most)) => Err(format!("{name} must be at most {most}{unit}.")),
         _ => Ok(()),

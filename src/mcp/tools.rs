@@ -1,121 +1,101 @@
 //! The tools: what `tools.json` describes, done.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::jsonrpc::{Object, string};
+use super::jsonrpc::{Object, read};
 use super::protocol::VERSIONS;
 use super::schema;
-use super::tool_result::ToolResult;
+use super::tool_result::{self, add};
 use crate::backend::{self, Backend, Call};
 use crate::clock::iso8601_seconds;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::media_type;
 use crate::sign_in::SignIn;
 use crate::token_cache::Account;
 
+/// The account of a person who does not say a name.
+pub(crate) const DEFAULT_USER_ID: &str = "default";
 /// Name, title, description, schemas and annotations of every tool, in the order of `tools/list`.
 const DEFINITIONS: &str = include_str!("tools.json");
 
 /// What a call leads to.
-pub enum Called {
-    /// The result.
-    Done(ToolResult),
+pub(super) enum Called {
+    /// The members of the result.
+    Done(String),
     /// The result can be had when a sign-in has ended, or at the latest at the deadline.
     Wait(Wait),
 }
 
 /// Waiting for a sign-in to end.
-pub struct Wait {
+pub(super) struct Wait {
     user_id: Option<String>,
     ended: u64,
     deadline: Instant,
 }
 
 /// The tools of one server.
-pub struct Tools {
+pub(crate) struct Tools {
     config: Arc<Config>,
     sign_in: Arc<SignIn>,
     backend: Option<Backend>,
     started: Instant,
-    definitions: String,
-    schemas: HashMap<String, Value>,
+    definitions: Value,
 }
 
 impl Tools {
     /// The tools that act through `sign_in`.
-    #[must_use]
-    pub fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
-        let definitions: Vec<Value> = serde_json::from_str(DEFINITIONS).unwrap_or_default();
-        let schemas = definitions.into_iter().filter_map(|mut tool| {
-            let name = tool.get("name")?.as_str()?.to_owned();
-            Some((name, tool.get_mut("inputSchema")?.take()))
-        });
+    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
         Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
             started: Instant::now(),
-            definitions: minified(DEFINITIONS),
-            schemas: schemas.collect(),
+            definitions: serde_json::from_str(DEFINITIONS).unwrap_or_default(),
             config,
             sign_in,
         }
     }
 
     /// The JSON array that `tools/list` gives.
-    #[must_use]
-    pub fn definitions(&self) -> &str {
-        &self.definitions
+    pub(super) fn definitions(&self) -> String {
+        self.definitions.to_string()
     }
 
     /// Calls the tool `name`; `None` when there is none of that name.
-    #[must_use]
-    pub fn call(&self, name: &str, arguments: &Object<'_>) -> Option<Called> {
-        let schema = self.schemas.get(name)?;
-        if let Err(reason) = schema::check(schema, arguments) {
+    pub(super) fn call(&self, name: &str, arguments: &Object<'_>) -> Option<Called> {
+        let is_meant = |tool: &&Value| tool.get("name").is_some_and(|known| known == name);
+        let definition = self.definitions.as_array()?.iter().find(is_meant)?;
+        if let Err(reason) = schema::check(definition.get("inputSchema")?, arguments) {
             let failure = Failure::new(Kind::InvalidRequest, reason).hint("Correct the arguments and call again.");
-            return Some(Called::Done(ToolResult::failure(&failure, json!({}))));
+            return Some(Called::Done(tool_result::of(Err(failure))));
         }
-        let user_id = arguments.string("user_id");
+        let user_id: Option<String> = arguments.read("user_id");
         let user_id = user_id.as_deref();
+        if let Some(method) = name.strip_prefix("api_").and_then(|name| name.strip_suffix("_request")) {
+            let result = self.call_api(&method.to_ascii_uppercase(), user_id, arguments);
+            return Some(Called::Done(result.unwrap_or_else(|failure| self.api_failure(failure, user_id))));
+        }
         let result = match name {
-            "ping" => Ok(ToolResult::success(json!({"message": "pong"}))),
+            "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => self.server_info(),
             "authenticate_user" => self.authenticate(user_id.unwrap_or_default()),
-            "check_auth_status" => return Some(self.check_status(user_id, arguments)),
-            "view_userid" => self.view_user_ids(),
+            "check_auth_status" => match self.awaited(user_id, arguments) {
+                Some(wait) => return Some(Called::Wait(wait)),
+                None => self.status(user_id),
+            },
+            "view_userid" => self.user_ids(),
             "logout_user" => self.sign_out(user_id),
-            "api_get_request" => self.api("GET", user_id, arguments),
-            "api_post_request" => self.api("POST", user_id, arguments),
-            "api_put_request" => self.api("PUT", user_id, arguments),
-            "api_patch_request" => self.api("PATCH", user_id, arguments),
-            "api_delete_request" => self.api("DELETE", user_id, arguments),
             _ => return None,
         };
-        Some(Called::Done(result.unwrap_or_else(|failure| self.failed(&failure, user_id))))
+        Some(Called::Done(tool_result::of(result)))
     }
 
-    /// A failure; where a sign-in is what is wanted, with the link to it.
-    fn failed(&self, failure: &Failure, user_id: Option<&str>) -> ToolResult {
-        let offer = (failure.kind == Kind::SignInRequired).then(|| self.sign_in.begin(user_id.unwrap_or("default")));
-        let Some(Ok(offer)) = offer else {
-            return ToolResult::failure(failure, json!({}));
-        };
-        let link = self.sign_in.link(&offer);
-        let failure = failure.clone().hint(format!(
-            "{} Show the user this link and ask them to sign in there: {link} Then call check_auth_status with wait_seconds, and repeat this call.",
-            failure.hint
-        ).trim());
-        ToolResult::failure(&failure, json!({"sign_in_url": link}))
-    }
-
-    fn server_info(&self) -> Result<ToolResult, Failure> {
+    fn server_info(&self) -> Result<Value, Failure> {
         let config = &self.config;
-        Ok(ToolResult::success(json!({
+        Ok(json!({
             "name": "entra-auth-mcp",
             "version": env!("CARGO_PKG_VERSION"),
             "protocol_versions": VERSIONS,
@@ -127,103 +107,83 @@ impl Tools {
             "redirect_uri": config.redirect_uri().text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "accounts": self.sign_in.accounts()?.len(),
-        })))
+        }))
     }
 
-    fn authenticate(&self, user_id: &str) -> Result<ToolResult, Failure> {
+    fn authenticate(&self, user_id: &str) -> Result<Value, Failure> {
         let accounts = self.sign_in.accounts()?;
         if let Some(account) = accounts.get(user_id).filter(|account| self.sign_in.is_signed_in(account)) {
+            let message = format!("{user_id} is already signed in. To sign in anew, call logout_user first.");
             let mut status = self.describe(user_id, account);
-            status["already_signed_in"] = true.into();
-            status["message"] =
-                format!("{user_id} is already signed in. To sign in anew, call logout_user first.").into();
-            return Ok(ToolResult::success(status));
+            add(&mut status, "already_signed_in", Some(true));
+            add(&mut status, "message", Some(message));
+            return Ok(status);
         }
-        let offer = self.sign_in.begin(user_id)?;
-        let link = self.sign_in.link(&offer);
-        Ok(ToolResult::success(json!({
+        let attempt = self.sign_in.begin(user_id)?;
+        let link = self.sign_in.link(&attempt);
+        Ok(json!({
             "user_id": user_id,
             "authenticated": false,
             "already_signed_in": false,
             "sign_in_url": link,
             "auth_url": link,
-            "link_expires_at": iso8601_seconds(offer.expires_at),
-            "link_expires_in_seconds": offer.expires_at.saturating_sub(self.sign_in.now()),
+            "link_expires_at": iso8601_seconds(attempt.expires_at),
+            "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
             "message": "Show the user sign_in_url and ask them to open it in their browser and sign in. \
                         Then call check_auth_status with wait_seconds to learn when they have finished.",
-        })))
+        }))
     }
 
-    fn check_status(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Called {
-        let seconds = arguments.get("wait_seconds").and_then(|seconds| seconds.get().parse().ok()).unwrap_or(0);
-        let pending = self.sign_in.pending();
-        let ended = pending.ended();
-        if seconds > 0 && pending.is_pending(user_id, self.sign_in.now()) {
-            let deadline = Instant::now() + Duration::from_secs(seconds);
-            return Called::Wait(Wait { user_id: user_id.map(str::to_owned), ended, deadline });
-        }
-        Called::Done(self.status(user_id))
+    /// The pending sign-in that a call wants to see ended before it is answered.
+    fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
+        let seconds = Duration::try_from_secs_f64(arguments.read("wait_seconds")?).ok()?;
+        let ended = self.sign_in.pending().ended();
+        let deadline = Instant::now() + seconds;
+        let is_worth_it = !seconds.is_zero() && self.is_pending(user_id);
+        is_worth_it.then(|| Wait { user_id: user_id.map(str::to_owned), ended, deadline })
     }
 
     /// Waits at most `step`; `true` when there is nothing more to wait for.
-    #[must_use]
-    pub fn wait(&self, wait: &Wait, step: Duration) -> bool {
+    pub(super) fn wait(&self, wait: &Wait, step: Duration) -> bool {
         let left = wait.deadline.saturating_duration_since(Instant::now());
         let now = || self.sign_in.now();
         left.is_zero() || self.sign_in.pending().wait(wait.user_id.as_deref(), wait.ended, step.min(left), now)
     }
 
     /// The result of a call that waited.
-    #[must_use]
-    pub fn waited(&self, wait: &Wait) -> ToolResult {
-        self.status(wait.user_id.as_deref())
-    }
-
-    fn status(&self, user_id: Option<&str>) -> ToolResult {
-        let members = match user_id {
-            Some(user_id) => self.status_of(user_id),
-            None => self.status_of_all(),
-        };
-        members.map_or_else(|failure| ToolResult::failure(&failure, json!({})), ToolResult::success)
+    pub(super) fn waited(&self, wait: &Wait) -> String {
+        tool_result::of(self.status(wait.user_id.as_deref()))
     }
 
     fn is_pending(&self, user_id: Option<&str>) -> bool {
         self.sign_in.pending().is_pending(user_id, self.sign_in.now())
     }
 
-    /// What is known of `user_id`, signed in or not.
+    /// What is known of `user_id`, signed in or not; without one, of every account.
     ///
     /// # Errors
     /// The token file cannot be read.
-    pub fn status_of(&self, user_id: &str) -> Result<Value, Failure> {
+    pub(crate) fn status(&self, user_id: Option<&str>) -> Result<Value, Failure> {
         let accounts = self.sign_in.accounts()?;
-        let mut status = match accounts.get(user_id) {
-            Some(account) => self.describe(user_id, account),
-            None => json!({"user_id": user_id, "authenticated": false, "has_token": false}),
+        let mut status = match user_id.map(|user_id| (user_id, accounts.get(user_id))) {
+            Some((user_id, Some(account))) => self.describe(user_id, account),
+            Some((user_id, None)) => json!({"user_id": user_id, "authenticated": false, "has_token": false}),
+            None => json!({
+                "authenticated": accounts.values().any(|account| self.sign_in.is_signed_in(account)),
+                "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
+            }),
         };
-        status["pending_sign_in"] = self.is_pending(Some(user_id)).into();
-        if let Some(failure) = self.sign_in.pending().last_failure(user_id, self.sign_in.now()) {
-            status["last_sign_in_error"] = failure.text().into();
-        }
+        add(&mut status, "pending_sign_in", Some(self.is_pending(user_id)));
+        let failure = user_id.and_then(|user_id| self.sign_in.pending().last_failure(user_id, self.sign_in.now()));
+        add(&mut status, "last_sign_in_error", failure.map(|failure| failure.text()));
         Ok(status)
-    }
-
-    /// What is known of every account.
-    ///
-    /// # Errors
-    /// The token file cannot be read.
-    pub fn status_of_all(&self) -> Result<Value, Failure> {
-        let accounts = self.sign_in.accounts()?;
-        let all: Vec<Value> = accounts.iter().map(|(user_id, account)| self.describe(user_id, account)).collect();
-        let any = accounts.values().any(|account| self.sign_in.is_signed_in(account));
-        Ok(json!({"authenticated": any, "accounts": all, "pending_sign_in": self.is_pending(None)}))
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
         json!({
             "user_id": user_id,
             "authenticated": self.sign_in.is_signed_in(account),
-            "has_token": true,
+            "has_token": !account.access_token.expose().is_empty(),
             "username": account.username,
             "display_name": account.name,
             "tenant_id": account.tid,
@@ -234,109 +194,118 @@ impl Tools {
         })
     }
 
-    fn view_user_ids(&self) -> Result<ToolResult, Failure> {
+    fn user_ids(&self) -> Result<Value, Failure> {
         let user_ids: Vec<String> = self.sign_in.accounts()?.into_keys().collect();
-        let only = if let [only] = user_ids.as_slice() { Some(only.clone()) } else { None };
-        Ok(ToolResult::success(json!({"user_id": only, "user_ids": user_ids})))
+        let only = if let [only] = user_ids.as_slice() { Some(only) } else { None };
+        Ok(json!({"user_id": only, "user_ids": user_ids}))
     }
 
-    fn sign_out(&self, user_id: Option<&str>) -> Result<ToolResult, Failure> {
+    fn sign_out(&self, user_id: Option<&str>) -> Result<Value, Failure> {
         let user_id = self.sign_in.sign_out(user_id)?;
-        Ok(ToolResult::success(json!({
+        Ok(json!({
             "user_id": user_id,
             "logout_url": self.sign_in.logout_url().as_str(),
             "message": format!("The tokens of {user_id} are forgotten, on disk and in memory. Tokens that were already issued \
                                 live on until they expire. To end the browser's own session with Microsoft, open logout_url."),
-        })))
+        }))
     }
 
-    fn api(&self, method: &'static str, user_id: Option<&str>, arguments: &Object<'_>) -> Result<ToolResult, Failure> {
+    fn call_api(&self, method: &str, user_id: Option<&str>, arguments: &Object<'_>) -> Result<String, Failure> {
         let backend = self.backend.as_ref().ok_or_else(|| {
             Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
         })?;
         // Everything is checked before a token is touched.
-        let target = backend.target(&arguments.string("endpoint").unwrap_or_default(), &parameters(arguments))?;
-        let given = arguments.object("headers").unwrap_or_default();
-        let mut headers = backend::headers(given.members().filter_map(|(name, value)| Some((name, string(value)?))))?;
+        let endpoint: String = arguments.read("endpoint").unwrap_or_default();
+        let target = backend.target(&endpoint, &parameters(arguments))?;
+        let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
         let account = self.sign_in.acquire(user_id)?;
-        let reply = backend.send(Call { method, target, headers, body }, &account.access_token)?;
-        Ok(api_result(reply))
+        backend.send(Call { method, target, headers, body }, &account.access_token).map(api_result)
+    }
+
+    /// Why there is no answer of the API; where a sign-in is what is wanted, with the link to it.
+    fn api_failure(&self, failure: Failure, user_id: Option<&str>) -> String {
+        let begin = || {
+            let user_id = self.sign_in.choose(user_id);
+            self.sign_in.begin(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok()
+        };
+        let Some(attempt) = (failure.kind == Kind::SignInRequired).then(begin).flatten() else {
+            return tool_result::of_failure(&failure, None);
+        };
+        let link = self.sign_in.link(&attempt);
+        let hint = format!(
+            "{} Show the user this link and ask them to sign in there: {link} Then call check_auth_status with \
+             wait_seconds, and repeat this call.",
+            failure.hint
+        );
+        tool_result::of_failure(&failure.hint(hint.trim()), Some(&link))
     }
 }
 
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
 /// its text.
-fn request_body<'a>(data: &'a RawValue, headers: &mut Vec<backend::Header>) -> Result<Cow<'a, [u8]>, Failure> {
-    let content_type =
-        headers.iter().find(|(name, _)| name == "content-type").map(|(_, value)| value.to_str().unwrap_or_default());
-    let Some(content_type) = content_type else {
+fn request_body(data: &RawValue, headers: &mut Vec<backend::Header>) -> Result<Vec<u8>, Failure> {
+    let Some((_, content_type)) = headers.iter().find(|(name, _)| name == "content-type") else {
         headers.push(backend::json_content_type());
-        return Ok(Cow::Borrowed(data.get().as_bytes()));
+        return Ok(data.get().into());
     };
-    let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-    if media_type == "application/json" || media_type.ends_with("+json") {
-        return Ok(Cow::Borrowed(data.get().as_bytes()));
+    let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
+    if media_type::is_json(&media_type) {
+        return Ok(data.get().into());
     }
-    match string(data) {
-        Some(text) => Ok(Cow::Owned(text.into_owned().into_bytes())),
-        None => Err(Failure::new(Kind::InvalidRequest, format!("data must be a string to be sent as {media_type}."))
-            .hint("Leave out Content-Type to send it as JSON.")),
-    }
+    read(data).map(String::into_bytes).ok_or_else(|| {
+        Failure::new(Kind::InvalidRequest, format!("data must be a string to be sent as {media_type}."))
+            .hint("Leave out Content-Type to send it as JSON.")
+    })
 }
 
-/// `params` as the pairs of a query, in the order given; an array repeats its key.
+/// `params` as the pairs of a query; an array repeats its key.
 fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
-    let params = arguments.object("params").unwrap_or_default();
-    let scalar = |raw: &RawValue| string(raw).map_or_else(|| raw.get().to_owned(), Cow::into_owned);
-    let mut pairs = Vec::new();
-    for (name, value) in params.members() {
-        match serde_json::from_str::<Vec<&RawValue>>(value.get()) {
-            Ok(items) => pairs.extend(items.into_iter().map(|item| (name.to_owned(), scalar(item)))),
-            Err(_) => pairs.push((name.to_owned(), scalar(value))),
-        }
-    }
-    pairs
+    let params: Object<'_> = arguments.read("params").unwrap_or_default();
+    let scalar = |raw: &RawValue| read(raw).unwrap_or_else(|| raw.get().to_owned());
+    let pairs = params.0.into_iter().flat_map(|(name, value)| {
+        let items = read(value).unwrap_or_else(|| vec![value]);
+        items.into_iter().map(move |item| (name.clone(), scalar(item)))
+    });
+    pairs.collect()
 }
 
-fn api_result(reply: backend::Reply) -> ToolResult {
-    let is_redirect = (300..400).contains(&reply.status) && reply.status != 304;
-    let success = reply.status < 400 && !is_redirect;
+fn api_result(reply: backend::Reply) -> String {
+    let error = match reply.status {
+        ..300 | 304 => None,
+        300..400 => Some("redirect"),
+        400.. => Some("http_error"),
+    };
+    let message = error.map(|error| match error {
+        "redirect" => {
+            "The API answered with a redirect, which is not followed: the token goes below the base URL only."
+                .to_owned()
+        }
+        _ => format!("The API answered with status {}.", reply.status),
+    });
     let mut members = json!({
-        "success": success,
+        "success": error.is_none(),
         "status": reply.status,
         "endpoint": reply.endpoint,
         "content_type": reply.content_type,
-        "headers": reply.headers,
         "truncated": reply.truncated.is_some(),
     });
-    if let Some(total) = reply.truncated {
-        members["total_bytes"] = total.into();
-    }
-    if is_redirect {
-        members["error"] = "redirect".into();
-        members["redirect_target"] = reply.headers.get("location").cloned().unwrap_or_default();
-        members["message"] =
-            "The API answered with a redirect, which is not followed: the token goes below the base URL only.".into();
-    } else if !success {
-        members["error"] = "http_error".into();
-        members["message"] = format!("The API answered with status {}.", reply.status).into();
-    }
-    if let Some(hint) = status_hint(reply.status) {
-        members["hint"] = hint.into();
-    }
+    add(&mut members, "total_bytes", reply.truncated);
+    add(&mut members, "error", error);
+    add(&mut members, "message", message);
+    add(&mut members, "hint", status_hint(reply.status));
+    add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some("redirect")).cloned());
+    add(&mut members, "headers", Some(reply.headers));
     // The body stands last and as it came: it is not read into a tree.
     let mut structured = members.to_string();
     structured.pop();
     structured.push_str(",\"data\":");
     structured.push_str(&reply.data);
     structured.push('}');
-    let text = match &reply.image {
-        Some((media_type, _)) => format!("The image at {} ({media_type}).", reply.endpoint),
-        None => structured.clone(),
-    };
-    ToolResult { text, structured, image: reply.image, is_error: !success }
+    let picture =
+        reply.image.as_ref().map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
+    tool_result::content(picture.as_ref().unwrap_or(&structured), &structured, reply.image.as_ref(), error.is_some())
 }
 
 fn status_hint(status: u16) -> Option<&'static str> {
@@ -346,18 +315,4 @@ fn status_hint(status: u16) -> Option<&'static str> {
         429 | 503 => Some("Wait as long as retry-after says, then call again."),
         _ => None,
     }
-}
-
-/// JSON without the white space between its tokens.
-fn minified(json: &str) -> String {
-    let (mut in_string, mut escaped) = (false, false);
-    let keep = |c: &char| {
-        let is_kept = in_string || !c.is_whitespace();
-        if *c == '"' && !escaped {
-            in_string = !in_string;
-        }
-        escaped = *c == '\\' && !escaped;
-        is_kept
-    };
-    json.chars().filter(keep).collect()
 }

@@ -1,0 +1,33 @@
+//! Media types (RFC 9110 §8.3.1): what a body is, and what a client takes.
+
+/// `type/subtype` of a `Content-Type` or an `Accept` range: lower case, without parameters.
+pub(crate) fn essence(value: &str) -> String {
+    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether the media type is JSON or made of it (RFC 6839 §3.1).
+pub(crate) fn is_json(essence: &str) -> bool {
+    essence == "application/json" || essence.ends_with("+json")
+}
+
+/// Whether the media type is fit to be read.
+pub(crate) fn is_text(essence: &str) -> bool {
+    let subtype = essence.strip_prefix("application/").unwrap_or_default();
+    essence.starts_with("text/")
+        || essence.ends_with("+xml")
+        || matches!(subtype, "xml" | "javascript" | "yaml" | "x-www-form-urlencoded" | "x-ndjson")
+}
+
+/// Whether a client with these `Accept` fields takes `wanted`. The most specific range counts, and a
+/// weight of zero refuses (RFC 9110 §12.4.2, §12.5.1).
+pub(crate) fn is_accepted<'a>(accept: impl Iterator<Item = &'a str>, wanted: &str) -> bool {
+    let ranges: Vec<&str> = accept.flat_map(|field| field.split(',')).collect();
+    let kind = wanted.split('/').next().unwrap_or_default();
+    let most_specific = [wanted, &format!("{kind}/*"), "*/*"]
+        .into_iter()
+        .find_map(|range| ranges.iter().find(|given| essence(given) == range));
+    most_specific.is_some_and(|range| {
+        let mut parameters = range.split(';').map(|parameter| parameter.trim().to_ascii_lowercase());
+        !parameters.any(|parameter| matches!(parameter.as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
