@@ -1,10 +1,13 @@
 //! The server under test, in this process on a free port, and an MCP client for it.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use entra_auth_mcp::clock::Clock;
 use entra_auth_mcp::config::Config;
@@ -14,6 +17,7 @@ use entra_auth_mcp::serve::Server;
 use serde_json::{Value, json};
 
 use super::backend::Backend;
+use super::browser::Browser;
 use super::entra::{self, Entra};
 use super::http::{Client, EventReader, Reply};
 
@@ -152,6 +156,79 @@ impl Running {
     }
 }
 
+/// The built binary in a process of its own, killed (SIGKILL) when it is dropped.
+pub struct Process {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Runs `command` with the settings of `setup` and nothing else in its environment, and waits
+    /// until it is ready.
+    pub fn start(mut command: Command, setup: &Setup) -> Self {
+        let log = setup.directory.file(&format!("{}.log", super::random_token()));
+        command.env_clear().envs(&setup.variables).current_dir(&setup.directory.0);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+        let mut child = command.spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        let Some(port) = ready.trim_end().rsplit(' ').next().and_then(|port| port.parse().ok()) else {
+            panic!("{ready:?} names no port: {}", std::fs::read_to_string(&log).unwrap());
+        };
+        Self { child, port, log }
+    }
+
+    /// `http://localhost:port`, without a trailing slash.
+    pub fn url(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
+    pub fn client(&self) -> Client {
+        Client::new(&self.url())
+    }
+
+    /// An MCP client of the newest revision.
+    pub fn modern(&self) -> Mcp {
+        Mcp { http: self.client(), era: Era::Modern, next_id: 0 }
+    }
+
+    /// `127.0.0.1:port`.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for the process to end; `None` when a signal has ended it.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        while self.is_running() {
+            assert!(start.elapsed() < super::PATIENCE, "the process does not end: {}", self.log());
+            std::thread::yield_now();
+        }
+        self.child.wait().unwrap().code()
+    }
+
+    /// Everything that was logged so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[derive(Clone, Debug)]
 pub enum Era {
     Modern,
@@ -261,6 +338,13 @@ impl Mcp {
         assert_eq!(result["isError"], false, "{result}");
         assert_eq!(result["structuredContent"]["success"], true, "{result}");
         result["structuredContent"].take()
+    }
+
+    /// Signs `user` in, in a browser of its own.
+    pub fn sign_in(&mut self, user: &str) {
+        let begun = self.ok("authenticate_user", json!({"user_id": user}));
+        let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), user);
+        assert_eq!(page.status, 200, "{}", page.text());
     }
 
     /// Calls a tool that fails and gives its structured content.
