@@ -31,8 +31,21 @@ const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 const ALLOWED: [&str; 7] =
     ["accept", "content-type", "if-match", "if-none-match", "prefer", "consistencylevel", "idempotency-key"];
 /// Those that begin so tell a server or a proxy of another client than the one that the token is of,
-const OF_CLIENTS: [&str; 6] =
-    ["x-forwarded", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-ms-client-principal", "x-ms-token"];
+const OF_CLIENTS: [&str; 13] = [
+    "x-forward",
+    "x-real-ip",
+    "x-client-",
+    "x-cluster-client-ip",
+    "x-remote-",
+    "x-auth",
+    "x-user",
+    "x-ms-client-",
+    "x-ms-token",
+    "x-amzn-",
+    "x-arr-",
+    "x-envoy-",
+    "x-goog-",
+];
 /// and those of another host, path or method than the one that was checked here.
 const OF_TARGETS: [&str; 5] = ["x-original-", "x-rewrite-url", "x-host", "x-http-method", "x-method-override"];
 /// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
@@ -138,12 +151,11 @@ impl Backend {
         let below = match endpoint.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
                 let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
-                let path = rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/");
+                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
                 // The base itself may stand without its last slash.
                 let is_base = self.base.path().strip_suffix('/') == Some(path);
                 let below = if is_base { Some("") } else { path.strip_prefix(self.base.path()) };
                 // An empty userinfo is lost in parsing.
-                let authority = rest.split(['/', '?']).next().unwrap_or_default();
                 let is_own = self.is_own_origin(&url) && !authority.contains('@');
                 below.filter(|_| is_own).ok_or("it does not lie under the base URL")?
             }

@@ -123,6 +123,15 @@ impl PendingSignIns {
         Ok(attempt)
     }
 
+    /// A sign-in of `user_id` whose link nobody has opened yet, with half its life to come: it serves again,
+    /// so that a client that asks and asks pushes out nobody else's.
+    pub fn offered(&self, user_id: &str, now: u64) -> Option<Arc<Attempt>> {
+        let inner = self.lock();
+        let entries = inner.of(Some(user_id)).filter(|entry| matches!(entry.phase, Phase::Offered));
+        let mut attempts = entries.map(|entry| &entry.attempt);
+        attempts.find(|attempt| attempt.expires_at > now + LIFETIME / 2).cloned()
+    }
+
     /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
     /// browser that opened a ticket may open it again, as after closing Entra's page; another may
     /// not.

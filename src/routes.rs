@@ -21,7 +21,6 @@ use crate::{media_type, pages};
 const CORS_HEADERS: &str =
     "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
 
-const HEALTHY: &str = r#"{"status":"ok"}"#;
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
 const NOT_SIGNED_OUT: &str = "Not signed out";
 
@@ -34,8 +33,8 @@ pub(crate) struct Routes {
     own_origins: Vec<String>,
 }
 
-/// What makes the answer of one path, and how the page that tells of a failure is titled.
-type Page = (fn(&Routes, &Request<'_>) -> Result<Reply, Failure>, &'static str);
+/// What makes the answer of one path.
+type Page = fn(&Routes, &Request<'_>) -> Reply;
 
 impl Routes {
     /// The routes of a server that listens on the port of `config`.
@@ -47,7 +46,8 @@ impl Routes {
         let mut own_origins = vec![redirect_uri.origin.clone()];
         for name in ["localhost", "127.0.0.1", "[::1]"] {
             hosts.push(AllowedHost { name: name.to_owned(), port: Some(port) });
-            own_origins.push(format!("http://{name}:{port}"));
+            // As browsers write it: without the scheme's own port.
+            own_origins.push(format!("http://{name}:{port}").trim_end_matches(":80").to_owned());
         }
         let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in));
         Self { protocol: Protocol::new(tools), config, sign_in, hosts, own_origins }
@@ -93,7 +93,7 @@ impl Routes {
             }
             let by_form = self.config.response_mode == ResponseMode::FormPost;
             allow(&method, if by_form { &[Method::Post, Method::Get] } else { &[Method::Get] })?;
-            return Ok(self.shown((Self::callback, NOT_COMPLETED), request));
+            return Ok(Answer::Reply(shown(self.callback(request), NOT_COMPLETED)));
         }
         let cors = self.check_origin(request)?;
         if request.path() == "/mcp" {
@@ -101,22 +101,20 @@ impl Routes {
             return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
         }
         let (methods, page): (&[Method], Page) = match request.path() {
-            "/" => (&[Method::Get, Method::Head], (Self::home, "")),
-            "/healthz" => (&[Method::Get, Method::Head], (|_, _| Ok(json_reply(200, HEALTHY.to_owned())), "")),
-            "/auth/login" => (&[Method::Get], (Self::login, "This sign-in cannot begin")),
-            "/auth/complete" => (&[Method::Get], (Self::complete, NOT_COMPLETED)),
-            "/auth/logout" => (&[Method::Get], (Self::logout, NOT_SIGNED_OUT)),
-            "/auth/logout-complete" => (&[Method::Get, Method::Head], (Self::logout_complete, "")),
-            "/auth/status" => (&[Method::Get, Method::Head], (Self::status, "")),
-            "*" => (&[], (Self::home, "")),
+            "/" => (&[Method::Get, Method::Head], Self::home),
+            "/healthz" => (&[Method::Get, Method::Head], |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
+            "/auth/login" => (&[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin")),
+            "/auth/complete" => (&[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED)),
+            "/auth/logout" => (&[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT)),
+            "/auth/logout-complete" => {
+                (&[Method::Get, Method::Head], |this, _| pages::signed_out(this.sign_in.logout_url().as_str()))
+            }
+            "/auth/status" => (&[Method::Get, Method::Head], Self::status),
+            "*" => (&[], Self::home),
             _ => return Err(json_reply(404, r#"{"error":"There is nothing at this path."}"#.to_owned())),
         };
         allow(&method, methods)?;
-        Ok(self.shown(page, request))
-    }
-
-    fn shown(&self, (page, title): Page, request: &Request<'_>) -> Answer<'static> {
-        Answer::Reply(page(self, request).unwrap_or_else(|failure| pages::failure(400, title, &failure)))
+        Ok(Answer::Reply(page(self, request)))
     }
 
     /// A redirect URI without a path shares it with the start page.
@@ -128,11 +126,11 @@ impl Routes {
 
     // ---- Pages ----
 
-    fn home(&self, _request: &Request<'_>) -> Result<Reply, Failure> {
-        Ok(match self.sign_in.accounts() {
+    fn home(&self, _request: &Request<'_>) -> Reply {
+        match self.sign_in.accounts() {
             Ok(accounts) => pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri().origin)),
             Err(failure) => pages::failure(500, "The token file is out of order", &failure),
-        })
+        }
     }
 
     fn login(&self, request: &Request<'_>) -> Result<Reply, Failure> {
@@ -205,18 +203,13 @@ impl Routes {
         Ok(redirect(303, "/auth/logout-complete"))
     }
 
-    fn logout_complete(&self, _request: &Request<'_>) -> Result<Reply, Failure> {
-        Ok(pages::signed_out(self.sign_in.logout_url().as_str()))
-    }
-
-    fn status(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        let status = self.protocol.tools().status(request.parameter("user_id").as_deref());
-        Ok(match status {
+    fn status(&self, request: &Request<'_>) -> Reply {
+        match self.protocol.tools().status(request.parameter("user_id").as_deref()) {
             Ok(status) => json_reply(200, status.to_string()),
             Err(failure) => {
                 json_reply(500, json!({"error": failure.kind.code(), "message": failure.text()}).to_string())
             }
-        })
+        }
     }
 }
 
@@ -228,6 +221,11 @@ impl Application for Routes {
         }
         answer
     }
+}
+
+/// A failure as a page of its own, under `title`.
+fn shown(result: Result<Reply, Failure>, title: &str) -> Reply {
+    result.unwrap_or_else(|failure| pages::failure(400, title, &failure))
 }
 
 /// `Ok` when `method` is one of `methods`; else 405, or 204 to `OPTIONS`, with `Allow`.
@@ -262,7 +260,8 @@ fn preflight(request: &Request<'_>, cors: Option<&str>) -> Answer<'static> {
         return answer;
     }
     with_cors(answer, cors)
-        .with_field("Access-Control-Allow-Methods", "POST, OPTIONS")
+        // GET and DELETE, so that a legacy client gets to read that they are not offered.
+        .with_field("Access-Control-Allow-Methods", "POST, GET, DELETE, OPTIONS")
         .with_field("Access-Control-Allow-Headers", CORS_HEADERS)
         .with_field("Access-Control-Max-Age", "600")
 }

@@ -87,6 +87,14 @@ impl SignIn {
         self.pending.begin(user_id, self.now())
     }
 
+    /// A sign-in of `user_id` for a client to show the link to: one that is still on offer, or a new one.
+    ///
+    /// # Errors
+    /// Those of [`SignIn::begin`].
+    pub fn offer(&self, user_id: &str) -> Result<Arc<Attempt>, Failure> {
+        self.pending.offered(user_id, self.now()).map_or_else(|| self.begin(user_id), Ok)
+    }
+
     /// The link to a sign-in. It is ours, not Entra's: short, good for one browser, and nothing leaks
     /// from it.
     #[must_use]

@@ -848,12 +848,11 @@ fn a_stream_to_http_1_0_lasts_until_the_connection_ends() {
     let server = start();
     let mut mcp = server.modern();
     let body = mcp.body("subscriptions/listen", json!({"notifications": {}}));
-    let mut request = "POST /mcp HTTP/1.0\r\n".to_owned();
-    for (name, value) in mcp.headers("subscriptions/listen", None) {
-        request += &format!("{name}: {value}\r\n");
-    }
+    let headers = mcp.headers("subscriptions/listen", None);
+    let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let rest = format!("Host: {}\r\nContent-Length: {}\r\n\r\n{body}", server.address(), body.len());
     let mut wire = Wire::to(&server);
-    wire.send(format!("{request}Host: {}\r\nContent-Length: {}\r\n\r\n{body}", server.address(), body.len()));
+    wire.send(format!("POST /mcp HTTP/1.0\r\n{}{rest}", lines.concat()));
     let head = wire.head();
     assert!(head.contains("\r\nContent-Type: text/event-stream\r\n"), "{head}");
     assert!(head.contains("\r\nConnection: close\r\n") && !head.contains("\r\nTransfer-Encoding:"), "{head}");

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use entra_auth_mcp::http::Limits;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use support::PATIENCE;
@@ -1617,21 +1618,27 @@ fn a_subscription_stays_open() {
 }
 
 #[test]
-fn more_subscriptions_than_there_is_room_for_end_at_once() {
+fn streams_that_wait_leave_room_for_other_requests() {
     let (_entra, server) = start_impatient();
     let mut mcp = server.modern();
-    let mut open = Vec::new();
-    for id in 0..=32 {
-        let (_, mut events) = listen(&mut mcp, &id.to_string());
-        assert_eq!(next_message(&mut events)["params"]["_meta"][SUBSCRIPTION_ID], id);
-        open.push(events);
-    }
-    let mut last = open.pop().unwrap();
-    let end = last.next().and_then(|event| event.json()).expect("a result, not a sign of life");
-    assert_eq!(end["result"]["_meta"][SUBSCRIPTION_ID], 32);
-    assert_eq!(last.next(), None);
-    assert_eq!(server.client().get("/healthz").status, 200);
-    drop(open);
+    let mut held = Vec::new();
+    // A stream that is held shows a sign of life; the first that is not ends with its result.
+    let end = loop {
+        let (_, mut events) = listen(&mut mcp, &held.len().to_string());
+        assert_eq!(next_message(&mut events)["params"]["_meta"][SUBSCRIPTION_ID], held.len());
+        match events.next().expect("a sign of life or the result") {
+            Event::Comment(_) => held.push(events),
+            end @ Event::Message { .. } => {
+                assert_eq!(events.next(), None);
+                break end.json().unwrap();
+            }
+        }
+    };
+    assert_eq!(end["result"]["_meta"][SUBSCRIPTION_ID], held.len());
+    assert!((1..Limits::default().connections).contains(&held.len()), "{}", held.len());
+    // A call that would wait is answered as things stand.
+    let (_, id, _, mut events) = wait_for_sign_in(&mut mcp, ADA, 120);
+    assert_eq!(final_result(&mut events, &id)["structuredContent"]["pending_sign_in"], true);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -40,8 +41,8 @@ const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 /// The tools change with a new version of this program only.
 const CACHING: &str = r#","ttlMs":3600000,"cacheScope":"public""#;
 const MOST_BATCHED: usize = 50;
-/// Streams that only wait for the client to leave; each holds a thread.
-const MOST_SUBSCRIPTIONS: usize = 32;
+/// Streams that only wait; each holds a thread. Beyond it they end at once.
+const MOST_WAITING: usize = 32;
 
 /// What a model is told about the server as a whole.
 const INSTRUCTIONS: &str = include_str!("instructions.txt").trim_ascii_end();
@@ -57,7 +58,7 @@ enum Era {
 pub(crate) struct Protocol {
     tools: Tools,
     server_info: String,
-    subscriptions: AtomicUsize,
+    waiting: AtomicUsize,
 }
 
 impl Protocol {
@@ -68,7 +69,7 @@ impl Protocol {
             "title": "Company API with Microsoft Entra ID",
             "version": env!("CARGO_PKG_VERSION"),
         });
-        Self { tools, server_info: server_info.to_string(), subscriptions: AtomicUsize::new(0) }
+        Self { tools, server_info: server_info.to_string(), waiting: AtomicUsize::new(0) }
     }
 
     pub(crate) fn tools(&self) -> &Tools {
@@ -119,7 +120,7 @@ impl Protocol {
             Ok(Called::Wait(wait)) => {
                 let token = progress_token(params);
                 Ok(Answer::stream(move |stream| {
-                    stream.wait(|step| self.tools.wait(&wait, step), sign_of_life(token.as_deref()))?;
+                    self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
                     stream.message(&self.response(era, &own_id, &self.tools.waited(&wait)))
                 }))
             }
@@ -217,35 +218,42 @@ impl Protocol {
         self.tools.call(&name, &arguments).ok_or_else(|| invalid(format!("Unknown tool: {name}")))
     }
 
+    /// Keeps `stream` open while `step` says that there is something to wait for. Progress goes to the
+    /// client that asked for it with `token`.
+    fn hold(
+        &self,
+        stream: &mut EventStream<'_>,
+        step: impl FnMut(Duration) -> bool,
+        token: Option<&RawValue>,
+    ) -> io::Result<()> {
+        let mut progress = 0_u32;
+        let sign_of_life = |stream: &mut EventStream<'_>| {
+            progress += 1;
+            let Some(token) = token else { return stream.keep_alive() };
+            stream.message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
+            ))
+        };
+        let has_room = self.waiting.fetch_add(1, Ordering::AcqRel) < MOST_WAITING;
+        let held = if has_room { stream.wait(step, sign_of_life) } else { Ok(()) };
+        self.waiting.fetch_sub(1, Ordering::AcqRel);
+        held
+    }
+
     /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
     /// the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
     fn subscription(&self, id: &RawValue, stream: &mut EventStream<'_>) -> io::Result<()> {
         stream.message(&format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION_KEY}":{id}}},"notifications":{{}}}}}}"#
         ))?;
-        let open = self.subscriptions.fetch_add(1, Ordering::AcqRel);
         let nothing_comes = |step| {
             std::thread::sleep(step);
-            open >= MOST_SUBSCRIPTIONS
+            false
         };
-        let held = stream.wait(nothing_comes, sign_of_life(None));
-        self.subscriptions.fetch_sub(1, Ordering::AcqRel);
-        held?;
+        self.hold(stream, nothing_comes, None)?;
         stream.message(&format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{}}}}}}}"#,
             self.server_info
-        ))
-    }
-}
-
-/// A sign of life on a stream that waits: progress for the client that asked for it with `token`.
-fn sign_of_life(token: Option<&RawValue>) -> impl FnMut(&mut EventStream<'_>) -> io::Result<()> {
-    let mut progress = 0_u32;
-    move |stream| {
-        let Some(token) = token else { return stream.keep_alive() };
-        progress += 1;
-        stream.message(&format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
         ))
     }
 }
@@ -297,7 +305,9 @@ fn version_header(request: &Request<'_>) -> Result<Option<&'static str>, RpcErro
 }
 
 fn unsupported(requested: &str) -> RpcError {
-    let data = json!({"supported": VERSIONS, "requested": requested}).to_string();
+    // Never the one that was asked for: a legacy revision is spoken here, but not with `_meta`.
+    let supported: Vec<&str> = VERSIONS.into_iter().filter(|version| *version != requested).collect();
+    let data = json!({"supported": supported, "requested": requested}).to_string();
     RpcError { data: Some(data), ..RpcError::new(UNSUPPORTED_VERSION, "Unsupported protocol version") }
 }
 

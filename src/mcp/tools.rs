@@ -119,7 +119,7 @@ impl Tools {
             add(&mut status, "message", Some(message));
             return Ok(status);
         }
-        let attempt = self.sign_in.begin(user_id)?;
+        let attempt = self.sign_in.offer(user_id)?;
         let link = self.sign_in.link(&attempt);
         Ok(json!({
             "user_id": user_id,
@@ -228,7 +228,7 @@ impl Tools {
     fn api_failure(&self, failure: Failure, user_id: Option<&str>) -> String {
         let begin = || {
             let user_id = self.sign_in.choose(user_id);
-            self.sign_in.begin(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok()
+            self.sign_in.offer(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok()
         };
         let Some(attempt) = (failure.kind == Kind::SignInRequired).then(begin).flatten() else {
             return tool_result::of_failure(&failure, None);
