@@ -107,8 +107,7 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
         log::warn!("{name} is not a setting; {setting} is");
     }
     let config = Config::from_variables(&variables).map_err(|mistakes| {
-        let lines: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
-        format!("The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.", lines.join("\n  "))
+        format!("The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.", mistakes.join("\n  "))
     })?;
     for doubt in config.doubts() {
         log::warn!("{doubt}");

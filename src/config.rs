@@ -1,7 +1,6 @@
 //! The settings: environment and `.env` become one validated [`Config`], or a list of every mistake.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -62,26 +61,6 @@ const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
 const TAKEN_PATHS: [&str; 7] =
     ["/mcp", "/healthz", "/auth/login", "/auth/complete", "/auth/logout", "/auth/logout-complete", "/auth/status"];
 
-/// A setting that cannot be used: which, what it says, and the mend.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// The setting's name.
-    pub setting: &'static str,
-    /// What it says, without a password; `None` when it is not set.
-    pub value: Option<String>,
-    /// What is wrong and what to write instead.
-    pub mend: String,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.value {
-            Some(value) => write!(f, "{} is {value:?}: {}", self.setting, self.mend),
-            None => write!(f, "{} is not set: {}", self.setting, self.mend),
-        }
-    }
-}
-
 /// A `Host` that we answer to: with a port, only at that port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowedHost {
@@ -141,8 +120,8 @@ impl Config {
     /// Reads the settings from `variables`; an empty one counts as not set.
     ///
     /// # Errors
-    /// Every mistake in them.
-    pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, Vec<Mistake>> {
+    /// Every mistake in them: which setting, what it says (without a password), and the mend.
+    pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, Vec<String>> {
         let mut reader = Reader { variables, mistakes: Vec::new() };
         let read = reader.config();
         match read {
@@ -188,37 +167,32 @@ impl Config {
     #[must_use]
     pub fn doubts(&self) -> Vec<String> {
         let RedirectUri { text, host, .. } = &self.redirect_uri;
-        let port = self.server_port;
-        let doubts = [
-            (
-                self.client_id == PLACEHOLDER || self.authority.tenant().segment() == PLACEHOLDER,
-                "AZURE_CLIENT_ID or AZURE_TENANT_ID is the placeholder of .env.example: copy them from the app registration."
-                    .to_owned(),
-            ),
-            (
-                self.backend.is_none(),
-                "BACKEND_API_BASE_URL is not set: the API tools will explain what to set, and call nothing.".to_owned(),
-            ),
-            (
-                self.backend.is_some() && !self.scopes.names_a_resource(),
-                "CUSTOM_API_SCOPE is not set: the access tokens will hardly be accepted by your API.".to_owned(),
-            ),
-            (
-                !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port),
-                format!(
-                    "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
-                     sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
-                ),
-            ),
-            (
-                !is_loopback_host(&self.server_host),
-                format!(
-                    "SERVER_HOST is {}: whoever can reach this port can call the API as the signed-in users.",
-                    self.server_host
-                ),
-            ),
-        ];
-        doubts.into_iter().filter_map(|(is_doubtful, doubt)| is_doubtful.then_some(doubt)).collect()
+        let (port, listens_on) = (self.server_port, &self.server_host);
+        let is_placeholder = [self.client_id.as_str(), self.authority.tenant().segment()].contains(&PLACEHOLDER);
+        let ends_elsewhere = !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port);
+        let mut doubts = Vec::new();
+        if is_placeholder {
+            doubts.push("AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned());
+        }
+        if self.backend.is_none() {
+            doubts.push(
+                "BACKEND_API_BASE_URL is not set: the API tools explain what to set, and call nothing.".to_owned(),
+            );
+        } else if !self.scopes.names_a_resource() {
+            doubts.push("CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned());
+        }
+        if ends_elsewhere {
+            doubts.push(format!(
+                "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
+                 sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
+            ));
+        }
+        if !is_loopback_host(listens_on) {
+            doubts.push(format!(
+                "SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."
+            ));
+        }
+        doubts
     }
 }
 
@@ -271,7 +245,7 @@ fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v 
 /// Reads one setting after the other and notes each mistake.
 struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
-    mistakes: Vec<Mistake>,
+    mistakes: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -313,7 +287,7 @@ impl Reader<'_> {
 
     fn optional<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         let value = value(self.variables, setting)?;
-        let mistake = |mend| Mistake { setting, value: Some(without_password(value)), mend };
+        let mistake = |mend| format!("{setting} is {:?}: {mend}", without_password(value));
         parse(value).map_err(|mend| self.mistakes.push(mistake(mend))).ok()
     }
 
@@ -327,8 +301,7 @@ impl Reader<'_> {
 
     fn required<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
         if value(self.variables, setting).is_none() {
-            let mend = "copy it from the overview of the app registration".to_owned();
-            self.mistakes.push(Mistake { setting, value: None, mend });
+            self.mistakes.push(format!("{setting} is not set: copy it from the overview of the app registration"));
         }
         self.optional(setting, parse)
     }

@@ -1,0 +1,101 @@
+// The main job with the official TypeScript SDK, in both of its lines: version 1, which speaks the
+// revisions up to 2025-11-25, and version 2, which speaks 2026-07-28. Runs under with-demo.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { Client as OldClient } from '@modelcontextprotocol/sdk/client/index.js';
+import { StreamableHTTPClientTransport as OldTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+
+const url = new URL(process.env.MCP_URL);
+const signIn = new URL('../sign-in', import.meta.url).pathname;
+const me = { name: 'story', version: '1' };
+const ada = 'ada@contoso.example';
+const tools = [
+  'api_delete_request', 'api_get_request', 'api_patch_request', 'api_post_request', 'api_put_request',
+  'authenticate_user', 'check_auth_status', 'get_server_info', 'logout_user', 'ping', 'view_userid',
+];
+
+async function story(client) {
+  const call = async (name, args = {}) => {
+    const { content, structuredContent, isError } = await client.callTool({ name, arguments: args });
+    assert.equal(structuredContent.success, !isError, JSON.stringify(structuredContent));
+    return { ...structuredContent, content };
+  };
+  const ok = async (name, args) => {
+    const answer = await call(name, args);
+    assert.equal(answer.success, true, JSON.stringify(answer));
+    return answer;
+  };
+  const fails = async (name, args) => {
+    const answer = await call(name, args);
+    assert.equal(answer.success, false, JSON.stringify(answer));
+    return answer;
+  };
+
+  const listed = await client.listTools();
+  assert.deepEqual(listed.tools.map(tool => tool.name).sort(), tools);
+  assert.match(client.getInstructions(), /sign/i);
+  await ok('ping');
+
+  // Nobody is signed in: the call gives the link.
+  const refused = await fails('api_get_request', { endpoint: '/me' });
+  assert.equal(refused.error, 'sign_in_required');
+  assert.equal(new URL(refused.sign_in_url).origin, url.origin);
+
+  // The tool waits while the person signs in.
+  const begun = await ok('authenticate_user', { user_id: ada });
+  const waiting = ok('check_auth_status', { user_id: ada, wait_seconds: 60 });
+  await promisify(execFile)(signIn, [begun.sign_in_url]);
+  const status = await waiting;
+  assert.deepEqual([status.authenticated, status.can_refresh, status.username], [true, true, ada]);
+  assert.equal((await ok('view_userid')).user_id, ada);
+
+  // Reading, a page at a time.
+  assert.equal((await ok('api_get_request', { endpoint: '/me' })).data.userPrincipalName, ada);
+  const page = await ok('api_get_request', { endpoint: '/me/messages', params: { $top: 20 } });
+  const rest = await ok('api_get_request', { endpoint: page.data['@odata.nextLink'] });
+  assert.deepEqual([page.data.value.length, rest.data.value.length], [20, 5]);
+
+  // Creating, changing, deleting.
+  const created = await ok('api_post_request', { endpoint: '/tasks', data: { title: 'Write' } });
+  assert.equal(created.status, 201);
+  const endpoint = `/tasks/${created.data.id}`;
+  const headers = { 'If-Match': created.headers.etag };
+  const changed = await ok('api_patch_request', { endpoint, data: { done: true }, headers });
+  assert.deepEqual(changed.data, { ...created.data, done: true });
+  const late = await fails('api_patch_request', { endpoint, data: { done: false }, headers });
+  assert.equal(late.status, 412);
+  const replaced = await ok('api_put_request', { endpoint, data: { title: 'Read' } });
+  assert.equal(replaced.data.title, 'Read');
+  assert.deepEqual((await ok('api_get_request', { endpoint })).data, replaced.data);
+  assert.equal((await ok('api_delete_request', { endpoint })).status, 204);
+  assert.equal((await fails('api_get_request', { endpoint })).status, 404);
+
+  // An image is an image.
+  const photo = (await ok('api_get_request', { endpoint: '/photo' })).content.find(part => part.type === 'image');
+  assert.equal(photo.mimeType, 'image/png');
+  assert.equal(Buffer.from(photo.data, 'base64').subarray(1, 4).toString(), 'PNG');
+
+  // The token goes nowhere else, and signing out forgets it.
+  const away = await fails('api_get_request', { endpoint: 'https://evil.example/v1.0/me' });
+  assert.equal(away.error, 'invalid_request');
+  assert.match((await ok('logout_user')).logout_url, /\/oauth2\/v2\.0\/logout/);
+  assert.equal((await fails('api_get_request', { endpoint: '/me' })).error, 'sign_in_required');
+}
+
+for (const [sdk, revision, client, transport] of [
+  ['sdk, version 1', '2025-11-25', new OldClient(me), new OldTransport(url)],
+  ['client, version 2', '2025-11-25', new Client(me), new StreamableHTTPClientTransport(url)],
+  [
+    'client, version 2', '2026-07-28',
+    new Client(me, { versionNegotiation: { mode: 'auto' } }), new StreamableHTTPClientTransport(url),
+  ],
+]) {
+  await client.connect(transport);
+  const negotiated = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
+  assert.equal(negotiated, revision);
+  await story(client);
+  await client.close();
+  console.log(`  TypeScript ${sdk}: the whole story, in revision ${negotiated}`);
+}
