@@ -28,7 +28,6 @@ enum Verb {
 }
 
 /// Runs the program with `arguments` (without the program's own name).
-#[must_use]
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     logging::set_level(log::LevelFilter::Info);
     match parse(arguments).and_then(|(verb, env_file)| perform(&verb, env_file.as_deref())) {

@@ -9,7 +9,6 @@ pub struct Clock(Arc<dyn Fn() -> SystemTime + Send + Sync>);
 
 impl Clock {
     /// The system's clock.
-    #[must_use]
     pub fn system() -> Self {
         Self::from_fn(SystemTime::now)
     }
@@ -20,26 +19,22 @@ impl Clock {
     }
 
     /// Seconds since 1970-01-01T00:00:00Z.
-    #[must_use]
     pub fn now(&self) -> u64 {
         epoch_seconds((self.0)())
     }
 }
 
 /// Seconds since 1970-01-01T00:00:00Z; an earlier time counts as 0.
-#[must_use]
 pub fn epoch_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// `time` as ISO 8601 in UTC, whole seconds: `2026-07-28T12:00:00Z`.
-#[must_use]
 pub fn iso8601(time: SystemTime) -> String {
     iso8601_seconds(epoch_seconds(time))
 }
 
 /// Seconds since 1970 as ISO 8601 in UTC.
-#[must_use]
 pub fn iso8601_seconds(epoch: u64) -> String {
     let (days, second_of_day) = (epoch / 86_400, epoch % 86_400);
     let (year, month, day) = civil_from_days(days);

@@ -131,13 +131,11 @@ impl Config {
     }
 
     /// The port to listen on; 0 until one was taken.
-    #[must_use]
     pub fn server_port(&self) -> u16 {
         self.server_port
     }
 
     /// The same for a server that listens on `port`, which is part of the default redirect URI.
-    #[must_use]
     pub fn at_port(mut self, port: u16) -> Self {
         self.server_port = port;
         if self.redirect_uri_is_default {
@@ -147,13 +145,11 @@ impl Config {
     }
 
     /// Where authorization responses arrive.
-    #[must_use]
     pub fn redirect_uri(&self) -> &RedirectUri {
         &self.redirect_uri
     }
 
     /// What Entra knows of us.
-    #[must_use]
     pub fn application(&self) -> Application<'_> {
         Application {
             authority: &self.authority,
@@ -164,7 +160,6 @@ impl Config {
     }
 
     /// What is no mistake but probably not meant.
-    #[must_use]
     pub fn doubts(&self) -> Vec<String> {
         let RedirectUri { text, host, .. } = &self.redirect_uri;
         let (port, listens_on) = (self.server_port, &self.server_host);
@@ -197,7 +192,6 @@ impl Config {
 }
 
 /// Every setting with what holds for `variables`, for people to read. None of them is a secret.
-#[must_use]
 pub fn effective(variables: &BTreeMap<String, String>) -> String {
     let value_of = |setting: &Setting| value(variables, setting.name).unwrap_or(setting.default);
     let port = value(variables, "SERVER_PORT").unwrap_or("8000");
@@ -232,7 +226,6 @@ fn edit_distance(a: &str, b: &str) -> usize {
 }
 
 /// Whether `host` names this machine alone.
-#[must_use]
 pub fn is_loopback_host(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())

@@ -24,7 +24,6 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// An agent that verifies TLS with the operating system's certificates, follows no redirect and
 /// speaks plain HTTP only to a loopback host.
-#[must_use]
 pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
@@ -44,7 +43,6 @@ pub struct Entra {
 
 impl Entra {
     /// A client that posts to the token endpoint of `config`.
-    #[must_use]
     pub fn new(config: &Config) -> Self {
         let token_endpoint = config.authority.token_endpoint();
         // A pooled connection that Entra has just closed would fail a request that must not be
@@ -100,7 +98,6 @@ impl Entra {
 }
 
 /// What an OAuth error means here, in words that fit `config`.
-#[must_use]
 pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
     let kind = error.kind();
     let known = error.aadsts.and_then(|number| aadsts::hint(number, &config.application()));
@@ -137,7 +134,6 @@ fn correlation_id() -> Result<String, Failure> {
 }
 
 /// A transport error in words, with the mend where one is known.
-#[must_use]
 pub fn explain(error: &ureq::Error) -> String {
     let text = error.to_string();
     let mend = match error {

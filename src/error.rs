@@ -25,7 +25,6 @@ pub enum Kind {
 
 impl Kind {
     /// The name that goes into `error` of a tool result.
-    #[must_use]
     pub fn code(self) -> &'static str {
         match self {
             Self::SignInRequired => "sign_in_required",
@@ -60,7 +59,6 @@ pub struct Failure {
 
 impl Failure {
     /// A failure with its message and nothing else.
-    #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -73,21 +71,18 @@ impl Failure {
     }
 
     /// The same with what to do next.
-    #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self
     }
 
     /// The same with how long to wait.
-    #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
     /// Message and hint as one text.
-    #[must_use]
     pub fn text(&self) -> String {
         if self.hint.is_empty() { self.message.clone() } else { format!("{} {}", self.message, self.hint) }
     }

@@ -7,23 +7,23 @@
 //! sign_in -> oauth (pure), pending, entra, token_cache
 //! ```
 
-pub mod backend;
+mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod entra;
+mod entra;
 pub mod env_file;
 pub mod error;
 pub mod http;
-pub mod logging;
+mod logging;
 pub mod mcp;
 mod media_type;
 pub mod oauth;
 pub mod os;
-pub mod pages;
-pub mod pending;
-pub mod routes;
+mod pages;
+mod pending;
+mod routes;
 pub mod secret;
 pub mod serve;
-pub mod sign_in;
-pub mod token_cache;
+mod sign_in;
+mod token_cache;

@@ -24,7 +24,6 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// Whether anybody but the owner may read or write the file.
-#[must_use]
 pub fn others_have_access(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     return metadata.mode() & 0o077 != 0;
@@ -46,7 +45,6 @@ pub fn make_private(path: &Path) -> io::Result<()> {
 }
 
 /// A number that changes when the file is replaced by another.
-#[must_use]
 pub fn file_number(metadata: &Metadata) -> u64 {
     #[cfg(unix)]
     return metadata.ino();

@@ -43,7 +43,6 @@ pub struct Attempt {
 
 /// The name of the cookie that binds the sign-in `handle` to a browser: one for each, so that two
 /// sign-ins in one browser do not disturb each other.
-#[must_use]
 pub fn cookie_name(handle: &str) -> String {
     format!("entra_auth_mcp_{handle}")
 }

@@ -16,7 +16,6 @@ pub struct Secret(String);
 
 impl Secret {
     /// Takes `value` into custody.
-    #[must_use]
     pub fn new(value: String) -> Self {
         Self(value)
     }
@@ -31,13 +30,11 @@ impl Secret {
     }
 
     /// The value itself. Send it where it belongs; never format it into anything else.
-    #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
     }
 
     /// Compares in a time that depends on the lengths alone.
-    #[must_use]
     pub fn matches(&self, other: &str) -> bool {
         let (left, right) = (self.0.as_bytes(), other.as_bytes());
         left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0

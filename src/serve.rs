@@ -38,13 +38,11 @@ impl Server {
     }
 
     /// The port that is listened on.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.config.server_port()
     }
 
     /// The origin that browsers and clients know the server by, without a trailing slash.
-    #[must_use]
     pub fn origin(&self) -> String {
         self.config.redirect_uri().origin.clone()
     }

@@ -58,13 +58,11 @@ impl SignIn {
     }
 
     /// Seconds since 1970.
-    #[must_use]
     pub fn now(&self) -> u64 {
         self.clock.now()
     }
 
     /// The sign-ins that are under way.
-    #[must_use]
     pub fn pending(&self) -> &PendingSignIns {
         &self.pending
     }
@@ -97,7 +95,6 @@ impl SignIn {
 
     /// The link to a sign-in. It is ours, not Entra's: short, good for one browser, and nothing leaks
     /// from it.
-    #[must_use]
     pub fn link(&self, attempt: &Attempt) -> String {
         format!("{}/auth/login?ticket={}", self.config.redirect_uri().origin, attempt.ticket.expose())
     }
@@ -328,7 +325,6 @@ impl SignIn {
     }
 
     /// Whether a call with the account would go through without a new sign-in.
-    #[must_use]
     pub fn is_signed_in(&self, account: &Account) -> bool {
         account.refresh_token.is_some() || self.is_valid(account)
     }
@@ -355,7 +351,6 @@ impl SignIn {
     }
 
     /// Where the browser's own session with Entra is ended. It revokes no token.
-    #[must_use]
     pub fn logout_url(&self) -> Url {
         self.config.authority.logout_endpoint()
     }

@@ -161,6 +161,25 @@ fn the_last_answer_of_a_connection_says_so() {
 }
 
 #[test]
+fn a_request_whose_body_is_still_coming_is_let_finish() {
+    let server = Setup::new(&Entra::start(), None).start();
+    let address = server.address();
+    let mut half_sent = connect(&address).unwrap();
+    let head =
+        format!("POST /nothing HTTP/1.1\r\nHost: {address}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n");
+    half_sent.write_all(head.as_bytes()).unwrap();
+    assert_ne!(half_sent.peek(&mut [0]).unwrap(), 0, "leave to send the body");
+    let idle = idle_connections(&address);
+    thread::scope(|scope| {
+        scope.spawn(|| server.server.stop());
+        wait_until_closed(idle);
+        half_sent.write_all(b"some body").unwrap();
+        let answer = String::from_utf8(read_to_close(half_sent)).unwrap();
+        assert!(answer.contains("HTTP/1.1 404 ") && answer.contains("\r\nConnection: close\r\n"), "{answer}");
+    });
+}
+
+#[test]
 fn a_request_that_does_not_finish_is_not_waited_for_for_ever() {
     let Busy { hold, in_flight, server, _backend, _entra } = busy(Duration::from_millis(50));
     server.server.stop();

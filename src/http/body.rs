@@ -30,7 +30,6 @@ pub struct ChunkedBody {
 
 impl ChunkedBody {
     /// Whether the body has ended.
-    #[must_use]
     pub fn is_complete(&self) -> bool {
         self.expecting == Expecting::Nothing
     }

@@ -78,9 +78,10 @@ impl Connection<'_> {
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
         let head = head::parse(&head)?;
-        let length = self.read_body(&head)?;
-        // Until here the connection may be given up for another: a flood of requests that are never
+        // Meanwhile the connection may be given up for another: a flood of requests that are never
         // whole keeps nobody out.
+        self.entry.begin_body();
+        let length = self.read_body(&head)?;
         if !self.entry.begin_request() {
             return Err(End::Quietly);
         }

@@ -70,10 +70,7 @@ impl<'a> EventStream<'a> {
     fn client_is_gone(&self) -> bool {
         let socket = &self.connection.entry.socket;
         let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
-        let is_there = match peeked {
-            Ok(count) => count > 0,
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
-        };
+        let is_there = peeked.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |count| count > 0);
         socket.set_nonblocking(false).is_err() || !is_there
     }
 

@@ -66,18 +66,17 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     if let Some(at) = fresh.windows(4).position(|four| four == b"\r\n\r\n") {
         return Ok(Some(from + at + 4));
     }
+    if bytes.len() >= MOST_HEAD_BYTES && !window.contains(&b'\n') {
+        return Err(refusal(414, "The request target is too long."));
+    }
     if bytes.len() >= MOST_HEAD_BYTES {
-        let is_in_fields = window.contains(&b'\n');
-        return Err(if is_in_fields {
-            refusal(431, "The request head is too long.")
-        } else {
-            refusal(414, "The request target is too long.")
-        });
+        return Err(refusal(431, "The request head is too long."));
     }
     // Garbage is refused at once instead of waiting for an end that never comes.
     check_lines(fresh)?;
     let is_no_text = str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some());
-    if is_no_text { Err(MALFORMED) } else { Ok(None) }
+    let is_empty_line = matches!(bytes, [b'\n', ..] | [b'\r', b'\n', ..]);
+    if is_no_text || is_empty_line { Err(MALFORMED) } else { Ok(None) }
 }
 
 /// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
@@ -98,11 +97,11 @@ fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// A refusal, as above.
-pub fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
+pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     check_lines(head)?;
-    let text = str::from_utf8(head).map_err(|_| MALFORMED)?;
     // Looked at first, as the parser calls other versions malformed and skips empty lines.
-    match text.split(['\r', '\n']).next().and_then(|line| line.rsplit(' ').next()) {
+    let lines = str::from_utf8(head).map_err(|_| MALFORMED)?;
+    match lines.split(['\r', '\n']).next().and_then(|line| line.rsplit(' ').next()) {
         Some("HTTP/1.1" | "HTTP/1.0") => {}
         Some(version) if version.starts_with("HTTP/") => {
             return Err(refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
@@ -118,7 +117,8 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
     }
     let is_http_11 = request.version == Some(1);
     let method = request.method.unwrap_or_default().parse().map_err(|()| MALFORMED)?;
-    let fields = Fields::from_parsed(request.headers)?;
+    let text = |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
+    let fields = Fields(request.headers.iter().map(text).collect::<Result<_, _>>().map_err(|_| MALFORMED)?);
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
     Ok(Head {
         framing: fields.framing(is_http_11)?,
@@ -134,23 +134,23 @@ pub fn parse(head: &[u8]) -> Result<Head<'_>, Refusal> {
 
 /// Path and query of the request target (RFC 9112 §3.2).
 fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, &'a str), Refusal> {
+    let (before_query, query) = target.split_once('?').unwrap_or((target, ""));
     // The absolute form must be taken (§3.2.2); it must agree with Host, so that both mean the same.
-    let origin_form = match target.split_at_checked(7) {
+    let path = match before_query.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
-            let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
             if !authority.eq_ignore_ascii_case(host) {
                 return Err(refusal(400, "Host and request target disagree."));
             }
-            let (path, query) = path.split_once('?').unwrap_or((path, ""));
-            return Ok((if path.is_empty() { "/" } else { path }, query));
+            if path.is_empty() { "/" } else { path }
         }
-        _ => target,
+        _ => before_query,
     };
-    let is_of_server = origin_form == "*" && *method == Method::Options;
-    if !is_of_server && (!origin_form.starts_with('/') || origin_form.contains('#')) {
+    let is_of_server = target == "*" && *method == Method::Options;
+    if !is_of_server && (!path.starts_with('/') || target.contains('#')) {
         return Err(refusal(400, "The request target is malformed."));
     }
-    Ok(origin_form.split_once('?').unwrap_or((origin_form, "")))
+    Ok((path, query))
 }
 
 /// Names and values of the header fields.
@@ -158,11 +158,6 @@ fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, 
 pub(super) struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Fields<'a> {
-    fn from_parsed(parsed: &[httparse::Header<'a>]) -> Result<Self, Refusal> {
-        let text = |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
-        parsed.iter().map(text).collect::<Result<_, _>>().map(Self).map_err(|_| MALFORMED)
-    }
-
     /// Every value of the field `name`, in any case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)

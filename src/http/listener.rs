@@ -35,15 +35,24 @@ pub struct Shared {
 pub struct Entry {
     /// The connection's socket.
     pub socket: TcpStream,
-    /// When the last request ended, counted in requests; or one of the two values below. It is the
-    /// one word on which the connection and whoever wants its place must agree.
+    /// When the last request ended, counted in requests, or one of the values below. It is the one
+    /// word on which the connection and whoever wants its place must agree.
     idle_since: AtomicU64,
 }
 
+/// A request is in hand: its connection is not given up.
 const IN_REQUEST: u64 = 0;
+/// Added while the body of a request is awaited: only then is it given up after every idle one, and
+/// not because the server stops.
+const RECEIVING: u64 = 1 << 63;
 const EVICTED: u64 = u64::MAX;
 
 impl Entry {
+    /// Marks that a head has come, whose body may take its time.
+    pub fn begin_body(&self) {
+        self.idle_since.fetch_or(RECEIVING, Ordering::AcqRel);
+    }
+
     /// Marks the start of a request; `false` when the connection was given up just before.
     pub fn begin_request(&self) -> bool {
         self.idle_since.swap(IN_REQUEST, Ordering::AcqRel) != EVICTED
@@ -55,9 +64,9 @@ impl Entry {
         self.idle_since.store(ENDED.fetch_add(1, Ordering::Relaxed), Ordering::Release);
     }
 
-    /// Closes the connection if no request is in hand.
-    fn evict(&self) -> bool {
-        let idle = |since| (!matches!(since, IN_REQUEST | EVICTED)).then_some(EVICTED);
+    /// Closes the connection if it is idle, or in whatever other state comes before `end`.
+    fn evict(&self, end: u64) -> bool {
+        let idle = |since| (IN_REQUEST + 1..end).contains(&since).then_some(EVICTED);
         let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, idle).is_ok();
         if evicted {
             // Its thread wakes from its read and ends.
@@ -84,16 +93,17 @@ impl Shared {
     fn evict_idle(&self) -> usize {
         let connections = self.connections();
         for entry in connections.iter().filter_map(Weak::upgrade) {
-            entry.evict();
+            entry.evict(RECEIVING);
         }
         connections.len()
     }
 
-    /// Closes the connection that has been idle longest; `false` when none is idle.
+    /// Closes the connection that has been idle longest, or else that has waited longest for the
+    /// body of its request; `false` when every request is in hand.
     fn evict_longest_idle(&self) -> bool {
         let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
         entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire));
-        entries.iter().any(|entry| entry.evict())
+        entries.iter().any(|entry| entry.evict(EVICTED))
     }
 }
 

@@ -55,7 +55,6 @@ pub struct Object<'a>(pub(super) Vec<(String, &'a RawValue)>);
 
 impl<'a> Object<'a> {
     /// The value of `name`.
-    #[must_use]
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }

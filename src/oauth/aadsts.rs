@@ -7,7 +7,6 @@ use super::authorize::Application;
 const REMEDIES: &str = include_str!("aadsts.txt");
 
 /// What to do about AADSTS `number`, in words that fit `application`.
-#[must_use]
 pub fn hint(number: u32, application: &Application<'_>) -> Option<String> {
     let number = number.to_string();
     let mut rows = REMEDIES.lines().filter_map(|line| line.split_once(": "));

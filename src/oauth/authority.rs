@@ -8,7 +8,6 @@ pub struct Tenant(String);
 
 impl Tenant {
     /// The tenant that `text` names; `None` when it is none of these.
-    #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         let is_label = |label: &str| {
@@ -24,20 +23,17 @@ impl Tenant {
     }
 
     /// The tenant's segment of every endpoint path.
-    #[must_use]
     pub fn segment(&self) -> &str {
         &self.0
     }
 
     /// The GUID of the one tenant whose tokens are good, where it is configured.
-    #[must_use]
     pub fn guid(&self) -> Option<&str> {
         Some(self.segment()).filter(|segment| is_guid(segment))
     }
 }
 
 /// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
-#[must_use]
 pub fn is_guid(text: &str) -> bool {
     text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
@@ -56,49 +52,41 @@ pub struct Authority {
 
 impl Authority {
     /// `host` is an origin such as `https://login.microsoftonline.com`.
-    #[must_use]
     pub fn new(host: Url, tenant: Tenant) -> Self {
         Self { host, tenant }
     }
 
     /// The configured tenant.
-    #[must_use]
     pub fn tenant(&self) -> &Tenant {
         &self.tenant
     }
 
     /// Scheme, host and port without a trailing slash.
-    #[must_use]
     pub fn origin(&self) -> String {
         self.host.origin().ascii_serialization()
     }
 
     /// Where the browser is sent to sign in.
-    #[must_use]
     pub fn authorize_endpoint(&self) -> Url {
         self.endpoint("authorize")
     }
 
     /// Where codes are redeemed and tokens refreshed.
-    #[must_use]
     pub fn token_endpoint(&self) -> Url {
         self.endpoint("token")
     }
 
     /// Where the browser's own session with Entra is ended.
-    #[must_use]
     pub fn logout_endpoint(&self) -> Url {
         self.endpoint("logout")
     }
 
     /// The `iss` of an ID token that this cloud issued for the tenant `tid`.
-    #[must_use]
     pub fn issuer(&self, tid: &str) -> String {
         format!("{}/{tid}/v2.0", self.origin())
     }
 
     /// Whether `issuer` is this cloud's for the configured tenant, or for any where many are meant.
-    #[must_use]
     pub fn may_be_issuer(&self, issuer: &str) -> bool {
         let tid = issuer.strip_prefix(&self.origin()).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
         tid.is_some_and(|tid| self.tenant.guid().map_or_else(|| is_guid(tid), |guid| guid == tid))

@@ -20,7 +20,6 @@ pub enum ResponseMode {
 
 impl ResponseMode {
     /// The value of `response_mode`.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::FormPost => "form_post",
@@ -65,7 +64,6 @@ pub struct Application<'a> {
 
 /// The address of an authorization request. `login_hint` is the account that should sign in; without
 /// one the person chooses, since a label may stand for any of their accounts.
-#[must_use]
 pub fn url(application: &Application<'_>, mode: ResponseMode, proofs: &Proofs, login_hint: Option<&str>) -> Url {
     let mut url = application.authority.authorize_endpoint();
     url.query_pairs_mut()

@@ -34,7 +34,6 @@ pub struct Identity {
 
 impl Identity {
     /// Whether `address` is one of the person's own, in any case.
-    #[must_use]
     pub fn has_address(&self, address: &str) -> bool {
         [&self.username, &self.email, &self.upn].iter().any(|own| own.to_lowercase() == address.to_lowercase())
     }

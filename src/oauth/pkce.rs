@@ -12,7 +12,6 @@ pub const METHOD: &str = "S256";
 
 /// `code_challenge = BASE64URL(SHA256(code_verifier))` (RFC 7636 §4.2). The verifier is
 /// [`Secret::random`]: 32 random bytes as 43 unreserved characters, as §4.1 recommends.
-#[must_use]
 pub fn code_challenge(verifier: &Secret) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.expose().as_bytes()))
 }

@@ -51,13 +51,11 @@ impl Scopes {
     }
 
     /// The `scope` parameter: `openid profile offline_access` and the configured ones.
-    #[must_use]
     pub fn requested(&self) -> &str {
         &self.requested
     }
 
     /// Whether any scope beyond OpenID Connect's own was configured.
-    #[must_use]
     pub fn names_a_resource(&self) -> bool {
         self.names_a_resource
     }

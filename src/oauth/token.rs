@@ -16,7 +16,6 @@ const MOST_DESCRIPTION_CHARS: usize = 600;
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
 
 /// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).
-#[must_use]
 pub fn redeem<'a>(application: &Application<'a>, code: &'a Secret, code_verifier: &'a Secret) -> Form<'a> {
     vec![
         ("grant_type", "authorization_code"),
@@ -29,7 +28,6 @@ pub fn redeem<'a>(application: &Application<'a>, code: &'a Secret, code_verifier
 }
 
 /// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
-#[must_use]
 pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret) -> Form<'a> {
     vec![
         ("grant_type", "refresh_token"),
@@ -98,7 +96,6 @@ pub struct OauthError {
 
 impl OauthError {
     /// From the parameters of an authorization response.
-    #[must_use]
     pub fn new(error: String, description: &str) -> Self {
         let after = |label| description.split_once(label).map(|(_, rest)| rest);
         let digits = after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
@@ -113,7 +110,6 @@ impl OauthError {
     }
 
     /// Reads the body of an error answer; `None` when it is no OAuth error.
-    #[must_use]
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = Self::new(text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
@@ -122,7 +118,6 @@ impl OauthError {
     }
 
     /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
-    #[must_use]
     pub fn kind(&self) -> Kind {
         match self.error.as_str() {
             "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => Kind::SignInRequired,

@@ -9,6 +9,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::format_push_string,
+    clippy::needless_pass_by_value, // `json!` at each call reads best
     clippy::struct_excessive_bools, // settings of a stand-in are switches
 )]
 
