@@ -6,10 +6,8 @@ use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use base64::prelude::*;
+use serde_json::{Map, Value, json, value::RawValue};
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::{Agent, Body};
@@ -31,45 +29,27 @@ const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 const ALLOWED: [&str; 7] =
     ["accept", "content-type", "if-match", "if-none-match", "prefer", "consistencylevel", "idempotency-key"];
 /// Those that begin so tell a server or a proxy of another client than the one that the token is of,
-const OF_CLIENTS: [&str; 13] = [
-    "x-forward",
-    "x-real-ip",
-    "x-client-",
-    "x-cluster-client-ip",
-    "x-remote-",
-    "x-auth",
-    "x-user",
-    "x-ms-client-",
-    "x-ms-token",
-    "x-amzn-",
-    "x-arr-",
-    "x-envoy-",
-    "x-goog-",
-];
+const OF_CLIENTS: &str = "x-forward x-real-ip x-client- x-cluster-client-ip x-remote- x-auth x-user \
+                          x-ms-client- x-ms-token x-amzn- x-arr- x-envoy- x-goog-";
 /// and those of another host, path or method than the one that was checked here.
-const OF_TARGETS: [&str; 5] = ["x-original-", "x-rewrite-url", "x-host", "x-http-method", "x-method-override"];
+const OF_TARGETS: &str = "x-original- x-rewrite-url x-host x-http-method x-method-override";
 /// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
-const LOOKALIKES: [char; 7] = ['\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}', '\u{ff0f}', '\u{ff3c}'];
+const LOOKALIKES: [char; 10] = [
+    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}', '\u{ff0f}',
+    '\u{ff3c}',
+];
 /// Response headers that are handed on, beside those that name a request or a correlation id.
 const HANDED_ON: [&str; 6] = ["etag", "last-modified", "location", "retry-after", "link", "preference-applied"];
 
 /// A URL below the backend's base, fit to be sent the token.
 pub(crate) struct Target(Url);
 
-/// A request header that was checked.
-pub(crate) type Header = (HeaderName, HeaderValue);
-
-/// The header that says that the body is JSON.
-pub(crate) fn json_content_type() -> Header {
-    (CONTENT_TYPE, HeaderValue::from_static("application/json"))
-}
-
 /// What is to be sent.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: Target,
     /// Checked by [`headers`].
-    pub(crate) headers: Vec<Header>,
+    pub(crate) headers: HeaderMap,
     pub(crate) body: Option<Vec<u8>>,
 }
 
@@ -181,14 +161,9 @@ impl Backend {
     }
 
     fn exchange(&self, call: Call<'_>, access_token: &Secret) -> Result<Reply, ureq::Error> {
-        let mut request = Request::builder().method(call.method).uri(call.target.0.as_str());
-        request = request.header(AUTHORIZATION, format!("Bearer {}", access_token.expose()));
-        if !call.headers.iter().any(|(name, _)| name == ACCEPT) {
-            request = request.header(ACCEPT, "application/json, */*;q=0.8");
-        }
-        for (name, value) in call.headers {
-            request = request.header(name, value);
-        }
+        let request = Request::builder().method(call.method).uri(call.target.0.as_str());
+        let request = request.header(AUTHORIZATION, format!("Bearer {}", access_token.expose()));
+        let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let mut answer = match call.body {
             None if matches!(call.method, "GET" | "DELETE") => self.agent.run(request.body(())?)?,
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
@@ -236,7 +211,7 @@ fn handed_on(headers: &HeaderMap) -> Map<String, Value> {
 fn escapes(segment: &str) -> bool {
     let mut decoded = segment.to_owned();
     loop {
-        let is_upward = |part: &str| matches!(part.split(';').next().map(str::trim), Some("." | ".."));
+        let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
         let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
         if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) {
             return true;
@@ -253,8 +228,8 @@ fn escapes(segment: &str) -> bool {
 ///
 /// # Errors
 /// Which one is not.
-pub(crate) fn headers(given: &BTreeMap<String, String>) -> Result<Vec<Header>, Failure> {
-    let mut headers: Vec<Header> = Vec::new();
+pub(crate) fn headers(given: &BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
+    let mut headers = HeaderMap::new();
     for (name, value) in given {
         let refuse = |reason: &str| {
             Failure::new(Kind::InvalidRequest, format!("The header {name:?} is refused: {reason}."))
@@ -264,22 +239,22 @@ pub(crate) fn headers(given: &BTreeMap<String, String>) -> Result<Vec<Header>, F
         if !is_allowed(&lower) {
             return Err(refuse("callers may not set it"));
         }
-        let (Ok(name), Ok(value)) = (HeaderName::try_from(lower), HeaderValue::from_str(value)) else {
+        let (Ok(key), Ok(value)) = (HeaderName::try_from(lower), HeaderValue::from_str(value)) else {
             return Err(refuse("it holds characters that a header cannot carry"));
         };
-        if headers.iter().any(|(known, _)| *known == name) {
+        if headers.insert(key, value).is_some() {
             return Err(refuse("it is given twice"));
         }
-        headers.push((name, value));
     }
+    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
     Ok(headers)
 }
 
 /// Only letters, digits and hyphens: CGI (RFC 3875 §4.1.18) and its kin take `x-real_ip` for `x-real-ip`.
 fn is_allowed(name: &str) -> bool {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let is_refused = || OF_CLIENTS.iter().chain(&OF_TARGETS).any(|refused| name.starts_with(refused));
-    ALLOWED.contains(&name) || (name.starts_with("x-") && is_plain && !is_refused())
+    let mut refused = OF_CLIENTS.split(' ').chain(OF_TARGETS.split(' '));
+    ALLOWED.contains(&name) || (name.starts_with("x-") && is_plain && !refused.any(|start| name.starts_with(start)))
 }
 
 fn text(value: &HeaderValue) -> String {

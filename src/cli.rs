@@ -18,8 +18,6 @@ const FAILED: u8 = 1;
 /// The command line or the settings cannot be used.
 const MISUSED: u8 = 2;
 
-const USAGE: &str = include_str!("usage.txt");
-
 enum Verb {
     Serve,
     CheckConfig,
@@ -46,7 +44,9 @@ fn perform(verb: &Verb, env_file: Option<&str>) -> Result<ExitCode, String> {
         Verb::Help => help(),
         Verb::Version => concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
         Verb::CheckConfig => load(env_file).map(|(_, variables)| config::effective(&variables))?,
-        Verb::Serve => return load(env_file).map(|(config, _)| serve(config)),
+        Verb::Serve => {
+            return load(env_file).map(|(config, _)| serve(config).unwrap_or_else(|failure| failed(&failure)));
+        }
     };
     print(&text);
     Ok(ExitCode::SUCCESS)
@@ -55,22 +55,20 @@ fn perform(verb: &Verb, env_file: Option<&str>) -> Result<ExitCode, String> {
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Verb, Option<String>), String> {
     let (mut verb, mut env_file) = (None, None);
     while let Some(argument) = arguments.next() {
+        if argument == "--env-file" {
+            env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
+            continue;
+        }
+        if let Some(path) = argument.strip_prefix("--env-file=") {
+            env_file = Some(path.to_owned());
+            continue;
+        }
         let parsed = match argument.as_str() {
             "serve" => Verb::Serve,
             "--check-config" => Verb::CheckConfig,
             "--help" | "-h" => Verb::Help,
             "--version" | "-V" => Verb::Version,
-            "--env-file" => {
-                env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
-                continue;
-            }
-            other => match other.strip_prefix("--env-file=") {
-                Some(path) => {
-                    env_file = Some(path.to_owned());
-                    continue;
-                }
-                None => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
-            },
+            other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
         };
         if verb.replace(parsed).is_some() {
             return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
@@ -80,7 +78,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Verb, Option<St
 }
 
 fn help() -> String {
-    SETTINGS.iter().fold(USAGE.to_owned(), |text, Setting { name, default, meaning }| {
+    SETTINGS.iter().fold(include_str!("usage.txt").to_owned(), |text, Setting { name, default, meaning }| {
         let default = if default.is_empty() { String::new() } else { format!(" (default {default})") };
         text + &format!("  {name:<22}{meaning}{default}\n")
     })
@@ -94,12 +92,11 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
         // Nobody's setting has a name that is not UTF-8.
         let Ok(name) = name.into_string() else { continue };
         match value.into_string() {
-            Ok(value) if value.trim().is_empty() => {}
-            Ok(value) => drop(variables.insert(name, value)),
+            Ok(value) if !value.trim().is_empty() => drop(variables.insert(name, value)),
             Err(_) if SETTINGS.iter().any(|setting| setting.name == name) => {
                 return Err(format!("{name} is not UTF-8 text"));
             }
-            Err(_) => {}
+            _ => {}
         }
     }
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
@@ -122,25 +119,23 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.map_err(|error| format!("{path} cannot be read ({error})"))?,
     };
-    let variables = env_file::parse(&text).map_err(|bad| {
+    env_file::parse(&text).map(|variables| variables.into_iter().collect()).map_err(|bad| {
         let lines: Vec<String> = bad.iter().map(|line| format!("line {}: {}", line.number, line.reason)).collect();
         format!("{path} has lines that are not NAME=value:\n  {}", lines.join("\n  "))
-    })?;
-    Ok(variables.into_iter().collect())
+    })
 }
 
-fn serve(config: Config) -> ExitCode {
+fn failed(failure: &Failure) -> ExitCode {
+    log::error!("{}", failure.text());
+    ExitCode::from(FAILED)
+}
+
+fn serve(config: Config) -> Result<ExitCode, Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
-    let signals = StopSignals::register()
-        .map_err(|error| Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error}).")));
-    let started = signals.and_then(|signals| Ok((signals, Server::start(config, Clock::system(), Limits::default())?)));
-    let (mut signals, server) = match started {
-        Ok(started) => started,
-        Err(failure) => {
-            log::error!("{}", failure.text());
-            return ExitCode::from(FAILED);
-        }
-    };
+    let mut signals = StopSignals::register().map_err(|error| {
+        Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error})."))
+    })?;
+    let server = Server::start(config, Clock::system(), Limits::default())?;
     let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
     print(&format!(
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
@@ -148,7 +143,7 @@ fn serve(config: Config) -> ExitCode {
     signals.wait();
     log::info!("stopping: requests in flight are let finish");
     server.stop();
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }
 
 fn print(text: &str) {

@@ -123,11 +123,8 @@ impl Config {
     /// Every mistake in them: which setting, what it says (without a password), and the mend.
     pub fn from_variables(variables: &BTreeMap<String, String>) -> Result<Self, Vec<String>> {
         let mut reader = Reader { variables, mistakes: Vec::new() };
-        let read = reader.config();
-        match read {
-            Some(config) if reader.mistakes.is_empty() => Ok(config),
-            _ => Err(reader.mistakes),
-        }
+        let config = reader.config().filter(|_| reader.mistakes.is_empty());
+        config.ok_or(reader.mistakes)
     }
 
     /// The port to listen on; 0 until one was taken.
@@ -138,8 +135,10 @@ impl Config {
     /// The same for a server that listens on `port`, which is part of the default redirect URI.
     pub fn at_port(mut self, port: u16) -> Self {
         self.server_port = port;
-        if self.redirect_uri_is_default {
-            self.redirect_uri = default_redirect_uri(port);
+        if self.redirect_uri_is_default
+            && let Some(redirect_uri) = default_redirect_uri(port)
+        {
+            self.redirect_uri = redirect_uri;
         }
         self
     }
@@ -165,29 +164,30 @@ impl Config {
         let (port, listens_on) = (self.server_port, &self.server_host);
         let is_placeholder = [self.client_id.as_str(), self.authority.tenant().segment()].contains(&PLACEHOLDER);
         let ends_elsewhere = !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port);
-        let mut doubts = Vec::new();
-        if is_placeholder {
-            doubts.push("AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned());
-        }
-        if self.backend.is_none() {
-            doubts.push(
+        let no_backend = self.backend.is_none();
+        let doubts = [
+            (is_placeholder, "AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned()),
+            (
+                no_backend,
                 "BACKEND_API_BASE_URL is not set: the API tools explain what to set, and call nothing.".to_owned(),
-            );
-        } else if !self.scopes.names_a_resource() {
-            doubts.push("CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned());
-        }
-        if ends_elsewhere {
-            doubts.push(format!(
-                "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
+            ),
+            (
+                !no_backend && !self.scopes.names_a_resource(),
+                "CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned(),
+            ),
+            (
+                ends_elsewhere,
+                format!(
+                    "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
                  sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
-            ));
-        }
-        if !is_loopback_host(listens_on) {
-            doubts.push(format!(
-                "SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."
-            ));
-        }
-        doubts
+                ),
+            ),
+            (
+                !is_loopback_host(listens_on),
+                format!("SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."),
+            ),
+        ];
+        doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
     }
 }
 
@@ -273,8 +273,7 @@ impl Reader<'_> {
             log_level: log_level?,
             server_port: server_port?,
             redirect_uri_is_default: configured_redirect_uri.is_none(),
-            redirect_uri: configured_redirect_uri
-                .unwrap_or_else(|| default_redirect_uri(server_port.unwrap_or_default())),
+            redirect_uri: configured_redirect_uri.or_else(|| default_redirect_uri(server_port?))?,
         })
     }
 
@@ -347,14 +346,20 @@ fn server_host(text: &str) -> Result<String, String> {
     Ok(bare.to_owned())
 }
 
-/// An absolute URL without userinfo, query and fragment: `https`, or `http` for a loopback host.
-fn web_url(text: &str) -> Result<Url, String> {
+/// An absolute web URL without userinfo, query and fragment.
+fn bare_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| format!("write a URL such as https://example.com ({error})"))?;
-    let is_loopback = url.host_str().is_some_and(is_loopback_host);
     demand(matches!(url.scheme(), "http" | "https"), "write an https URL")?;
-    demand(url.scheme() == "https" || is_loopback, "write https; http is only for a loopback host")?;
     demand(url.username().is_empty() && url.password().is_none(), "leave out the user name and password")?;
     demand(url.query().is_none() && url.fragment().is_none(), "leave out what begins with '?' or '#'")?;
+    Ok(url)
+}
+
+/// A [`bare_url`] with `https`, or with `http` for a loopback host.
+fn web_url(text: &str) -> Result<Url, String> {
+    let url = bare_url(text)?;
+    let is_safe = url.scheme() == "https" || url.host_str().is_some_and(is_loopback_host);
+    demand(is_safe, "write https; http is only for a loopback host")?;
     Ok(url)
 }
 
@@ -393,15 +398,8 @@ fn redirect_uri(text: &str) -> Result<RedirectUri, String> {
     })
 }
 
-fn default_redirect_uri(port: u16) -> RedirectUri {
-    let (origin, path) = (format!("http://localhost:{port}"), "/auth/callback");
-    RedirectUri {
-        text: format!("{origin}{path}"),
-        path: path.to_owned(),
-        origin,
-        host: AllowedHost { name: "localhost".to_owned(), port: Some(port) },
-        is_https: false,
-    }
+fn default_redirect_uri(port: u16) -> Option<RedirectUri> {
+    redirect_uri(&format!("http://localhost:{port}/auth/callback")).ok()
 }
 
 fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
@@ -418,15 +416,7 @@ fn allowed_host(text: &str) -> Result<AllowedHost, String> {
 }
 
 fn allowed_origin(text: &str) -> Result<String, String> {
-    let is_origin = |url: &Url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.path() == "/"
-            && url.query().is_none()
-            && url.fragment().is_none()
-            && url.username().is_empty()
-            && url.password().is_none()
-    };
-    let url = Url::parse(text).ok().filter(is_origin);
+    let url = bare_url(text).ok().filter(|url| url.path() == "/");
     let origin = url.map(|url| url.origin().ascii_serialization());
     origin.ok_or_else(|| format!("write origins such as http://localhost:6274, not {:?}", without_password(text)))
 }

@@ -25,9 +25,13 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 /// An agent that verifies TLS with the operating system's certificates, follows no redirect and
 /// speaks plain HTTP only to a loopback host.
 pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
-    Agent::config_builder()
+    let is_loopback = url.host_str().is_some_and(is_loopback_host);
+    let builder = Agent::config_builder();
+    // What a proxy on another machine calls localhost is not what we do.
+    let builder = if is_loopback { builder.proxy(None) } else { builder };
+    builder
         .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
-        .https_only(!url.host_str().is_some_and(is_loopback_host))
+        .https_only(!is_loopback)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -75,11 +79,8 @@ impl Entra {
         let status = answer.status().as_u16();
         log::debug!("token endpoint answered {status} (client-request-id {correlation_id})");
         if status == 429 || status >= 500 {
-            return Err(later(
-                format!("Entra answered {purpose} with status {status}."),
-                retry_after(answer.headers()),
-            )
-            .hint("Nothing is lost; try again later."));
+            let message = format!("Entra answered {purpose} with status {status}.");
+            return Err(later(message, retry_after(answer.headers())).hint("Nothing is lost; try again later."));
         }
         let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
             Ok(body) => body,
@@ -89,27 +90,22 @@ impl Entra {
         if status == 200 {
             return TokenResponse::parse(&body).map_err(unusable);
         }
-        let error = OauthError::parse(&body);
-        Err(error.map_or_else(
-            || unusable("it is neither a token nor an OAuth error"),
-            |error| refusal(config, &error, purpose),
-        ))
+        let error = OauthError::parse(&body).ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
+        Err(refusal(config, &error, purpose))
     }
 }
 
 /// What an OAuth error means here, in words that fit `config`.
 pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
     let kind = error.kind();
+    let remedy = match kind {
+        Kind::SignInRequired => "Sign in again.",
+        Kind::RetryLater => "Try again later.",
+        Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
+        _ => "Check the settings and the app registration.",
+    };
     let known = error.aadsts.and_then(|number| aadsts::hint(number, &config.application()));
-    let hint = known.unwrap_or_else(|| {
-        let remedy = match kind {
-            Kind::SignInRequired => "Sign in again.",
-            Kind::RetryLater => "Try again later.",
-            Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
-            _ => "Check the settings and the app registration.",
-        };
-        remedy.to_owned()
-    });
+    let hint = known.unwrap_or_else(|| remedy.to_owned());
     let description = if error.description.is_empty() { &error.error } else { &error.description };
     Failure {
         aadsts: error.aadsts,

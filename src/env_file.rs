@@ -32,12 +32,9 @@ fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    let assignment = match line.strip_prefix("export") {
-        Some(rest) if rest.starts_with([' ', '\t']) => rest.trim_start(),
-        _ => line,
-    };
-    let (name, value) = assignment.split_once('=').ok_or("there is no '=' in it")?;
-    let name = name.trim_end();
+    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
+    let (name, value) = exported.unwrap_or(line).split_once('=').ok_or("there is no '=' in it")?;
+    let name = name.trim();
     let is_name = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What the reader of a [`Failure`] must do about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
     /// Sign in (again).
     SignInRequired,
@@ -20,6 +20,7 @@ pub enum Kind {
     /// See to the token file.
     TokenCache,
     /// Report it: this should not happen.
+    #[default]
     Internal,
 }
 
@@ -41,7 +42,7 @@ impl Kind {
 
 /// One failure: a sentence that says what happened and a sentence that says what to do next.
 /// Neither ever holds a token, a code, a verifier, a state or a cookie.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Failure {
     /// What the reader must do.
     pub kind: Kind,
@@ -60,14 +61,7 @@ pub struct Failure {
 impl Failure {
     /// A failure with its message and nothing else.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            message: message.into(),
-            hint: String::new(),
-            retry_after: None,
-            aadsts: None,
-            correlation_id: None,
-        }
+        Self { kind, message: message.into(), ..Self::default() }
     }
 
     /// The same with what to do next.

@@ -1,7 +1,6 @@
 //! Log lines on standard error: one event a line, nothing secret, nothing that a peer could use to
 //! forge a line.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::time::SystemTime;
 
@@ -28,14 +27,12 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let mut line =
-            format!("{} {} ", clock::iso8601(SystemTime::now()), record.level().as_str().to_ascii_lowercase());
-        for c in record.args().to_string().chars() {
-            // Writing to a string cannot fail; an escaped control character keeps it one line.
-            let _ = if c.is_control() { write!(line, "{}", c.escape_default()) } else { line.write_char(c) };
-        }
+        let (time, level) = (clock::iso8601(SystemTime::now()), record.level().as_str().to_ascii_lowercase());
+        // An escaped control character keeps it one line.
+        let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        let line: String = record.args().to_string().chars().map(escaped).collect();
         // A closed standard error must not take the server down.
-        let _ = writeln!(std::io::stderr().lock(), "{line}");
+        let _ = writeln!(std::io::stderr().lock(), "{time} {level} {line}");
     }
 
     fn flush(&self) {}

@@ -1,8 +1,8 @@
 //! The few HTML pages: plain, without script, under a strict Content-Security-Policy.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::*;
 use sha2::{Digest as _, Sha256};
+use url::Url;
 
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
@@ -32,57 +32,51 @@ fn filled(template: &str, values: &[(&str, Html)]) -> Html {
     Html(html)
 }
 
-/// Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
-fn policy() -> String {
-    let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
-    format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-}
-
-fn page(status: u16, title: &str, body: Html) -> Reply {
+/// A page whose body is `template` with `values`.
+fn page(status: u16, title: &str, template: &str, values: &[(&str, Html)]) -> Reply {
     let values = [
         ("title", escaped(title)),
         ("style", Html(STYLE.to_owned())),
-        ("body", body),
+        ("body", filled(template, values)),
         ("version", escaped(env!("CARGO_PKG_VERSION"))),
     ];
     let Html(html) = filled(include_str!("pages/page.html"), &values);
     let reply = reply(status, "text/html; charset=utf-8", html.into_bytes());
-    with_field(reply, "Content-Security-Policy", &policy())
+    // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
+    let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    with_field(reply, "Content-Security-Policy", &policy)
 }
 
 /// A sign-in that went well.
 pub(crate) fn signed_in(message: &str) -> Reply {
-    let body = filled(include_str!("pages/signed_in.html"), &[("message", escaped(message))]);
-    page(200, "You are signed in", body)
+    page(200, "You are signed in", include_str!("pages/signed_in.html"), &[("message", escaped(message))])
 }
 
 /// A sign-out that went well.
-pub(crate) fn signed_out(logout_url: &str) -> Reply {
-    let body = filled(include_str!("pages/signed_out.html"), &[("logout_url", escaped(logout_url))]);
-    page(200, "Signed out", body)
+pub(crate) fn signed_out(logout_url: &Url) -> Reply {
+    let values = [("logout_url", escaped(logout_url.as_str()))];
+    page(200, "Signed out", include_str!("pages/signed_out.html"), &values)
 }
 
 /// What went wrong, and what to do.
 pub(crate) fn failure(status: u16, title: &str, failure: &Failure) -> Reply {
-    let support = failure
-        .correlation_id
-        .as_ref()
-        .map(|id| format!("Microsoft's support can find this sign-in by its correlation id {id}."));
+    let support = |id| format!("Microsoft's support can find this sign-in by its correlation id {id}.");
     let values = [
         ("title", escaped(title)),
         ("message", escaped(&failure.message)),
         ("hint", escaped(&failure.hint)),
-        ("support", escaped(&support.unwrap_or_default())),
+        ("support", escaped(&failure.correlation_id.as_ref().map(support).unwrap_or_default())),
     ];
-    page(status, title, filled(include_str!("pages/failure.html"), &values))
+    page(status, title, include_str!("pages/failure.html"), &values)
 }
 
 /// Asks the person to confirm what another site's page has led them to.
 pub(crate) fn confirm_sign_in(user_id: &str) -> Reply {
     let values = [("user_id", escaped(user_id)), ("query", query(user_id))];
-    page(403, "Sign in?", filled(include_str!("pages/confirm.html"), &values))
+    page(403, "Sign in?", include_str!("pages/confirm.html"), &values)
 }
 
 /// The start page: who is signed in, and how a client is connected.
@@ -90,12 +84,13 @@ pub(crate) fn home(accounts: &Accounts, mcp_url: &str) -> Reply {
     let rows: String = accounts.iter().map(|(user_id, account)| row(user_id, account).0).collect();
     let rows = if rows.is_empty() { "<li>Nobody yet.</li>".to_owned() } else { rows };
     let values = [("accounts", Html(rows)), ("url", escaped(mcp_url))];
-    page(200, "entra-auth-mcp", filled(include_str!("pages/home.html"), &values))
+    page(200, "entra-auth-mcp", include_str!("pages/home.html"), &values)
 }
 
 fn row(user_id: &str, account: &Account) -> Html {
     let state = match account.refresh_token {
         Some(_) => "signed in".to_owned(),
+        None if account.access_token.expose().is_empty() => "the sign-in has ended".to_owned(),
         None => format!("signed in until {}", iso8601_seconds(account.expires_at)),
     };
     let values = [

@@ -1,15 +1,14 @@
 //! The sign-ins that people have begun and not yet ended.
 //!
 //! ```text
-//! Offered ── /auth/login ──> Sent ── the response ──> Returned ── /auth/complete ──> Redeeming ──> Ended
+//! Offered ── /auth/login ──> Sent ── the response ──> Returned ── /auth/complete, redeemed ──> Ended
 //! ```
 //! Each step uses up what led to it: the ticket opens in one browser only, the state is good for one
 //! response, the response is redeemed once. All of it ends ten minutes after it began.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
 use crate::oauth::authorize::Proofs;
@@ -23,6 +22,8 @@ const MOST: usize = 64;
 
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
 pub type Outcome = Result<String, Failure>;
+/// What is to be redeemed, or how a sign-in ended that has ended.
+pub type Redemption = Result<(Arc<Attempt>, AuthorizationResponse), Outcome>;
 
 /// One sign-in: what stays the same from its beginning to its end.
 #[derive(Debug)]
@@ -50,10 +51,10 @@ pub fn cookie_name(handle: &str) -> String {
 enum Phase {
     Offered,
     Sent,
-    Returned(AuthorizationResponse),
-    Redeeming,
-    /// How, and as the how-manieth.
-    Ended(Outcome, u64),
+    /// The response, until it is handed out to be redeemed.
+    Returned(Option<AuthorizationResponse>),
+    /// How, and when.
+    Ended(Outcome, Instant),
 }
 
 struct Entry {
@@ -61,33 +62,23 @@ struct Entry {
     phase: Phase,
 }
 
-/// The pending sign-ins of one server.
+impl Entry {
+    /// Whether it is a sign-in of `user_id` (of anybody, without one).
+    fn is_of(&self, user_id: Option<&str>) -> bool {
+        user_id.is_none_or(|user_id| user_id == self.attempt.user_id)
+    }
+
+    /// How it ended, and when.
+    fn ending(&self) -> Option<(&Outcome, Instant)> {
+        if let Phase::Ended(outcome, at) = &self.phase { Some((outcome, *at)) } else { None }
+    }
+}
+
+/// The pending sign-ins of one server, oldest first.
 #[derive(Default)]
 pub struct PendingSignIns {
-    inner: Mutex<Inner>,
+    entries: Mutex<VecDeque<Entry>>,
     changed: Condvar,
-}
-
-#[derive(Default)]
-struct Inner {
-    entries: VecDeque<Entry>,
-    /// How many have ended so far.
-    ended: u64,
-}
-
-impl Inner {
-    fn find(&mut self, now: u64, is_meant: impl Fn(&Attempt) -> bool) -> Option<&mut Entry> {
-        self.entries.retain(|entry| entry.attempt.expires_at > now);
-        self.entries.iter_mut().find(|entry| is_meant(&entry.attempt))
-    }
-
-    fn of<'a>(&'a self, user_id: Option<&'a str>) -> impl DoubleEndedIterator<Item = &'a Entry> {
-        self.entries.iter().filter(move |entry| user_id.is_none_or(|user_id| user_id == entry.attempt.user_id))
-    }
-
-    fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.of(user_id).any(|entry| entry.attempt.expires_at > now && !matches!(entry.phase, Phase::Ended(..)))
-    }
 }
 
 fn start_again(message: &str) -> Failure {
@@ -95,8 +86,15 @@ fn start_again(message: &str) -> Failure {
 }
 
 impl PendingSignIns {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Those that have not expired.
+    fn current(&self, now: u64) -> MutexGuard<'_, VecDeque<Entry>> {
+        let mut entries = self.lock();
+        entries.retain(|entry| entry.attempt.expires_at > now);
+        entries
     }
 
     /// Begins a sign-in of `user_id` at the time `now` (seconds since 1970).
@@ -112,12 +110,14 @@ impl PendingSignIns {
             proofs: Proofs::random()?,
             expires_at: now + LIFETIME,
         });
-        let mut inner = self.lock();
-        inner.entries.retain(|entry| entry.attempt.expires_at > now);
-        if inner.entries.len() >= MOST {
-            inner.entries.pop_front();
+        let mut entries = self.current(now);
+        if entries.len() >= MOST {
+            // Nobody is in the middle of one that is only offered, or over.
+            let is_idle = |entry: &Entry| matches!(entry.phase, Phase::Offered | Phase::Ended(..));
+            let oldest = entries.iter().position(is_idle).unwrap_or(0);
+            entries.remove(oldest);
         }
-        inner.entries.push_back(Entry { attempt: Arc::clone(&attempt), phase: Phase::Offered });
+        entries.push_back(Entry { attempt: Arc::clone(&attempt), phase: Phase::Offered });
         self.changed.notify_all();
         Ok(attempt)
     }
@@ -125,10 +125,9 @@ impl PendingSignIns {
     /// A sign-in of `user_id` whose link nobody has opened yet, with half its life to come: it serves again,
     /// so that a client that asks and asks pushes out nobody else's.
     pub fn offered(&self, user_id: &str, now: u64) -> Option<Arc<Attempt>> {
-        let inner = self.lock();
-        let entries = inner.of(Some(user_id)).filter(|entry| matches!(entry.phase, Phase::Offered));
-        let mut attempts = entries.map(|entry| &entry.attempt);
-        attempts.find(|attempt| attempt.expires_at > now + LIFETIME / 2).cloned()
+        let is_on_offer = |entry: &&Entry| entry.is_of(Some(user_id)) && matches!(entry.phase, Phase::Offered);
+        let has_time = |entry: &&Entry| entry.attempt.expires_at > now + LIFETIME / 2;
+        self.lock().iter().filter(is_on_offer).find(has_time).map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
@@ -143,10 +142,9 @@ impl PendingSignIns {
         now: u64,
         cookie: impl Fn(&str) -> Option<String>,
     ) -> Result<Arc<Attempt>, Failure> {
-        let mut inner = self.lock();
-        let entry = inner
-            .find(now, |attempt| attempt.ticket.matches(ticket))
-            .ok_or_else(|| start_again("This sign-in link is unknown or has expired."))?;
+        let mut entries = self.current(now);
+        let entry = entries.iter_mut().find(|entry| entry.attempt.ticket.matches(ticket));
+        let entry = entry.ok_or_else(|| start_again("This sign-in link is unknown or has expired."))?;
         let Attempt { handle, binding, .. } = entry.attempt.as_ref();
         match entry.phase {
             Phase::Offered => entry.phase = Phase::Sent,
@@ -161,94 +159,83 @@ impl PendingSignIns {
     /// # Errors
     /// An unknown, expired or used state.
     pub fn take_response(&self, response: AuthorizationResponse, now: u64) -> Result<String, Failure> {
-        let mut inner = self.lock();
-        let entry =
-            inner.find(now, |attempt| attempt.proofs.state.matches(response.state.expose())).ok_or_else(|| {
-                start_again("This answer of Entra belongs to no sign-in that is under way here; it may have expired.")
-            })?;
+        let mut entries = self.current(now);
+        let entry = entries.iter_mut().find(|entry| entry.attempt.proofs.state.matches(response.state.expose()));
+        let entry = entry.ok_or_else(|| {
+            start_again("This answer of Entra belongs to no sign-in that is under way here; it may have expired.")
+        })?;
         if !matches!(entry.phase, Phase::Sent) {
             return Err(start_again("This answer of Entra was used already."));
         }
-        entry.phase = Phase::Returned(response);
+        entry.phase = Phase::Returned(Some(response));
         Ok(entry.attempt.handle.clone())
     }
 
-    /// Hands out what is to be redeemed, once; `Err` inside is how a sign-in ended that has ended.
+    /// Hands out what is to be redeemed, once.
     ///
     /// # Errors
     /// An unknown or expired sign-in, another browser than the one that opened it, or one that is
     /// being redeemed in this moment.
-    pub fn redeem(
-        &self,
-        handle: &str,
-        cookie: Option<&str>,
-        now: u64,
-    ) -> Result<Result<(Arc<Attempt>, AuthorizationResponse), Outcome>, Failure> {
-        let mut inner = self.lock();
-        let entry = inner
-            .find(now, |attempt| attempt.handle == handle)
-            .ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
-        if !cookie.is_some_and(|value| entry.attempt.binding.matches(value)) {
+    pub fn redeem(&self, handle: &str, cookie: Option<&str>, now: u64) -> Result<Redemption, Failure> {
+        let mut entries = self.current(now);
+        let entry = entries.iter_mut().find(|entry| entry.attempt.handle == handle);
+        let Entry { attempt, phase } = entry.ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
+        if !cookie.is_some_and(|value| attempt.binding.matches(value)) {
             return Err(start_again("This sign-in was begun in another browser, or this browser keeps no cookies."));
         }
-        match &mut entry.phase {
-            Phase::Ended(outcome, _) => Ok(Err(outcome.clone())),
-            Phase::Redeeming => Err(Failure::new(Kind::RetryLater, "This sign-in is being completed.")
-                .hint("Reload this page in a moment.")),
+        match phase {
             Phase::Offered | Phase::Sent => Err(start_again("Entra has not answered this sign-in.")),
-            phase @ Phase::Returned(_) => match mem::replace(phase, Phase::Redeeming) {
-                Phase::Returned(response) => Ok(Ok((Arc::clone(&entry.attempt), response))),
-                _ => Err(start_again("Entra has not answered this sign-in.")),
+            Phase::Returned(response) => match response.take() {
+                Some(response) => Ok(Ok((Arc::clone(attempt), response))),
+                None => Err(Failure::new(Kind::RetryLater, "This sign-in is being completed.")
+                    .hint("Reload this page in a moment.")),
             },
+            Phase::Ended(outcome, _) => Ok(Err(outcome.clone())),
         }
     }
 
     /// Notes how the sign-in `handle` ended, and wakes whoever waits for it.
     pub fn end(&self, handle: &str, outcome: Outcome) {
-        let mut inner = self.lock();
-        inner.ended += 1;
-        let number = inner.ended;
-        if let Some(entry) = inner.entries.iter_mut().find(|entry| entry.attempt.handle == handle) {
-            entry.phase = Phase::Ended(outcome, number);
+        if let Some(entry) = self.lock().iter_mut().find(|entry| entry.attempt.handle == handle) {
+            entry.phase = Phase::Ended(outcome, Instant::now());
         }
         self.changed.notify_all();
     }
 
     /// Forgets the sign-ins of `user_id`.
     pub fn forget(&self, user_id: &str) {
-        self.lock().entries.retain(|entry| entry.attempt.user_id != user_id);
+        self.lock().retain(|entry| entry.attempt.user_id != user_id);
         self.changed.notify_all();
+    }
+
+    /// Whether the sign-in `handle` was not forgotten.
+    pub fn holds(&self, handle: &str) -> bool {
+        self.lock().iter().any(|entry| entry.attempt.handle == handle)
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
     pub fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.lock().is_pending(user_id, now)
+        self.current(now).iter().any(|entry| entry.is_of(user_id) && entry.ending().is_none())
     }
 
     /// How the last sign-in of `user_id` failed, when it did and is not forgotten.
     pub fn last_failure(&self, user_id: &str, now: u64) -> Option<Failure> {
-        let inner = self.lock();
-        let ended = inner.of(Some(user_id)).rev().find_map(|Entry { attempt, phase }| match phase {
-            Phase::Ended(outcome, _) if attempt.expires_at > now => Some(outcome),
-            _ => None,
-        });
-        ended?.as_ref().err().cloned()
+        let entries = self.current(now);
+        let endings = entries.iter().filter(|entry| entry.is_of(Some(user_id))).filter_map(Entry::ending);
+        endings.max_by_key(|(_, at)| *at)?.0.as_ref().err().cloned()
     }
 
-    /// How many sign-ins have ended so far; see [`PendingSignIns::wait`].
-    pub fn ended(&self) -> u64 {
-        self.lock().ended
-    }
-
-    /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end after the first
-    /// `ended` ones. `true`: one has, or none is under way any more.
-    pub fn wait(&self, user_id: Option<&str>, ended: u64, step: Duration, now: impl Fn() -> u64) -> bool {
-        let goes_on = |inner: &mut Inner| {
-            let has_ended = |entry: &Entry| matches!(entry.phase, Phase::Ended(_, number) if number > ended);
-            !inner.of(user_id).any(has_ended) && inner.is_pending(user_id, now())
+    /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end later than `since`.
+    /// `true`: one has, or none is under way any more.
+    pub fn wait(&self, user_id: Option<&str>, since: Instant, step: Duration, now: impl Fn() -> u64) -> bool {
+        let goes_on = |entries: &mut VecDeque<Entry>| {
+            let (now, own) = (now(), entries.iter().filter(|entry| entry.is_of(user_id)));
+            let has_ended = own.clone().any(|entry| entry.ending().is_some_and(|(_, at)| at >= since));
+            let is_pending = own.clone().any(|entry| entry.ending().is_none() && entry.attempt.expires_at > now);
+            !has_ended && is_pending
         };
         let waited = self.changed.wait_timeout_while(self.lock(), step, goes_on);
-        let (mut inner, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !goes_on(&mut inner)
+        let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !goes_on(&mut entries)
     }
 }

@@ -21,6 +21,8 @@ use crate::{media_type, pages};
 const CORS_HEADERS: &str =
     "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
 
+/// The methods of what can be read as often as one likes.
+const READ: &[Method] = &[Method::Get, Method::Head];
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
 const NOT_SIGNED_OUT: &str = "Not signed out";
 
@@ -101,15 +103,13 @@ impl Routes {
             return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
         }
         let (methods, page): (&[Method], Page) = match request.path() {
-            "/" => (&[Method::Get, Method::Head], Self::home),
-            "/healthz" => (&[Method::Get, Method::Head], |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
+            "/" => (READ, Self::home),
+            "/healthz" => (READ, |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
             "/auth/login" => (&[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin")),
             "/auth/complete" => (&[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED)),
             "/auth/logout" => (&[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT)),
-            "/auth/logout-complete" => {
-                (&[Method::Get, Method::Head], |this, _| pages::signed_out(this.sign_in.logout_url().as_str()))
-            }
-            "/auth/status" => (&[Method::Get, Method::Head], Self::status),
+            "/auth/logout-complete" => (READ, |this, _| pages::signed_out(&this.sign_in.logout_url())),
+            "/auth/status" => (READ, Self::status),
             "*" => (&[], Self::home),
             _ => return Err(json_reply(404, r#"{"error":"There is nothing at this path."}"#.to_owned())),
         };
@@ -204,12 +204,11 @@ impl Routes {
     }
 
     fn status(&self, request: &Request<'_>) -> Reply {
-        match self.protocol.tools().status(request.parameter("user_id").as_deref()) {
-            Ok(status) => json_reply(200, status.to_string()),
-            Err(failure) => {
-                json_reply(500, json!({"error": failure.kind.code(), "message": failure.text()}).to_string())
-            }
-        }
+        let (status, body) = match self.protocol.tools.status(request.parameter("user_id").as_deref()) {
+            Ok(body) => (200, body),
+            Err(failure) => (500, json!({"error": failure.kind.code(), "message": failure.text()})),
+        };
+        json_reply(status, body.to_string())
     }
 }
 
@@ -288,4 +287,6 @@ fn is_form(request: &Request<'_>) -> bool {
 /// this machine is another origin.
 fn is_led_from_elsewhere(request: &Request<'_>) -> bool {
     request.field("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none"))
+        // Nor has the person asked for what a browser loads in advance.
+        || request.field("sec-purpose").is_some()
 }

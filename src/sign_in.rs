@@ -22,10 +22,12 @@ use crate::pending::{Attempt, Outcome, PendingSignIns};
 use crate::secret::Secret;
 use crate::token_cache::{Account, Accounts, TokenCache};
 
+/// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
+const PAUSE: Duration = Duration::from_secs(60);
 /// A token is refreshed so long before it expires, in seconds.
 const REFRESH_MARGIN: u64 = 300;
-/// The longest `user_id`.
-const MOST_USER_ID_CHARS: usize = 256;
+/// The longest `user_id`, in characters.
+const MAX_USER_ID: usize = 256;
 
 /// An account's turns at the token endpoint. Until the time inside (seconds since 1970) Entra wants to
 /// be left alone, for that reason.
@@ -53,8 +55,14 @@ impl SignIn {
     pub fn new(config: Arc<Config>, clock: Clock) -> Result<Self, Failure> {
         let path = &config.token_cache_file;
         let cache = TokenCache::open(path, clock.clone(), &config.client_id, config.scopes.requested())?;
-        let entra = Entra::new(&config);
-        Ok(Self { config, clock, entra, cache, pending: PendingSignIns::default(), flights: Mutex::default() })
+        Ok(Self {
+            entra: Entra::new(&config),
+            config,
+            clock,
+            cache,
+            pending: PendingSignIns::default(),
+            flights: Mutex::default(),
+        })
     }
 
     /// Seconds since 1970.
@@ -74,12 +82,9 @@ impl SignIn {
     /// # Errors
     /// A `user_id` that cannot be one; no randomness.
     pub fn begin(&self, user_id: &str) -> Result<Arc<Attempt>, Failure> {
-        let fits = !user_id.trim().is_empty()
-            && user_id.chars().count() <= MOST_USER_ID_CHARS
-            && !user_id.chars().any(char::is_control);
-        if !fits {
-            let rule =
-                format!("user_id must have 1 to {MOST_USER_ID_CHARS} characters, none of them a control character.");
+        let is_too_long = user_id.chars().count() > MAX_USER_ID;
+        if is_too_long || user_id.trim().is_empty() || user_id.chars().any(char::is_control) {
+            let rule = format!("user_id must have 1 to {MAX_USER_ID} characters, none of them a control character.");
             return Err(Failure::new(Kind::InvalidRequest, rule));
         }
         self.pending.begin(user_id, self.now())
@@ -106,8 +111,7 @@ impl SignIn {
     pub fn open(&self, ticket: &str, cookie: impl Fn(&str) -> Option<String>) -> Result<(Arc<Attempt>, Url), Failure> {
         let attempt = self.pending.open(ticket, self.now(), cookie)?;
         let login_hint = Some(attempt.user_id.as_str()).filter(|user_id| is_address(user_id));
-        let application = self.config.application();
-        let url = authorize::url(&application, self.config.response_mode, &attempt.proofs, login_hint);
+        let url = authorize::url(&self.config.application(), self.config.response_mode, &attempt.proofs, login_hint);
         Ok((attempt, url))
     }
 
@@ -150,7 +154,7 @@ impl SignIn {
             return Err(Failure::new(Kind::Refused, message)
                 .hint(format!("Sign in as {user_id}, or begin a sign-in for {signed_in}.")));
         }
-        self.store(user_id, identity, tokens)
+        self.store(attempt, identity, tokens)
     }
 
     fn identify(&self, tokens: &TokenResponse, nonce: &Secret) -> Result<Identity, Failure> {
@@ -163,27 +167,34 @@ impl SignIn {
         Ok(identity)
     }
 
-    fn store(&self, user_id: &str, identity: Identity, tokens: TokenResponse) -> Outcome {
+    fn store(&self, attempt: &Attempt, identity: Identity, tokens: TokenResponse) -> Outcome {
+        let user_id = &attempt.user_id;
         let account = Account {
             client_id: self.config.client_id.clone(),
             tid: identity.tid,
             oid: identity.oid,
             username: identity.username,
             name: identity.name,
-            refresh_token: None,
             signed_in_at: self.now(),
             ..Account::default()
         };
         let account = Arc::new(self.with_tokens(account, tokens));
-        let replaced = self.cache.change(|accounts| accounts.insert(user_id.to_owned(), Arc::clone(&account)))?;
+        // Asked under the lock of the file: a sign-out first forgets the sign-ins, then changes the file.
+        let insert = |accounts: &mut Accounts| {
+            self.pending.holds(&attempt.handle).then(|| accounts.insert(user_id.clone(), Arc::clone(&account)))
+        };
+        let Some(replaced) = self.cache.change(insert)? else {
+            return Err(Failure::new(
+                Kind::Refused,
+                format!("{user_id} was signed out meanwhile. Nothing was stored."),
+            ));
+        };
         locked(&self.flights).remove(user_id);
         let message = format!("{} is signed in as {user_id}.", account.username);
-        Ok(match replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid)) {
-            Some(old) => {
-                format!("{message} The account {} that had this name before is signed out here.", old.username)
-            }
-            None => message,
-        })
+        let other = replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid));
+        let also =
+            other.map(|old| format!(" The account {} that had this name before is signed out here.", old.username));
+        Ok(message + &also.unwrap_or_default())
     }
 
     /// The account with what Entra just issued.
@@ -217,8 +228,10 @@ impl SignIn {
         let flight = Arc::clone(locked(&self.flights).entry(user_id.clone()).or_default());
         let mut closed = locked(&flight);
         match self.refresh_in_turn(&user_id, &mut closed) {
-            // Entra cannot be had: what is left of the old token serves.
-            Err(failure) if failure.kind != Kind::SignInRequired && self.is_valid(&account) => Ok(account),
+            // Entra cannot be had: what is left of the token serves, if it is still there.
+            Err(failure) if failure.kind != Kind::SignInRequired => {
+                Some(self.usable(&user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
+            }
             result => result,
         }
     }
@@ -253,7 +266,9 @@ impl SignIn {
     }
 
     fn is_valid(&self, account: &Account) -> bool {
-        account.requested_scope == self.config.scopes.requested() && account.expires_at > self.now()
+        !account.access_token.expose().is_empty()
+            && account.requested_scope == self.config.scopes.requested()
+            && account.expires_at > self.now()
     }
 
     fn is_fresh(&self, account: &Account) -> bool {
@@ -263,7 +278,8 @@ impl SignIn {
             && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
     }
 
-    /// Refreshes, unless somebody else did while we waited for our turn.
+    /// Refreshes, unless somebody else did while we waited for our turn. What has just failed is not tried
+    /// again for a while.
     fn refresh_in_turn(&self, user_id: &str, closed: &mut Option<(u64, Failure)>) -> Result<Arc<Account>, Failure> {
         let account = self.usable(user_id)?;
         if self.is_fresh(&account) {
@@ -272,44 +288,45 @@ impl SignIn {
         if let Some((until, failure)) = closed.as_ref().filter(|(until, _)| *until > self.now()) {
             return Err(failure.clone().retry_after(Duration::from_secs(until.saturating_sub(self.now()))));
         }
-        let _lock = self.cache.lock_refresh(user_id)?;
+        let result = self.cache.lock_refresh(user_id).and_then(|_lock| self.refresh(user_id));
+        let failure = result.as_ref().err().filter(|failure| failure.kind != Kind::SignInRequired).cloned();
+        *closed = failure.map(|failure| (self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs(), failure));
+        result
+    }
+
+    /// Only under the account's lock: asks Entra, unless another process has.
+    fn refresh(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
         self.cache.reload()?;
         let account = self.usable(user_id)?;
         if self.is_fresh(&account) {
             return Ok(account);
         }
-        let result = self.refresh(user_id, &account);
-        let wait = result.as_ref().err().and_then(|failure| Some((failure.retry_after?, failure.clone())));
-        *closed = wait.map(|(wait, failure)| (self.now() + wait.as_secs(), failure));
-        result
-    }
-
-    fn refresh(&self, user_id: &str, account: &Arc<Account>) -> Result<Arc<Account>, Failure> {
         let Some(refresh_token) = &account.refresh_token else {
             let ended = || Failure::new(Kind::SignInRequired, format!("The sign-in of {user_id} has ended."));
-            return self.is_valid(account).then(|| Arc::clone(account)).ok_or_else(ended);
+            return Some(account).filter(|account| self.is_valid(account)).ok_or_else(ended);
         };
         let form = token::refresh(&self.config.application(), refresh_token);
-        let refreshed = match self.entra.token(&self.config, form, "the refresh") {
-            Ok(tokens) => self.with_tokens(Account::clone(account), tokens),
+        let old = Account::clone(&account);
+        let (new, result) = match self.entra.token(&self.config, form, "the refresh") {
+            Ok(tokens) => {
+                let new = Arc::new(self.with_tokens(old, tokens));
+                (Arc::clone(&new), Ok(new))
+            }
             Err(failure) => {
                 log::warn!("the tokens of {user_id} could not be refreshed: {}", failure.text());
-                if failure.kind == Kind::SignInRequired {
-                    // Refused for good: the tokens are dropped, if they are still the ones that were refused.
-                    let (access_token, expires_at) = (Secret::default(), self.now());
-                    let ended = Account { access_token, expires_at, refresh_token: None, ..Account::clone(account) };
-                    self.cache.change(|accounts| replace(accounts, user_id, account, &Arc::new(ended)))?;
+                if failure.kind != Kind::SignInRequired {
+                    return Err(failure);
                 }
-                return Err(failure);
+                // Refused for good: the tokens are dropped.
+                let (access_token, expires_at) = (Secret::default(), self.now());
+                (Arc::new(Account { access_token, expires_at, refresh_token: None, ..old }), Err(failure))
             }
         };
-        let refreshed = Arc::new(refreshed);
-        if !self.cache.change(|accounts| replace(accounts, user_id, account, &refreshed))? {
-            // The person signed in anew, or out, meanwhile: that counts.
-            return self.usable(user_id);
+        if self.cache.change(|accounts| replace(accounts, user_id, refresh_token, new))? {
+            return result;
         }
-        log::info!("the tokens of {user_id} were refreshed");
-        Ok(refreshed)
+        // The person signed in anew, or out, meanwhile: that counts.
+        self.usable(user_id)
     }
 
     // ---- Asking and signing out ----
@@ -338,9 +355,8 @@ impl SignIn {
         let user_id = self.choose(user_id)?;
         self.pending.forget(&user_id);
         locked(&self.flights).remove(&user_id);
-        let is_ours = |account: &Arc<Account>| self.is_ours(account);
         let forget = |accounts: &mut Accounts| {
-            accounts.get(&user_id).is_some_and(is_ours) && accounts.remove(&user_id).is_some()
+            accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
         };
         if !self.cache.change(forget)? {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
@@ -356,16 +372,12 @@ impl SignIn {
     }
 }
 
-/// Replaces `old` by `new`; not when it was meanwhile signed out, or its refresh token replaced.
-fn replace(accounts: &mut Accounts, user_id: &str, old: &Account, new: &Arc<Account>) -> bool {
-    let token = |account: &Account| account.refresh_token.as_ref().map(|token| token.expose().to_owned());
-    match accounts.get_mut(user_id) {
-        Some(current) if token(current) == token(old) => {
-            *current = Arc::clone(new);
-            true
-        }
-        _ => false,
-    }
+/// Puts `new` in place of the account that `refresh_token` was read from; not when that was meanwhile
+/// signed out, or its refresh token replaced.
+fn replace(accounts: &mut Accounts, user_id: &str, refresh_token: &Secret, new: Arc<Account>) -> bool {
+    let is_same = |current: &Secret| current.matches(refresh_token.expose());
+    let current = accounts.get_mut(user_id).filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
+    current.map(|current| *current = new).is_some()
 }
 
 fn is_address(user_id: &str) -> bool {

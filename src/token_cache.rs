@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
@@ -39,8 +39,6 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another process may take over a refresh, network included.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(45);
 const LOCK_STEP: Duration = Duration::from_millis(20);
-/// How old the contents in memory may be before the file is asked whether it has changed.
-const RECHECK: Duration = Duration::from_secs(2);
 
 /// A signed-in account.
 #[derive(Clone, Debug, Default)]
@@ -81,7 +79,6 @@ struct Memory {
     accounts: Accounts,
     /// Of the file that `accounts` was read from.
     stamp: Stamp,
-    checked: Instant,
 }
 
 /// The token file and what is known of its contents.
@@ -99,13 +96,13 @@ impl TokenCache {
     /// A file that is no regular file, is of a newer version, or cannot be read; a directory that
     /// cannot be written.
     pub fn open(path: &Path, clock: Clock, client_id: &str, requested_scope: &str) -> Result<Self, Failure> {
-        let memory = Memory { accounts: Accounts::new(), stamp: None, checked: Instant::now() };
+        let memory = Memory { accounts: Accounts::new(), stamp: None };
         let cache = Self { path: path.to_owned(), clock, memory: Mutex::new(memory) };
         let _lock = cache.lock("", CHANGE_PATIENCE)?;
-        if let Some(accounts) = cache.contents()?.as_ref().and_then(|text| python(text, client_id, requested_scope)) {
-            let kept = cache.beside(".python");
-            let copied = fs::copy(&cache.path, &kept).and_then(|_| os::make_private(&kept));
-            copied.map_err(|error| cache.failure("copy", &error))?;
+        let (text, _) = cache.contents()?;
+        if let Some(accounts) = python(&text, client_id, requested_scope) {
+            let kept = cache.aside("python")?;
+            write_synced(&kept, &text).map_err(|error| cache.failure("copy", &error))?;
             cache.write(&accounts)?;
             let (path, kept) = (path.display(), kept.display());
             log::info!("{path} was converted from the Python server's; the old file is kept as {kept}");
@@ -119,7 +116,7 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn get(&self, user_id: &str) -> Result<Option<Arc<Account>>, Failure> {
-        self.recheck(|accounts| accounts.contains_key(user_id))?;
+        self.recheck()?;
         Ok(self.memory().accounts.get(user_id).cloned())
     }
 
@@ -128,7 +125,7 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn all(&self) -> Result<Accounts, Failure> {
-        self.recheck(|accounts| !accounts.is_empty())?;
+        self.recheck()?;
         Ok(self.memory().accounts.clone())
     }
 
@@ -172,20 +169,12 @@ impl TokenCache {
     }
 
     fn remember(&self, (accounts, stamp): (Accounts, Stamp)) {
-        *self.memory() = Memory { accounts, stamp, checked: Instant::now() };
+        *self.memory() = Memory { accounts, stamp };
     }
 
-    /// Reads the file again when another process has replaced it. What is in memory and `suffices`
-    /// is believed for a moment, so that not every call asks the file system.
-    fn recheck(&self, suffices: impl FnOnce(&Accounts) -> bool) -> Result<(), Failure> {
-        let known = {
-            let mut memory = self.memory();
-            if memory.checked.elapsed() < RECHECK && suffices(&memory.accounts) {
-                return Ok(());
-            }
-            memory.checked = Instant::now();
-            memory.stamp
-        };
+    /// Reads the file again when another process has replaced it.
+    fn recheck(&self) -> Result<(), Failure> {
+        let known = self.memory().stamp;
         if self.stamp()? == known { Ok(()) } else { self.reload() }
     }
 
@@ -193,6 +182,12 @@ impl TokenCache {
         let mut name = self.path.as_os_str().to_owned();
         name.push(suffix);
         PathBuf::from(name)
+    }
+
+    /// A name beside the file that nothing has yet.
+    fn aside(&self, reason: &str) -> Result<PathBuf, Failure> {
+        let (now, random) = (self.clock.now(), secret::random_base64url::<4>()?);
+        Ok(self.beside(&format!(".{reason}-{now}-{random}")))
     }
 
     fn failure(&self, verb: &str, error: &io::Error) -> Failure {
@@ -208,19 +203,16 @@ impl TokenCache {
         let opened = os::private(options.create(true).truncate(false).write(true)).open(&path);
         let file = opened.map_err(|error| self.failure("lock", &error))?;
         let deadline = Instant::now() + patience;
-        loop {
+        while Instant::now() < deadline {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::Error(error)) => return Err(self.failure("lock", &error)),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LOCK_STEP),
-                Err(TryLockError::WouldBlock) => {
-                    let (path, seconds) = (path.display(), patience.as_secs());
-                    let message = format!("Another process has kept {path} locked for {seconds} seconds.");
-                    return Err(Failure::new(Kind::TokenCache, message)
-                        .hint("Find and end the process that holds it, then try again."));
-                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_STEP),
             }
         }
+        let (path, seconds) = (path.display(), patience.as_secs());
+        let message = format!("Another process has kept {path} locked for {seconds} seconds.");
+        Err(Failure::new(Kind::TokenCache, message).hint("Find and end the process that holds it, then try again."))
     }
 
     /// The state of the file. A link or a directory in its place is refused, and a file that others may
@@ -244,21 +236,22 @@ impl TokenCache {
         Ok(Some((metadata.modified().ok(), metadata.len(), os::file_number(&metadata))))
     }
 
-    fn contents(&self) -> Result<Option<Vec<u8>>, Failure> {
-        if self.stamp()?.is_none() {
-            return Ok(None);
+    /// The text of the file, none when there is no file.
+    fn contents(&self) -> Result<(Vec<u8>, Stamp), Failure> {
+        let (stamp, mut text) = (self.stamp()?, Vec::new());
+        if stamp.is_some() {
+            let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
+            read.map_err(|error| self.failure("read", &error))?;
         }
-        let mut text = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
-        read.map(|_| Some(text)).map_err(|error| self.failure("read", &error))
+        Ok((text, stamp))
     }
 
     /// Only under the lock: a file that cannot be understood is moved away.
     fn read(&self) -> Result<(Accounts, Stamp), Failure> {
-        let stamp = self.stamp()?;
-        let Some(text) = self.contents()? else {
+        let (text, stamp) = self.contents()?;
+        if stamp.is_none() {
             return Ok((Accounts::new(), None));
-        };
+        }
         let json = serde_json::from_slice::<Value>(&text).unwrap_or_default();
         let version = json.get("version").and_then(Value::as_u64).unwrap_or_default();
         if version > VERSION {
@@ -267,7 +260,7 @@ impl TokenCache {
             return Err(Failure::new(Kind::TokenCache, message)
                 .hint("Use the newer program, or set TOKEN_CACHE_FILE to another file."));
         }
-        match accounts_from_json(&json).filter(|_| version == VERSION) {
+        match documented(&json).filter(|_| version == VERSION) {
             Some(accounts) => Ok((accounts, stamp)),
             None => self.set_aside().map(|()| (Accounts::new(), None)),
         }
@@ -275,7 +268,7 @@ impl TokenCache {
 
     /// A file that cannot be understood is kept under another name, and never overwritten.
     fn set_aside(&self) -> Result<(), Failure> {
-        let aside = self.beside(&format!(".corrupt-{}-{}", self.clock.now(), secret::random_base64url::<4>()?));
+        let aside = self.aside("corrupt")?;
         fs::rename(&self.path, &aside).map_err(|error| self.failure("set aside", &error))?;
         let (path, aside) = (self.path.display(), aside.display());
         log::error!("{path} could not be understood; it is kept as {aside}, and everybody has to sign in again");
@@ -283,11 +276,12 @@ impl TokenCache {
     }
 
     fn write(&self, accounts: &Accounts) -> Result<Stamp, Failure> {
-        let accounts: Map<String, Value> =
-            accounts.iter().map(|(user_id, account)| (user_id.clone(), account_to_json(account))).collect();
+        let accounts: BTreeMap<_, _> = accounts.iter().map(|(user_id, account)| (user_id, to_json(account))).collect();
         let text = format!("{:#}\n", json!({"version": VERSION, "accounts": accounts}));
-        let temporary = self.beside(&format!(".tmp-{}", secret::random_base64url::<8>()?));
-        let replaced = write_synced(&temporary, &text).and_then(|()| fs::rename(&temporary, &self.path));
+        // Under the lock it is nobody else's: what is there, a crash has left.
+        let temporary = self.beside(".tmp");
+        let _ = fs::remove_file(&temporary);
+        let replaced = write_synced(&temporary, text.as_bytes()).and_then(|()| fs::rename(&temporary, &self.path));
         if let Err(error) = replaced {
             // It holds tokens that nobody needs.
             let _ = fs::remove_file(&temporary);
@@ -299,14 +293,14 @@ impl TokenCache {
     }
 }
 
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
+fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     let mut file = os::private(options.create_new(true).write(true)).open(path)?;
-    file.write_all(text.as_bytes())?;
+    file.write_all(text)?;
     file.sync_all()
 }
 
-fn account_to_json(account: &Account) -> Value {
+fn to_json(account: &Account) -> Value {
     json!({
         "client_id": account.client_id,
         "tid": account.tid,
@@ -324,60 +318,61 @@ fn account_to_json(account: &Account) -> Value {
 }
 
 /// `None` when it does not have the documented layout.
-fn accounts_from_json(json: &Value) -> Option<Accounts> {
-    let entries = json.get("accounts")?.as_object()?;
-    let account = |entry: &Value| {
+fn documented(json: &Value) -> Option<Accounts> {
+    collected(json.get("accounts")?, |entry| {
         entry.get("access_token")?.as_str()?;
-        let account = Account { expires_at: entry.get("expires_at")?.as_u64()?, ..account_from_json(entry) };
-        Some(Arc::new(account))
-    };
-    entries.iter().map(|(user_id, entry)| Some((user_id.clone(), account(entry)?))).collect()
-}
-
-/// What stands in `entry` under the names of our layout.
-fn account_from_json(entry: &Value) -> Account {
-    let text = |name: &str| entry.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let time = |name: &str| entry.get(name).and_then(Value::as_u64);
-    Account {
-        client_id: text("client_id"),
-        tid: text("tid"),
-        oid: text("oid"),
-        username: text("username"),
-        name: text("name"),
-        requested_scope: text("requested_scope"),
-        granted_scope: text("granted_scope"),
-        access_token: Secret::new(text("access_token")),
-        expires_at: time("expires_at").unwrap_or_default(),
-        refresh_at: time("refresh_at"),
-        refresh_token: Some(text("refresh_token")).filter(|token| !token.is_empty()).map(Secret::new),
-        signed_in_at: time("signed_in_at").unwrap_or_default(),
-    }
+        Some(Account { expires_at: entry.get("expires_at")?.as_u64()?, ..from_json(entry) })
+    })
 }
 
 /// The accounts of a file that the Python server wrote, which has them at its top and times as floats;
 /// `None` for any other file.
 fn python(text: &[u8], client_id: &str, requested_scope: &str) -> Option<Accounts> {
-    let Value::Object(entries) = serde_json::from_slice(text).ok()? else { return None };
-    let is_python =
-        |entry: &Value| entry.get("timestamp").is_some_and(Value::is_number) && entry.get("access_token").is_some();
-    let account = |entry: &Value| {
-        let claim = |name: &str| entry.get("id_token_claims")?.get(name)?.as_str().map(str::to_owned);
+    collected(&serde_json::from_slice(text).ok()?, |entry| {
         // A negative or absurd time becomes 0 or the largest one, which is what it means here.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-        let seconds = |name: &str| entry.get(name).and_then(Value::as_f64).unwrap_or_default() as u64;
-        Account {
+        let seconds = |name: &str| Some(entry.get(name)?.as_f64()? as u64);
+        let timestamp = seconds("timestamp")?;
+        entry.get("access_token")?;
+        Some(Account {
             client_id: client_id.to_owned(),
-            tid: claim("tid").unwrap_or_default(),
-            oid: claim("oid").unwrap_or_default(),
-            username: claim("preferred_username").unwrap_or_default(),
-            name: claim("name").unwrap_or_default(),
+            tid: text_at(entry, "/id_token_claims/tid"),
+            oid: text_at(entry, "/id_token_claims/oid"),
+            username: text_at(entry, "/id_token_claims/preferred_username"),
+            name: text_at(entry, "/id_token_claims/name"),
             requested_scope: requested_scope.to_owned(),
-            granted_scope: entry.get("scope").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            expires_at: seconds("timestamp").saturating_add(seconds("expires_in")),
-            signed_in_at: seconds("timestamp"),
-            ..account_from_json(entry)
-        }
-    };
-    let are_python = entries.values().all(is_python);
-    are_python.then(|| entries.iter().map(|(user_id, entry)| (user_id.clone(), Arc::new(account(entry)))).collect())
+            granted_scope: text_at(entry, "/scope"),
+            expires_at: timestamp.saturating_add(seconds("expires_in").unwrap_or_default()),
+            signed_in_at: timestamp,
+            ..from_json(entry)
+        })
+    })
+}
+
+/// The object `entries` as accounts; `None` when `account` finds that one of them is none.
+fn collected(entries: &Value, account: impl Fn(&Value) -> Option<Account>) -> Option<Accounts> {
+    entries.as_object()?.iter().map(|(user_id, entry)| Some((user_id.clone(), Arc::new(account(entry)?)))).collect()
+}
+
+/// What stands in `entry` under the names of our layout.
+fn from_json(entry: &Value) -> Account {
+    let time = |name: &str| entry.get(name).and_then(Value::as_u64);
+    Account {
+        client_id: text_at(entry, "/client_id"),
+        tid: text_at(entry, "/tid"),
+        oid: text_at(entry, "/oid"),
+        username: text_at(entry, "/username"),
+        name: text_at(entry, "/name"),
+        requested_scope: text_at(entry, "/requested_scope"),
+        granted_scope: text_at(entry, "/granted_scope"),
+        access_token: Secret::new(text_at(entry, "/access_token")),
+        expires_at: time("expires_at").unwrap_or_default(),
+        refresh_at: time("refresh_at"),
+        refresh_token: Some(text_at(entry, "/refresh_token")).filter(|token| !token.is_empty()).map(Secret::new),
+        signed_in_at: time("signed_in_at").unwrap_or_default(),
+    }
+}
+
+fn text_at(json: &Value, pointer: &str) -> String {
+    json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

@@ -1,7 +1,7 @@
 //! The chunked transfer coding of request bodies (RFC 9112 §7.1), read strictly.
 
 use super::MOST_BODY_BYTES;
-use super::head::{Refusal, TOO_LARGE, refusal};
+use super::head::{Refusal, TOO_LARGE, number, refusal};
 
 /// The most bytes of one chunk-size line and of all trailers: neither has a use here.
 const MOST_LINE_BYTES: usize = 256;
@@ -13,8 +13,8 @@ const MALFORMED: Refusal = refusal(400, "The chunked request body is malformed."
 enum Expecting {
     #[default]
     SizeLine,
+    /// So many more bytes of data, then the end of their line.
     Data(usize),
-    EndOfData,
     /// Trailers, of at most so many bytes.
     Trailers(usize),
     Nothing,
@@ -50,8 +50,13 @@ impl ChunkedBody {
     fn step(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let most = match self.expecting {
             Expecting::SizeLine => MOST_LINE_BYTES,
-            Expecting::Data(left) => return Ok(self.take_data(input, left)),
-            Expecting::EndOfData => 0,
+            Expecting::Data(0) => 0,
+            Expecting::Data(left) => {
+                let data = input.get(..left).unwrap_or(input);
+                self.decoded.extend_from_slice(data);
+                self.expecting = Expecting::Data(left - data.len());
+                return Ok(data.len());
+            }
             Expecting::Trailers(left) => left,
             Expecting::Nothing => return Ok(0),
         };
@@ -67,13 +72,6 @@ impl ChunkedBody {
             _ => Expecting::SizeLine,
         };
         Ok(line.len() + 2)
-    }
-
-    fn take_data(&mut self, input: &[u8], left: usize) -> usize {
-        let data = input.get(..left).unwrap_or(input);
-        self.decoded.extend_from_slice(data);
-        self.expecting = if data.len() == left { Expecting::EndOfData } else { Expecting::Data(left - data.len()) };
-        data.len()
     }
 }
 
@@ -91,10 +89,5 @@ fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Refusal> {
 /// `1*HEXDIG`, perhaps followed by an extension, which is ignored (§7.1.1).
 fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
-        return Err(MALFORMED);
-    }
-    let digits = std::str::from_utf8(digits).map_err(|_| MALFORMED)?;
-    // More digits than a number can hold are too many bytes, too.
-    Ok(usize::from_str_radix(digits, 16).unwrap_or(usize::MAX))
+    std::str::from_utf8(digits).ok().and_then(|digits| number(digits, 16)).ok_or(MALFORMED)
 }

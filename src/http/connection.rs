@@ -25,26 +25,9 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 const INTERNAL_ERROR: &str = r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
-/// Why a connection ends without an answer.
-enum End {
-    /// The client closed, or went silent between requests, or the transport failed, or the place
-    /// was needed.
-    Quietly,
-    /// The client is told, then the connection is closed.
-    Refused(Refusal),
-}
-
-impl From<io::Error> for End {
-    fn from(_: io::Error) -> Self {
-        Self::Quietly
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
-    }
-}
+/// Why a connection ends without an answer. A refusal is told to the client first; without one, the
+/// client closed, or went silent between requests, or the transport failed, or the place was needed.
+type End = Option<Refusal>;
 
 /// Serves the connection until it ends.
 pub fn serve(shared: &Shared, entry: &Entry) {
@@ -54,8 +37,8 @@ pub fn serve(shared: &Shared, entry: &Entry) {
         match connection.exchange() {
             Ok(true) => {}
             Ok(false) => break,
-            Err(End::Quietly) => return,
-            Err(End::Refused(Refusal { status, reason })) => {
+            Err(None) => return,
+            Err(Some(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
                 let _ = connection.write(&print(json_reply(status, body), false, false));
@@ -83,9 +66,9 @@ impl Connection<'_> {
         self.entry.begin_body();
         let length = self.read_body(&head)?;
         if !self.entry.begin_request() {
-            return Err(End::Quietly);
+            return Err(None);
         }
-        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default())?;
+        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default()).map_err(|_| None)?;
         self.input.drain(..length);
         self.input.shrink_to(KEPT_BUFFER_BYTES);
         self.entry.end_request();
@@ -96,9 +79,10 @@ impl Connection<'_> {
     fn read_head(&mut self) -> Result<Vec<u8>, End> {
         if self.input.is_empty() {
             if self.shared.is_stopping() {
-                return Err(End::Quietly);
+                return Err(None);
             }
-            self.read(self.shared.limits.idle)?;
+            let deadline = Instant::now() + self.shared.limits.idle;
+            read_some(&self.entry.socket, &mut self.input, deadline).map_err(|_| None)?;
         }
         let deadline = Instant::now() + self.shared.limits.head;
         let mut seen = 0;
@@ -119,7 +103,7 @@ impl Connection<'_> {
     fn read_body(&mut self, head: &Head<'_>) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| None)?;
         }
         let mut chunked = ChunkedBody::default();
         loop {
@@ -132,8 +116,7 @@ impl Connection<'_> {
                     self.input.drain(..used);
                     if chunked.is_complete() {
                         let length = chunked.decoded.len();
-                        chunked.decoded.append(&mut self.input);
-                        self.input = chunked.decoded;
+                        self.input.splice(..0, chunked.decoded);
                         return Ok(length);
                     }
                 }
@@ -142,10 +125,9 @@ impl Connection<'_> {
         }
     }
 
-    fn answer(&self, head: &Head<'_>, body: &[u8]) -> Result<bool, End> {
-        let request = Request { head, body };
+    fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {
         // A bug in one request is that request's: it gets a 500, the server goes on.
-        let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&request)));
+        let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&Request { head, body })));
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
             Answer::Reply(reply) => self.write(&print(reply, keep_alive, head.method == Method::Head))?,
@@ -153,7 +135,7 @@ impl Connection<'_> {
                 let mut stream = EventStream::begin(self, &print(reply, keep_alive, true), head.is_http_11)?;
                 // A bug in here ends the thread, and so the answer, unfinished, and the connection.
                 run(&mut stream)?;
-                stream.end()?;
+                stream.send("")?;
             }
         }
         Ok(keep_alive)
@@ -177,17 +159,10 @@ impl Connection<'_> {
 
     /// Reads what is there by `deadline`; a client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
-        time_left(deadline).and_then(|left| self.read(left)).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => End::Refused(refusal(408, late)),
-            _ => End::Quietly,
+        read_some(&self.entry.socket, &mut self.input, deadline).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(refusal(408, late)),
+            _ => None,
         })
-    }
-
-    fn read(&mut self, timeout: Duration) -> io::Result<()> {
-        let mut bytes = [0; READ_BYTES];
-        let count = read_some(&self.entry.socket, &mut bytes, timeout)?;
-        self.input.extend_from_slice(bytes.get(..count).unwrap_or_default());
-        Ok(())
     }
 }
 
@@ -197,29 +172,23 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// At least one byte; the end of the stream is an error, as nothing more can come of it.
-fn read_some(mut socket: &TcpStream, bytes: &mut [u8], timeout: Duration) -> io::Result<usize> {
-    socket.set_read_timeout(Some(timeout))?;
+/// Reads at least one byte by `deadline`; the end of the stream is an error, as nothing more can come of it.
+fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+    let mut bytes = [0; READ_BYTES];
     loop {
-        match socket.read(bytes) {
+        socket.set_read_timeout(Some(time_left(deadline)?))?;
+        match socket.read(&mut bytes) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result,
+            result => return result.map(|count| input.extend_from_slice(bytes.get(..count).unwrap_or_default())),
         }
     }
 }
 
 /// Says that nothing more will come, and lets the client finish what it is sending.
 pub fn drain(socket: &TcpStream) {
-    if socket.shutdown(Shutdown::Write).is_err() {
-        return;
-    }
     let deadline = Instant::now() + DRAIN_TIME;
-    let mut bytes = [0; READ_BYTES];
-    let mut drained = 0;
-    while drained < DRAIN_BYTES
-        && let Ok(count) = time_left(deadline).and_then(|left| read_some(socket, &mut bytes, left))
-    {
-        drained += count;
-    }
+    let mut drained = Vec::new();
+    let _ = socket.shutdown(Shutdown::Write);
+    while drained.len() < DRAIN_BYTES && read_some(socket, &mut drained, deadline).is_ok() {}
 }

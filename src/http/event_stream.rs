@@ -74,12 +74,8 @@ impl<'a> EventStream<'a> {
         socket.set_nonblocking(false).is_err() || !is_there
     }
 
-    /// Ends the answer: an empty chunk is the last (RFC 9112 §7.1).
-    pub(super) fn end(&self) -> io::Result<()> {
-        self.send("")
-    }
-
-    fn send(&self, event: &str) -> io::Result<()> {
+    /// An empty chunk is the last (RFC 9112 §7.1): sending nothing ends the answer.
+    pub(super) fn send(&self, event: &str) -> io::Result<()> {
         if self.chunked {
             self.connection.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
         } else {

@@ -66,11 +66,10 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     if let Some(at) = fresh.windows(4).position(|four| four == b"\r\n\r\n") {
         return Ok(Some(from + at + 4));
     }
-    if bytes.len() >= MOST_HEAD_BYTES && !window.contains(&b'\n') {
-        return Err(refusal(414, "The request target is too long."));
-    }
-    if bytes.len() >= MOST_HEAD_BYTES {
-        return Err(refusal(431, "The request head is too long."));
+    match bytes.len() {
+        ..MOST_HEAD_BYTES => {}
+        _ if window.contains(&b'\n') => return Err(refusal(431, "The request head is too long.")),
+        _ => return Err(refusal(414, "The request target is too long.")),
     }
     // Garbage is refused at once instead of waiting for an end that never comes.
     check_lines(fresh)?;
@@ -120,16 +119,10 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     let text = |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
     let fields = Fields(request.headers.iter().map(text).collect::<Result<_, _>>().map_err(|_| MALFORMED)?);
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
-    Ok(Head {
-        framing: fields.framing(is_http_11)?,
-        keep_alive: is_http_11 && !fields.ask_to_close(),
-        expects_continue: is_http_11 && fields.expect_continue()?,
-        method,
-        path,
-        query,
-        fields,
-        is_http_11,
-    })
+    let framing = fields.framing(is_http_11)?;
+    let keep_alive = is_http_11 && !fields.ask_to_close();
+    let expects_continue = is_http_11 && fields.expect_continue()?;
+    Ok(Head { method, path, query, fields, framing, keep_alive, is_http_11, expects_continue })
 }
 
 /// Path and query of the request target (RFC 9112 §3.2).
@@ -180,15 +173,11 @@ impl<'a> Fields<'a> {
     fn framing(&self, is_http_11: bool) -> Result<Framing, Refusal> {
         let mut lengths = self.values("content-length");
         let mut codings = self.values("transfer-encoding");
-        match (lengths.next(), lengths.next(), codings.next(), codings.next()) {
-            (None, None, None, None) => Ok(Framing::Length(0)),
-            (Some(digits), None, None, None) => content_length(digits),
-            (None, None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => {
-                Ok(Framing::Chunked)
-            }
-            (None, None, Some(_), None) if is_http_11 => {
-                Err(refusal(501, "The only transfer encoding here is chunked."))
-            }
+        match (lengths.next(), codings.next(), lengths.chain(codings).next()) {
+            (None, None, _) => Ok(Framing::Length(0)),
+            (Some(digits), None, None) => content_length(digits).map(Framing::Length),
+            (None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+            (None, Some(_), None) if is_http_11 => Err(refusal(501, "The only transfer encoding here is chunked.")),
             _ => Err(refusal(400, "The length of the body is ambiguous.")),
         }
     }
@@ -199,21 +188,21 @@ impl<'a> Fields<'a> {
     }
 
     fn expect_continue(&self) -> Result<bool, Refusal> {
-        let is_other = |value: &str| !value.eq_ignore_ascii_case("100-continue");
-        if self.values("expect").any(is_other) {
-            return Err(refusal(417, "The only expectation here is 100-continue."));
+        if self.values("expect").all(|value| value.eq_ignore_ascii_case("100-continue")) {
+            return Ok(self.values("expect").next().is_some());
         }
-        Ok(self.values("expect").next().is_some())
+        Err(refusal(417, "The only expectation here is 100-continue."))
     }
 }
 
-fn content_length(digits: &str) -> Result<Framing, Refusal> {
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refusal(400, "Content-Length is malformed."));
-    }
-    match digits.parse() {
-        Ok(length) if length <= MOST_BODY_BYTES => Ok(Framing::Length(length)),
-        // More digits than a number can hold are too many bytes, too.
-        _ => Err(TOO_LARGE),
-    }
+fn content_length(digits: &str) -> Result<usize, Refusal> {
+    let length = number(digits, 10).ok_or(refusal(400, "Content-Length is malformed."))?;
+    if length > MOST_BODY_BYTES { Err(TOO_LARGE) } else { Ok(length) }
+}
+
+/// The number that `digits`, and nothing but digits, are.
+pub(super) fn number(digits: &str, radix: u32) -> Option<usize> {
+    let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+    // More digits than a number can hold are too many bytes, too.
+    is_number.then(|| usize::from_str_radix(digits, radix).unwrap_or(usize::MAX))
 }

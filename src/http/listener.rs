@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,7 +26,8 @@ pub struct Shared {
     pub(super) limits: Limits,
     pub(super) application: Box<dyn Application>,
     stopping: AtomicBool,
-    refusals: AtomicUsize,
+    /// Held by the thread of every refusal, and so counted.
+    refusals: Arc<()>,
     /// Each is held by its thread alone, and so ends with it, however that ends.
     connections: Mutex<Vec<Weak<Entry>>>,
 }
@@ -67,12 +68,9 @@ impl Entry {
     /// Closes the connection if it is idle, or in whatever other state comes before `end`.
     fn evict(&self, end: u64) -> bool {
         let idle = |since| (IN_REQUEST + 1..end).contains(&since).then_some(EVICTED);
-        let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, idle).is_ok();
-        if evicted {
-            // Its thread wakes from its read and ends.
-            let _ = self.socket.shutdown(Shutdown::Both);
-        }
-        evicted
+        let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, idle);
+        // Its thread wakes from its read and ends.
+        evicted.map(|_| self.socket.shutdown(Shutdown::Both)).is_ok()
     }
 }
 
@@ -136,13 +134,8 @@ impl Listeners {
     /// # Errors
     /// The operating system's, when there is no thread to be had.
     pub fn serve(self, application: Box<dyn Application>, limits: Limits) -> io::Result<HttpServer> {
-        let shared = Arc::new(Shared {
-            limits,
-            application,
-            stopping: AtomicBool::new(false),
-            refusals: AtomicUsize::new(0),
-            connections: Mutex::new(Vec::new()),
-        });
+        let (stopping, refusals, connections) = Default::default();
+        let shared = Arc::new(Shared { limits, application, stopping, refusals, connections });
         let mut server = HttpServer { shared, listeners: Vec::new() };
         for (address, socket) in self.0 {
             let (shared, socket) = (Arc::clone(&server.shared), Arc::new(socket));
@@ -154,8 +147,7 @@ impl Listeners {
 }
 
 fn listen(at: impl ToSocketAddrs) -> io::Result<(SocketAddr, TcpListener)> {
-    let socket = TcpListener::bind(at)?;
-    Ok((socket.local_addr()?, socket))
+    TcpListener::bind(at).and_then(|socket| Ok((socket.local_addr()?, socket)))
 }
 
 fn bind_loopback(port: u16, redraws: u32) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
@@ -256,16 +248,15 @@ fn admit(shared: &Arc<Shared>, socket: TcpStream) {
 }
 
 /// Answers 503 without holding up the listener; in a flood of connections, just closes.
-fn refuse(shared: &Arc<Shared>, socket: TcpStream) {
+fn refuse(shared: &Shared, socket: TcpStream) {
     tell_no_room(&socket);
-    let has_room = shared.refusals.fetch_add(1, Ordering::AcqRel) < MOST_REFUSALS;
-    let its_shared = Arc::clone(shared);
-    let drain = move || {
-        connection::drain(&socket);
-        its_shared.refusals.fetch_sub(1, Ordering::AcqRel);
-    };
-    if !has_room || spawn("refusal", drain).is_err() {
-        shared.refusals.fetch_sub(1, Ordering::AcqRel);
+    let place = Arc::clone(&shared.refusals);
+    // One more is held by `shared`.
+    if Arc::strong_count(&place) <= MOST_REFUSALS + 1 {
+        let _ = spawn("refusal", move || {
+            connection::drain(&socket);
+            drop(place);
+        });
     }
 }
 

@@ -47,10 +47,8 @@ impl<'a> Request<'a> {
 
     /// The value of the cookie `name` (RFC 6265 §4.2).
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        self.fields("cookie")
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(key, value)| (key == name).then_some(value))
+        let mut pairs = self.fields("cookie").flat_map(|value| value.split(';'));
+        pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
     }
 
     /// The whole body.
@@ -107,9 +105,9 @@ pub fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
         ("Cache-Control", "no-store"),
+        ("Content-Type", content_type),
     ];
-    let response = fields.into_iter().fold(response, |response, (name, value)| with_field(response, name, value));
-    if content_type.is_empty() { response } else { with_field(response, "Content-Type", content_type) }
+    fields.into_iter().fold(response, |response, (name, value)| with_field(response, name, value))
 }
 
 /// A response of `status` without a body.
@@ -122,11 +120,11 @@ pub fn json_reply(status: u16, body: String) -> Reply {
     reply(status, "application/json", body.into_bytes())
 }
 
-/// `response` with one more header field. A value that could end the field is left out: `tiny_http`
-/// would print it as it is (CVE-2026-66753).
+/// `response` with one more header field, unless its value is empty. One that could end the field is
+/// left out, too: `tiny_http` would print it as it is (CVE-2026-66753).
 pub fn with_field(mut response: Reply, name: &'static str, value: &str) -> Reply {
-    let is_printable = value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-    if is_printable && let Ok(field) = Header::from_bytes(name, value) {
+    let is_fit = !value.is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_fit && let Ok(field) = Header::from_bytes(name, value) {
         response.add_header(field);
     }
     response

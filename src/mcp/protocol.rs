@@ -7,16 +7,14 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use serde_json::json;
-use serde_json::value::RawValue;
+use base64::prelude::*;
+use serde_json::{json, value::RawValue};
 
 use super::jsonrpc::{
-    self, BadMessage, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError,
-    quoted, read,
+    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted, read,
 };
 use super::tools::{Called, Tools};
+use crate::error::Failure;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
 use crate::{media_type, secret};
@@ -47,33 +45,26 @@ const MOST_WAITING: usize = 32;
 /// What a model is told about the server as a whole.
 const INSTRUCTIONS: &str = include_str!("instructions.txt").trim_ascii_end();
 
-/// Which rules a request is under.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Era {
-    Modern,
-    Legacy,
-}
+/// What a client is told about this program, as JSON.
+const SERVER_INFO: &str = concat!(
+    r#"{"name":"entra-auth-mcp","title":"Company API with Microsoft Entra ID","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#""}"#
+);
+
+type Answered<'a> = Result<Answer<'a>, RpcError>;
 
 /// The endpoint.
 pub(crate) struct Protocol {
-    tools: Tools,
-    server_info: String,
+    /// What it offers.
+    pub(crate) tools: Tools,
     waiting: AtomicUsize,
 }
 
 impl Protocol {
     /// An endpoint that offers `tools`.
     pub(crate) fn new(tools: Tools) -> Self {
-        let server_info = json!({
-            "name": "entra-auth-mcp",
-            "title": "Company API with Microsoft Entra ID",
-            "version": env!("CARGO_PKG_VERSION"),
-        });
-        Self { tools, server_info: server_info.to_string(), waiting: AtomicUsize::new(0) }
-    }
-
-    pub(crate) fn tools(&self) -> &Tools {
-        &self.tools
+        Self { tools, waiting: AtomicUsize::new(0) }
     }
 
     /// Answers one POST.
@@ -81,7 +72,7 @@ impl Protocol {
         self.try_answer(request).unwrap_or_else(|error| refusal(&error, None))
     }
 
-    fn try_answer<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, RpcError> {
+    fn try_answer<'a>(&'a self, request: &Request<'_>) -> Answered<'a> {
         check_media_types(request)?;
         let body = jsonrpc::parse(request.body())?;
         if body.get().starts_with('[') {
@@ -95,43 +86,37 @@ impl Protocol {
                 (Message::Response, MODERN) => Err(RpcError::new(INVALID_REQUEST, "A client sends no responses.")),
                 _ => Ok(Answer::Reply(empty_reply(202))),
             },
-            Err(BadMessage { id, error }) => Ok(refusal(&error, id)),
+            Err(bad) => Ok(refusal(&bad.error, bad.id)),
         }
     }
 
-    fn request<'a>(
-        &'a self,
-        request: &Request<'_>,
-        id: &RawValue,
-        method: &str,
-        params: &Object<'_>,
-    ) -> Result<Answer<'a>, RpcError> {
-        let era = era(request, method, params)?;
+    fn request<'a>(&'a self, request: &Request<'_>, id: &RawValue, method: &str, params: &Object<'_>) -> Answered<'a> {
+        let is_modern = is_modern(request, method, params)?;
         let own_id = id.to_owned();
-        match (era, method) {
-            (Era::Modern, "subscriptions/listen") => {
+        match method {
+            "subscriptions/listen" if is_modern => {
                 return Ok(Answer::stream(move |stream| self.subscription(&own_id, stream)));
             }
-            (Era::Legacy, "initialize") => return self.initialize(id, params),
+            "initialize" if !is_modern => return initialize(id, params),
             _ => {}
         }
-        match self.perform(era, method, params) {
-            Ok(Called::Done(members)) => Ok(Answer::Reply(json_reply(200, self.response(era, id, &members)))),
+        match self.perform(is_modern, method, params) {
+            Ok(Called::Done(members)) => Ok(Answer::Reply(json_reply(200, response(is_modern, id, &members)))),
             Ok(Called::Wait(wait)) => {
                 let token = progress_token(params);
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    stream.message(&self.response(era, &own_id, &self.tools.waited(&wait)))
+                    stream.message(&response(is_modern, &own_id, &self.tools.waited(&wait)))
                 }))
             }
-            Err(error) if era == Era::Modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
+            Err(error) if is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
         }
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
-    fn batch<'a>(&'a self, request: &Request<'_>, body: &RawValue) -> Result<Answer<'a>, RpcError> {
+    fn batch<'a>(&'a self, request: &Request<'_>, body: &RawValue) -> Answered<'a> {
         if version(request)? != BATCHING {
             return Err(RpcError::new(INVALID_REQUEST, "Only revision 2025-03-26 has batches."));
         }
@@ -140,81 +125,47 @@ impl Protocol {
             return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
         }
         let responses: Vec<String> = messages.into_iter().filter_map(|message| self.batched(message)).collect();
-        Ok(Answer::Reply(match responses.as_slice() {
-            [] => empty_reply(202),
-            _ => json_reply(200, format!("[{}]", responses.join(","))),
-        }))
+        let whole = || json_reply(200, format!("[{}]", responses.join(",")));
+        Ok(Answer::Reply(if responses.is_empty() { empty_reply(202) } else { whole() }))
     }
 
     fn batched(&self, message: &RawValue) -> Option<String> {
         match jsonrpc::message(message) {
-            Ok(Message::Request { id, method, params }) => Some(match self.perform(Era::Legacy, &method, &params) {
-                Ok(Called::Done(members)) => self.response(Era::Legacy, id, &members),
+            Ok(Message::Request { id, method, params }) => Some(match self.perform(false, &method, &params) {
+                Ok(Called::Done(members)) => response(false, id, &members),
                 // A batch has one answer, so nothing in it waits.
-                Ok(Called::Wait(wait)) => self.response(Era::Legacy, id, &self.tools.waited(&wait)),
+                Ok(Called::Wait(wait)) => response(false, id, &self.tools.waited(&wait)),
                 Err(error) => error.response(Some(id)),
             }),
             Ok(Message::Notification | Message::Response) => None,
-            Err(BadMessage { id, error }) => Some(error.response(id)),
+            Err(bad) => Some(bad.error.response(bad.id)),
         }
     }
 
     /// What `method` gives: the members of its result.
-    fn perform(&self, era: Era, method: &str, params: &Object<'_>) -> Result<Called, RpcError> {
-        match (era, method) {
-            (Era::Modern, "server/discover") => Ok(Called::Done(discovery())),
-            (Era::Legacy, "ping") => Ok(Called::Done(String::new())),
-            (Era::Legacy, "initialize") => Err(RpcError::new(INVALID_REQUEST, "initialize cannot be part of a batch.")),
-            (_, "tools/list") => self.list(era, params),
-            (_, "tools/call") => self.call(params),
+    fn perform(&self, is_modern: bool, method: &str, params: &Object<'_>) -> Result<Called, RpcError> {
+        let caching = if is_modern { CACHING } else { "" };
+        let done = |members| Ok(Called::Done(members));
+        match method {
+            "server/discover" if is_modern => {
+                done(format!(r#""supportedVersions":{},{}{caching}"#, json!(VERSIONS), offer()))
+            }
+            "ping" if !is_modern => done(String::new()),
+            "initialize" if !is_modern => Err(RpcError::new(INVALID_REQUEST, "initialize cannot be part of a batch.")),
+            "tools/list" if params.get("cursor").is_some() => {
+                Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
+            }
+            "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.definitions)),
+            "tools/call" => self.call(params),
             _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
         }
-    }
-
-    /// The response with these members of its result, and with those that every modern result has.
-    fn response(&self, era: Era, id: &RawValue, members: &str) -> String {
-        let server_info = &self.server_info;
-        match era {
-            Era::Legacy => format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{{members}}}}}"#),
-            Era::Modern => format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete",{members},"_meta":{{"{SERVER_INFO_KEY}":{server_info}}}}}}}"#
-            ),
-        }
-    }
-
-    /// Begins a session. Its id says which revision was agreed on; nothing is kept, and nothing is
-    /// trusted because of it.
-    fn initialize<'a>(&'a self, id: &RawValue, params: &Object<'_>) -> Result<Answer<'a>, RpcError> {
-        let invalid = || RpcError::new(INVALID_PARAMS, "initialize needs a protocolVersion as a string.").at(200);
-        let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
-        let version = LEGACY.into_iter().find(|known| *known == requested).unwrap_or(LEGACY[0]);
-        let random = secret::random_base64url::<16>()
-            .map_err(|failure| RpcError::new(INTERNAL_ERROR, failure.text()).at(200))?;
-        let members = format!(
-            r#""protocolVersion":"{version}","capabilities":{{"tools":{{}}}},"serverInfo":{},"instructions":{}"#,
-            self.server_info,
-            quoted(INSTRUCTIONS)
-        );
-        let reply = json_reply(200, self.response(Era::Legacy, id, &members));
-        Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &format!("{version}.{random}"))))
-    }
-
-    fn list(&self, era: Era, params: &Object<'_>) -> Result<Called, RpcError> {
-        if params.get("cursor").is_some() {
-            let message = "There is one page of tools; this cursor is not one of ours.";
-            return Err(RpcError::new(INVALID_PARAMS, message));
-        }
-        let caching = if era == Era::Modern { CACHING } else { "" };
-        Ok(Called::Done(format!(r#""tools":{}{caching}"#, self.tools.definitions())))
     }
 
     fn call(&self, params: &Object<'_>) -> Result<Called, RpcError> {
         let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
         let name = tool_name(params)?;
-        let arguments = match params.get("arguments") {
-            None => Object::default(),
-            Some(arguments) => read(arguments).ok_or_else(|| invalid("arguments must be an object.".to_owned()))?,
-        };
+        let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
+        let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
         self.tools.call(&name, &arguments).ok_or_else(|| invalid(format!("Unknown tool: {name}")))
     }
 
@@ -252,8 +203,7 @@ impl Protocol {
         };
         self.hold(stream, nothing_comes, None)?;
         stream.message(&format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{}}}}}}}"#,
-            self.server_info
+            r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#
         ))
     }
 }
@@ -262,12 +212,31 @@ fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
     Answer::Reply(json_reply(error.status, error.response(id)))
 }
 
-fn discovery() -> String {
-    format!(
-        r#""supportedVersions":{},"capabilities":{{"tools":{{}}}},"instructions":{}{CACHING}"#,
-        json!(VERSIONS),
-        quoted(INSTRUCTIONS)
-    )
+/// The response with these members of its result, and with those that every modern result has.
+fn response(is_modern: bool, id: &RawValue, members: &str) -> String {
+    if !is_modern {
+        return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{{members}}}}}"#);
+    }
+    let meta = format!(r#""_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}"#);
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete",{members},{meta}}}}}"#)
+}
+
+/// Begins a session. Its id says which revision was agreed on; nothing is kept, and nothing is
+/// trusted because of it.
+fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
+    let invalid = || RpcError::new(INVALID_PARAMS, "initialize needs a protocolVersion as a string.").at(200);
+    let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
+    let version = LEGACY.into_iter().find(|known| *known == requested).unwrap_or(LEGACY[0]);
+    let internal = |failure: Failure| RpcError::new(jsonrpc::INTERNAL_ERROR, failure.text()).at(200);
+    let random = secret::random_base64url::<16>().map_err(internal)?;
+    let members = format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer());
+    let reply = json_reply(200, response(false, id, &members));
+    Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &format!("{version}.{random}"))))
+}
+
+/// What the server can do, as members of a result.
+fn offer() -> String {
+    format!(r#""capabilities":{{"tools":{{}}}},"instructions":{}"#, quoted(INSTRUCTIONS))
 }
 
 fn progress_token(params: &Object<'_>) -> Option<Box<RawValue>> {
@@ -315,20 +284,15 @@ fn mismatch(message: &str) -> RpcError {
     RpcError::new(HEADER_MISMATCH, message)
 }
 
-/// Which era the request is of; its metadata and headers are valid then.
-fn era(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Era, RpcError> {
+/// Which era the request is of, the modern or the legacy; its metadata and headers are valid then.
+fn is_modern(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<bool, RpcError> {
     let meta: Object<'_> = params.read("_meta").unwrap_or_default();
     if meta.get(VERSION_KEY).is_some() || request.field("mcp-protocol-version") == Some(MODERN) {
         check_modern(request, method, params, &meta)?;
-        return Ok(Era::Modern);
+        return Ok(true);
     }
     // `initialize` begins a session, whichever one the client had before.
-    if method == "initialize" {
-        version_header(request)?;
-    } else {
-        version(request)?;
-    }
-    Ok(Era::Legacy)
+    if method == "initialize" { version_header(request).map(|_| false) } else { version(request).map(|_| false) }
 }
 
 /// The metadata of a modern request, and the headers that repeat its body (MCP 2026-07-28

@@ -1,6 +1,8 @@
 //! Checks a tool's arguments against its input schema: the part of JSON Schema 2020-12 that our own
 //! schemas use.
 
+use std::slice;
+
 use serde_json::Value;
 
 use super::jsonrpc::{Object, read};
@@ -24,20 +26,16 @@ pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String
         }
     }
     let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    match required.find(|name| arguments.get(name).is_none()) {
-        Some(missing) => Err(format!("The argument {missing:?} is missing.")),
-        None => Ok(()),
-    }
+    let missing = required.find(|name| arguments.get(name).is_none());
+    missing.map_or(Ok(()), |missing| Err(format!("The argument {missing:?} is missing.")))
 }
 
 fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), String> {
     let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?))) else {
         return Ok(());
     };
-    let types: Vec<&str> = match types {
-        Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
-        one => one.as_str().into_iter().collect(),
-    };
+    let types = types.as_array().map_or(slice::from_ref(types), Vec::as_slice);
+    let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
     if !types.iter().any(|kind| is_of_type(value, kind)) {
         return Err(format!("{name} must be of type {}.", types.join(" or ")));
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
+use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::jsonrpc::{Object, read};
 use super::protocol::VERSIONS;
@@ -20,8 +20,9 @@ use crate::token_cache::Account;
 
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
-/// Name, title, description, schemas and annotations of every tool, in the order of `tools/list`.
-const DEFINITIONS: &str = include_str!("tools.json");
+
+const NOT_FOLLOWED: &str =
+    "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 /// What a call leads to.
 pub(super) enum Called {
@@ -34,7 +35,7 @@ pub(super) enum Called {
 /// Waiting for a sign-in to end.
 pub(super) struct Wait {
     user_id: Option<String>,
-    ended: u64,
+    since: Instant,
     deadline: Instant,
 }
 
@@ -44,7 +45,8 @@ pub(crate) struct Tools {
     sign_in: Arc<SignIn>,
     backend: Option<Backend>,
     started: Instant,
-    definitions: Value,
+    /// Name, title, description, schemas and annotations of every tool: what `tools/list` gives.
+    pub(super) definitions: Value,
 }
 
 impl Tools {
@@ -53,15 +55,10 @@ impl Tools {
         Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
             started: Instant::now(),
-            definitions: serde_json::from_str(DEFINITIONS).unwrap_or_default(),
+            definitions: serde_json::from_str(include_str!("tools.json")).unwrap_or_default(),
             config,
             sign_in,
         }
-    }
-
-    /// The JSON array that `tools/list` gives.
-    pub(super) fn definitions(&self) -> String {
-        self.definitions.to_string()
     }
 
     /// Calls the tool `name`; `None` when there is none of that name.
@@ -72,12 +69,8 @@ impl Tools {
             let failure = Failure::new(Kind::InvalidRequest, reason).hint("Correct the arguments and call again.");
             return Some(Called::Done(tool_result::of(Err(failure))));
         }
-        let user_id: Option<String> = arguments.read("user_id");
+        let user_id = arguments.read::<String>("user_id");
         let user_id = user_id.as_deref();
-        if let Some(method) = name.strip_prefix("api_").and_then(|name| name.strip_suffix("_request")) {
-            let result = self.call_api(&method.to_ascii_uppercase(), user_id, arguments);
-            return Some(Called::Done(result.unwrap_or_else(|failure| self.api_failure(failure, user_id))));
-        }
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => self.server_info(),
@@ -88,23 +81,26 @@ impl Tools {
             },
             "view_userid" => self.user_ids(),
             "logout_user" => self.sign_out(user_id),
-            _ => return None,
+            _ => {
+                let method = name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase();
+                let result = self.call_api(&method, user_id, arguments);
+                return Some(Called::Done(result.unwrap_or_else(|failure| self.api_failure(failure, user_id))));
+            }
         };
         Some(Called::Done(tool_result::of(result)))
     }
 
     fn server_info(&self) -> Result<Value, Failure> {
-        let config = &self.config;
         Ok(json!({
             "name": "entra-auth-mcp",
             "version": env!("CARGO_PKG_VERSION"),
             "protocol_versions": VERSIONS,
-            "tenant": config.authority.tenant().segment(),
-            "client_id": config.client_id,
-            "authority": config.authority.origin(),
-            "backend_base_url": config.backend.as_ref().map(url::Url::as_str),
-            "scopes": config.scopes.requested(),
-            "redirect_uri": config.redirect_uri().text.as_str(),
+            "tenant": self.config.authority.tenant().segment(),
+            "client_id": self.config.client_id,
+            "authority": self.config.authority.origin(),
+            "backend_base_url": self.config.backend.as_ref().map(url::Url::as_str),
+            "scopes": self.config.scopes.requested(),
+            "redirect_uri": self.config.redirect_uri().text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "accounts": self.sign_in.accounts()?.len(),
         }))
@@ -137,26 +133,21 @@ impl Tools {
     /// The pending sign-in that a call wants to see ended before it is answered.
     fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
         let seconds = Duration::try_from_secs_f64(arguments.read("wait_seconds")?).ok()?;
-        let ended = self.sign_in.pending().ended();
-        let deadline = Instant::now() + seconds;
-        let is_worth_it = !seconds.is_zero() && self.is_pending(user_id);
-        is_worth_it.then(|| Wait { user_id: user_id.map(str::to_owned), ended, deadline })
+        let since = Instant::now();
+        let is_worth_it = !seconds.is_zero() && self.sign_in.pending().is_pending(user_id, self.sign_in.now());
+        is_worth_it.then(|| Wait { user_id: user_id.map(str::to_owned), since, deadline: since + seconds })
     }
 
     /// Waits at most `step`; `true` when there is nothing more to wait for.
     pub(super) fn wait(&self, wait: &Wait, step: Duration) -> bool {
         let left = wait.deadline.saturating_duration_since(Instant::now());
         let now = || self.sign_in.now();
-        left.is_zero() || self.sign_in.pending().wait(wait.user_id.as_deref(), wait.ended, step.min(left), now)
+        left.is_zero() || self.sign_in.pending().wait(wait.user_id.as_deref(), wait.since, step.min(left), now)
     }
 
     /// The result of a call that waited.
     pub(super) fn waited(&self, wait: &Wait) -> String {
         tool_result::of(self.status(wait.user_id.as_deref()))
-    }
-
-    fn is_pending(&self, user_id: Option<&str>) -> bool {
-        self.sign_in.pending().is_pending(user_id, self.sign_in.now())
     }
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
@@ -173,8 +164,9 @@ impl Tools {
                 "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
             }),
         };
-        add(&mut status, "pending_sign_in", Some(self.is_pending(user_id)));
-        let failure = user_id.and_then(|user_id| self.sign_in.pending().last_failure(user_id, self.sign_in.now()));
+        let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
+        add(&mut status, "pending_sign_in", Some(pending.is_pending(user_id, now)));
+        let failure = user_id.and_then(|user_id| pending.last_failure(user_id, now));
         add(&mut status, "last_sign_in_error", failure.map(|failure| failure.text()));
         Ok(status)
     }
@@ -226,12 +218,10 @@ impl Tools {
 
     /// Why there is no answer of the API; where a sign-in is what is wanted, with the link to it.
     fn api_failure(&self, failure: Failure, user_id: Option<&str>) -> String {
-        let begin = || {
-            let user_id = self.sign_in.choose(user_id);
-            self.sign_in.offer(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok()
-        };
+        let user_id = self.sign_in.choose(user_id);
+        let begin = || self.sign_in.offer(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok();
         let Some(attempt) = (failure.kind == Kind::SignInRequired).then(begin).flatten() else {
-            return tool_result::of_failure(&failure, None);
+            return tool_result::of(Err(failure));
         };
         let link = self.sign_in.link(&attempt);
         let hint = format!(
@@ -245,11 +235,8 @@ impl Tools {
 
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
 /// its text.
-fn request_body(data: &RawValue, headers: &mut Vec<backend::Header>) -> Result<Vec<u8>, Failure> {
-    let Some((_, content_type)) = headers.iter().find(|(name, _)| name == "content-type") else {
-        headers.push(backend::json_content_type());
-        return Ok(data.get().into());
-    };
+fn request_body(data: &RawValue, headers: &mut HeaderMap) -> Result<Vec<u8>, Failure> {
+    let content_type = headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
         return Ok(data.get().into());
@@ -272,18 +259,11 @@ fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
 }
 
 fn api_result(reply: backend::Reply) -> String {
-    let error = match reply.status {
-        ..300 | 304 => None,
-        300..400 => Some("redirect"),
-        400.. => Some("http_error"),
+    let (error, message) = match reply.status {
+        ..300 | 304 => (None, None),
+        300..400 => (Some("redirect"), Some(NOT_FOLLOWED.to_owned())),
+        400.. => (Some("http_error"), Some(format!("The API answered with status {}.", reply.status))),
     };
-    let message = error.map(|error| match error {
-        "redirect" => {
-            "The API answered with a redirect, which is not followed: the token goes below the base URL only."
-                .to_owned()
-        }
-        _ => format!("The API answered with status {}.", reply.status),
-    });
     let mut members = json!({
         "success": error.is_none(),
         "status": reply.status,
@@ -300,12 +280,10 @@ fn api_result(reply: backend::Reply) -> String {
     // The body stands last and as it came: it is not read into a tree.
     let mut structured = members.to_string();
     structured.pop();
-    structured.push_str(",\"data\":");
-    structured.push_str(&reply.data);
-    structured.push('}');
-    let picture =
-        reply.image.as_ref().map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
-    tool_result::content(picture.as_ref().unwrap_or(&structured), &structured, reply.image.as_ref(), error.is_some())
+    structured.extend([",\"data\":", &reply.data, "}"]);
+    let image = reply.image.as_ref();
+    let picture = image.map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
+    tool_result::content(picture.as_ref().unwrap_or(&structured), &structured, image, error.is_some())
 }
 
 fn status_hint(status: u16) -> Option<&'static str> {

@@ -10,12 +10,9 @@ impl Tenant {
     /// The tenant that `text` names; `None` when it is none of these.
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
-        let is_label = |label: &str| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && !label.ends_with('-')
-                && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
-        };
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let is_label =
+            |label: &str| !label.is_empty() && label.trim_matches('-') == label && label.chars().all(is_allowed);
         let is_tenant = is_guid(&lower)
             || matches!(lower.as_str(), "common" | "organizations" | "consumers")
             || (lower.contains('.') && lower.split('.').all(is_label));

@@ -10,10 +10,7 @@ const GRAPH: &str = "https://graph.microsoft.com";
 /// refresh is this same text, never the list that the token response granted: Entra echoes
 /// `.default` beside resource scopes and then refuses the mix (AADSTS70011).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Scopes {
-    requested: String,
-    names_a_resource: bool,
-}
+pub struct Scopes(String);
 
 impl Scopes {
     /// Takes `CUSTOM_API_SCOPE`: scopes separated by white space, possibly none.
@@ -22,21 +19,20 @@ impl Scopes {
     /// A sentence that says what Entra would refuse: `.default` mixed with other scopes, or
     /// scopes of two resources (one access token is for one resource).
     pub fn parse(custom: &str) -> Result<Self, String> {
-        let mut resource_scopes: Vec<&str> = Vec::new();
-        let mut openid_scopes: Vec<&str> = ADDED.to_vec();
+        let mut scopes = ADDED.to_vec();
         for scope in custom.split_whitespace() {
             if let Some(bad) = scope.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '\\')) {
                 return Err(format!("it holds {bad:?}, which no scope may (RFC 6749 §3.3)"));
             }
-            let list = if scope == "email" { &mut openid_scopes } else { &mut resource_scopes };
-            if !ADDED.contains(&scope) && !list.contains(&scope) {
-                list.push(scope);
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
             }
         }
-        if resource_scopes.len() > 1 && resource_scopes.iter().any(|scope| is_default(scope)) {
-            return Err(
-                "'.default' stands for everything and cannot be mixed with other scopes (AADSTS70011)".to_owned()
-            );
+        let (openid_scopes, resource_scopes): (Vec<&str>, Vec<&str>) = scopes.into_iter().partition(is_openid);
+        if resource_scopes.len() > 1 && resource_scopes.iter().any(|scope| scope.rsplit('/').next() == Some(".default"))
+        {
+            let problem = "'.default' stands for everything and cannot be mixed with other scopes (AADSTS70011)";
+            return Err(problem.to_owned());
         }
         if let [first, rest @ ..] = resource_scopes.as_slice()
             && let Some(other) = rest.iter().find(|scope| resource(scope) != resource(first))
@@ -45,24 +41,23 @@ impl Scopes {
                 "'{first}' and '{other}' belong to two resources, and one access token is for one resource (AADSTS28000)"
             ));
         }
-        let names_a_resource = !resource_scopes.is_empty();
-        openid_scopes.extend(resource_scopes);
-        Ok(Self { requested: openid_scopes.join(" "), names_a_resource })
+        Ok(Self([openid_scopes, resource_scopes].concat().join(" ")))
     }
 
     /// The `scope` parameter: `openid profile offline_access` and the configured ones.
     pub fn requested(&self) -> &str {
-        &self.requested
+        &self.0
     }
 
     /// Whether any scope beyond OpenID Connect's own was configured.
     pub fn names_a_resource(&self) -> bool {
-        self.names_a_resource
+        !self.0.split(' ').all(|scope| is_openid(&scope))
     }
 }
 
-fn is_default(scope: &str) -> bool {
-    scope == ".default" || scope.ends_with("/.default")
+/// Whether `scope` is one of OpenID Connect's own.
+fn is_openid(scope: &&str) -> bool {
+    *scope == "email" || ADDED.contains(scope)
 }
 
 /// The resource of a scope: what stands before its last slash.
