@@ -29,12 +29,7 @@ pub fn epoch_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// `time` as ISO 8601 in UTC, whole seconds: `2026-07-28T12:00:00Z`.
-pub fn iso8601(time: SystemTime) -> String {
-    iso8601_seconds(epoch_seconds(time))
-}
-
-/// Seconds since 1970 as ISO 8601 in UTC.
+/// Seconds since 1970 as ISO 8601 in UTC: `2026-07-28T12:00:00Z`.
 pub fn iso8601_seconds(epoch: u64) -> String {
     let (days, second_of_day) = (epoch / 86_400, epoch % 86_400);
     let (year, month, day) = civil_from_days(days);

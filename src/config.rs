@@ -11,7 +11,6 @@ use crate::oauth::authorize::{Application, ResponseMode};
 use crate::oauth::scope::Scopes;
 
 /// One setting, as `--help`, the README and `.env.example` name it.
-#[derive(Debug)]
 pub struct Setting {
     /// Name of the environment variable.
     pub name: &'static str,
@@ -111,8 +110,10 @@ pub struct Config {
     pub max_response_bytes: usize,
     /// How much is logged.
     pub log_level: log::LevelFilter,
-    server_port: u16,
-    redirect_uri: RedirectUri,
+    /// The port to listen on; 0 until one was taken.
+    pub server_port: u16,
+    /// Where authorization responses arrive.
+    pub redirect_uri: RedirectUri,
     redirect_uri_is_default: bool,
 }
 
@@ -127,11 +128,6 @@ impl Config {
         config.ok_or(reader.mistakes)
     }
 
-    /// The port to listen on; 0 until one was taken.
-    pub fn server_port(&self) -> u16 {
-        self.server_port
-    }
-
     /// The same for a server that listens on `port`, which is part of the default redirect URI.
     pub fn at_port(mut self, port: u16) -> Self {
         self.server_port = port;
@@ -141,11 +137,6 @@ impl Config {
             self.redirect_uri = redirect_uri;
         }
         self
-    }
-
-    /// Where authorization responses arrive.
-    pub fn redirect_uri(&self) -> &RedirectUri {
-        &self.redirect_uri
     }
 
     /// What Entra knows of us.
@@ -243,37 +234,29 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     /// `None` only where there was a mistake. All settings are read before the first `?`, so that every
-    /// mistake is noted.
+    /// mistake is noted; what stands in the place of a wrong one is not used.
     fn config(&mut self) -> Option<Config> {
         let client_id = self.required("AZURE_CLIENT_ID", client_id);
         let tenant = self.required("AZURE_TENANT_ID", tenant);
-        let configured_redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
-        let server_host = self.or_default("SERVER_HOST", server_host);
+        let redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
         let server_port = self.or_default("SERVER_PORT", port);
-        let backend = self.optional("BACKEND_API_BASE_URL", backend);
-        let scopes = self.or_default("CUSTOM_API_SCOPE", Scopes::parse);
-        let token_cache_file = self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text)));
-        let authority_host = self.or_default("AZURE_AUTHORITY_HOST", authority_host);
-        let response_mode = self.or_default("AUTH_RESPONSE_MODE", response_mode);
-        let allowed_hosts = self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host));
-        let allowed_origins = self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin));
-        let max_response_bytes = self.or_default("MAX_RESPONSE_BYTES", max_response_bytes);
-        let log_level = self.or_default("LOG_LEVEL", log_level);
+        let authority_host = self.or_default("AZURE_AUTHORITY_HOST", |text| authority_host(text).map(Some));
+        let log_level = self.or_default("LOG_LEVEL", |text| log_level(text).map(Some));
         Some(Config {
-            client_id: client_id?,
-            authority: Authority::new(authority_host?, tenant?),
-            server_host: server_host?,
-            backend,
-            scopes: scopes?,
-            token_cache_file: token_cache_file?,
-            response_mode: response_mode?,
-            allowed_hosts: allowed_hosts?,
-            allowed_origins: allowed_origins?,
-            max_response_bytes: max_response_bytes?,
+            client_id,
+            server_host: self.or_default("SERVER_HOST", server_host),
+            backend: self.optional("BACKEND_API_BASE_URL", backend),
+            scopes: self.or_default("CUSTOM_API_SCOPE", Scopes::parse),
+            token_cache_file: self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text))),
+            response_mode: self.or_default("AUTH_RESPONSE_MODE", response_mode),
+            allowed_hosts: self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host)),
+            allowed_origins: self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin)),
+            max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
+            authority: Authority::new(authority_host?, tenant),
             log_level: log_level?,
-            server_port: server_port?,
-            redirect_uri_is_default: configured_redirect_uri.is_none(),
-            redirect_uri: configured_redirect_uri.or_else(|| default_redirect_uri(server_port?))?,
+            server_port,
+            redirect_uri_is_default: redirect_uri.is_none(),
+            redirect_uri: redirect_uri.or_else(|| default_redirect_uri(server_port))?,
         })
     }
 
@@ -283,19 +266,19 @@ impl Reader<'_> {
         parse(value).map_err(|mend| self.mistakes.push(mistake(mend))).ok()
     }
 
-    fn or_default<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    fn or_default<T: Default>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         if value(self.variables, setting).is_some() {
-            return self.optional(setting, parse);
+            return self.optional(setting, parse).unwrap_or_default();
         }
         let default = SETTINGS.iter().find(|known| known.name == setting).map_or("", |known| known.default);
-        parse(default).ok()
+        parse(default).unwrap_or_default()
     }
 
-    fn required<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+    fn required<T: Default>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> T {
         if value(self.variables, setting).is_none() {
             self.mistakes.push(format!("{setting} is not set: copy it from the overview of the app registration"));
         }
-        self.optional(setting, parse)
+        self.optional(setting, parse).unwrap_or_default()
     }
 }
 

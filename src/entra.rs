@@ -11,7 +11,6 @@ use crate::config::{Config, is_loopback_host};
 use crate::error::{Failure, Kind};
 use crate::oauth::aadsts;
 use crate::oauth::token::{Form, OauthError, TokenResponse};
-use crate::secret;
 
 /// A token response is a few kilobytes; what is longer is none.
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -48,7 +47,7 @@ pub struct Entra {
 impl Entra {
     /// A client that posts to the token endpoint of `config`.
     pub fn new(config: &Config) -> Self {
-        let token_endpoint = config.authority.token_endpoint();
+        let token_endpoint = config.authority.endpoint("token");
         // A pooled connection that Entra has just closed would fail a request that must not be
         // repeated blindly.
         let config = agent_config(&token_endpoint).timeout_global(Some(TIMEOUT)).max_idle_connections(0).build();
@@ -71,13 +70,11 @@ impl Entra {
             later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)
                 .hint("Check AZURE_AUTHORITY_HOST and whether a proxy answers in Entra's place.")
         };
-        let correlation_id = correlation_id()?;
         // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
-        let post = self.agent.post(self.token_endpoint.as_str()).header("accept", "application/json");
-        let sent = post.header("client-request-id", &correlation_id).send_form(form);
+        let sent = self.agent.post(self.token_endpoint.as_str()).header("accept", "application/json").send_form(form);
         let mut answer = sent.map_err(|error| unreachable(&error))?;
         let status = answer.status().as_u16();
-        log::debug!("token endpoint answered {status} (client-request-id {correlation_id})");
+        log::debug!("Entra answered {purpose} with status {status}");
         if status == 429 || status >= 500 {
             let message = format!("Entra answered {purpose} with status {status}.");
             return Err(later(message, retry_after(answer.headers())).hint("Nothing is lost; try again later."));
@@ -118,15 +115,6 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
 fn retry_after(headers: &HeaderMap) -> Duration {
     let value = headers.get("retry-after").and_then(|value| value.to_str().ok());
     value.and_then(|seconds| seconds.trim().parse().ok()).map_or(DEFAULT_RETRY, Duration::from_secs).min(LONGEST_RETRY)
-}
-
-/// A random GUID (RFC 9562 §5.4), under which Microsoft's support finds the request.
-fn correlation_id() -> Result<String, Failure> {
-    let random = u128::from_be_bytes(secret::random_bytes()?);
-    let part = |shift: u32, mask: u128| random >> shift & mask;
-    let (time_low, time_mid, time_high) = (part(96, 0xffff_ffff), part(80, 0xffff), part(64, 0x0fff) | 0x4000);
-    let (clock_sequence, node) = (part(48, 0x3fff) | 0x8000, part(0, 0xffff_ffff_ffff));
-    Ok(format!("{time_low:08x}-{time_mid:04x}-{time_high:04x}-{clock_sequence:04x}-{node:012x}"))
 }
 
 /// A transport error in words, with the mend where one is known.

@@ -27,7 +27,10 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (time, level) = (clock::iso8601(SystemTime::now()), record.level().as_str().to_ascii_lowercase());
+        let (time, level) = (
+            clock::iso8601_seconds(clock::epoch_seconds(SystemTime::now())),
+            record.level().as_str().to_ascii_lowercase(),
+        );
         // An escaped control character keeps it one line.
         let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
         let line: String = record.args().to_string().chars().map(escaped).collect();

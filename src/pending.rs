@@ -26,7 +26,6 @@ pub type Outcome = Result<String, Failure>;
 pub type Redemption = Result<(Arc<Attempt>, AuthorizationResponse), Outcome>;
 
 /// One sign-in: what stays the same from its beginning to its end.
-#[derive(Debug)]
 pub struct Attempt {
     /// Who should sign in.
     pub user_id: String,

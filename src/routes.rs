@@ -41,8 +41,8 @@ type Page = fn(&Routes, &Request<'_>) -> Reply;
 impl Routes {
     /// The routes of a server that listens on the port of `config`.
     pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
-        let redirect_uri = config.redirect_uri();
-        let port = config.server_port();
+        let redirect_uri = &config.redirect_uri;
+        let port = config.server_port;
         let mut hosts = config.allowed_hosts.clone();
         hosts.push(redirect_uri.host.clone());
         let mut own_origins = vec![redirect_uri.origin.clone()];
@@ -84,51 +84,51 @@ impl Routes {
 
     fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
         self.check_host(request)?;
-        let method = request.method();
-        if method == Method::Options && request.field("access-control-request-method").is_some() {
+        let method = &request.head.method;
+        if *method == Method::Options && request.field("access-control-request-method").is_some() {
             return Ok(preflight(request, self.check_origin(request)?));
         }
         if self.is_callback(request) {
             // Entra's POST comes with Entra's origin, or `null`; it rests on its state alone.
-            if method != Method::Post {
+            if *method != Method::Post {
                 self.check_origin(request)?;
             }
             let by_form = self.config.response_mode == ResponseMode::FormPost;
-            allow(&method, if by_form { &[Method::Post, Method::Get] } else { &[Method::Get] })?;
+            allow(method, if by_form { &[Method::Post, Method::Get] } else { &[Method::Get] })?;
             return Ok(Answer::Reply(shown(self.callback(request), NOT_COMPLETED)));
         }
         let cors = self.check_origin(request)?;
-        if request.path() == "/mcp" {
-            let refused = allow(&method, &[Method::Post]).map_err(Answer::Reply);
+        if request.head.path == "/mcp" {
+            let refused = allow(method, &[Method::Post]).map_err(Answer::Reply);
             return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
         }
-        let (methods, page): (&[Method], Page) = match request.path() {
+        let (methods, page): (&[Method], Page) = match request.head.path {
             "/" => (READ, Self::home),
             "/healthz" => (READ, |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
             "/auth/login" => (&[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin")),
             "/auth/complete" => (&[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED)),
             "/auth/logout" => (&[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT)),
-            "/auth/logout-complete" => (READ, |this, _| pages::signed_out(&this.sign_in.logout_url())),
+            "/auth/logout-complete" => (READ, |this, _| pages::signed_out(&this.config.authority.endpoint("logout"))),
             "/auth/status" => (READ, Self::status),
             "*" => (&[], Self::home),
             _ => return Err(json_reply(404, r#"{"error":"There is nothing at this path."}"#.to_owned())),
         };
-        allow(&method, methods)?;
+        allow(method, methods)?;
         Ok(Answer::Reply(page(self, request)))
     }
 
     /// A redirect URI without a path shares it with the start page.
     fn is_callback(&self, request: &Request<'_>) -> bool {
         let is_answer = || ["code", "error"].iter().any(|name| request.parameter(name).is_some());
-        request.path() == self.config.redirect_uri().path
-            && (request.path() != "/" || request.method() == Method::Post || is_answer())
+        request.head.path == self.config.redirect_uri.path
+            && (request.head.path != "/" || request.head.method == Method::Post || is_answer())
     }
 
     // ---- Pages ----
 
     fn home(&self, _request: &Request<'_>) -> Reply {
         match self.sign_in.accounts() {
-            Ok(accounts) => pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri().origin)),
+            Ok(accounts) => pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri.origin)),
             Err(failure) => pages::failure(500, "The token file is out of order", &failure),
         }
     }
@@ -147,7 +147,7 @@ impl Routes {
             self.sign_in.begin(&user_id)?.ticket.expose().to_owned()
         };
         let (attempt, entra) = self.sign_in.open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
-        let secure = if self.config.redirect_uri().is_https { "; Secure" } else { "" };
+        let secure = if self.config.redirect_uri.is_https { "; Secure" } else { "" };
         let cookie = format!(
             "{}={}; Max-Age={LIFETIME}; Path=/auth; HttpOnly; SameSite=Lax{secure}",
             pending::cookie_name(&attempt.handle),
@@ -160,18 +160,18 @@ impl Routes {
     /// URI, and `localhost` and `127.0.0.1` are two hosts to a browser.
     fn same_page_at_redirect_origin(&self, request: &Request<'_>) -> Option<String> {
         let (asked, _) = request.field("host")?.rsplit_once(':')?;
-        let RedirectUri { host, origin, .. } = self.config.redirect_uri();
+        let RedirectUri { host, origin, .. } = &self.config.redirect_uri;
         let differs =
             is_loopback_host(asked) && is_loopback_host(&host.name) && !asked.eq_ignore_ascii_case(&host.name);
         // As a URL, so that what stands there raw becomes fit for a header.
-        let url = Url::parse(&format!("{origin}{}?{}", request.path(), request.query())).ok()?;
+        let url = Url::parse(&format!("{origin}{}?{}", request.head.path, request.head.query)).ok()?;
         differs.then(|| url.into())
     }
 
     fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        let parameters = match (self.config.response_mode, request.method()) {
-            (ResponseMode::FormPost, Method::Post) if is_form(request) => request.body(),
-            (ResponseMode::Query, Method::Get) => request.query().as_bytes(),
+        let parameters = match (self.config.response_mode, &request.head.method) {
+            (ResponseMode::FormPost, Method::Post) if is_form(request) => request.body,
+            (ResponseMode::Query, Method::Get) => request.head.query.as_bytes(),
             // A code in an address bar may have been put there by somebody else: it is never redeemed.
             _ => {
                 let failure = Failure::new(Kind::Refused, "A sign-in does not end at this address.")
@@ -216,7 +216,7 @@ impl Application for Routes {
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
         let answer = self.dispatch(request).unwrap_or_else(Answer::Reply);
         if let Answer::Reply(reply) = &answer {
-            log::debug!("{} {} {}", request.method(), request.path(), reply.status_code().0);
+            log::debug!("{} {} {}", request.head.method, request.head.path, reply.status_code().0);
         }
         answer
     }
@@ -255,7 +255,7 @@ fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
 /// The answer to a browser that asks before it sends (Fetch standard, CORS preflight).
 fn preflight(request: &Request<'_>, cors: Option<&str>) -> Answer<'static> {
     let answer = Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS");
-    if request.path() != "/mcp" || cors.is_none() {
+    if request.head.path != "/mcp" || cors.is_none() {
         return answer;
     }
     with_cors(answer, cors)

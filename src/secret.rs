@@ -47,23 +47,15 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// `N` random bytes of the operating system's generator.
+/// `N` random bytes of the operating system's generator, base64url without padding.
 ///
 /// # Errors
 /// A failure of kind [`Kind::Internal`] when the operating system has no randomness to give.
-pub fn random_bytes<const N: usize>() -> Result<[u8; N], Failure> {
+pub fn random_base64url<const N: usize>() -> Result<String, Failure> {
     let mut bytes = [0; N];
     SysRng.try_fill_bytes(&mut bytes).map_err(|error| {
         Failure::new(Kind::Internal, format!("The operating system gave no random numbers ({error})."))
             .hint("Try again; if it persists, look at the system's entropy source.")
     })?;
-    Ok(bytes)
-}
-
-/// [`random_bytes`] as base64url without padding.
-///
-/// # Errors
-/// Those of [`random_bytes`].
-pub fn random_base64url<const N: usize>() -> Result<String, Failure> {
-    random_bytes::<N>().map(|bytes| BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }

@@ -22,7 +22,7 @@ impl Server {
     /// # Errors
     /// The address cannot be had, or the token file is out of order.
     pub fn start(config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
-        let (host, port) = (&config.server_host, config.server_port());
+        let (host, port) = (&config.server_host, config.server_port);
         let listeners = Listeners::bind(host, port).map_err(|error| {
             Failure::new(Kind::Configuration, format!("Could not listen on {host} port {port} ({error})."))
                 .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
@@ -39,12 +39,12 @@ impl Server {
 
     /// The port that is listened on.
     pub fn port(&self) -> u16 {
-        self.config.server_port()
+        self.config.server_port
     }
 
     /// The origin that browsers and clients know the server by, without a trailing slash.
     pub fn origin(&self) -> String {
-        self.config.redirect_uri().origin.clone()
+        self.config.redirect_uri.origin.clone()
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.

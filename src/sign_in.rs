@@ -101,7 +101,7 @@ impl SignIn {
     /// The link to a sign-in. It is ours, not Entra's: short, good for one browser, and nothing leaks
     /// from it.
     pub fn link(&self, attempt: &Attempt) -> String {
-        format!("{}/auth/login?ticket={}", self.config.redirect_uri().origin, attempt.ticket.expose())
+        format!("{}/auth/login?ticket={}", self.config.redirect_uri.origin, attempt.ticket.expose())
     }
 
     /// Opens a ticket; gives the browser's way to Entra.
@@ -364,11 +364,6 @@ impl SignIn {
         }
         log::info!("{user_id} was signed out");
         Ok(user_id)
-    }
-
-    /// Where the browser's own session with Entra is ended. It revokes no token.
-    pub fn logout_url(&self) -> Url {
-        self.config.authority.logout_endpoint()
     }
 }
 

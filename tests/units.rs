@@ -238,7 +238,7 @@ mod authority {
     fn endpoints_are_those_of_v2() {
         let authority =
             Authority::new("https://login.microsoftonline.us/".parse().unwrap(), Tenant::parse("common").unwrap());
-        assert_eq!(authority.token_endpoint().as_str(), "https://login.microsoftonline.us/common/oauth2/v2.0/token");
+        assert_eq!(authority.endpoint("token").as_str(), "https://login.microsoftonline.us/common/oauth2/v2.0/token");
         assert_eq!(authority.issuer("t"), "https://login.microsoftonline.us/t/v2.0");
     }
 }

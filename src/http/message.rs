@@ -2,36 +2,23 @@
 
 use std::io::{self, Cursor};
 
-use tiny_http::{HTTPVersion, Header, Method, Response};
+use tiny_http::{HTTPVersion, Header, Response};
 
 use super::event_stream::EventStream;
 use super::head::Head;
 
 /// A request, borrowed from the connection's buffers.
 pub struct Request<'a> {
-    pub(super) head: &'a Head<'a>,
-    pub(super) body: &'a [u8],
+    /// Method, path, query and fields.
+    pub(crate) head: &'a Head<'a>,
+    /// The whole body.
+    pub(crate) body: &'a [u8],
 }
 
 impl<'a> Request<'a> {
-    /// The method.
-    pub fn method(&self) -> Method {
-        self.head.method.clone()
-    }
-
-    /// The path, as sent.
-    pub fn path(&self) -> &'a str {
-        self.head.path
-    }
-
-    /// The query, as sent, without its `?`.
-    pub fn query(&self) -> &'a str {
-        self.head.query
-    }
-
     /// The first value of the query parameter `name`, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
-        let mut parameters = url::form_urlencoded::parse(self.query().as_bytes());
+        let mut parameters = url::form_urlencoded::parse(self.head.query.as_bytes());
         parameters.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
     }
 
@@ -49,11 +36,6 @@ impl<'a> Request<'a> {
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         let mut pairs = self.fields("cookie").flat_map(|value| value.split(';'));
         pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
-    }
-
-    /// The whole body.
-    pub fn body(&self) -> &'a [u8] {
-        self.body
     }
 }
 

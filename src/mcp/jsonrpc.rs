@@ -71,7 +71,6 @@ pub(super) fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
 }
 
 /// One message of a client.
-#[derive(Debug)]
 pub enum Message<'a> {
     /// It wants an answer.
     Request {

@@ -74,7 +74,7 @@ impl Protocol {
 
     fn try_answer<'a>(&'a self, request: &Request<'_>) -> Answered<'a> {
         check_media_types(request)?;
-        let body = jsonrpc::parse(request.body())?;
+        let body = jsonrpc::parse(request.body)?;
         if body.get().starts_with('[') {
             return self.batch(request, body);
         }

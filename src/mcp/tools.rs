@@ -100,7 +100,7 @@ impl Tools {
             "authority": self.config.authority.origin(),
             "backend_base_url": self.config.backend.as_ref().map(url::Url::as_str),
             "scopes": self.config.scopes.requested(),
-            "redirect_uri": self.config.redirect_uri().text.as_str(),
+            "redirect_uri": self.config.redirect_uri.text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
             "accounts": self.sign_in.accounts()?.len(),
         }))
@@ -196,7 +196,7 @@ impl Tools {
         let user_id = self.sign_in.sign_out(user_id)?;
         Ok(json!({
             "user_id": user_id,
-            "logout_url": self.sign_in.logout_url().as_str(),
+            "logout_url": self.config.authority.endpoint("logout").as_str(),
             "message": format!("The tokens of {user_id} are forgotten, on disk and in memory. Tokens that were already issued \
                                 live on until they expire. To end the browser's own session with Microsoft, open logout_url."),
         }))

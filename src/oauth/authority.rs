@@ -3,7 +3,7 @@
 use url::Url;
 
 /// A tenant: its GUID, one of its domain names, or `common`, `organizations`, `consumers`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenant(String);
 
 impl Tenant {
@@ -63,21 +63,6 @@ impl Authority {
         self.host.origin().ascii_serialization()
     }
 
-    /// Where the browser is sent to sign in.
-    pub fn authorize_endpoint(&self) -> Url {
-        self.endpoint("authorize")
-    }
-
-    /// Where codes are redeemed and tokens refreshed.
-    pub fn token_endpoint(&self) -> Url {
-        self.endpoint("token")
-    }
-
-    /// Where the browser's own session with Entra is ended.
-    pub fn logout_endpoint(&self) -> Url {
-        self.endpoint("logout")
-    }
-
     /// The `iss` of an ID token that this cloud issued for the tenant `tid`.
     pub fn issuer(&self, tid: &str) -> String {
         format!("{}/{tid}/v2.0", self.origin())
@@ -89,7 +74,9 @@ impl Authority {
         tid.is_some_and(|tid| self.tenant.guid().map_or_else(|| is_guid(tid), |guid| guid == tid))
     }
 
-    fn endpoint(&self, name: &str) -> Url {
+    /// The endpoint `name`: `authorize`, where the browser is sent to sign in; `token`; or `logout`, where
+    /// the browser's own session with Entra is ended, which revokes no token.
+    pub fn endpoint(&self, name: &str) -> Url {
         let mut url = self.host.clone();
         url.set_path(&format!("/{}/oauth2/v2.0/{name}", self.tenant.segment()));
         url

@@ -10,9 +10,10 @@ use crate::error::Failure;
 use crate::secret::Secret;
 
 /// How Entra hands the authorization response to the redirect URI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ResponseMode {
     /// A cross-site POST; the code never stands in an address bar, a history or a log.
+    #[default]
     FormPost,
     /// The query of a GET, for registrations that need it.
     Query,
@@ -29,7 +30,6 @@ impl ResponseMode {
 }
 
 /// What one request carries and its response is checked against.
-#[derive(Debug)]
 pub struct Proofs {
     /// Ties the response to the request (RFC 6749 §10.12); base64url, as Entra strips HTML from it.
     pub state: Secret,
@@ -65,7 +65,7 @@ pub struct Application<'a> {
 /// The address of an authorization request. `login_hint` is the account that should sign in; without
 /// one the person chooses, since a label may stand for any of their accounts.
 pub fn url(application: &Application<'_>, mode: ResponseMode, proofs: &Proofs, login_hint: Option<&str>) -> Url {
-    let mut url = application.authority.authorize_endpoint();
+    let mut url = application.authority.endpoint("authorize");
     url.query_pairs_mut()
         .append_pair("client_id", application.client_id)
         .append_pair("response_type", "code")

@@ -4,7 +4,6 @@ use super::token::OauthError;
 use crate::secret::Secret;
 
 /// What came back from Entra for one state.
-#[derive(Debug)]
 pub struct AuthorizationResponse {
     /// The state that the request carried.
     pub state: Secret,

@@ -9,7 +9,7 @@ const GRAPH: &str = "https://graph.microsoft.com";
 /// The scopes of one authorization request, in the order in which they are sent. What is sent on
 /// refresh is this same text, never the list that the token response granted: Entra echoes
 /// `.default` beside resource scopes and then refuses the mix (AADSTS70011).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Scopes(String);
 
 impl Scopes {

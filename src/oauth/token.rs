@@ -38,7 +38,6 @@ pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret) -> 
 }
 
 /// A successful token response (RFC 6749 §5.1). The access token is opaque: it is for the backend.
-#[derive(Debug)]
 pub struct TokenResponse {
     /// For the backend.
     pub access_token: Secret,
