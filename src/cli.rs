@@ -18,13 +18,6 @@ const FAILED: u8 = 1;
 /// The command line or the settings cannot be used.
 const MISUSED: u8 = 2;
 
-enum Verb {
-    Serve,
-    CheckConfig,
-    Help,
-    Version,
-}
-
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     logging::set_level(log::LevelFilter::Info);
@@ -39,42 +32,33 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 /// `Err` holds the text for a command line or settings that cannot be used.
-fn perform(verb: &Verb, env_file: Option<&str>) -> Result<ExitCode, String> {
+fn perform(verb: &str, env_file: Option<&str>) -> Result<ExitCode, String> {
     let text = match verb {
-        Verb::Help => help(),
-        Verb::Version => concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-        Verb::CheckConfig => load(env_file).map(|(_, variables)| config::effective(&variables))?,
-        Verb::Serve => {
-            return load(env_file).map(|(config, _)| serve(config).unwrap_or_else(|failure| failed(&failure)));
-        }
+        "serve" => return Ok(serve(load(env_file)?.0).unwrap_or_else(|failure| failed(&failure))),
+        "--check-config" => config::effective(&load(env_file)?.1),
+        "--help" | "-h" => help(),
+        "--version" | "-V" => concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
     };
     print(&text);
     Ok(ExitCode::SUCCESS)
 }
 
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(Verb, Option<String>), String> {
+/// The verb, and the path behind `--env-file`.
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(String, Option<String>), String> {
     let (mut verb, mut env_file) = (None, None);
     while let Some(argument) = arguments.next() {
         if argument == "--env-file" {
             env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
-            continue;
-        }
-        if let Some(path) = argument.strip_prefix("--env-file=") {
+        } else if let Some(path) = argument.strip_prefix("--env-file=") {
             env_file = Some(path.to_owned());
-            continue;
-        }
-        let parsed = match argument.as_str() {
-            "serve" => Verb::Serve,
-            "--check-config" => Verb::CheckConfig,
-            "--help" | "-h" => Verb::Help,
-            "--version" | "-V" => Verb::Version,
-            other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
-        };
-        if verb.replace(parsed).is_some() {
+        } else if verb.is_some() {
             return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
+        } else {
+            verb = Some(argument);
         }
     }
-    Ok((verb.unwrap_or(Verb::Serve), env_file))
+    Ok((verb.unwrap_or_else(|| "serve".to_owned()), env_file))
 }
 
 fn help() -> String {

@@ -156,25 +156,21 @@ impl Config {
         let is_placeholder = [self.client_id.as_str(), self.authority.tenant().segment()].contains(&PLACEHOLDER);
         let ends_elsewhere = !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port);
         let no_backend = self.backend.is_none();
+        let no_scope = !no_backend && !self.scopes.names_a_resource();
+        let is_open = !is_loopback_host(listens_on);
         let doubts = [
             (is_placeholder, "AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned()),
-            (
-                no_backend,
-                "BACKEND_API_BASE_URL is not set: the API tools explain what to set, and call nothing.".to_owned(),
-            ),
-            (
-                !no_backend && !self.scopes.names_a_resource(),
-                "CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned(),
-            ),
+            (no_backend, "BACKEND_API_BASE_URL is not set: the API tools only explain what to set.".to_owned()),
+            (no_scope, "CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned()),
             (
                 ends_elsewhere,
                 format!(
                     "REDIRECT_URI is {text}, but the server listens on port {port}: unless that port is forwarded here, \
-                 sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
+                     sign-ins end where nothing listens. Leave REDIRECT_URI out; the registration needs no port."
                 ),
             ),
             (
-                !is_loopback_host(listens_on),
+                is_open,
                 format!("SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."),
             ),
         ];

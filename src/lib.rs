@@ -26,4 +26,5 @@ mod routes;
 pub mod secret;
 pub mod serve;
 mod sign_in;
+mod sync;
 mod token_cache;

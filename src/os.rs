@@ -8,12 +8,6 @@ use std::path::Path;
 #[cfg(unix)]
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 
-#[cfg(not(unix))]
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// The given options, creating files that their owner alone may read and write.
@@ -24,14 +18,12 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 }
 
 /// Whether anybody but the owner may read or write the file.
+#[cfg_attr(not(unix), allow(unused_variables))]
 pub fn others_have_access(metadata: &Metadata) -> bool {
     #[cfg(unix)]
     return metadata.mode() & 0o077 != 0;
     #[cfg(not(unix))]
-    return {
-        let _ = metadata;
-        false
-    };
+    return false;
 }
 
 /// Takes the file from everybody but its owner.
@@ -64,7 +56,10 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 
 /// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has an
 /// effect unless it is asked for.
-pub struct StopSignals(#[cfg(unix)] signal_hook::iterator::Signals, #[cfg(not(unix))] Arc<AtomicBool>);
+pub struct StopSignals(
+    #[cfg(unix)] signal_hook::iterator::Signals,
+    #[cfg(not(unix))] std::sync::Arc<std::sync::atomic::AtomicBool>,
+);
 
 impl StopSignals {
     /// Asks for them.
@@ -76,9 +71,9 @@ impl StopSignals {
         return signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map(Self);
         #[cfg(not(unix))]
         {
-            let told = Arc::new(AtomicBool::new(false));
+            let told = std::sync::Arc::default();
             for signal in [SIGINT, SIGTERM] {
-                signal_hook::flag::register(signal, Arc::clone(&told))?;
+                signal_hook::flag::register(signal, std::sync::Arc::clone(&told))?;
             }
             Ok(Self(told))
         }
@@ -89,7 +84,7 @@ impl StopSignals {
         #[cfg(unix)]
         self.0.forever().next();
         #[cfg(not(unix))]
-        while !self.0.load(Ordering::Acquire) {
+        while !self.0.load(std::sync::atomic::Ordering::Acquire) {
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
     }

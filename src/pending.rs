@@ -14,6 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::oauth::authorize::Proofs;
 use crate::oauth::callback::AuthorizationResponse;
 use crate::secret::{self, Secret};
+use crate::sync::locked;
 
 /// How long a sign-in may take, in seconds; an authorization code lives as long.
 pub const LIFETIME: u64 = 600;
@@ -85,13 +86,9 @@ fn start_again(message: &str) -> Failure {
 }
 
 impl PendingSignIns {
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Entry>> {
-        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Those that have not expired.
     fn current(&self, now: u64) -> MutexGuard<'_, VecDeque<Entry>> {
-        let mut entries = self.lock();
+        let mut entries = locked(&self.entries);
         entries.retain(|entry| entry.attempt.expires_at > now);
         entries
     }
@@ -126,7 +123,7 @@ impl PendingSignIns {
     pub fn offered(&self, user_id: &str, now: u64) -> Option<Arc<Attempt>> {
         let is_on_offer = |entry: &&Entry| entry.is_of(Some(user_id)) && matches!(entry.phase, Phase::Offered);
         let has_time = |entry: &&Entry| entry.attempt.expires_at > now + LIFETIME / 2;
-        self.lock().iter().filter(is_on_offer).find(has_time).map(|entry| Arc::clone(&entry.attempt))
+        locked(&self.entries).iter().filter(is_on_offer).find(has_time).map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
@@ -195,7 +192,7 @@ impl PendingSignIns {
 
     /// Notes how the sign-in `handle` ended, and wakes whoever waits for it.
     pub fn end(&self, handle: &str, outcome: Outcome) {
-        if let Some(entry) = self.lock().iter_mut().find(|entry| entry.attempt.handle == handle) {
+        if let Some(entry) = locked(&self.entries).iter_mut().find(|entry| entry.attempt.handle == handle) {
             entry.phase = Phase::Ended(outcome, Instant::now());
         }
         self.changed.notify_all();
@@ -203,13 +200,13 @@ impl PendingSignIns {
 
     /// Forgets the sign-ins of `user_id`.
     pub fn forget(&self, user_id: &str) {
-        self.lock().retain(|entry| entry.attempt.user_id != user_id);
+        locked(&self.entries).retain(|entry| entry.attempt.user_id != user_id);
         self.changed.notify_all();
     }
 
     /// Whether the sign-in `handle` was not forgotten.
     pub fn holds(&self, handle: &str) -> bool {
-        self.lock().iter().any(|entry| entry.attempt.handle == handle)
+        locked(&self.entries).iter().any(|entry| entry.attempt.handle == handle)
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
@@ -233,7 +230,7 @@ impl PendingSignIns {
             let is_pending = own.clone().any(|entry| entry.ending().is_none() && entry.attempt.expires_at > now);
             !has_ended && is_pending
         };
-        let waited = self.changed.wait_timeout_while(self.lock(), step, goes_on);
+        let waited = self.changed.wait_timeout_while(locked(&self.entries), step, goes_on);
         let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !goes_on(&mut entries)
     }

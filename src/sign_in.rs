@@ -5,7 +5,7 @@
 //! in all that share the token file; no lock that another account needs is held across the network.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use url::Url;
@@ -20,6 +20,7 @@ use crate::oauth::token::TokenResponse;
 use crate::oauth::{authorize, token};
 use crate::pending::{Attempt, Outcome, PendingSignIns};
 use crate::secret::Secret;
+use crate::sync::locked;
 use crate::token_cache::{Account, Accounts, TokenCache};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
@@ -41,10 +42,6 @@ pub struct SignIn {
     cache: TokenCache,
     pending: PendingSignIns,
     flights: Mutex<HashMap<String, Flight>>,
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl SignIn {

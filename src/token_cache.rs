@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::error::{Failure, Kind};
 use crate::os;
 use crate::secret::{self, Secret};
+use crate::sync::locked;
 
 /// The version of the layout above.
 const VERSION: u64 = 1;
@@ -117,7 +118,7 @@ impl TokenCache {
     /// The file cannot be read.
     pub fn get(&self, user_id: &str) -> Result<Option<Arc<Account>>, Failure> {
         self.recheck()?;
-        Ok(self.memory().accounts.get(user_id).cloned())
+        Ok(locked(&self.memory).accounts.get(user_id).cloned())
     }
 
     /// Every account.
@@ -126,7 +127,7 @@ impl TokenCache {
     /// The file cannot be read.
     pub fn all(&self) -> Result<Accounts, Failure> {
         self.recheck()?;
-        Ok(self.memory().accounts.clone())
+        Ok(locked(&self.memory).accounts.clone())
     }
 
     /// Reads the file now, whatever is in memory.
@@ -164,17 +165,13 @@ impl TokenCache {
         self.lock(&format!(".refresh-{number:016x}"), REFRESH_PATIENCE)
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn remember(&self, (accounts, stamp): (Accounts, Stamp)) {
-        *self.memory() = Memory { accounts, stamp };
+        *locked(&self.memory) = Memory { accounts, stamp };
     }
 
     /// Reads the file again when another process has replaced it.
     fn recheck(&self) -> Result<(), Failure> {
-        let known = self.memory().stamp;
+        let known = locked(&self.memory).stamp;
         if self.stamp()? == known { Ok(()) } else { self.reload() }
     }
 

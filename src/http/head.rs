@@ -34,7 +34,6 @@ pub(super) const TOO_LARGE: Refusal = refusal(413, "The request body is larger t
 const MALFORMED: Refusal = refusal(400, "The request head is malformed.");
 
 /// A request head, borrowed from the bytes that were read.
-#[derive(Debug)]
 pub struct Head<'a> {
     /// The method; every token is one.
     pub method: Method,
@@ -147,7 +146,6 @@ fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, 
 }
 
 /// Names and values of the header fields.
-#[derive(Debug)]
 pub(super) struct Fields<'a>(Vec<(&'a str, &'a str)>);
 
 impl<'a> Fields<'a> {

@@ -3,12 +3,13 @@
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::message::{Application, json_reply, print, with_field};
 use super::{Limits, connection};
+use crate::sync::locked;
 
 /// Enough for a TLS handshake and the deepest JSON; memory is taken only as it is touched.
 const STACK_BYTES: usize = 512 * 1024;
@@ -82,7 +83,7 @@ impl Shared {
 
     /// The connections that have not ended.
     fn connections(&self) -> MutexGuard<'_, Vec<Weak<Entry>>> {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut connections = locked(&self.connections);
         connections.retain(|entry| entry.strong_count() > 0);
         connections
     }
