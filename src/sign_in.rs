@@ -320,7 +320,7 @@ impl SignIn {
             }
         };
         if self.cache.change(|accounts| replace(accounts, user_id, refresh_token, new))? {
-            return result;
+            return result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"));
         }
         // The person signed in anew, or out, meanwhile: that counts.
         self.usable(user_id)
