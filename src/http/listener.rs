@@ -101,7 +101,8 @@ impl Shared {
     /// body of its request; `false` when every request is in hand.
     fn evict_longest_idle(&self) -> bool {
         let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
-        entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire));
+        // A request that ends in this moment leaves its connection idle for the shortest time: it comes last.
+        entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire).wrapping_sub(IN_REQUEST + 1));
         entries.iter().any(|entry| entry.evict(EVICTED))
     }
 }
