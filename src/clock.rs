@@ -18,15 +18,10 @@ impl Clock {
         Self(Arc::new(now))
     }
 
-    /// Seconds since 1970-01-01T00:00:00Z.
+    /// Seconds since 1970-01-01T00:00:00Z; an earlier time counts as 0.
     pub fn now(&self) -> u64 {
-        epoch_seconds((self.0)())
+        (self.0)().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
-}
-
-/// Seconds since 1970-01-01T00:00:00Z; an earlier time counts as 0.
-pub fn epoch_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Seconds since 1970 as ISO 8601 in UTC: `2026-07-28T12:00:00Z`.

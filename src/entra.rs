@@ -1,4 +1,4 @@
-//! Entra's token endpoint over the network. Only this file and `backend` name `ureq`.
+//! Entra's token endpoint over the network. Only this file and `backend` call through `ureq`.
 
 use std::time::Duration;
 

@@ -2,11 +2,10 @@
 //! forge a line.
 
 use std::io::Write as _;
-use std::time::SystemTime;
 
 use log::{LevelFilter, Log, Metadata, Record};
 
-use crate::clock;
+use crate::clock::{Clock, iso8601_seconds};
 
 struct StandardError;
 
@@ -27,10 +26,7 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (time, level) = (
-            clock::iso8601_seconds(clock::epoch_seconds(SystemTime::now())),
-            record.level().as_str().to_ascii_lowercase(),
-        );
+        let (time, level) = (iso8601_seconds(Clock::system().now()), record.level().as_str().to_ascii_lowercase());
         // An escaped control character keeps it one line.
         let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
         let line: String = record.args().to_string().chars().map(escaped).collect();

@@ -85,9 +85,6 @@ impl Routes {
     fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
         self.check_host(request)?;
         let method = &request.head.method;
-        if *method == Method::Options && request.field("access-control-request-method").is_some() {
-            return Ok(preflight(request, self.check_origin(request)?));
-        }
         if self.is_callback(request) {
             // Entra's POST comes with Entra's origin, or `null`; it rests on its state alone.
             if *method != Method::Post {
@@ -99,6 +96,9 @@ impl Routes {
         }
         let cors = self.check_origin(request)?;
         if request.head.path == "/mcp" {
+            if *method == Method::Options && cors.is_some() {
+                return Ok(preflight(cors));
+            }
             let refused = allow(method, &[Method::Post]).map_err(Answer::Reply);
             return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
         }
@@ -253,12 +253,8 @@ fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
 }
 
 /// The answer to a browser that asks before it sends (Fetch standard, CORS preflight).
-fn preflight(request: &Request<'_>, cors: Option<&str>) -> Answer<'static> {
-    let answer = Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS");
-    if request.head.path != "/mcp" || cors.is_none() {
-        return answer;
-    }
-    with_cors(answer, cors)
+fn preflight(cors: Option<&str>) -> Answer<'static> {
+    with_cors(Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS"), cors)
         // GET and DELETE, so that a legacy client gets to read that they are not offered.
         .with_field("Access-Control-Allow-Methods", "POST, GET, DELETE, OPTIONS")
         .with_field("Access-Control-Allow-Headers", CORS_HEADERS)

@@ -1000,8 +1000,8 @@ fn check_schema(schema: &Value, at: &str) {
                 assert!(required.iter().all(|name| schema["properties"].get(name).is_some()), "{at}");
             }
             "additionalProperties" if value.is_boolean() => {}
-            "additionalProperties" | "items" => check_schema(value, &at),
-            "minLength" | "maxLength" => assert!(value.is_u64(), "{at}"),
+            "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
+            "minLength" | "maxLength" | "maxProperties" | "maxItems" => assert!(value.is_u64(), "{at}"),
             "minimum" | "maximum" => assert!(value.is_number(), "{at}"),
             _ => panic!("{at}: is this a keyword, and do both checkers know it?"),
         }

@@ -994,3 +994,22 @@ fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| if crc & 1 == 1 { crc >> 1 ^ 0xedb8_8320 } else { crc >> 1 };
     !bytes.iter().fold(u32::MAX, |crc, byte| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc)))
 }
+
+#[test]
+fn params_and_headers_that_would_grow_beyond_all_bounds_are_refused() {
+    let mut bench = Bench::new();
+    let many = |count: usize| (0..count).map(|n| (format!("x-h{n}"), json!(""))).collect::<serde_json::Map<_, _>>();
+    for (argument, value) in [
+        ("params", json!({"k".repeat(2_000_000): vec![1; 100_000]})),
+        ("params", json!({"k".repeat(257): 1})),
+        ("params", json!({"k": vec![1; 201]})),
+        ("params", json!(many(201))),
+        ("headers", json!(many(40_000))),
+        ("headers", json!({format!("x-{}", "k".repeat(256)): ""})),
+    ] {
+        let refused = bench.mcp.fails("api_get_request", json!({"endpoint": "/me", argument: value}));
+        assert_eq!(refused["error"], "invalid_request");
+        assert!(refused["message"].as_str().unwrap().contains("must be at most"), "{}", refused["message"]);
+    }
+    assert!(bench.backend.requests().is_empty());
+}

@@ -179,6 +179,8 @@ impl HttpServer {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
+        // Their descriptors may be what the connections below need.
+        self.shared.evict_idle();
         for (address, _) in &self.listeners {
             // A connection wakes the blocked accept. One that fails found no listener.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));

@@ -7,6 +7,8 @@ use serde_json::Value;
 
 use super::jsonrpc::{Object, read};
 
+const LENGTH: [&str; 2] = ["minLength", "maxLength"];
+
 /// Checks `arguments` against an object `schema`.
 ///
 /// # Errors
@@ -39,19 +41,24 @@ fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), 
     if !types.iter().any(|kind| is_of_type(value, kind)) {
         return Err(format!("{name} must be of type {}.", types.join(" or ")));
     }
+    let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     match value {
-        Value::String(text) => {
-            let length = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
-            check_bounds(schema, ["minLength", "maxLength"], f64::from(length), name, " characters long")
-        }
+        Value::String(text) => check_bounds(schema, LENGTH, size(text.chars().count()), name, " characters long"),
         Value::Number(number) => {
             check_bounds(schema, ["minimum", "maximum"], number.as_f64().unwrap_or(f64::NAN), name, "")
         }
-        Value::Object(members) => members.iter().try_for_each(|(key, value)| {
-            check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
-        }),
+        Value::Object(members) => {
+            check_bounds(schema, ["minProperties", "maxProperties"], size(members.len()), name, " members long")?;
+            members.iter().try_for_each(|(key, value)| {
+                let names = schema.get("propertyNames").unwrap_or(&Value::Null);
+                check_bounds(names, LENGTH, size(key.len()), &format!("every key of {name}"), " characters long")?;
+                check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
+            })
+        }
         Value::Array(items) => {
-            items.iter().try_for_each(|item| check_value(schema.get("items"), item, &format!("every item of {name}")))
+            check_bounds(schema, ["minItems", "maxItems"], size(items.len()), name, " items long")?;
+            let name = format!("every item of {name}");
+            items.iter().try_for_each(|item| check_value(schema.get("items"), item, &name))
         }
         _ => Ok(()),
     }
