@@ -64,7 +64,7 @@ impl Entra {
         let later = |message: String, wait: Duration| Failure::new(Kind::RetryLater, message).retry_after(wait);
         let unreachable = |error: &ureq::Error| {
             later(format!("Entra could not be reached for {purpose}: {}", explain(error)), DEFAULT_RETRY)
-                .hint("Nothing is lost; try again when the network is back.")
+                .hint("Try again when the network is back.")
         };
         let unusable = |reason: &str| {
             later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)
@@ -77,7 +77,7 @@ impl Entra {
         log::debug!("Entra answered {purpose} with status {status}");
         if status == 429 || status >= 500 {
             let message = format!("Entra answered {purpose} with status {status}.");
-            return Err(later(message, retry_after(answer.headers())).hint("Nothing is lost; try again later."));
+            return Err(later(message, retry_after(answer.headers())).hint("Try again later."));
         }
         let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
             Ok(body) => body,

@@ -144,7 +144,8 @@ impl TokenCache {
     /// gave. When it returns, the change is on the disk.
     ///
     /// # Errors
-    /// The file cannot be locked, read or written; it is then as it was.
+    /// The file cannot be locked, read or written. It is then as it was, unless all that failed was to
+    /// sync its directory.
     pub fn change<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
         let _lock = self.lock("", CHANGE_PATIENCE)?;
         let (mut accounts, _) = self.read()?;

@@ -182,7 +182,7 @@ impl HttpServer {
         // Their descriptors may be what the connections below need.
         self.shared.evict_idle();
         for (address, _) in &self.listeners {
-            // A connection wakes the blocked accept. One that fails found no listener.
+            // A connection wakes the blocked accept; where none can be made, the deadline ends the wait.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
         }
         let deadline = Instant::now() + self.shared.limits.shutdown;

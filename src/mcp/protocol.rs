@@ -155,7 +155,7 @@ impl Protocol {
             "tools/list" if params.get("cursor").is_some() => {
                 Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
             }
-            "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.definitions)),
+            "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.list)),
             "tools/call" => self.call(params),
             _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
         }

@@ -45,17 +45,21 @@ pub(crate) struct Tools {
     sign_in: Arc<SignIn>,
     backend: Option<Backend>,
     started: Instant,
-    /// Name, title, description, schemas and annotations of every tool: what `tools/list` gives.
-    pub(super) definitions: Value,
+    /// Name, title, description, schemas and annotations of every tool.
+    definitions: Value,
+    /// The same as `tools/list` gives it, printed once.
+    pub(super) list: String,
 }
 
 impl Tools {
     /// The tools that act through `sign_in`.
     pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
+        let definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
         Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
             started: Instant::now(),
-            definitions: serde_json::from_str(include_str!("tools.json")).unwrap_or_default(),
+            list: definitions.to_string(),
+            definitions,
             config,
             sign_in,
         }
