@@ -15,33 +15,12 @@ use support::backend::Backend;
 use support::browser::{Browser, Page};
 use support::encode_pairs;
 use support::entra::{ADA, Entra, GRACE, TokenFailure};
-use support::server::{Process, Running, Setup};
+use support::server::{Process, Running, Setup, World};
 
 const DUE: u64 = 3700;
 const THE_REST: u64 = 250;
 
-struct World {
-    server: Running,
-    setup: Setup,
-    backend: Backend,
-    entra: Entra,
-}
-
 impl World {
-    fn signed_in() -> Self {
-        let entra = Entra::start();
-        let backend = Backend::start_for(&entra);
-        let setup = Setup::new(&entra, Some(&backend));
-        let world = Self { server: setup.start(), setup, backend, entra };
-        world.server.modern().sign_in(ADA);
-        world
-    }
-
-    fn advance(&self, seconds: u64) {
-        self.server.clock.advance(seconds);
-        self.entra.advance(i64::try_from(seconds).unwrap());
-    }
-
     fn call(&self) -> Value {
         self.server.modern().call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"].take()
     }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::browser::{Browser, Page};
 use support::entra::{self, ADA, Entra, GRACE, TENANT_ID, TokenFailure};
-use support::server::{Mcp, Process, Running, Setup};
+use support::server::{Mcp, Process, Running, Setup, World};
 use support::{PATIENCE, encode_pairs, lock, value_of};
 
 const SCOPE: &str = "openid profile offline_access api://backend/access";
@@ -25,34 +25,7 @@ const DUE: u64 = 3700;
 /// From there until it has expired.
 const THE_REST: u64 = 250;
 
-/// A server, its Entra and its backend.
-struct World {
-    server: Running,
-    setup: Setup,
-    backend: Backend,
-    entra: Entra,
-}
-
 impl World {
-    fn new() -> Self {
-        let entra = Entra::start();
-        let backend = Backend::start_for(&entra);
-        let setup = Setup::new(&entra, Some(&backend));
-        Self { server: setup.start(), setup, backend, entra }
-    }
-
-    /// Ada is signed in.
-    fn signed_in() -> Self {
-        let world = Self::new();
-        world.server.modern().sign_in(ADA);
-        world
-    }
-
-    fn advance(&self, seconds: u64) {
-        self.server.clock.advance(seconds);
-        self.entra.advance(i64::try_from(seconds).unwrap());
-    }
-
     /// A call that goes through; gives the access token that reached the backend.
     fn call(&self) -> String {
         call(&mut self.server.modern());

@@ -116,6 +116,36 @@ impl Setup {
     }
 }
 
+/// A server, its settings, its backend and its Entra; they end in this order.
+pub struct World {
+    pub server: Running,
+    pub setup: Setup,
+    pub backend: Backend,
+    pub entra: Entra,
+}
+
+impl World {
+    pub fn new() -> Self {
+        let entra = Entra::start();
+        let backend = Backend::start_for(&entra);
+        let setup = Setup::new(&entra, Some(&backend));
+        Self { server: setup.start(), setup, backend, entra }
+    }
+
+    /// Ada is signed in.
+    pub fn signed_in() -> Self {
+        let world = Self::new();
+        world.server.modern().sign_in(entra::ADA);
+        world
+    }
+
+    /// Time passes for all of them.
+    pub fn advance(&self, seconds: u64) {
+        self.server.clock.advance(seconds);
+        self.entra.advance(i64::try_from(seconds).unwrap());
+    }
+}
+
 /// A server under test; it stops when it is dropped.
 pub struct Running {
     pub server: Server,
