@@ -8,7 +8,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use url::Url;
 
 use crate::config::{Config, is_loopback_host};
-use crate::error::{Failure, Kind};
+use crate::error::{EntraError, Failure, Kind};
 use crate::oauth::aadsts;
 use crate::oauth::token::{Form, OauthError, TokenResponse};
 
@@ -101,12 +101,11 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
         Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
         _ => "Check the settings and the app registration.",
     };
-    let known = error.aadsts.and_then(|number| aadsts::hint(number, &config.application()));
-    let hint = known.unwrap_or_else(|| remedy.to_owned());
+    let advice = error.details.aadsts.and_then(|number| aadsts::advice(number, &config.application()));
+    let (title, hint) = advice.map_or((None, remedy.to_owned()), |advice| (Some(advice.title), advice.remedy));
     let description = if error.description.is_empty() { &error.error } else { &error.description };
     Failure {
-        aadsts: error.aadsts,
-        correlation_id: error.correlation_id.clone(),
+        entra: Some(Box::new(EntraError { title, ..error.details.clone() })),
         ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
     }
 }

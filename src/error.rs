@@ -52,10 +52,34 @@ pub struct Failure {
     pub hint: String,
     /// How long to wait before trying again, where somebody said so.
     pub retry_after: Option<Duration>,
-    /// The number of Entra's own error code, without the `AADSTS`.
+    /// What Entra said of it, where it was Entra who failed it.
+    pub entra: Option<Box<EntraError>>,
+}
+
+/// Entra's account of an error, beside the message: help for people, on which nothing is decided.
+#[derive(Clone, Debug, Default)]
+pub struct EntraError {
+    /// The number, without the `AADSTS`.
     pub aadsts: Option<u32>,
-    /// Entra's correlation id: what Microsoft's support asks for.
+    /// What the number means, in a few words, where it is known here.
+    pub title: Option<&'static str>,
+    /// With the two below, what Microsoft's support asks for.
     pub correlation_id: Option<String>,
+    /// See `correlation_id`.
+    pub trace_id: Option<String>,
+    /// See `correlation_id`; as Entra writes it.
+    pub timestamp: Option<String>,
+}
+
+impl EntraError {
+    /// What to tell Microsoft's support; empty when Entra gave nothing.
+    pub fn support(&self) -> String {
+        let Self { correlation_id, trace_id, timestamp, .. } = self;
+        let given = [("correlation id", correlation_id), ("trace id", trace_id), ("timestamp", timestamp)];
+        let given = given.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_deref()?)));
+        let given = given.collect::<Vec<_>>().join(", ");
+        if given.is_empty() { given } else { format!("For Microsoft's support: {given}.") }
+    }
 }
 
 impl Failure {
@@ -76,8 +100,16 @@ impl Failure {
         self
     }
 
-    /// Message and hint as one text.
+    /// What it is, in a few words, where Entra's number says so.
+    pub fn title(&self) -> Option<&'static str> {
+        self.entra.as_ref()?.title
+    }
+
+    /// All of it as one text.
     pub fn text(&self) -> String {
-        if self.hint.is_empty() { self.message.clone() } else { format!("{} {}", self.message, self.hint) }
+        let title = self.title().map(|title| format!("{title}."));
+        let support = self.entra.as_ref().map(|entra| entra.support());
+        let parts = [title.as_deref(), Some(&self.message), Some(&self.hint), support.as_deref()];
+        parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
     }
 }

@@ -63,12 +63,13 @@ pub(crate) fn signed_out(logout_url: &Url) -> Reply {
 
 /// What went wrong, and what to do.
 pub(crate) fn failure(status: u16, title: &str, failure: &Failure) -> Reply {
-    let support = |id| format!("Microsoft's support can find this sign-in by its correlation id {id}.");
+    let support = failure.entra.as_ref().map(|entra| entra.support()).unwrap_or_default();
+    let title = failure.title().unwrap_or(title);
     let values = [
         ("title", escaped(title)),
         ("message", escaped(&failure.message)),
         ("hint", escaped(&failure.hint)),
-        ("support", escaped(&failure.correlation_id.as_ref().map(support).unwrap_or_default())),
+        ("support", escaped(&support)),
     ];
     page(status, title, include_str!("pages/failure.html"), &values)
 }

@@ -252,7 +252,7 @@ mod callback {
         assert_eq!(response.state.expose(), "s");
         assert_eq!(response.outcome.unwrap().expose(), "c+1");
         let response = parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
-        assert_eq!(response.outcome.unwrap_err().aadsts, Some(65004));
+        assert_eq!(response.outcome.unwrap_err().details.aadsts, Some(65004));
     }
 
     #[test]
@@ -413,7 +413,7 @@ mod token {
             "error_codes":[50173],"correlation_id":"c","suberror":"bad_token"}"#;
         let error = OauthError::parse(body).unwrap();
         assert_eq!(error.description, "AADSTS50173: Revoked.");
-        assert_eq!((error.aadsts, error.kind()), (Some(50173), Kind::SignInRequired));
+        assert_eq!((error.details.aadsts, error.kind()), (Some(50173), Kind::SignInRequired));
         assert!(OauthError::parse(b"<html>").is_none());
         assert!(OauthError::parse(b"{}").is_none());
     }

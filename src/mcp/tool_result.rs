@@ -26,8 +26,13 @@ pub(super) fn of_failure(failure: &Failure, sign_in_url: Option<&str>) -> String
         "hint": failure.hint,
     });
     add(&mut members, "retry_after_seconds", failure.retry_after.map(|wait| wait.as_secs()));
-    add(&mut members, "aadsts", failure.aadsts);
-    add(&mut members, "correlation_id", failure.correlation_id.as_deref());
+    if let Some(entra) = &failure.entra {
+        add(&mut members, "title", entra.title);
+        add(&mut members, "aadsts", entra.aadsts);
+        add(&mut members, "correlation_id", entra.correlation_id.as_deref());
+        add(&mut members, "trace_id", entra.trace_id.as_deref());
+        add(&mut members, "timestamp", entra.timestamp.as_deref());
+    }
     add(&mut members, "sign_in_url", sign_in_url);
     content(&failure.text(), &members.to_string(), None, true)
 }

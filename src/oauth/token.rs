@@ -4,13 +4,14 @@
 use serde_json::Value;
 
 use super::authorize::Application;
-use crate::error::Kind;
+use crate::error::{EntraError, Kind};
 use crate::secret::Secret;
 
 /// No token of Entra lives longer than a year, and sums with it cannot overflow.
 const LONGEST_LIFE: u64 = 366 * 86_400;
 /// So much of a description is shown.
 const MOST_DESCRIPTION_CHARS: usize = 600;
+const MOST_ID_CHARS: usize = 64;
 
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
@@ -85,26 +86,36 @@ impl TokenResponse {
 pub struct OauthError {
     /// The code that programs may branch on.
     pub error: String,
+    /// Entra's finer division of `error`, for programs, too.
+    pub suberror: String,
+    /// What the next authorization request must ask for: a JSON object (OpenID Connect Core §5.5).
+    pub claims: Option<String>,
     /// For people, without Entra's ids and times; from outside, so escape it where it is shown.
     pub description: String,
-    /// Entra's number: chooses a hint, decides nothing.
-    pub aadsts: Option<u32>,
-    /// What Microsoft's support asks for.
-    pub correlation_id: Option<String>,
+    /// The number and what Microsoft's support asks for; decides nothing.
+    pub details: EntraError,
 }
 
 impl OauthError {
     /// From the parameters of an authorization response.
     pub fn new(error: String, description: &str) -> Self {
-        let after = |label| description.split_once(label).map(|(_, rest)| rest);
+        let after = |label| description.split_once(label).map(|(_, rest): (_, &str)| rest);
         let digits = after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-        let id = after("Correlation ID: ").and_then(|rest| rest.split_whitespace().next());
+        let word = |label| after(label).and_then(|rest| rest.split_whitespace().next()).map(short);
         let sentences = description.split("Trace ID:").next().unwrap_or_default().trim();
         Self {
             error,
+            suberror: String::new(),
+            claims: None,
             description: sentences.chars().take(MOST_DESCRIPTION_CHARS).collect(),
-            aadsts: digits.and_then(|digits| digits.parse().ok()),
-            correlation_id: id.map(str::to_owned),
+            details: EntraError {
+                aadsts: digits.and_then(|digits| digits.parse().ok()),
+                title: None,
+                correlation_id: word("Correlation ID: "),
+                trace_id: word("Trace ID: "),
+                // A date and a time.
+                timestamp: after("Timestamp: ").map(str::trim).filter(|text| !text.is_empty()).map(short),
+            },
         }
     }
 
@@ -112,8 +123,19 @@ impl OauthError {
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         let error = Self::new(text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
-        let id = text(&body, "correlation_id").or(error.correlation_id);
-        Some(Self { correlation_id: id, ..error })
+        let own = |name, from_description| text(&body, name).map(|id| short(&id)).or(from_description);
+        let EntraError { correlation_id, trace_id, timestamp, .. } = error.details;
+        Some(Self {
+            suberror: text(&body, "suberror").unwrap_or_default(),
+            claims: text(&body, "claims"),
+            details: EntraError {
+                correlation_id: own("correlation_id", correlation_id),
+                trace_id: own("trace_id", trace_id),
+                timestamp: own("timestamp", timestamp),
+                ..error.details
+            },
+            ..error
+        })
     }
 
     /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
@@ -125,6 +147,11 @@ impl OauthError {
             _ => Kind::Configuration,
         }
     }
+}
+
+/// Of an id or a time, which are shorter, whatever somebody put in its place.
+fn short(text: &str) -> String {
+    text.chars().take(MOST_ID_CHARS).collect()
 }
 
 fn text(body: &Value, name: &str) -> Option<String> {
