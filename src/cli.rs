@@ -35,7 +35,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
 fn perform(verb: &str, env_file: Option<&str>) -> Result<ExitCode, String> {
     let text = match verb {
         "serve" => return Ok(serve(load(env_file)?.0).unwrap_or_else(|failure| failed(&failure))),
-        "--check-config" => config::effective(&load(env_file)?.1),
+        "--check-config" => {
+            let (config, variables) = load(env_file)?;
+            config.effective(&variables)
+        }
         "--help" | "-h" => help(),
         "--version" | "-V" => concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
         other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use url::{Host, Url};
 
-use crate::oauth::authority::{Authority, Tenant, is_guid};
+use crate::oauth::authority::{Authority, CLOUDS, Tenant, is_guid};
 use crate::oauth::authorize::{Application, ResponseMode};
 use crate::oauth::scope::Scopes;
 
@@ -42,8 +43,13 @@ pub const SETTINGS: &[Setting] = &[
     setting("BACKEND_API_BASE_URL", "", "the API that the tools call; the token goes there and nowhere else"),
     setting("CUSTOM_API_SCOPE", "", "the scopes of that API, separated by spaces"),
     setting("TOKEN_CACHE_FILE", "token_cache.json", "where the tokens are kept"),
-    setting("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com", "the sign-in host of your cloud"),
+    setting("AZURE_CLOUD", "public", "your cloud: public, usgov, china, france, germany or singapore"),
+    setting("AZURE_AUTHORITY_HOST", "", "the sign-in host of your cloud; by default the host of AZURE_CLOUD"),
     setting("AUTH_RESPONSE_MODE", "form_post", "form_post, or query for a registration that needs it"),
+    setting("DOMAIN_HINT", "", "whose sign-in page to go to: a domain name, or organizations, consumers"),
+    setting("SIGN_IN_METHOD", "browser", "browser, or device_code to sign in on another device"),
+    setting("ALLOW_DEVICE_CODE", "false", "true lets callers ask for a device code; such codes can be phished"),
+    setting("SIGN_IN_WAIT_SECONDS", "120", "how long a call that needs a sign-in waits for it; 0 does not wait"),
     setting("ALLOWED_HOSTS", "", "further Host values to answer to, separated by commas: name or name:port"),
     setting("ALLOWED_ORIGINS", "", "web origins that may call /mcp from a browser, separated by commas"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
@@ -52,6 +58,8 @@ pub const SETTINGS: &[Setting] = &[
 
 /// The largest `MAX_RESPONSE_BYTES`: answers are held in memory.
 const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
+/// The largest `SIGN_IN_WAIT_SECONDS`: a call that waits holds a connection.
+const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
 /// The longest redirect URI that Entra takes.
 const MOST_REDIRECT_URI_CHARS: usize = 256;
 /// What stands in `.env.example` for an id.
@@ -85,6 +93,26 @@ pub struct RedirectUri {
     pub is_https: bool,
 }
 
+/// How a person signs in where the caller does not say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SignInMethod {
+    /// With a link to open in the browser.
+    #[default]
+    Browser,
+    /// With a code to type on any device (RFC 8628).
+    DeviceCode,
+}
+
+impl SignInMethod {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Browser => "browser",
+            Self::DeviceCode => "device_code",
+        }
+    }
+}
+
 /// The settings of one server, validated.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -102,6 +130,14 @@ pub struct Config {
     pub token_cache_file: PathBuf,
     /// How Entra answers.
     pub response_mode: ResponseMode,
+    /// Whose sign-in page Entra goes to: a domain name, `organizations` or `consumers`.
+    pub domain_hint: Option<String>,
+    /// How people sign in where the caller does not say.
+    pub sign_in_method: SignInMethod,
+    /// Whether callers may ask for a device code.
+    pub allow_device_code: bool,
+    /// How long a call that asked for a sign-in waits for it to end.
+    pub sign_in_wait: Duration,
     /// Further hosts to answer to.
     pub allowed_hosts: Vec<AllowedHost>,
     /// Origins that may call `/mcp`, as browsers write them.
@@ -153,11 +189,19 @@ impl Config {
     pub fn doubts(&self) -> Vec<String> {
         let RedirectUri { text, host, .. } = &self.redirect_uri;
         let (port, listens_on) = (self.server_port, &self.server_host);
-        let is_placeholder = [self.client_id.as_str(), self.authority.tenant().segment()].contains(&PLACEHOLDER);
+        let tenant = self.authority.tenant().segment();
+        let is_placeholder = [self.client_id.as_str(), tenant].contains(&PLACEHOLDER);
         let ends_elsewhere = !self.redirect_uri_is_default && is_loopback_host(&host.name) && host.port != Some(port);
         let no_backend = self.backend.is_none();
         let no_scope = !no_backend && !self.scopes.names_a_resource();
         let is_open = !is_loopback_host(listens_on);
+        let authority_host = self.authority.origin();
+        let domain_hint = self.domain_hint.as_deref().unwrap_or_default();
+        let hints_elsewhere = match tenant {
+            "organizations" => domain_hint == "consumers",
+            "consumers" => !matches!(domain_hint, "" | "consumers"),
+            _ => false,
+        };
         let doubts = [
             (is_placeholder, "AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned()),
             (no_backend, "BACKEND_API_BASE_URL is not set: the API tools only explain what to set.".to_owned()),
@@ -173,19 +217,32 @@ impl Config {
                 is_open,
                 format!("SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."),
             ),
+            (
+                authority_host == "https://login.chinacloudapi.cn",
+                format!("AZURE_AUTHORITY_HOST is {authority_host}, an old name: set AZURE_CLOUD=china in its place."),
+            ),
+            (
+                hints_elsewhere,
+                format!("DOMAIN_HINT is {domain_hint}, but AZURE_TENANT_ID={tenant} takes no such accounts."),
+            ),
         ];
         doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
     }
-}
 
-/// Every setting with what holds for `variables`, for people to read. None of them is a secret.
-pub fn effective(variables: &BTreeMap<String, String>) -> String {
-    let value_of = |setting: &Setting| value(variables, setting.name).unwrap_or(setting.default);
-    let port = value(variables, "SERVER_PORT").unwrap_or("8000");
-    SETTINGS
-        .iter()
-        .map(|setting| format!("{}={}", setting.name, value_of(setting).replace("{SERVER_PORT}", port)))
-        .fold(String::new(), |lines, line| lines + &line + "\n")
+    /// Every setting with what holds for `variables`, which this was read from, for people to read. None of
+    /// them is a secret.
+    pub fn effective(&self, variables: &BTreeMap<String, String>) -> String {
+        let (authority_host, allow_device_code) = (self.authority.origin(), self.allow_device_code.to_string());
+        let cloud = CLOUDS.iter().find(|(_, host)| *host == authority_host).map_or("", |(cloud, _)| cloud);
+        let port = if self.server_port == 0 { "{the free port}".to_owned() } else { self.server_port.to_string() };
+        let value_of = |setting: &Setting| match setting.name {
+            "AZURE_CLOUD" => cloud.to_owned(),
+            "AZURE_AUTHORITY_HOST" => authority_host.clone(),
+            "ALLOW_DEVICE_CODE" => allow_device_code.clone(),
+            name => value(variables, name).unwrap_or(setting.default).replace("{SERVER_PORT}", &port),
+        };
+        SETTINGS.iter().fold(String::new(), |lines, setting| lines + setting.name + "=" + &value_of(setting) + "\n")
+    }
 }
 
 /// The names among `variables` that look like a misspelt setting, each with the setting.
@@ -236,7 +293,10 @@ impl Reader<'_> {
         let tenant = self.required("AZURE_TENANT_ID", tenant);
         let redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
         let server_port = self.or_default("SERVER_PORT", port);
-        let authority_host = self.or_default("AZURE_AUTHORITY_HOST", |text| authority_host(text).map(Some));
+        let cloud = self.optional("AZURE_CLOUD", cloud_host);
+        let authority_host = self.optional("AZURE_AUTHORITY_HOST", |text| authority_host(text, cloud.as_ref()));
+        let sign_in_method = self.or_default("SIGN_IN_METHOD", sign_in_method);
+        let allow_device_code = self.or_default("ALLOW_DEVICE_CODE", true_or_false);
         let log_level = self.or_default("LOG_LEVEL", |text| log_level(text).map(Some));
         Some(Config {
             client_id,
@@ -245,10 +305,14 @@ impl Reader<'_> {
             scopes: self.or_default("CUSTOM_API_SCOPE", Scopes::parse),
             token_cache_file: self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text))),
             response_mode: self.or_default("AUTH_RESPONSE_MODE", response_mode),
+            domain_hint: self.optional("DOMAIN_HINT", domain_hint),
+            sign_in_method,
+            allow_device_code: allow_device_code || sign_in_method == SignInMethod::DeviceCode,
+            sign_in_wait: self.or_default("SIGN_IN_WAIT_SECONDS", sign_in_wait),
             allowed_hosts: self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host)),
             allowed_origins: self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin)),
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
-            authority: Authority::new(authority_host?, tenant),
+            authority: Authority::new(authority_host.or(cloud).or_else(|| cloud_host("public").ok())?, tenant),
             log_level: log_level?,
             server_port,
             redirect_uri_is_default: redirect_uri.is_none(),
@@ -312,6 +376,27 @@ fn response_mode(text: &str) -> Result<ResponseMode, String> {
     mode.ok_or_else(|| "write form_post or query".to_owned())
 }
 
+fn sign_in_method(text: &str) -> Result<SignInMethod, String> {
+    let method = [SignInMethod::Browser, SignInMethod::DeviceCode].into_iter().find(|method| method.name() == text);
+    method.ok_or_else(|| "write browser or device_code".to_owned())
+}
+
+fn true_or_false(text: &str) -> Result<bool, String> {
+    text.parse().map_err(|_| "write true or false".to_owned())
+}
+
+fn sign_in_wait(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| *seconds <= MOST_SIGN_IN_WAIT_SECONDS);
+    let mend = || format!("write a number of seconds from 0 to {MOST_SIGN_IN_WAIT_SECONDS}");
+    seconds.map(Duration::from_secs).ok_or_else(mend)
+}
+
+fn domain_hint(text: &str) -> Result<String, String> {
+    let hint = Tenant::parse(text).filter(|hint| hint.guid().is_none() && hint.segment() != "common");
+    let mend = || "write a domain name such as contoso.com, or organizations, consumers".to_owned();
+    hint.map(|hint| hint.segment().to_owned()).ok_or_else(mend)
+}
+
 fn log_level(text: &str) -> Result<log::LevelFilter, String> {
     use log::LevelFilter::{Debug, Error, Info, Warn};
     let level = text.parse().ok().filter(|level| [Error, Warn, Info, Debug].contains(level));
@@ -342,9 +427,18 @@ fn web_url(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-fn authority_host(text: &str) -> Result<Url, String> {
+fn cloud_host(name: &str) -> Result<Url, String> {
+    let host = CLOUDS.iter().find(|(cloud, _)| *cloud == name).and_then(|(_, host)| Url::parse(host).ok());
+    host.ok_or_else(|| format!("write one of {}", CLOUDS.map(|(cloud, _)| cloud).join(", ")))
+}
+
+/// `cloud` is the host of `AZURE_CLOUD`, where that is set.
+fn authority_host(text: &str, cloud: Option<&Url>) -> Result<Url, String> {
     let url = web_url(text)?;
     demand(url.path() == "/", "write scheme and host only; the tenant goes into AZURE_TENANT_ID")?;
+    let is_closed = url.host_str() == Some("login.microsoftonline.de");
+    demand(!is_closed, "that cloud was closed; set AZURE_CLOUD to the one where your tenant is now")?;
+    demand(cloud.is_none_or(|cloud| *cloud == url), "AZURE_CLOUD has another host; leave one of the two out")?;
     Ok(url)
 }
 

@@ -8,8 +8,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
-use entra_auth_mcp::config::SETTINGS;
+use entra_auth_mcp::config::{Config, SETTINGS, SignInMethod};
 use serde_json::json;
 use support::entra::Entra;
 use support::http::{self, Client};
@@ -18,15 +19,20 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 17] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
     ("BACKEND_API_BASE_URL", ""),
     ("CUSTOM_API_SCOPE", ""),
     ("TOKEN_CACHE_FILE", "token_cache.json"),
+    ("AZURE_CLOUD", "public"),
     ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com"),
     ("AUTH_RESPONSE_MODE", "form_post"),
+    ("DOMAIN_HINT", ""),
+    ("SIGN_IN_METHOD", "browser"),
+    ("ALLOW_DEVICE_CODE", "false"),
+    ("SIGN_IN_WAIT_SECONDS", "120"),
     ("ALLOWED_HOSTS", ""),
     ("ALLOWED_ORIGINS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
@@ -149,7 +155,19 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("AZURE_AUTHORITY_HOST", "http://login.microsoftonline.com", "loopback"),
         ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com/common", "AZURE_TENANT_ID"),
         ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.com?x", "'?'"),
+        ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.de", "closed; set AZURE_CLOUD"),
+        ("AZURE_CLOUD", "AzureUSGovernment", "public, usgov, china, france, germany, singapore"),
+        ("AZURE_CLOUD", "https://login.microsoftonline.us", "usgov"),
         ("AUTH_RESPONSE_MODE", "fragment", "form_post or query"),
+        ("DOMAIN_HINT", "contoso", "domain name"),
+        ("DOMAIN_HINT", "common", "organizations, consumers"),
+        ("DOMAIN_HINT", TENANT_ID, "domain name"),
+        ("DOMAIN_HINT", "https://contoso.com", "domain name"),
+        ("SIGN_IN_METHOD", "device", "browser or device_code"),
+        ("ALLOW_DEVICE_CODE", "yes", "true or false"),
+        ("SIGN_IN_WAIT_SECONDS", "601", "from 0 to 600"),
+        ("SIGN_IN_WAIT_SECONDS", "-1", "from 0 to 600"),
+        ("SIGN_IN_WAIT_SECONDS", "2m", "from 0 to 600"),
         ("ALLOWED_HOSTS", "http://example.com", "host names"),
         ("ALLOWED_HOSTS", "example.com, a/b", "a/b"),
         ("ALLOWED_HOSTS", "*", "host names"),
@@ -174,6 +192,16 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         let mistake = outcome.mistake(name);
         assert!(mistake.contains(&format!("{value:?}")) && mistake.contains(mend), "{name}={value}: {mistake}");
     }
+}
+
+#[test]
+fn a_cloud_and_the_host_of_another_are_a_mistake_that_names_both() {
+    let usgov = ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us");
+    for cloud in ["public", "china"] {
+        let outcome = check(&[("AZURE_CLOUD", cloud), usgov]);
+        assert!(outcome.mistake("AZURE_AUTHORITY_HOST").contains("AZURE_CLOUD"), "{outcome:?}");
+    }
+    assert_eq!(check(&[("AZURE_CLOUD", "usgov"), usgov]).code, Some(0));
 }
 
 #[test]
@@ -250,8 +278,13 @@ fn every_setting_can_be_set() {
         ("BACKEND_API_BASE_URL", "https://api.example.com/v1/"),
         ("CUSTOM_API_SCOPE", "api://a/read api://a/write"),
         ("TOKEN_CACHE_FILE", "/var/lib/tokens.json"),
+        ("AZURE_CLOUD", "usgov"),
         ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us"),
         ("AUTH_RESPONSE_MODE", "query"),
+        ("DOMAIN_HINT", "contoso.com"),
+        ("SIGN_IN_METHOD", "device_code"),
+        ("ALLOW_DEVICE_CODE", "true"),
+        ("SIGN_IN_WAIT_SECONDS", "30"),
         ("ALLOWED_HOSTS", "mcp.example.com"),
         ("ALLOWED_ORIGINS", "https://app.example.com"),
         ("MAX_RESPONSE_BYTES", "65536"),
@@ -287,6 +320,10 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("CUSTOM_API_SCOPE", &["User.Read", "User.Read Mail.Read", "api://a/.default", "https://x//.default"]),
         ("AZURE_AUTHORITY_HOST", &["https://login.microsoftonline.us", "http://localhost:9000", "http://[::1]:9000"]),
         ("AUTH_RESPONSE_MODE", &["form_post", "query"]),
+        ("DOMAIN_HINT", &["contoso.com", "Contoso.OnMicrosoft.com", "organizations", "consumers"]),
+        ("SIGN_IN_METHOD", &["browser", "device_code"]),
+        ("ALLOW_DEVICE_CODE", &["true", "false"]),
+        ("SIGN_IN_WAIT_SECONDS", &["0", "600"]),
         ("ALLOWED_HOSTS", &["a.example", "a.example:8443,b.example", "[::1]:80", "10.0.0.1"]),
         ("ALLOWED_ORIGINS", &["http://localhost:6274", "https://a.example, https://b.example:8443"]),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
@@ -296,6 +333,48 @@ fn the_forms_that_a_value_may_have_are_taken() {
             assert_eq!(check(&[(name, value)]).code, Some(0), "{name}={value}");
         }
     }
+}
+
+#[test]
+fn each_cloud_has_its_sign_in_host() {
+    for (cloud, host) in [
+        ("public", "https://login.microsoftonline.com"),
+        ("usgov", "https://login.microsoftonline.us"),
+        ("china", "https://login.partner.microsoftonline.cn"),
+        ("france", "https://login.sovcloud-identity.fr"),
+        ("germany", "https://login.sovcloud-identity.de"),
+        ("singapore", "https://login.sovcloud-identity.sg"),
+    ] {
+        assert_eq!(check(&[("AZURE_CLOUD", cloud)]).value("AZURE_AUTHORITY_HOST"), host);
+        assert_eq!(check(&[("AZURE_AUTHORITY_HOST", host)]).value("AZURE_CLOUD"), cloud);
+    }
+    assert_eq!(check(&[("AZURE_AUTHORITY_HOST", "https://login.example.com")]).value("AZURE_CLOUD"), "");
+}
+
+#[test]
+fn the_default_redirect_uri_has_the_port_or_says_that_a_free_one_is_taken() {
+    for (port, shown) in [("9000", "9000"), ("0", "{the free port}")] {
+        let redirect_uri = format!("http://localhost:{shown}/auth/callback");
+        assert_eq!(check(&[("SERVER_PORT", port)]).value("REDIRECT_URI"), redirect_uri);
+    }
+}
+
+#[test]
+fn the_settings_of_a_sign_in_are_read() {
+    let config = |variables: &[(&str, &str)]| {
+        let all = REQUIRED.iter().chain(variables).map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Config::from_variables(&all.collect()).unwrap()
+    };
+    let plain = config(&[]);
+    assert_eq!((plain.domain_hint, plain.sign_in_wait), (None, Duration::from_secs(120)));
+    assert_eq!((plain.sign_in_method, plain.allow_device_code), (SignInMethod::Browser, false));
+    let set = config(&[("DOMAIN_HINT", "Contoso.com"), ("SIGN_IN_WAIT_SECONDS", "0"), ("ALLOW_DEVICE_CODE", "true")]);
+    assert_eq!((set.domain_hint.as_deref(), set.sign_in_wait), (Some("contoso.com"), Duration::ZERO));
+    assert_eq!((set.sign_in_method, set.allow_device_code), (SignInMethod::Browser, true));
+    // The method implies the permission, and so it is shown.
+    let implied = [("SIGN_IN_METHOD", "device_code"), ("ALLOW_DEVICE_CODE", "false")];
+    assert!(config(&implied).allow_device_code && config(&implied).sign_in_method == SignInMethod::DeviceCode);
+    assert_eq!(check(&implied).value("ALLOW_DEVICE_CODE"), "true");
 }
 
 /// `openid profile offline_access` are ours to add; what was asked for stays in its order, once.
@@ -365,12 +444,24 @@ fn what_is_probably_not_meant_is_warned_of() {
         (vec![backend, scope, ("SERVER_HOST", "0.0.0.0")], "SERVER_HOST"),
         (vec![backend, scope, ("SERVER_HOST", "::")], "SERVER_HOST"),
         (vec![backend, scope, ("REDIRECT_URI", "http://localhost:9000/auth/callback")], "REDIRECT_URI"),
+        (vec![backend, scope, ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn")], "AZURE_CLOUD=china"),
+        (vec![backend, scope, ("AZURE_TENANT_ID", "consumers"), ("DOMAIN_HINT", "contoso.com")], "DOMAIN_HINT"),
+        (vec![backend, scope, ("AZURE_TENANT_ID", "organizations"), ("DOMAIN_HINT", "consumers")], "DOMAIN_HINT"),
     ] {
         let outcome = check(&variables);
         assert!(outcome.code == Some(0) && outcome.stderr.contains(warning), "{variables:?}: {outcome:?}");
     }
-    let nothing = check(&[backend, scope]);
-    assert_eq!((nothing.code, nothing.stderr.as_str()), (Some(0), ""));
+    for tenant_and_hint in [
+        &[][..],
+        // A guest of a tenant may well have a personal account.
+        &[("DOMAIN_HINT", "consumers")],
+        &[("AZURE_TENANT_ID", "consumers")],
+        &[("AZURE_TENANT_ID", "consumers"), ("DOMAIN_HINT", "consumers")],
+        &[("AZURE_TENANT_ID", "organizations"), ("DOMAIN_HINT", "contoso.com")],
+    ] {
+        let nothing = check(&[&[backend, scope], tenant_and_hint].concat());
+        assert_eq!((nothing.code, nothing.stderr.as_str()), (Some(0), ""));
+    }
 }
 
 #[test]

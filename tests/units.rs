@@ -234,6 +234,32 @@ mod authority {
         }
     }
 
+    /// What a tenant stands for, of: itself, another one, that of the personal accounts.
+    #[test]
+    fn a_tenant_stands_for_those_that_entra_would_take_for_it() {
+        const ONE: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+        const OTHER: &str = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff";
+        const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+        for (text, included) in [
+            (ONE, &[ONE][..]),
+            ("common", &[ONE, OTHER, CONSUMERS]),
+            ("organizations", &[ONE, OTHER]),
+            ("contoso.com", &[ONE, OTHER]),
+            ("consumers", &[CONSUMERS]),
+            (CONSUMERS, &[CONSUMERS]),
+        ] {
+            let tenant = Tenant::parse(text).unwrap();
+            let authority = Authority::new("https://login.microsoftonline.us/".parse().unwrap(), tenant);
+            for tid in [ONE, OTHER, CONSUMERS, "", "common", "contoso.com", &ONE[1..]] {
+                let expected = included.contains(&tid);
+                assert_eq!(authority.tenant().includes(tid), expected, "{text}: {tid}");
+                assert_eq!(authority.may_be_issuer(&authority.issuer(tid)), expected, "{text}: {tid}");
+                let elsewhere = format!("https://login.microsoftonline.com/{tid}/v2.0");
+                assert!(!authority.may_be_issuer(&elsewhere), "{text}: {elsewhere}");
+            }
+        }
+    }
+
     #[test]
     fn endpoints_are_those_of_v2() {
         let authority =
@@ -288,8 +314,12 @@ mod id_token {
     }
 
     fn checked(claims: &Value) -> Result<Identity, &'static str> {
+        checked_for(TID, claims)
+    }
+
+    fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
-        let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(TID).unwrap());
+        let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(tenant).unwrap());
         check(&Secret::new(format!("e30.{payload}.sig")), "client", &authority, &Secret::new("n".into()), 1500)
     }
 
@@ -317,6 +347,25 @@ mod id_token {
             let mut claims = good();
             claims[claim] = wrong;
             assert!(checked(&claims).is_err(), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_a_tenant_that_the_configured_one_stands_for() {
+        const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+        for (tenant, tid, fits) in [
+            ("organizations", TID, true),
+            ("organizations", CONSUMERS, false),
+            ("x.com", CONSUMERS, false),
+            ("consumers", CONSUMERS, true),
+            ("consumers", TID, false),
+            ("common", CONSUMERS, true),
+            ("common", "x.com", false),
+        ] {
+            let mut claims = good();
+            claims["tid"] = json!(tid);
+            claims["iss"] = json!(format!("https://login.example/{tid}/v2.0"));
+            assert_eq!(checked_for(tenant, &claims).is_ok(), fits, "{tenant}: {tid}");
         }
     }
 

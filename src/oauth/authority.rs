@@ -2,6 +2,18 @@
 
 use url::Url;
 
+/// The clouds and their sign-in hosts. Each has its own tenants and app registrations.
+pub const CLOUDS: [(&str, &str); 6] = [
+    ("public", "https://login.microsoftonline.com"),
+    ("usgov", "https://login.microsoftonline.us"),
+    ("china", "https://login.partner.microsoftonline.cn"),
+    ("france", "https://login.sovcloud-identity.fr"),
+    ("germany", "https://login.sovcloud-identity.de"),
+    ("singapore", "https://login.sovcloud-identity.sg"),
+];
+/// The tenant of all personal Microsoft accounts.
+const CONSUMER_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
 /// A tenant: its GUID, one of its domain names, or `common`, `organizations`, `consumers`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tenant(String);
@@ -27,6 +39,18 @@ impl Tenant {
     /// The GUID of the one tenant whose tokens are good, where it is configured.
     pub fn guid(&self) -> Option<&str> {
         Some(self.segment()).filter(|segment| is_guid(segment))
+    }
+
+    /// Whether this tenant stands for the one with the GUID `tid`, in lower case.
+    pub fn includes(&self, tid: &str) -> bool {
+        let is_included = match self.segment() {
+            "common" => true,
+            "consumers" => tid == CONSUMER_TENANT,
+            guid if is_guid(guid) => tid == guid,
+            // `organizations`; or a domain name, whose GUID Entra alone knows.
+            _ => tid != CONSUMER_TENANT,
+        };
+        is_included && is_guid(tid)
     }
 }
 
@@ -68,10 +92,10 @@ impl Authority {
         format!("{}/{tid}/v2.0", self.origin())
     }
 
-    /// Whether `issuer` is this cloud's for the configured tenant, or for any where many are meant.
+    /// Whether `issuer` is this cloud's for a tenant that the configured one stands for.
     pub fn may_be_issuer(&self, issuer: &str) -> bool {
         let tid = issuer.strip_prefix(&self.origin()).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
-        tid.is_some_and(|tid| self.tenant.guid().map_or_else(|| is_guid(tid), |guid| guid == tid))
+        tid.is_some_and(|tid| self.tenant.includes(tid))
     }
 
     /// The endpoint `name`: `authorize`, where the browser is sent to sign in; `token`; or `logout`, where

@@ -61,7 +61,7 @@ pub fn check(
         (claim("ver") == "2.0", "it is not of version 2.0 (ver)"),
         (!oid.is_empty() && !tid.is_empty(), "it does not name the account (oid, tid)"),
         (claim("iss") == authority.issuer(&tid), "it was issued by another authority (iss)"),
-        (tenant.is_none_or(|guid| guid == tid), "it is of another tenant than the configured one (tid)"),
+        (authority.tenant().includes(&tid), "it is of another tenant than the configured one (tid)"),
     ];
     if let Some((_, problem)) = fits.iter().find(|(fits, _)| !fits) {
         return Err(problem);
