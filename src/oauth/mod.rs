@@ -5,6 +5,8 @@ pub mod aadsts;
 pub mod authority;
 pub mod authorize;
 pub mod callback;
+pub mod claims_challenge;
+pub mod device_code;
 pub mod id_token;
 pub mod pkce;
 pub mod scope;

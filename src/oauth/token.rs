@@ -141,9 +141,16 @@ impl OauthError {
     /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
     pub fn kind(&self) -> Kind {
         match self.error.as_str() {
-            "invalid_grant" | "interaction_required" | "login_required" | "consent_required" => Kind::SignInRequired,
+            // The last three are of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
+            "invalid_grant"
+            | "interaction_required"
+            | "login_required"
+            | "consent_required"
+            | "expired_token"
+            | "code_expired"
+            | "bad_verification_code" => Kind::SignInRequired,
             "temporarily_unavailable" | "server_error" => Kind::RetryLater,
-            "access_denied" => Kind::Refused,
+            "access_denied" | "authorization_declined" => Kind::Refused,
             _ => Kind::Configuration,
         }
     }
