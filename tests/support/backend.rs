@@ -1,12 +1,12 @@
 //! A stand-in for the user's API: takes only tokens that Entra vouches for, and records what came.
 
-use super::entra::{Entra, TokenCheck, User};
+use super::entra::{Entra, Granted, TokenCheck, User};
 use super::http::{Answer, Reply, Request, StandIn};
 use super::{Gate, Hold, Pairs, lock, value_of};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 const MESSAGES: usize = 25;
@@ -15,6 +15,9 @@ const PNG: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGPQr
                    AElFTkSuQmCC";
 /// `{"packed":true,"text":"grüße"}`
 const GZIP: &str = "H4sIAAAAAAAC/6tWKkhMzk5NUbIqKSpN1VEqSa0oUbJSSi86vOfw/FSlWgBii1SvIAAAAA==";
+
+/// What `/v1.0/write` wants of a token.
+pub const WRITE_SCOPE: &str = "api://backend/write";
 
 type Override = Arc<dyn Fn(&Request) -> Option<Answer> + Send + Sync>;
 
@@ -25,6 +28,7 @@ struct State {
     last_task: u64,
     hold: Option<Gate>,
     handler: Option<Override>,
+    challenge: Option<Vec<String>>,
 }
 
 struct Task {
@@ -82,6 +86,11 @@ impl Backend {
         lock(&self.state).handler = Some(Arc::new(handler));
     }
 
+    /// What `/v1.0/cae` says in `WWW-Authenticate` from now on, a line each.
+    pub fn challenge_with(&self, lines: Vec<String>) {
+        lock(&self.state).challenge = Some(lines);
+    }
+
     /// `/v1.0/slow` waits until this is dropped.
     #[must_use]
     pub fn hold(&self) -> Hold {
@@ -91,14 +100,54 @@ impl Backend {
     }
 }
 
-/// A 401 that asks for claims, as continuous access evaluation does.
-pub fn claims_challenge(claims: &Value) -> Reply {
+/// What `/v1.0/cae` wants the claims of a token to contain.
+pub fn cae_claims() -> Value {
+    json!({ "access_token": { "acrs": { "essential": true, "value": "c1" } } })
+}
+
+/// The `WWW-Authenticate` line that asks for claims, as continuous access evaluation does.
+pub fn claims_header(claims: &Value) -> String {
     let claims = STANDARD.encode(claims.to_string());
-    let challenge = format!(
+    format!(
         "Bearer realm=\"\", authorization_uri=\"https://evil.example/authorize\", \
          error=\"insufficient_claims\", claims=\"{claims}\""
-    );
-    error(401, "InvalidAuthenticationToken", "Continuous access evaluation").with("WWW-Authenticate", &challenge)
+    )
+}
+
+/// A 401 that asks for claims.
+pub fn claims_challenge(claims: &Value) -> Reply {
+    challenge(&[claims_header(claims)])
+}
+
+fn challenge(lines: &[String]) -> Reply {
+    let reply = error(401, "InvalidAuthenticationToken", "Continuous access evaluation");
+    lines.iter().fold(reply, |reply, line| reply.with("WWW-Authenticate", line))
+}
+
+fn cae(state: &Mutex<State>, granted: &Granted) -> Reply {
+    if contains(&granted.claims, &cae_claims()) {
+        return Reply::of_json(200, &json!({ "cae": true }));
+    }
+    let lines = lock(state).challenge.clone();
+    challenge(&lines.unwrap_or_else(|| vec![claims_header(&cae_claims())]))
+}
+
+/// Whether every member that `wanted` has is in `given`, with the same value.
+fn contains(given: &Value, wanted: &Value) -> bool {
+    match wanted.as_object() {
+        Some(members) => {
+            members.iter().all(|(name, wanted)| given.get(name).is_some_and(|given| contains(given, wanted)))
+        }
+        None => given == wanted,
+    }
+}
+
+fn write(granted: &Granted) -> Reply {
+    if granted.scope.contains(WRITE_SCOPE) {
+        return Reply::of_json(200, &json!({ "written": true }));
+    }
+    let line = format!("Bearer error=\"insufficient_scope\", scope=\"{WRITE_SCOPE}\"");
+    error(403, "Authorization_RequestDenied", "Insufficient privileges.").with("WWW-Authenticate", &line)
 }
 
 fn error(status: u16, code: &str, message: &str) -> Reply {
@@ -108,12 +157,12 @@ fn error(status: u16, code: &str, message: &str) -> Reply {
 
 fn answer(state: &Mutex<State>, check: Option<&TokenCheck>, request: &Request) -> Answer {
     let token = request.header("Authorization").unwrap_or_default();
-    let user = match (token.strip_prefix("Bearer "), check) {
+    let granted = match (token.strip_prefix("Bearer "), check) {
         (Some(token), Some(check)) => check(token),
-        (Some(_), None) => Some(User::ada()),
+        (Some(_), None) => Some(Granted { user: User::ada(), scope: BTreeSet::new(), claims: json!({}) }),
         (None, _) => None,
     };
-    let Some(user) = user else {
+    let Some(granted) = granted else {
         return error(401, "InvalidAuthenticationToken", "Access token is empty or invalid.")
             .with("WWW-Authenticate", "Bearer realm=\"\", error=\"invalid_token\"")
             .into();
@@ -129,10 +178,14 @@ fn answer(state: &Mutex<State>, check: Option<&TokenCheck>, request: &Request) -
         return Reply::of_json(200, &json!({ "slow": true })).into();
     }
     match path.split_once('/') {
+        None if path == "cae" => cae(state, &granted),
+        None if path == "write" => write(&granted),
         None if path == "tasks" => tasks(&mut lock(state), request),
         Some(("tasks", id)) => task(&mut lock(state), request, id),
         Some(("status", code)) => status(code, request),
-        _ if request.method == "GET" || request.method == "HEAD" || path == "echo" => sample(path, &user, request),
+        _ if request.method == "GET" || request.method == "HEAD" || path == "echo" => {
+            sample(path, &granted.user, request)
+        }
         _ => error(405, "MethodNotAllowed", "Read only.").with("Allow", "GET, HEAD"),
     }
     .into()

@@ -4,12 +4,18 @@
 //! Error numbers and texts are Entra's (reference-error-codes.md).
 
 mod authorize;
+mod claims;
+mod device;
 mod pages;
+mod settings;
 mod token;
 
+pub use settings::{Platform, Settings, User};
+
 use super::http::{Answer, Reply, Request, StandIn};
-use super::{Gate, Hold, Pairs, base64url, lock, random_bytes, value_of};
-use serde_json::{Map, Value, json};
+use super::{Gate, Hold, Pairs, base64url, http_date, lock, random_bytes, value_of};
+use claims::claims_of;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -19,107 +25,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 pub const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 pub const OTHER_TENANT_ID: &str = "e2b7a6d4-30c8-4f1b-b5e9-64d2c8f01a37";
+/// The tenant of all personal accounts.
+pub const CONSUMERS_TENANT_ID: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 pub const REDIRECT_URI: &str = "http://localhost/auth/callback";
 pub const LOGOUT_REDIRECT_URI: &str = "http://localhost/auth/logout-complete";
 pub const ADA: &str = "ada@contoso.example";
 pub const GRACE: &str = "grace@contoso.example";
 /// Belongs to another tenant.
 pub const EVE: &str = "eve@fabrikam.example";
+/// Has a personal account; may sign in where [`Settings::consumers_allowed`] says so.
+pub const PAT: &str = "pat@outlook.example";
 pub const ADA_OID: &str = "0a1b2c3d-1111-4aaa-8bbb-000000000001";
 pub const GRACE_OID: &str = "0a1b2c3d-2222-4aaa-8bbb-000000000002";
 pub const EVE_OID: &str = "0a1b2c3d-3333-4aaa-8bbb-000000000003";
+pub const PAT_OID: &str = "00000000-0000-0000-4444-000000000004";
 
 /// How codes and tokens begin, to look for them where they must not be.
 pub const CODE_MARK: &str = "CODE-";
 pub const ACCESS_TOKEN_MARK: &str = "AT-";
 pub const REFRESH_TOKEN_MARK: &str = "RT-";
+pub const DEVICE_CODE_MARK: &str = "DC-";
 
 const GRAPH: &str = "https://graph.microsoft.com";
+/// The person declined.
+const DECLINED: u32 = 65004;
 const INVALID: &str = "invalid_request";
 const TIMESTAMP: &str = "2026-07-28 09:00:00Z";
 const OIDC_SCOPES: [&str; 4] = ["openid", "profile", "email", "offline_access"];
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    pub oid: String,
-    pub tid: String,
-    pub username: String,
-    pub name: String,
-    pub email: String,
-}
-
-impl User {
-    pub fn new(oid: &str, tid: &str, username: &str, name: &str) -> Self {
-        Self {
-            oid: oid.to_owned(),
-            tid: tid.to_owned(),
-            username: username.to_owned(),
-            name: name.to_owned(),
-            email: username.to_owned(),
-        }
-    }
-
-    pub fn ada() -> Self {
-        Self::new(ADA_OID, TENANT_ID, ADA, "Ada Lovelace")
-    }
-}
-
-/// The platform under which the redirect URI was registered; it decides the type of client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Platform {
-    PublicClient,
-    Web,
-    Spa,
-}
-
-/// The app registration and how Entra behaves; change it with [`Entra::set`].
-pub struct Settings {
-    pub client_id: String,
-    pub redirect_uris: Vec<String>,
-    pub platform: Platform,
-    /// `common` and `organizations` are refused (AADSTS50194).
-    pub single_tenant: bool,
-    pub users: Vec<User>,
-    /// Of access tokens. The server refreshes five minutes early, so 60 forces a refresh at the
-    /// next call while the backend still takes the token.
-    pub expires_in: i64,
-    pub refresh_in: Option<i64>,
-    /// As older stacks emit them.
-    pub numbers_as_strings: bool,
-    pub omit_refresh_token_on_refresh: bool,
-    /// Entra lets a rotated refresh token live on; with this, the strict behaviour.
-    pub reject_reused_refresh_tokens: bool,
-    pub accept_other_scope_on_refresh: bool,
-    /// The page that posts the answer is sent with `Referrer-Policy: no-referrer`, which makes
-    /// the browser send `Origin: null`.
-    pub opaque_origin: bool,
-    /// Added to the clock: codes and tokens age.
-    pub clock_offset: i64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            client_id: CLIENT_ID.to_owned(),
-            redirect_uris: vec![REDIRECT_URI.to_owned(), LOGOUT_REDIRECT_URI.to_owned()],
-            platform: Platform::PublicClient,
-            single_tenant: false,
-            users: vec![
-                User::ada(),
-                User::new(GRACE_OID, TENANT_ID, GRACE, "Grace Hopper"),
-                User::new(EVE_OID, OTHER_TENANT_ID, EVE, "Eve Fabrikam"),
-            ],
-            expires_in: 3900,
-            refresh_in: None,
-            numbers_as_strings: false,
-            omit_refresh_token_on_refresh: false,
-            reject_reused_refresh_tokens: false,
-            accept_other_scope_on_refresh: false,
-            opaque_origin: false,
-            clock_offset: 0,
-        }
-    }
-}
 
 /// How the token endpoint fails when told to.
 #[derive(Clone)]
@@ -168,8 +100,43 @@ struct RefreshToken {
 }
 
 struct AccessToken {
-    user: User,
+    granted: Granted,
     expires: i64,
+}
+
+/// What an access token stands for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Granted {
+    pub user: User,
+    /// What was asked for, and so granted.
+    pub scope: BTreeSet<String>,
+    /// The claims that the token was asked for with; an empty object where there were none.
+    pub claims: Value,
+}
+
+/// A device code and how far it got.
+#[derive(Clone, Debug)]
+pub struct Device {
+    pub user_code: String,
+    pub scope: BTreeSet<String>,
+    pub claims: Value,
+    /// Those that came too soon and those that failed included.
+    pub polls: usize,
+    pub redeemed: bool,
+    device_code: String,
+    tenant: String,
+    progress: Progress,
+    expires: i64,
+    /// In milliseconds, as is `last_poll`.
+    interval: i64,
+    last_poll: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+enum Progress {
+    Pending,
+    Approved(User),
+    Declined,
 }
 
 #[derive(Default)]
@@ -179,8 +146,12 @@ struct State {
     codes: HashMap<String, Code>,
     refresh_tokens: HashMap<String, RefreshToken>,
     access_tokens: HashMap<String, AccessToken>,
+    devices: Vec<Device>,
+    /// What each person, by `oid`, was ever asked to consent to.
+    asked_scopes: HashMap<String, BTreeSet<String>>,
     authorize_requests: Vec<Pairs>,
     token_requests: Vec<Pairs>,
+    device_requests: Vec<Pairs>,
     logouts: Vec<Pairs>,
     redemptions: usize,
     refreshes: usize,
@@ -189,13 +160,14 @@ struct State {
     violations: Vec<String>,
     violations_allowed: bool,
     next_failures: VecDeque<TokenFailure>,
+    next_poll_failures: VecDeque<TokenFailure>,
     lasting_failure: Option<TokenFailure>,
     hold: Option<Gate>,
     tamper: Option<Tamper>,
 }
 
-/// Whether a bearer token is valid, and whose it is.
-pub type TokenCheck = Arc<dyn Fn(&str) -> Option<User> + Send + Sync>;
+/// Whether a bearer token is valid, and what it stands for.
+pub type TokenCheck = Arc<dyn Fn(&str) -> Option<Granted> + Send + Sync>;
 
 /// The stand-in. Dropped, it panics if there were violations.
 pub struct Entra {
@@ -270,6 +242,7 @@ impl Entra {
         let mut state = self.state();
         state.lasting_failure = None;
         state.next_failures.clear();
+        state.next_poll_failures.clear();
         state.tamper = None;
     }
 
@@ -279,6 +252,39 @@ impl Entra {
         let gate = Gate::default();
         self.state().hold = Some(gate.clone());
         Hold(gate)
+    }
+
+    /// The next poll of the device grant answers an OAuth error; several calls queue up.
+    pub fn fail_next_poll(&self, error: &'static str, aadsts: u32) {
+        self.fail_next_device_poll(TokenFailure::Oauth { error, aadsts, suberror: None, claims: None });
+    }
+
+    /// As [`Entra::fail_next_token`], for polls of the device grant alone.
+    pub fn fail_next_device_poll(&self, failure: TokenFailure) {
+        self.state().next_poll_failures.push_back(failure);
+    }
+
+    /// Every device code, the oldest first.
+    pub fn devices(&self) -> Vec<Device> {
+        self.state().devices.clone()
+    }
+
+    /// As a person does who types the code and picks an account.
+    pub fn approve_device(&self, user_code: &str, username: &str) {
+        done(self.state().approve_device(user_code, username));
+    }
+
+    pub fn decline_device(&self, user_code: &str) {
+        done(self.state().decline_device(user_code));
+    }
+
+    pub fn expire_device(&self, user_code: &str) {
+        done(self.state().expire_device(user_code));
+    }
+
+    /// While true, a refresh with claims beyond `cp1` is refused: the person is needed.
+    pub fn require_interaction_for_claims(&self, required: bool) {
+        self.set(|settings| settings.interaction_for_claims = required);
     }
 
     /// As an administrator does: refresh tokens answer `invalid_grant` (AADSTS50173).
@@ -294,12 +300,17 @@ impl Entra {
     }
 
     pub fn valid_access_token(&self, token: &str) -> Option<User> {
-        self.state().valid_access_token(token)
+        self.granted(token).map(|granted| granted.user)
+    }
+
+    /// `None` where the token is not, or no longer, valid.
+    pub fn granted(&self, token: &str) -> Option<Granted> {
+        self.state().granted(token)
     }
 
     pub fn token_check(&self) -> TokenCheck {
         let state = Arc::clone(&self.state);
-        Arc::new(move |token| lock(&state).valid_access_token(token))
+        Arc::new(move |token| lock(&state).granted(token))
     }
 
     pub fn allow_violations(&self) {
@@ -340,6 +351,10 @@ impl Entra {
         last.expect("a token request")
     }
 
+    pub fn device_requests(&self) -> Vec<Pairs> {
+        self.state().device_requests.clone()
+    }
+
     pub fn logouts(&self) -> Vec<Pairs> {
         self.state().logouts.clone()
     }
@@ -361,21 +376,36 @@ impl Drop for Entra {
     }
 }
 
+/// What a test does to a device code must work.
+fn done(checked: Checked) {
+    if let Err(refusal) = checked {
+        panic!("{} (AADSTS{})", refusal.message, refusal.aadsts);
+    }
+}
+
 fn handler(state: &Arc<Mutex<State>>) -> impl Fn(&Request) -> Answer + Send + Sync + 'static + use<> {
     let state = Arc::clone(state);
-    move |request| {
-        let path = request.path.trim_start_matches('/');
-        let (tenant, endpoint) = path.split_once('/').unwrap_or((path, ""));
-        match (request.method.as_str(), endpoint) {
-            (_, "oauth2/v2.0/token") => return token::answer(&state, tenant, request),
-            ("GET", "oauth2/v2.0/authorize") => lock(&state).authorize(tenant, request),
-            ("POST", "login") => lock(&state).login(tenant, request),
-            ("GET", "oauth2/v2.0/logout") => lock(&state).logout(request),
-            ("GET", "v2.0/.well-known/openid-configuration") => lock(&state).discovery(tenant, request),
-            _ => Reply::new(404, "text/plain", "The stand-in for Entra has no such page."),
-        }
-        .into()
+    move |request| match answer(&state, request) {
+        Answer::Reply(reply) => reply.with("Date", &lock(&state).date()).into(),
+        other => other,
     }
+}
+
+fn answer(state: &Mutex<State>, request: &Request) -> Answer {
+    let path = request.path.trim_start_matches('/');
+    let (tenant, endpoint) = path.split_once('/').unwrap_or((path, ""));
+    match (request.method.as_str(), endpoint) {
+        (_, "oauth2/v2.0/token") => return token::answer(state, tenant, request),
+        (_, "oauth2/v2.0/devicecode") => lock(state).devicecode(tenant, request),
+        ("GET", "oauth2/v2.0/authorize") => lock(state).authorize(tenant, request),
+        ("POST", "login") => lock(state).login(tenant, request),
+        ("GET", "oauth2/v2.0/logout") => lock(state).logout(request),
+        ("GET", "v2.0/.well-known/openid-configuration") => lock(state).discovery(tenant, request),
+        ("GET", "") if tenant == "device" => Reply::of_html(200, pages::device(&lock(state).settings)),
+        ("POST", "") if tenant == "device" => lock(state).answer_device(request),
+        _ => Reply::new(404, "text/plain", "The stand-in for Entra has no such page."),
+    }
+    .into()
 }
 
 type Checked = Result<(), Refusal>;
@@ -400,6 +430,11 @@ impl Refusal {
             suberror: None,
             claims: None,
         }
+    }
+
+    fn with_suberror(mut self, suberror: &str) -> Self {
+        self.suberror = Some(suberror.to_owned());
+        self
     }
 
     fn description(&self, trace: &str, correlation: &str) -> String {
@@ -439,7 +474,7 @@ impl Refusal {
     fn to_fields(&self, request: &Request) -> Pairs {
         let description = self.description(&guid(), &correlation_id(request));
         let mut fields = vec![("error".to_owned(), self.error.clone()), ("error_description".to_owned(), description)];
-        if self.error == "access_denied" {
+        if self.aadsts == DECLINED {
             fields.push(("error_subcode".to_owned(), "cancel".to_owned()));
         }
         fields
@@ -465,9 +500,17 @@ impl State {
         checked
     }
 
-    fn now(&self) -> i64 {
+    fn now_in_milliseconds(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        i64::try_from(since.as_secs()).unwrap() + self.settings.clock_offset
+        i64::try_from(since.as_millis()).unwrap() + self.settings.clock_offset * 1000
+    }
+
+    fn now(&self) -> i64 {
+        self.now_in_milliseconds() / 1000
+    }
+
+    fn date(&self) -> String {
+        http_date(self.now() + self.settings.date_offset)
     }
 
     fn serial(&mut self) -> usize {
@@ -475,26 +518,28 @@ impl State {
         self.serial
     }
 
-    fn valid_access_token(&self, token: &str) -> Option<User> {
+    fn granted(&self, token: &str) -> Option<Granted> {
         let token = self.access_tokens.get(token)?;
-        (token.expires > self.now()).then(|| token.user.clone())
+        (token.expires > self.now()).then(|| token.granted.clone())
+    }
+
+    /// The person accepts what the app asks for.
+    fn accept(&mut self, user: &User, scope: &BTreeSet<String>) {
+        self.asked_scopes.entry(user.oid.clone()).or_default().extend(scope.iter().cloned());
+        if let Some(consented) = &mut self.settings.consented {
+            consented.extend(scope.iter().cloned());
+        }
+    }
+
+    fn page_error(&self) -> Checked {
+        match self.settings.page_error.clone() {
+            Some((aadsts, message)) => Err(Refusal::new(INVALID, aadsts, message)),
+            None => Ok(()),
+        }
     }
 
     fn check_tenant(&self, tenant: &str) -> Checked {
-        let (holds, aadsts, message) = match tenant {
-            "common" | "organizations" => (
-                !self.settings.single_tenant,
-                50194,
-                "Application is not configured as a multi-tenant application.".to_owned(),
-            ),
-            "consumers" => {
-                (false, 9_002_332, "Application is configured for use by Microsoft Entra users only.".to_owned())
-            }
-            guid => {
-                (self.settings.users.iter().any(|user| user.tid == guid), 90002, format!("Tenant '{guid}' not found."))
-            }
-        };
-        Refusal::unless(holds, INVALID, aadsts, message)
+        self.settings.audience(tenant).map(drop)
     }
 
     fn check_client(&self, params: &Pairs) -> Checked {
@@ -514,10 +559,7 @@ impl State {
         let message = "The 'resource' request parameter is not supported.";
         let no_resource = value_of(params, "resource").is_none();
         self.must(no_resource, "invalid_target", 901_002, message)?;
-        let claims = value_of(params, "claims").unwrap_or("{}");
-        let is_object = serde_json::from_str::<Map<String, Value>>(claims).is_ok();
-        let message = "The 'claims' parameter is not a JSON object.";
-        self.must(is_object, INVALID, 9_002_313, message)
+        self.check_claims(params)
     }
 }
 

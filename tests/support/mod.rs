@@ -17,6 +17,7 @@ pub mod backend;
 pub mod browser;
 pub mod entra;
 pub mod http;
+pub mod mcp;
 pub mod server;
 
 use base64::Engine as _;
@@ -61,6 +62,32 @@ pub fn random_token() -> String {
 
 pub fn escape_html(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+}
+
+/// RFC 9110 §5.6.7: a time in seconds since 1970 as `Sun, 06 Nov 1994 08:49:37 GMT`.
+pub fn http_date(time: i64) -> String {
+    let (days, second) = (time.div_euclid(86400), time.rem_euclid(86400));
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][usize::try_from(days.rem_euclid(7)).unwrap()];
+    let (mut year, mut day) = (1970, days);
+    let is_leap = |year| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    while day >= 365 + i64::from(is_leap(year)) {
+        day -= 365 + i64::from(is_leap(year));
+        year += 1;
+    }
+    let february = 28 + i64::from(is_leap(year));
+    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let mut lengths = months.into_iter().zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]);
+    let month = lengths
+        .find(|(_, length)| {
+            day < *length || {
+                day -= length;
+                false
+            }
+        })
+        .unwrap()
+        .0;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{weekday}, {:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT", day + 1)
 }
 
 /// A handler that panicked poisons its lock; what the lock guards is still worth asserting on.

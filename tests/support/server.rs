@@ -1,12 +1,15 @@
-//! The server under test, in this process on a free port, and an MCP client for it.
+//! The server under test: in this process on a free port, or the built binary.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use entra_auth_mcp::clock::Clock;
@@ -17,9 +20,9 @@ use entra_auth_mcp::serve::Server;
 use serde_json::{Value, json};
 
 use super::backend::Backend;
-use super::browser::Browser;
 use super::entra::{self, Entra};
-use super::http::{Client, EventReader, Reply};
+use super::http::Client;
+pub use super::mcp::*;
 
 /// A directory of its own, gone when it is dropped.
 pub struct TempDir(pub PathBuf);
@@ -174,15 +177,30 @@ impl Running {
 
     /// An MCP client of the newest revision.
     pub fn modern(&self) -> Mcp {
-        Mcp { http: self.client(), era: Era::Modern, next_id: 0 }
+        self.modern_with(json!({}))
+    }
+
+    pub fn modern_with(&self, capabilities: Value) -> Mcp {
+        Mcp::modern(self.client(), capabilities)
+    }
+
+    /// One that shows URLs to its user.
+    pub fn modern_url(&self) -> Mcp {
+        self.modern_with(Mcp::can_open_urls())
     }
 
     /// An MCP client of a legacy `revision`, initialized.
     pub fn legacy(&self, revision: &str) -> Mcp {
-        let era = Era::Legacy { revision: revision.to_owned(), session: None };
-        let mut mcp = Mcp { http: self.client(), era, next_id: 0 };
-        mcp.initialize();
-        mcp
+        self.legacy_with(revision, json!({}))
+    }
+
+    pub fn legacy_with(&self, revision: &str, capabilities: Value) -> Mcp {
+        Mcp::legacy(self.client(), revision, capabilities)
+    }
+
+    /// One that shows URLs to its user.
+    pub fn legacy_url(&self, revision: &str) -> Mcp {
+        self.legacy_with(revision, Mcp::can_open_urls())
     }
 }
 
@@ -194,13 +212,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `command` with the settings of `setup` and nothing else in its environment, and waits
-    /// until it is ready.
+    /// Runs `command` and waits until it is ready.
     pub fn start(mut command: Command, setup: &Setup) -> Self {
-        let log = setup.directory.file(&format!("{}.log", super::random_token()));
-        command.env_clear().envs(&setup.variables).current_dir(&setup.directory.0);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
-        let mut child = command.spawn().unwrap();
+        let (mut child, log) = spawn(&mut command, setup);
         let mut ready = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
         let Some(port) = ready.trim_end().rsplit(' ').next().and_then(|port| port.parse().ok()) else {
@@ -220,7 +234,7 @@ impl Process {
 
     /// An MCP client of the newest revision.
     pub fn modern(&self) -> Mcp {
-        Mcp { http: self.client(), era: Era::Modern, next_id: 0 }
+        Mcp::modern(self.client(), json!({}))
     }
 
     /// `127.0.0.1:port`.
@@ -238,12 +252,7 @@ impl Process {
 
     /// Waits for the process to end; `None` when a signal has ended it.
     pub fn exit_code(&mut self) -> Option<i32> {
-        let start = Instant::now();
-        while self.is_running() {
-            assert!(start.elapsed() < super::PATIENCE, "the process does not end: {}", self.log());
-            std::thread::yield_now();
-        }
-        self.child.wait().unwrap().code()
+        exit_code(&mut self.child, &self.log)
     }
 
     /// Everything that was logged so far.
@@ -259,136 +268,81 @@ impl Drop for Process {
     }
 }
 
-#[derive(Clone, Debug)]
-pub enum Era {
-    Modern,
-    Legacy { revision: String, session: Option<String> },
+/// A verb of the built binary, which ends by itself; killed (SIGKILL) when it is dropped.
+pub struct Verb {
+    child: Child,
+    lines: Receiver<String>,
+    stdout: String,
+    log: PathBuf,
 }
 
-/// An MCP client of one era, which sends what the revision demands.
-pub struct Mcp {
-    pub http: Client,
-    pub era: Era,
-    next_id: u64,
-}
-
-pub const MODERN: &str = "2026-07-28";
-
-impl Mcp {
-    fn initialize(&mut self) {
-        let Era::Legacy { revision, .. } = self.era.clone() else { unreachable!() };
-        let params =
-            json!({"protocolVersion": revision, "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}});
-        let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).to_string();
-        let reply = self.http.request("POST", "/mcp", &MEDIA_TYPES, body.as_bytes());
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        assert_eq!(reply.json()["result"]["protocolVersion"], revision.as_str());
-        let session = reply.header("Mcp-Session-Id").map(str::to_owned);
-        self.era = Era::Legacy { revision, session };
-        let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
-        let headers = self.headers("notifications/initialized", None);
-        let reply = self.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
-        assert_eq!((reply.status, reply.body.len()), (202, 0));
+impl Verb {
+    /// Runs `command` to its end; gives its exit code, standard output and standard error.
+    pub fn run(command: Command, setup: &Setup) -> (i32, String, String) {
+        Self::start(command, setup).end()
     }
 
-    /// The headers of a request for `method`, of the tool `name`.
-    pub fn headers(&self, method: &str, name: Option<&str>) -> Vec<(String, String)> {
-        let mut headers: Vec<(String, String)> =
-            MEDIA_TYPES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
-        match &self.era {
-            Era::Modern => {
-                add("MCP-Protocol-Version", MODERN);
-                add("Mcp-Method", method);
-                if let Some(name) = name {
-                    add("Mcp-Name", name);
-                }
+    pub fn start(mut command: Command, setup: &Setup) -> Self {
+        let (mut child, log) = spawn(&mut command, setup);
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap())));
+        Self { child, lines, stdout: String::new(), log }
+    }
+
+    /// The next line of standard output, as soon as it is there; `None` at the end.
+    pub fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(super::PATIENCE) {
+            Ok(line) => {
+                self.stdout += &format!("{line}\n");
+                Some(line)
             }
-            Era::Legacy { revision, session } => {
-                if revision != "2025-03-26" {
-                    add("MCP-Protocol-Version", revision);
-                }
-                if let Some(session) = session {
-                    add("Mcp-Session-Id", session);
-                }
-            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("no line after {:?}: {}", self.stdout, self.log()),
         }
-        headers
     }
 
-    /// A request body; modern ones carry their metadata.
-    pub fn body(&mut self, method: &str, mut params: Value) -> String {
-        self.next_id += 1;
-        if matches!(self.era, Era::Modern) {
-            let meta = json!({
-                "io.modelcontextprotocol/protocolVersion": MODERN,
-                "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
-                "io.modelcontextprotocol/clientCapabilities": {},
-            });
-            match params["_meta"].as_object_mut() {
-                Some(given) => given.extend(meta.as_object().unwrap().clone()),
-                None => params["_meta"] = meta,
-            }
-        }
-        json!({"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params}).to_string()
+    /// Everything that standard error got so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
     }
 
-    /// Sends a request and gives the HTTP answer.
-    pub fn send(&mut self, method: &str, params: Value) -> Reply {
-        let headers = self.headers(method, params["name"].as_str());
-        let body = self.body(method, params);
-        self.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes())
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
-    /// Sends a request that is answered by a stream.
-    pub fn open(&mut self, method: &str, params: Value) -> (Reply, EventReader) {
-        let headers = self.headers(method, params["name"].as_str());
-        let body = self.body(method, params);
-        self.http.open_stream("POST", "/mcp", &as_refs(&headers), body.as_bytes())
-    }
-
-    /// Sends a request and gives its result.
-    pub fn result(&mut self, method: &str, params: Value) -> Value {
-        let reply = self.send(method, params);
-        assert_eq!(reply.status, 200, "{}", reply.text());
-        let mut response = reply.json();
-        assert_eq!(response["id"], self.next_id, "{response}");
-        assert!(response.get("error").is_none(), "{response}");
-        response["result"].take()
-    }
-
-    /// Calls a tool and gives the whole result.
-    pub fn call(&mut self, tool: &str, arguments: Value) -> Value {
-        self.result("tools/call", json!({"name": tool, "arguments": arguments}))
-    }
-
-    /// Calls a tool that succeeds and gives its structured content.
-    pub fn ok(&mut self, tool: &str, arguments: Value) -> Value {
-        let mut result = self.call(tool, arguments);
-        assert_eq!(result["isError"], false, "{result}");
-        assert_eq!(result["structuredContent"]["success"], true, "{result}");
-        result["structuredContent"].take()
-    }
-
-    /// Signs `user` in, in a browser of its own.
-    pub fn sign_in(&mut self, user: &str) {
-        let begun = self.ok("authenticate_user", json!({"user_id": user}));
-        let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), user);
-        assert_eq!(page.status, 200, "{}", page.text());
-    }
-
-    /// Calls a tool that fails and gives its structured content.
-    pub fn fails(&mut self, tool: &str, arguments: Value) -> Value {
-        let mut result = self.call(tool, arguments);
-        assert_eq!(result["isError"], true, "{result}");
-        assert_eq!(result["structuredContent"]["success"], false, "{result}");
-        result["structuredContent"].take()
+    /// Waits for the end; gives exit code, all of standard output, and standard error.
+    pub fn end(mut self) -> (i32, String, String) {
+        while self.line().is_some() {}
+        let code = exit_code(&mut self.child, &self.log).expect("no signal has ended it");
+        (code, std::mem::take(&mut self.stdout), self.log())
     }
 }
 
-pub const MEDIA_TYPES: [(&str, &str); 2] =
-    [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+impl Drop for Verb {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
 
-pub fn as_refs(headers: &[(String, String)]) -> Vec<(&str, &str)> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+/// Runs `command` in the directory of `setup`, with the settings of that and what the test set for the
+/// command, and nothing else in its environment; standard error goes to a file.
+fn spawn(command: &mut Command, setup: &Setup) -> (Child, PathBuf) {
+    let log = setup.directory.file(&format!("{}.log", super::random_token()));
+    let own = |(name, value): (&OsStr, Option<&OsStr>)| Some((name.to_owned(), value?.to_owned()));
+    let own: Vec<_> = command.get_envs().filter_map(own).collect();
+    command.env_clear().envs(&setup.variables).envs(own).current_dir(&setup.directory.0);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+    (command.spawn().unwrap(), log)
+}
+
+fn exit_code(child: &mut Child, log: &Path) -> Option<i32> {
+    let start = Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        let log = || std::fs::read_to_string(log).unwrap();
+        assert!(start.elapsed() < super::PATIENCE, "the process does not end: {}", log());
+        thread::yield_now();
+    }
+    child.wait().unwrap().code()
 }

@@ -1,8 +1,9 @@
 //! The endpoints that a browser sees: authorize, sign-in, logout; and discovery.
 
+use super::settings::Audience;
 use super::{
-    CODE_MARK, Checked, Code, INVALID, OIDC_SCOPES, Refusal, State, Transaction, User, check_scopes, client_info, guid,
-    is_base64url, pages, scope_set,
+    CODE_MARK, Checked, Code, DECLINED, INVALID, OIDC_SCOPES, Refusal, State, Transaction, User, check_scopes,
+    client_info, guid, is_base64url, pages, scope_set,
 };
 use crate::support::http::{Reply, Request};
 use crate::support::{Pairs, encode_pairs, random_token, value_of};
@@ -96,27 +97,18 @@ impl State {
         let params = transaction.params.clone();
         if value_of(&form, "deny").is_some() {
             let message = "User declined to consent to access the app.";
-            let refusal = Refusal::new("access_denied", 65004, message);
+            let refusal = Refusal::new("access_denied", DECLINED, message);
             return self.answer_app(&params, refusal.to_fields(request));
         }
-        match self.pick_user(tenant, value_of(&form, "account").unwrap_or_default()) {
-            Err(refusal) => refusal.to_page(request),
-            Ok(user) => self.issue_code(user, tenant, params),
+        let account = value_of(&form, "account").unwrap_or_default();
+        let picked = self.page_error().and_then(|()| self.settings.pick_user(tenant, account));
+        match (picked, self.settings.fail_authorize) {
+            (Err(refusal), _) => refusal.to_page(request),
+            (Ok(_), Some((error, aadsts, message))) => {
+                self.answer_app(&params, Refusal::new(error, aadsts, message).to_fields(request))
+            }
+            (Ok(user), None) => self.issue_code(user, tenant, params),
         }
-    }
-
-    fn pick_user(&self, tenant: &str, username: &str) -> Result<User, Refusal> {
-        let user = self.settings.users.iter().find(|u| u.username == username);
-        let refuse = |aadsts, directory| {
-            let message = format!("User account '{username}' does not exist in the {directory}.");
-            Refusal::new(INVALID, aadsts, message)
-        };
-        let user = user.ok_or_else(|| refuse(50034, "directory"))?;
-        // A GUID admits only its own people, `common` and `organizations` everybody.
-        if tenant.contains('-') && tenant != user.tid {
-            return Err(refuse(50020, "tenant"));
-        }
-        Ok(user.clone())
     }
 
     fn issue_code(&mut self, user: User, tenant: &str, params: Pairs) -> Reply {
@@ -126,6 +118,7 @@ impl State {
             fields.push(("client_info".to_owned(), client_info(&user)));
         }
         let reply = self.answer_app(&params, fields);
+        self.accept(&user, &scope_set(value_of(&params, "scope").unwrap_or_default()));
         let code_for = Code { user, tenant: tenant.to_owned(), params, issued: self.now(), redeemed: false };
         self.codes.insert(code, code_for);
         reply
@@ -164,14 +157,16 @@ impl State {
     }
 
     pub(super) fn discovery(&self, tenant: &str, request: &Request) -> Reply {
-        if let Err(refusal) = self.check_tenant(tenant) {
-            let error = "invalid_tenant".to_owned();
-            return Refusal { error, ..refusal }.to_reply(request);
-        }
+        let issuer = match self.settings.audience(tenant) {
+            Ok(Audience::Tenant(guid)) => guid,
+            Ok(Audience::Everybody | Audience::WorkAccounts) => "{tenantid}".to_owned(),
+            Err(refusal) => {
+                let error = "invalid_tenant".to_owned();
+                return Refusal { error, ..refusal }.to_reply(request);
+            }
+        };
         let host = &request.origin;
         let oauth = format!("{host}/{tenant}/oauth2/v2.0");
-        let is_guid = tenant.contains('-');
-        let issuer = if is_guid { tenant } else { "{tenantid}" };
         let body = json!({
             "issuer": format!("{host}/{issuer}/v2.0"),
             "authorization_endpoint": format!("{oauth}/authorize"),

@@ -15,6 +15,8 @@ button{font:inherit;color:inherit;text-align:left;display:block;width:100%;margi
 padding:.7rem 1rem;border:1px solid var(--line);border-radius:8px;background:none;cursor:pointer}\
 button span{display:block;opacity:.75}button:hover{border-color:var(--accent)}\
 button:focus-visible{outline:3px solid var(--accent);outline-offset:2px}\
+input{font:inherit;color:inherit;width:100%;box-sizing:border-box;padding:.7rem 1rem;\
+border:1px solid var(--line);border-radius:8px;background:none;text-transform:uppercase}\
 .deny{text-align:center}";
 
 fn page(title: &str, body: &str) -> String {
@@ -29,19 +31,7 @@ fn page(title: &str, body: &str) -> String {
 
 /// The accounts to choose from, the hinted one first.
 pub(super) fn sign_in(settings: &Settings, tenant: &str, params: &Pairs, transaction: &str) -> String {
-    let hint = value_of(params, "login_hint").unwrap_or_default();
-    let is_hinted = |username: &str| username.eq_ignore_ascii_case(hint);
-    let mut users: Vec<_> = settings.users.iter().collect();
-    users.sort_by_key(|user| !is_hinted(&user.username));
-    let button = |user: &&super::User| {
-        let [username, name] = [&user.username, &user.name].map(|text| escape_html(text));
-        let focus = if is_hinted(&user.username) { " autofocus" } else { "" };
-        format!(
-            "<button name=\"account\" value=\"{username}\"{focus}><strong>{name}</strong>\
-             <span>{username}</span></button>"
-        )
-    };
-    let accounts: Vec<String> = users.iter().map(button).collect();
+    let accounts = accounts(settings, value_of(params, "login_hint").unwrap_or_default());
     let scope = value_of(params, "scope").unwrap_or_default();
     let [client_id, tenant, scope] = [&settings.client_id, tenant, scope].map(escape_html);
     page(
@@ -52,9 +42,45 @@ pub(super) fn sign_in(settings: &Settings, tenant: &str, params: &Pairs, transac
              <input type=\"hidden\" name=\"transaction\" value=\"{transaction}\">{}\
              <p>The app asks for: <code>{scope}</code></p>\
              <button class=\"deny\" name=\"deny\" value=\"1\">Deny consent</button></form>",
-            accounts.concat()
+            accounts
         ),
     )
+}
+
+/// A button for each account, the hinted one first.
+fn accounts(settings: &Settings, hint: &str) -> String {
+    let is_hinted = |username: &str| username.eq_ignore_ascii_case(hint);
+    let mut users: Vec<_> = settings.people().collect();
+    users.sort_by_key(|user| !is_hinted(&user.username));
+    let button = |user: &&super::User| {
+        let [username, name] = [&user.username, &user.name].map(|text| escape_html(text));
+        let focus = if is_hinted(&user.username) { " autofocus" } else { "" };
+        format!(
+            "<button name=\"account\" value=\"{username}\"{focus}><strong>{name}</strong>\
+             <span>{username}</span></button>"
+        )
+    };
+    users.iter().map(button).collect()
+}
+
+/// Where a person types the code that another device shows.
+pub(super) fn device(settings: &Settings) -> String {
+    page(
+        "Sign in on another device",
+        &format!(
+            "<h1>Enter code to allow access</h1>\
+             <p>Only if you got the code from an app that you started yourself.</p>\
+             <form method=\"post\" action=\"/device\">\
+             <input name=\"user_code\" aria-label=\"Code\" placeholder=\"Code\" autocomplete=\"off\" required autofocus>{}\
+             <button class=\"deny\" name=\"deny\" value=\"1\">Deny consent</button></form>",
+            accounts(settings, "")
+        ),
+    )
+}
+
+pub(super) fn device_done() -> String {
+    let body = "<h1>You are done here</h1><p>Go back to your app; you may close this window.</p>";
+    page("Done", body)
 }
 
 /// OAuth 2.0 Form Post Response Mode: posts itself on, with a button where scripts are off.

@@ -1,8 +1,9 @@
 //! The token endpoint.
 
+use super::claims::go_beyond_capabilities;
 use super::{
-    ACCESS_TOKEN_MARK, AccessToken, Checked, INVALID, Platform, REFRESH_TOKEN_MARK, RefreshToken, Refusal, State,
-    TokenFailure, User, check_scopes, client_info, resource_of, s256, scope_set,
+    ACCESS_TOKEN_MARK, AccessToken, Checked, Granted, INVALID, Platform, REFRESH_TOKEN_MARK, RefreshToken, Refusal,
+    State, TokenFailure, User, check_scopes, claims_of, client_info, device, resource_of, s256, scope_set,
 };
 use crate::support::http::{Answer, Reply, Request};
 use crate::support::{Pairs, base64url, lock, random_token, value_of};
@@ -16,10 +17,13 @@ const INVALID_GRANT: &str = "invalid_grant";
 
 pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> Answer {
     let params = request.form();
+    let polls = value_of(&params, "grant_type") == Some(device::GRANT_TYPE);
     let hold = {
         let mut state = lock(state);
         state.token_requests.push(params.clone());
-        if let Err(refusal) = state.check_token_request(tenant, request, &params) {
+        let checked = state.check_token_request(tenant, request, &params);
+        let checked = checked.and_then(|()| if polls { state.note_poll(&params) } else { Ok(()) });
+        if let Err(refusal) = checked {
             return refusal.to_reply(request).into();
         }
         state.hold.clone()
@@ -28,8 +32,12 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
         gate.pass(); // with the lock free
     }
     let mut state = lock(state);
-    let next = state.next_failures.pop_front();
+    let next_poll = if polls { state.next_poll_failures.pop_front() } else { None };
+    let next = next_poll.or_else(|| state.next_failures.pop_front());
     let failure = next.or_else(|| state.lasting_failure.clone());
+    if polls && matches!(failure, Some(TokenFailure::Oauth { error: "slow_down", .. })) {
+        state.slow_down(&params);
+    }
     if let Some(failure) = &failure
         && !matches!(failure, TokenFailure::LoseAnswer)
     {
@@ -72,8 +80,8 @@ fn fail(failure: &TokenFailure, request: &Request) -> Answer {
 }
 
 impl State {
-    /// What holds for every grant.
-    fn check_token_request(&mut self, tenant: &str, request: &Request, params: &Pairs) -> Checked {
+    /// What holds for every form that a client posts.
+    pub(super) fn check_form_request(&mut self, tenant: &str, request: &Request, params: &Pairs) -> Checked {
         let has = |name: &str| value_of(params, name).is_some();
         let method = &request.method;
         let message = format!("The endpoint only accepts POST requests. Received {method}.");
@@ -96,7 +104,15 @@ impl State {
         self.must(is_public, "invalid_client", 700_025, message)?;
         self.check_params(params)?;
         self.check_tenant(tenant)?;
-        self.check_client(params)?;
+        self.check_client(params)
+    }
+
+    /// The platform decides for every grant that began with a redirect URI.
+    fn check_token_request(&mut self, tenant: &str, request: &Request, params: &Pairs) -> Checked {
+        self.check_form_request(tenant, request, params)?;
+        if value_of(params, "grant_type") == Some(device::GRANT_TYPE) {
+            return Ok(());
+        }
         let platform = self.settings.platform;
         let message = "The request body must contain the following parameter: 'client_assertion' \
                        or 'client_secret'.";
@@ -111,6 +127,7 @@ impl State {
         let grant = match grant_type {
             "authorization_code" => self.redeem(tenant, params)?,
             "refresh_token" => self.refresh(params)?,
+            device::GRANT_TYPE => self.redeem_device(tenant, params)?,
             _ => {
                 let message = format!("The grant type '{grant_type}' is unknown.");
                 self.must(false, "unsupported_grant_type", 70003, message)?;
@@ -119,7 +136,7 @@ impl State {
         };
         let mut body = self.issue_tokens(&grant, &request.origin);
         let fields = body.as_object_mut().unwrap();
-        if grant.nonce.is_none() && self.settings.omit_refresh_token_on_refresh {
+        if grant_type == "refresh_token" && self.settings.omit_refresh_token_on_refresh {
             fields.remove("refresh_token");
         }
         if value_of(params, "client_info") == Some("1") {
@@ -156,10 +173,13 @@ impl State {
         let within = scope.is_subset(&scope_set(asked("scope")));
         self.must(within, INVALID_GRANT, 65001, message)?;
         self.check_one_resource(&scope)?;
+        let claims = claims_of(params);
+        let message = "The claims are not those of the authorization.";
+        self.must(claims == claims_of(&code.params), INVALID, 9_002_313, message)?;
         let spent = self.codes.get_mut(value("code"));
         spent.unwrap().redeemed = true;
         self.redemptions += 1;
-        Ok(Grant { nonce: Some(asked("nonce").to_owned()), user: code.user, scope })
+        Ok(Grant { nonce: Some(asked("nonce").to_owned()), user: code.user, scope, claims })
     }
 
     fn refresh(&mut self, params: &Pairs) -> Result<Grant, Refusal> {
@@ -171,25 +191,47 @@ impl State {
         let message = "The provided grant has expired due to it being revoked, a fresh auth token \
                        is needed.";
         Refusal::unless(!token.revoked, INVALID_GRANT, 50173, message)?;
-        let reused = std::mem::replace(&mut token.rotated, true);
+        let reused = token.rotated;
         let (user, requested) = (token.user.clone(), token.scope.clone());
         self.reused_refresh_tokens += usize::from(reused);
         if reused && self.settings.reject_reused_refresh_tokens {
-            let mut refusal = Refusal::new(INVALID_GRANT, 70000, "The grant was used before.");
-            refusal.suberror = Some("bad_token".to_owned());
-            return Err(refusal);
+            return Err(Refusal::new(INVALID_GRANT, 70000, "The grant was used before.").with_suberror("bad_token"));
         }
         let scope = scope_set(value("scope"));
         self.check_one_resource(&scope)?;
-        let same = scope == requested || self.settings.accept_other_scope_on_refresh;
-        let message = format!("Refreshed with scope {scope:?}, but requested was {requested:?}.");
-        self.must(same, INVALID_GRANT, 70011, message)?;
+        let with_consent = scope.iter().all(|scope| self.settings.has_consent(scope));
+        if with_consent {
+            let known = self.may_refresh(&user, &requested, &scope);
+            let message = format!("Refreshed with scope {scope:?}, but requested was {requested:?}.");
+            self.must(known, INVALID_GRANT, 70011, message)?;
+        } else {
+            let message = "The user or administrator has not consented to use the application.";
+            return Err(Refusal::new(INVALID_GRANT, 65001, message).with_suberror("consent_required"));
+        }
+        let claims = claims_of(params);
+        if self.settings.interaction_for_claims && go_beyond_capabilities(&claims) {
+            let message = "You must use multi-factor authentication to access the resource.";
+            let mut refusal = Refusal::new(INVALID_GRANT, 50076, message).with_suberror("basic_action");
+            refusal.claims = Some(value("claims").to_owned());
+            return Err(refusal);
+        }
+        if let Some(spent) = self.refresh_tokens.get_mut(value("refresh_token")) {
+            spent.rotated = true;
+        }
         self.refreshes += 1;
-        let nonce = None;
-        Ok(Grant { user, scope, nonce })
+        Ok(Grant { user, scope, nonce: None, claims })
     }
 
-    fn check_one_resource(&mut self, scopes: &BTreeSet<String>) -> Checked {
+    /// A refresh repeats what was requested, or adds to it what the person was asked for in
+    /// another sign-in or what the test has consented to by name.
+    fn may_refresh(&self, user: &User, requested: &BTreeSet<String>, scope: &BTreeSet<String>) -> bool {
+        let asked = self.asked_scopes.get(&user.oid);
+        let was_asked = asked.is_some_and(|asked| scope.is_subset(asked));
+        let adds = scope.is_superset(requested) && (was_asked || self.settings.consented.is_some());
+        scope == requested || adds || self.settings.accept_other_scope_on_refresh
+    }
+
+    pub(super) fn check_one_resource(&mut self, scopes: &BTreeSet<String>) -> Checked {
         self.keep_violation(check_scopes(scopes))?;
         let resources: BTreeSet<_> = scopes.iter().filter_map(|s| resource_of(s)).collect();
         let message = format!("The scope contains more than one resource: {resources:?}.");
@@ -213,7 +255,8 @@ impl State {
         if grant.scope.contains("openid") {
             body["id_token"] = json!(self.id_token(grant, authority));
         }
-        let access = AccessToken { user: grant.user.clone(), expires: self.now() + expires_in };
+        let granted = Granted { user: grant.user.clone(), scope: grant.scope.clone(), claims: grant.claims.clone() };
+        let access = AccessToken { granted, expires: self.now() + expires_in };
         self.access_tokens.insert(access_token, access);
         if grant.scope.contains("offline_access") {
             let token = format!("{REFRESH_TOKEN_MARK}{}-{}", self.serial(), random_token());
@@ -225,7 +268,7 @@ impl State {
         body
     }
 
-    fn number(&self, number: i64) -> Value {
+    pub(super) fn number(&self, number: i64) -> Value {
         if self.settings.numbers_as_strings { json!(number.to_string()) } else { json!(number) }
     }
 
@@ -265,11 +308,12 @@ impl State {
 }
 
 /// What tokens are issued for.
-struct Grant {
-    user: User,
-    scope: BTreeSet<String>,
-    /// Of the authorization; a refresh has none.
-    nonce: Option<String>,
+pub(super) struct Grant {
+    pub user: User,
+    pub scope: BTreeSet<String>,
+    /// Of the authorization; no other grant has one.
+    pub nonce: Option<String>,
+    pub claims: Value,
 }
 
 /// What was granted, as Entra reports it: fully qualified, reordered, with `.default` beside the
