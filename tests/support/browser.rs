@@ -167,7 +167,7 @@ impl Page {
 pub struct Form {
     pub action: String,
     pub method: String,
-    /// The hidden fields.
+    /// Hidden fields, and those to type into.
     pub fields: Pairs,
     pub buttons: Vec<Button>,
 }
@@ -353,10 +353,19 @@ impl Browser {
 
     /// Presses a button, found by its value or text.
     pub fn submit(&mut self, page: &Page, button: &str) -> Page {
+        self.submit_with(page, button, &[])
+    }
+
+    /// As [`Browser::submit`], after typing into fields.
+    pub fn submit_with(&mut self, page: &Page, button: &str, typed: &[(&str, &str)]) -> Page {
         let forms = page.forms();
         let mut found = forms.iter().filter_map(|form| Some((form, form.button(button)?)));
         let Some((form, button)) = found.next() else { panic!("no button {button:?} on {}: {}", page.url, page.body) };
         let mut fields = form.fields.clone();
+        for (name, text) in typed {
+            let field = fields.iter_mut().find(|(field, _)| field == name).expect("a field of this name");
+            (*text).clone_into(&mut field.1);
+        }
         let pressed = button.name.clone().map(|name| (name, button.value.clone()));
         fields.extend(pressed);
         self.send(page, form, &fields)

@@ -123,7 +123,8 @@ pub struct Device {
     /// Those that came too soon and those that failed included.
     pub polls: usize,
     pub redeemed: bool,
-    device_code: String,
+    /// Its device code.
+    secret: String,
     tenant: String,
     progress: Progress,
     expires: i64,

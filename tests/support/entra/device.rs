@@ -1,9 +1,7 @@
 //! The device authorization grant (RFC 8628): its endpoint, its polls, and the page for the code.
 
 use super::token::Grant;
-use super::{
-    Checked, DEVICE_CODE_MARK, Device, INVALID, Progress, Refusal, State, check_scopes, claims_of, pages, scope_set,
-};
+use super::{Checked, DEVICE_CODE_MARK, Device, INVALID, Progress, Refusal, State, claims_of, pages, scope_set};
 use crate::support::http::{Reply, Request};
 use crate::support::{Pairs, random_bytes, random_token, value_of};
 use serde_json::{Value, json};
@@ -22,8 +20,7 @@ impl State {
             let scope = scope_set(value_of(&params, "scope").unwrap_or_default());
             let message = "The scope 'openid' must be requested to sign a user in.";
             self.must(scope.contains("openid"), INVALID, 900_144, message)?;
-            self.check_one_resource(&scope)?;
-            check_scopes(&scope)
+            self.check_one_resource(&scope)
         });
         match begun {
             Ok(()) => Reply::of_json(200, &self.begin_device(tenant, &params, &request.origin)),
@@ -37,7 +34,7 @@ impl State {
         let (expires_in, interval) = (self.settings.device_expires_in, self.settings.device_interval);
         let device = Device {
             user_code: format!("{first}-{second}"),
-            device_code: format!("{DEVICE_CODE_MARK}{}-{}", self.serial(), random_token()),
+            secret: format!("{DEVICE_CODE_MARK}{}-{}", self.serial(), random_token()),
             tenant: tenant.to_owned(),
             scope: scope_set(value_of(params, "scope").unwrap_or_default()),
             claims: claims_of(params),
@@ -51,7 +48,7 @@ impl State {
         let uri = format!("{origin}/device");
         let answer = json!({
             "user_code": device.user_code,
-            "device_code": device.device_code,
+            "device_code": device.secret,
             "verification_uri": uri,
             "expires_in": self.number(expires_in),
             "interval": self.number(interval),
@@ -83,7 +80,7 @@ impl State {
 
     fn polled_device(&mut self, params: &Pairs) -> Option<&mut Device> {
         let device_code = value_of(params, "device_code").unwrap_or_default();
-        self.devices.iter_mut().find(|device| device.device_code == device_code)
+        self.devices.iter_mut().find(|device| device.secret == device_code)
     }
 
     pub(super) fn redeem_device(&mut self, tenant: &str, params: &Pairs) -> Result<Grant, Refusal> {

@@ -39,10 +39,9 @@ pub(super) fn sign_in(settings: &Settings, tenant: &str, params: &Pairs, transac
         &format!(
             "<h1>Pick an account</h1><p>to continue to app <code>{client_id}</code></p>\
              <form method=\"post\" action=\"/{tenant}/login\">\
-             <input type=\"hidden\" name=\"transaction\" value=\"{transaction}\">{}\
+             <input type=\"hidden\" name=\"transaction\" value=\"{transaction}\">{accounts}\
              <p>The app asks for: <code>{scope}</code></p>\
-             <button class=\"deny\" name=\"deny\" value=\"1\">Deny consent</button></form>",
-            accounts
+             <button class=\"deny\" name=\"deny\" value=\"1\">Deny consent</button></form>"
         ),
     )
 }

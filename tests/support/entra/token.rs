@@ -199,15 +199,13 @@ impl State {
         }
         let scope = scope_set(value("scope"));
         self.check_one_resource(&scope)?;
-        let with_consent = scope.iter().all(|scope| self.settings.has_consent(scope));
-        if with_consent {
-            let known = self.may_refresh(&user, &requested, &scope);
-            let message = format!("Refreshed with scope {scope:?}, but requested was {requested:?}.");
-            self.must(known, INVALID_GRANT, 70011, message)?;
-        } else {
+        if !scope.iter().all(|scope| self.settings.has_consent(scope)) {
             let message = "The user or administrator has not consented to use the application.";
             return Err(Refusal::new(INVALID_GRANT, 65001, message).with_suberror("consent_required"));
         }
+        let known = self.may_refresh(&user, &requested, &scope);
+        let message = format!("Refreshed with scope {scope:?}, but requested was {requested:?}.");
+        self.must(known, INVALID_GRANT, 70011, message)?;
         let claims = claims_of(params);
         if self.settings.interaction_for_claims && go_beyond_capabilities(&claims) {
             let message = "You must use multi-factor authentication to access the resource.";
