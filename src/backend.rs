@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
@@ -16,6 +16,7 @@ use url::{Url, form_urlencoded};
 use crate::entra::{agent_config, explain};
 use crate::error::{Failure, Kind};
 use crate::media_type;
+use crate::oauth::claims_challenge::Challenge;
 use crate::secret::Secret;
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
@@ -60,6 +61,8 @@ pub(crate) struct Reply {
     pub(crate) endpoint: String,
     /// The media type, with parameters.
     pub(crate) content_type: Option<String>,
+    /// What it demands of the next token.
+    pub(crate) challenge: Option<Challenge>,
     /// Selected headers.
     pub(crate) headers: Map<String, Value>,
     /// As JSON: what the tool result has under `data`.
@@ -152,7 +155,7 @@ impl Backend {
     ///
     /// # Errors
     /// The backend cannot be reached, or does not finish its answer.
-    pub(crate) fn send(&self, call: Call<'_>, access_token: &Secret) -> Result<Reply, Failure> {
+    pub(crate) fn send(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, Failure> {
         let endpoint = call.target.0.to_string();
         self.exchange(call, access_token).map_err(|error| {
             Failure::new(Kind::BackendUnreachable, format!("The API did not answer {endpoint}: {}", explain(&error)))
@@ -160,20 +163,23 @@ impl Backend {
         })
     }
 
-    fn exchange(&self, call: Call<'_>, access_token: &Secret) -> Result<Reply, ureq::Error> {
+    fn exchange(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, ureq::Error> {
         let request = Request::builder().method(call.method).uri(call.target.0.as_str());
         let request = request.header(AUTHORIZATION, format!("Bearer {}", access_token.expose()));
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
-        let mut answer = match call.body {
+        let mut answer = match &call.body {
             None if matches!(call.method, "GET" | "DELETE") => self.agent.run(request.body(())?)?,
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
-            body => self.agent.run(request.body(body.unwrap_or_default())?)?,
+            body => self.agent.run(request.body(body.as_deref().unwrap_or_default())?)?,
         };
         let (bytes, truncated) = self.read(&mut answer)?;
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
         let (data, image) = present(&bytes, content_type.as_deref(), truncated.is_some());
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
-        Ok(Reply { status, endpoint: call.target.0.into(), content_type, headers, data, image, truncated })
+        let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
+        let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
+        let endpoint = call.target.0.to_string();
+        Ok(Reply { status, endpoint, content_type, challenge, headers, data, image, truncated })
     }
 
     /// As much of the body as is handed on, and the length of the whole when that is more.

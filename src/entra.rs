@@ -1,4 +1,4 @@
-//! Entra's token endpoint over the network. Only this file and `backend` call through `ureq`.
+//! Entra's token and device code endpoints over the network. Only this file and `backend` call through `ureq`.
 
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use url::Url;
 use crate::config::{Config, is_loopback_host};
 use crate::error::{EntraError, Failure, Kind};
 use crate::oauth::aadsts;
+use crate::oauth::device_code::DeviceAuthorization;
 use crate::oauth::token::{Form, OauthError, TokenResponse};
 
 /// A token response is a few kilobytes; what is longer is none.
@@ -38,29 +39,64 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .timeout_connect(Some(CONNECT_TIMEOUT))
 }
 
-/// The client of the token endpoint of one configuration.
+/// Why Entra gave nothing.
+pub struct Refusal {
+    /// For the person.
+    pub failure: Failure,
+    /// What Entra said, where it said something: for what is to be decided by it.
+    pub error: Option<Box<OauthError>>,
+}
+
+impl From<Failure> for Refusal {
+    fn from(failure: Failure) -> Self {
+        Self { failure, error: None }
+    }
+}
+
+/// The client of the endpoints of one configuration.
 pub struct Entra {
     agent: Agent,
     token_endpoint: Url,
+    device_code_endpoint: Url,
 }
 
 impl Entra {
-    /// A client that posts to the token endpoint of `config`.
+    /// A client that posts to the endpoints of `config`.
     pub fn new(config: &Config) -> Self {
         let token_endpoint = config.authority.endpoint("token");
+        let device_code_endpoint = config.authority.endpoint("devicecode");
         // A pooled connection that Entra has just closed would fail a request that must not be
         // repeated blindly.
         let config = agent_config(&token_endpoint).timeout_global(Some(TIMEOUT)).max_idle_connections(0).build();
-        Self { agent: config.new_agent(), token_endpoint }
+        Self { agent: config.new_agent(), token_endpoint, device_code_endpoint }
     }
 
-    /// Posts `form`, for `purpose` ("the sign-in"). Never repeated from here: whether a code or a
-    /// refresh token was used up is not known after a transport failure.
+    /// Asks for tokens with `form`, for `purpose` ("the sign-in"). Never repeated from here: whether a code
+    /// or a refresh token was used up is not known after a transport failure.
     ///
     /// # Errors
     /// [`Kind::SignInRequired`] where Entra refuses the grant for good, [`Kind::RetryLater`] where it
     /// is not to be had, and what else an OAuth error asks for.
-    pub fn token(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<TokenResponse, Failure> {
+    pub fn token(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<TokenResponse, Refusal> {
+        self.post(&self.token_endpoint, config, form, purpose, TokenResponse::parse)
+    }
+
+    /// Asks for a device code with `form`, for `purpose`.
+    ///
+    /// # Errors
+    /// As [`Entra::token`].
+    pub fn device_code(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<DeviceAuthorization, Refusal> {
+        self.post(&self.device_code_endpoint, config, form, purpose, DeviceAuthorization::parse)
+    }
+
+    fn post<T>(
+        &self,
+        endpoint: &Url,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+        parse: impl Fn(&[u8]) -> Result<T, &'static str>,
+    ) -> Result<T, Refusal> {
         let later = |message: String, wait: Duration| Failure::new(Kind::RetryLater, message).retry_after(wait);
         let unreachable = |error: &ureq::Error| {
             later(format!("Entra could not be reached for {purpose}: {}", explain(error)), DEFAULT_RETRY)
@@ -68,27 +104,27 @@ impl Entra {
         };
         let unusable = |reason: &str| {
             later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)
-                .hint("Check AZURE_AUTHORITY_HOST and whether a proxy answers in Entra's place.")
+                .hint("Check AZURE_CLOUD or AZURE_AUTHORITY_HOST, and whether a proxy answers in Entra's place.")
         };
         // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
-        let sent = self.agent.post(self.token_endpoint.as_str()).header("accept", "application/json").send_form(form);
+        let sent = self.agent.post(endpoint.as_str()).header("accept", "application/json").send_form(form);
         let mut answer = sent.map_err(|error| unreachable(&error))?;
         let status = answer.status().as_u16();
         log::debug!("Entra answered {purpose} with status {status}");
         if status == 429 || status >= 500 {
             let message = format!("Entra answered {purpose} with status {status}.");
-            return Err(later(message, retry_after(answer.headers())).hint("Try again later."));
+            return Err(later(message, retry_after(answer.headers())).hint("Try again later.").into());
         }
         let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
             Ok(body) => body,
-            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(unusable("it is longer than 1 MiB")),
-            Err(error) => return Err(unreachable(&error)),
+            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(unusable("it is longer than 1 MiB").into()),
+            Err(error) => return Err(unreachable(&error).into()),
         };
         if status == 200 {
-            return TokenResponse::parse(&body).map_err(unusable);
+            return parse(&body).map_err(|reason| unusable(reason).into());
         }
         let error = OauthError::parse(&body).ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
-        Err(refusal(config, &error, purpose))
+        Err(Refusal { failure: refusal(config, &error, purpose), error: Some(Box::new(error)) })
     }
 }
 

@@ -4,13 +4,14 @@
 //! ```text
 //! main -> cli -> serve -> routes -> mcp, pages, sign_in
 //! mcp/tools -> sign_in, backend
-//! sign_in -> oauth (pure), pending, entra, token_cache
+//! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache
 //! ```
 
 mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod device_sign_in;
 mod entra;
 pub mod env_file;
 pub mod error;

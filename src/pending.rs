@@ -4,15 +4,17 @@
 //! Offered ── /auth/login ──> Sent ── the response ──> Returned ── /auth/complete, redeemed ──> Ended
 //! ```
 //! Each step uses up what led to it: the ticket opens in one browser only, the state is good for one
-//! response, the response is redeemed once. All of it ends ten minutes after it began.
+//! response, the response is redeemed once. All of it ends ten minutes after it began. A sign-in with a
+//! device code is sent from the beginning, and ends when a poll says so.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Failure, Kind};
-use crate::oauth::authorize::Proofs;
+use crate::oauth::authorize::{Demand, Proofs};
 use crate::oauth::callback::AuthorizationResponse;
+use crate::oauth::device_code::DeviceAuthorization;
 use crate::secret::{self, Secret};
 use crate::sync::locked;
 
@@ -30,16 +32,39 @@ pub type Redemption = Result<(Arc<Attempt>, AuthorizationResponse), Outcome>;
 pub struct Attempt {
     /// Who should sign in.
     pub user_id: String,
+    /// What it must bring.
+    pub demand: Demand,
+    /// Names the attempt in `/auth/complete`, in its cookie and to clients; no secret.
+    pub handle: String,
+    /// How the person gets to Entra.
+    pub way: Way,
+    /// Seconds since 1970.
+    pub expires_at: u64,
+}
+
+/// How a person gets to Entra.
+pub enum Way {
+    /// With a link to this server.
+    Browser(BrowserSecrets),
+    /// With a code to enter on Microsoft's page.
+    Device(DeviceAuthorization),
+}
+
+/// What ties a sign-in to a browser and to its authorization request.
+pub struct BrowserSecrets {
     /// For `/auth/login?ticket=`.
     pub ticket: Secret,
-    /// Names the attempt in `/auth/complete` and in its cookie; no secret.
-    pub handle: String,
     /// The cookie's value, known to the one browser that opened the ticket.
     pub binding: Secret,
     /// Of the authorization request.
     pub proofs: Proofs,
-    /// Seconds since 1970.
-    pub expires_at: u64,
+}
+
+impl Attempt {
+    /// Of a sign-in in a browser.
+    pub fn browser(&self) -> Option<&BrowserSecrets> {
+        if let Way::Browser(secrets) = &self.way { Some(secrets) } else { None }
+    }
 }
 
 /// The name of the cookie that binds the sign-in `handle` to a browser: one for each, so that two
@@ -68,6 +93,11 @@ impl Entry {
         user_id.is_none_or(|user_id| user_id == self.attempt.user_id)
     }
 
+    /// Whether `cookie` is that of the browser which opened the link.
+    fn is_bound_by(&self, cookie: Option<&str>) -> bool {
+        self.attempt.browser().zip(cookie).is_some_and(|(own, cookie)| own.binding.matches(cookie))
+    }
+
     /// How it ended, and when.
     fn ending(&self) -> Option<(&Outcome, Instant)> {
         if let Phase::Ended(outcome, at) = &self.phase { Some((outcome, *at)) } else { None }
@@ -81,7 +111,7 @@ pub struct PendingSignIns {
     changed: Condvar,
 }
 
-fn start_again(message: &str) -> Failure {
+pub(crate) fn start_again(message: &str) -> Failure {
     Failure::new(Kind::SignInRequired, message).hint("Start the sign-in again from a new link.")
 }
 
@@ -93,19 +123,37 @@ impl PendingSignIns {
         entries
     }
 
-    /// Begins a sign-in of `user_id` at the time `now` (seconds since 1970).
+    /// Begins a sign-in of `user_id` in a browser at the time `now` (seconds since 1970).
     ///
     /// # Errors
     /// No randomness.
-    pub fn begin(&self, user_id: &str, now: u64) -> Result<Arc<Attempt>, Failure> {
-        let attempt = Arc::new(Attempt {
-            user_id: user_id.to_owned(),
-            ticket: Secret::random()?,
-            handle: secret::random_base64url::<12>()?,
-            binding: Secret::random()?,
-            proofs: Proofs::random()?,
-            expires_at: now + LIFETIME,
-        });
+    pub fn begin(&self, user_id: &str, demand: Demand, now: u64) -> Result<Arc<Attempt>, Failure> {
+        let secrets =
+            BrowserSecrets { ticket: Secret::random()?, binding: Secret::random()?, proofs: Proofs::random()? };
+        self.add(user_id, demand, Way::Browser(secrets), now)
+    }
+
+    /// Begins a sign-in with the device code that Entra has given.
+    ///
+    /// # Errors
+    /// No randomness.
+    pub fn begin_with_code(
+        &self,
+        user_id: &str,
+        demand: Demand,
+        device: DeviceAuthorization,
+        now: u64,
+    ) -> Result<Arc<Attempt>, Failure> {
+        self.add(user_id, demand, Way::Device(device), now)
+    }
+
+    fn add(&self, user_id: &str, demand: Demand, way: Way, now: u64) -> Result<Arc<Attempt>, Failure> {
+        let (lifetime, phase) = match &way {
+            Way::Browser(_) => (LIFETIME, Phase::Offered),
+            Way::Device(device) => (device.expires_in, Phase::Sent),
+        };
+        let (user_id, handle) = (user_id.to_owned(), secret::random_base64url::<12>()?);
+        let attempt = Arc::new(Attempt { user_id, demand, handle, way, expires_at: now + lifetime });
         let mut entries = self.current(now);
         if entries.len() >= MOST {
             // Nobody is in the middle of one that is only offered, or over.
@@ -113,17 +161,23 @@ impl PendingSignIns {
             let oldest = entries.iter().position(is_idle).unwrap_or(0);
             entries.remove(oldest);
         }
-        entries.push_back(Entry { attempt: Arc::clone(&attempt), phase: Phase::Offered });
+        entries.push_back(Entry { attempt: Arc::clone(&attempt), phase });
         self.changed.notify_all();
         Ok(attempt)
     }
 
-    /// A sign-in of `user_id` whose link nobody has opened yet, with half its life to come: it serves again,
-    /// so that a client that asks and asks pushes out nobody else's.
-    pub fn offered(&self, user_id: &str, now: u64) -> Option<Arc<Attempt>> {
-        let is_on_offer = |entry: &&Entry| entry.is_of(Some(user_id)) && matches!(entry.phase, Phase::Offered);
+    /// A sign-in of `user_id` that can be shown to a person again, so that a client that asks and asks pushes
+    /// out nobody else's: a link that nobody has opened yet, or a device code, with half its life to come.
+    pub fn offered(&self, user_id: &str, demand: &Demand, with_code: bool, now: u64) -> Option<Arc<Attempt>> {
+        let is_same = |entry: &&Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand;
+        let is_on_offer = |entry: &&Entry| match &entry.attempt.way {
+            Way::Browser(_) => !with_code && matches!(entry.phase, Phase::Offered),
+            Way::Device(_) => with_code && entry.ending().is_none(),
+        };
         let has_time = |entry: &&Entry| entry.attempt.expires_at > now + LIFETIME / 2;
-        locked(&self.entries).iter().filter(is_on_offer).find(has_time).map(|entry| Arc::clone(&entry.attempt))
+        let entries = self.current(now);
+        let found = entries.iter().filter(is_same).filter(is_on_offer).find(has_time);
+        found.map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
@@ -139,12 +193,12 @@ impl PendingSignIns {
         cookie: impl Fn(&str) -> Option<String>,
     ) -> Result<Arc<Attempt>, Failure> {
         let mut entries = self.current(now);
-        let entry = entries.iter_mut().find(|entry| entry.attempt.ticket.matches(ticket));
+        let is_meant = |entry: &&mut Entry| entry.attempt.browser().is_some_and(|own| own.ticket.matches(ticket));
+        let entry = entries.iter_mut().find(is_meant);
         let entry = entry.ok_or_else(|| start_again("This sign-in link is unknown or has expired."))?;
-        let Attempt { handle, binding, .. } = entry.attempt.as_ref();
         match entry.phase {
             Phase::Offered => entry.phase = Phase::Sent,
-            Phase::Sent if cookie(&cookie_name(handle)).is_some_and(|value| binding.matches(&value)) => {}
+            Phase::Sent if entry.is_bound_by(cookie(&cookie_name(&entry.attempt.handle)).as_deref()) => {}
             _ => return Err(start_again("This sign-in link was used already.")),
         }
         Ok(Arc::clone(&entry.attempt))
@@ -156,7 +210,9 @@ impl PendingSignIns {
     /// An unknown, expired or used state.
     pub fn take_response(&self, response: AuthorizationResponse, now: u64) -> Result<String, Failure> {
         let mut entries = self.current(now);
-        let entry = entries.iter_mut().find(|entry| entry.attempt.proofs.state.matches(response.state.expose()));
+        let state = response.state.expose();
+        let is_meant = |entry: &&mut Entry| entry.attempt.browser().is_some_and(|own| own.proofs.state.matches(state));
+        let entry = entries.iter_mut().find(is_meant);
         let entry = entry.ok_or_else(|| {
             start_again("This answer of Entra belongs to no sign-in that is under way here; it may have expired.")
         })?;
@@ -175,10 +231,11 @@ impl PendingSignIns {
     pub fn redeem(&self, handle: &str, cookie: Option<&str>, now: u64) -> Result<Redemption, Failure> {
         let mut entries = self.current(now);
         let entry = entries.iter_mut().find(|entry| entry.attempt.handle == handle);
-        let Entry { attempt, phase } = entry.ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
-        if !cookie.is_some_and(|value| attempt.binding.matches(value)) {
+        let entry = entry.ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
+        if !entry.is_bound_by(cookie) {
             return Err(start_again("This sign-in was begun in another browser, or this browser keeps no cookies."));
         }
+        let Entry { attempt, phase } = entry;
         match phase {
             Phase::Offered | Phase::Sent => Err(start_again("Entra has not answered this sign-in.")),
             Phase::Returned(response) => match response.take() {
@@ -204,14 +261,48 @@ impl PendingSignIns {
         self.changed.notify_all();
     }
 
+    /// Forgets the sign-in `handle`.
+    pub fn drop_one(&self, handle: &str) {
+        locked(&self.entries).retain(|entry| entry.attempt.handle != handle);
+        self.changed.notify_all();
+    }
+
+    /// Forgets all of them: nobody waits any longer.
+    pub fn close(&self) {
+        locked(&self.entries).clear();
+        self.changed.notify_all();
+    }
+
     /// Whether the sign-in `handle` was not forgotten.
     pub fn holds(&self, handle: &str) -> bool {
         locked(&self.entries).iter().any(|entry| entry.attempt.handle == handle)
     }
 
+    /// Whether the sign-in `handle` is under way.
+    pub fn goes_on(&self, handle: &str, now: u64) -> bool {
+        self.current(now).iter().any(|entry| entry.attempt.handle == handle && entry.ending().is_none())
+    }
+
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
     pub fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
         self.current(now).iter().any(|entry| entry.is_of(user_id) && entry.ending().is_none())
+    }
+
+    /// How the sign-in `handle` ended, when it did and is not forgotten.
+    pub fn outcome(&self, handle: &str, now: u64) -> Option<Outcome> {
+        let entries = self.current(now);
+        let mut endings = entries.iter().filter(|entry| entry.attempt.handle == handle).filter_map(Entry::ending);
+        endings.next().map(|(outcome, _)| outcome.clone())
+    }
+
+    /// Whether `user_id` has just signed in as `demand` asks; the sign-in is forgotten then, so that it counts
+    /// once.
+    pub fn take_success(&self, user_id: &str, demand: &Demand, now: u64) -> bool {
+        let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
+        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand && is_success(entry);
+        let mut entries = self.current(now);
+        let found = entries.iter().position(is_it);
+        found.and_then(|at| entries.remove(at)).is_some()
     }
 
     /// How the last sign-in of `user_id` failed, when it did and is not forgotten.
@@ -233,5 +324,16 @@ impl PendingSignIns {
         let waited = self.changed.wait_timeout_while(locked(&self.entries), step, goes_on);
         let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !goes_on(&mut entries)
+    }
+
+    /// Sleeps for `length`, or until the sign-in `handle` is over. Whether it still goes on.
+    pub fn sleep(&self, handle: &str, length: Duration, now: impl Fn() -> u64) -> bool {
+        let is_it = |entry: &Entry| entry.attempt.handle == handle && entry.ending().is_none();
+        let goes_on = |entries: &mut VecDeque<Entry>| {
+            entries.iter().any(|entry| is_it(entry) && entry.attempt.expires_at > now())
+        };
+        let waited = self.changed.wait_timeout_while(locked(&self.entries), length, goes_on);
+        let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        goes_on(&mut entries)
     }
 }

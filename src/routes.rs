@@ -14,7 +14,7 @@ use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
 use crate::oauth::authorize::ResponseMode;
 use crate::oauth::callback;
 use crate::pending::{self, LIFETIME};
-use crate::sign_in::SignIn;
+use crate::sign_in::{Opened, SignIn};
 use crate::{media_type, pages};
 
 /// What MCP clients send beyond the headers that need no leave (Fetch standard, CORS-safelisted).
@@ -40,7 +40,10 @@ type Page = fn(&Routes, &Request<'_>) -> Reply;
 
 impl Routes {
     /// The routes of a server that listens on the port of `config`.
-    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
+    ///
+    /// # Errors
+    /// No randomness.
+    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
         let redirect_uri = &config.redirect_uri;
         let port = config.server_port;
         let mut hosts = config.allowed_hosts.clone();
@@ -51,8 +54,8 @@ impl Routes {
             // As browsers write it: without the scheme's own port.
             own_origins.push(format!("http://{name}:{port}").trim_end_matches(":80").to_owned());
         }
-        let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in));
-        Self { protocol: Protocol::new(tools), config, sign_in, hosts, own_origins }
+        let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        Ok(Self { protocol: Protocol::new(tools), config, sign_in, hosts, own_origins })
     }
 
     /// The `Host` must be one of ours, so that no other name can be made to point at us (DNS
@@ -144,16 +147,17 @@ impl Routes {
             if is_led_from_elsewhere(request) {
                 return Ok(pages::confirm_sign_in(&user_id));
             }
-            self.sign_in.begin(&user_id)?.ticket.expose().to_owned()
+            self.sign_in.begin(&user_id)?.expose().to_owned()
         };
-        let (attempt, entra) = self.sign_in.open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
+        let Opened { handle, binding, url } =
+            self.sign_in.open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
         let secure = if self.config.redirect_uri.is_https { "; Secure" } else { "" };
         let cookie = format!(
             "{}={}; Max-Age={LIFETIME}; Path=/auth; HttpOnly; SameSite=Lax{secure}",
-            pending::cookie_name(&attempt.handle),
-            attempt.binding.expose()
+            pending::cookie_name(&handle),
+            binding.expose()
         );
-        Ok(with_field(redirect(302, entra.as_str()), "Set-Cookie", &cookie))
+        Ok(with_field(redirect(302, url.as_str()), "Set-Cookie", &cookie))
     }
 
     /// Where the page must be opened instead: the cookie that is set there must reach the redirect

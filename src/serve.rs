@@ -14,6 +14,7 @@ use crate::sign_in::SignIn;
 pub struct Server {
     http: HttpServer,
     config: Arc<Config>,
+    sign_in: Arc<SignIn>,
 }
 
 impl Server {
@@ -29,12 +30,12 @@ impl Server {
         })?;
         let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
-        let routes = Routes::new(Arc::clone(&config), sign_in);
+        let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(Kind::Internal, format!("There was no thread to serve with ({error})."))
                 .hint("Raise the limit of threads for this process.")
         })?;
-        Ok(Self { http, config })
+        Ok(Self { http, config, sign_in })
     }
 
     /// The port that is listened on.
@@ -50,5 +51,13 @@ impl Server {
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
         self.http.stop();
+        // Those who still ask Entra whether a device code was used end, too.
+        self.sign_in.pending().close();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
     }
 }

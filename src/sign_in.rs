@@ -12,36 +12,61 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::entra::{self, Entra};
+use crate::entra::{self, Entra, Refusal};
 use crate::error::{Failure, Kind};
+use crate::oauth::authorize::{self, Application, Demand, Hints, Prompt};
 use crate::oauth::callback::AuthorizationResponse;
+use crate::oauth::claims_challenge::Claims;
 use crate::oauth::id_token::{self, Identity};
-use crate::oauth::token::TokenResponse;
-use crate::oauth::{authorize, token};
-use crate::pending::{Attempt, Outcome, PendingSignIns};
+use crate::oauth::scope::Scopes;
+use crate::oauth::token::{self, OauthError, TokenResponse};
+use crate::pending::{self, Attempt, BrowserSecrets, Outcome, PendingSignIns, Way};
 use crate::secret::Secret;
 use crate::sync::locked;
 use crate::token_cache::{Account, Accounts, TokenCache};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
-const PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 /// A token is refreshed so long before it expires, in seconds.
 const REFRESH_MARGIN: u64 = 300;
 /// The longest `user_id`, in characters.
 const MAX_USER_ID: usize = 256;
 
-/// An account's turns at the token endpoint. Until the time inside (seconds since 1970) Entra wants to
-/// be left alone, for that reason.
-type Flight = Arc<Mutex<Option<(u64, Failure)>>>;
+/// Demands that are kept at a time: of more accounts than that nobody makes use.
+const MOST_DEMANDS: usize = 64;
+
+/// What is known from an account's last turns at the token endpoint.
+#[derive(Default)]
+struct Turns {
+    /// Until then (seconds since 1970) Entra is not asked for the same again, for that reason.
+    closed: Option<(u64, Claims, Failure)>,
+    /// When the backend last had a token renewed, and for which claims.
+    renewed: Option<(u64, Claims)>,
+}
+
+/// Whoever holds it is the one whose turn it is.
+type Flight = Arc<Mutex<Turns>>;
+
+/// What a browser is sent on with.
+pub struct Opened {
+    /// Names the sign-in.
+    pub handle: String,
+    /// The value of the cookie that binds it to the browser.
+    pub binding: Secret,
+    /// The authorization request.
+    pub url: Url,
+}
 
 /// The state of all sign-ins.
 pub struct SignIn {
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     clock: Clock,
-    entra: Entra,
+    pub(crate) entra: Entra,
     cache: TokenCache,
     pending: PendingSignIns,
     flights: Mutex<HashMap<String, Flight>>,
+    /// What the next sign-in of an account must bring.
+    demands: Mutex<HashMap<String, Demand>>,
 }
 
 impl SignIn {
@@ -59,6 +84,7 @@ impl SignIn {
             cache,
             pending: PendingSignIns::default(),
             flights: Mutex::default(),
+            demands: Mutex::default(),
         })
     }
 
@@ -74,42 +100,88 @@ impl SignIn {
 
     // ---- Signing in ----
 
-    /// Begins a sign-in of `user_id`.
+    /// Begins a sign-in of `user_id` in the browser that asks for it; gives its ticket.
     ///
     /// # Errors
     /// A `user_id` that cannot be one; no randomness.
-    pub fn begin(&self, user_id: &str) -> Result<Arc<Attempt>, Failure> {
-        let is_too_long = user_id.chars().count() > MAX_USER_ID;
-        if is_too_long || user_id.trim().is_empty() || user_id.chars().any(char::is_control) {
-            let rule = format!("user_id must have 1 to {MAX_USER_ID} characters, none of them a control character.");
-            return Err(Failure::new(Kind::InvalidRequest, rule));
-        }
-        self.pending.begin(user_id, self.now())
+    pub fn begin(&self, user_id: &str) -> Result<Secret, Failure> {
+        check_user_id(user_id)?;
+        let attempt = self.pending.begin(user_id, self.due(user_id, None), self.now())?;
+        Ok(attempt.browser().map(|secrets| secrets.ticket.clone()).unwrap_or_default())
     }
 
-    /// A sign-in of `user_id` for a client to show the link to: one that is still on offer, or a new one.
+    /// A sign-in of `user_id` for a client to show the link to: one that is still on offer, or a new one. It
+    /// brings what is due, and shows the person what `prompt` says.
     ///
     /// # Errors
     /// Those of [`SignIn::begin`].
-    pub fn offer(&self, user_id: &str) -> Result<Arc<Attempt>, Failure> {
-        self.pending.offered(user_id, self.now()).map_or_else(|| self.begin(user_id), Ok)
+    pub fn offer(&self, user_id: &str, prompt: Option<Prompt>) -> Result<Arc<Attempt>, Failure> {
+        check_user_id(user_id)?;
+        let demand = self.due(user_id, prompt);
+        let offered = self.pending.offered(user_id, &demand, false, self.now());
+        offered.map_or_else(|| self.pending.begin(user_id, demand, self.now()), Ok)
     }
 
-    /// The link to a sign-in. It is ours, not Entra's: short, good for one browser, and nothing leaks
-    /// from it.
+    /// What a sign-in of `user_id` that is begun now must bring.
+    pub fn due(&self, user_id: &str, prompt: Option<Prompt>) -> Demand {
+        let demand = self.demand(user_id).unwrap_or_default();
+        Demand { prompt: prompt.or(demand.prompt), ..demand }
+    }
+
+    /// What the next sign-in of `user_id` must bring, where that is more than usual.
+    pub fn demand(&self, user_id: &str) -> Option<Demand> {
+        locked(&self.demands).get(user_id).cloned()
+    }
+
+    /// Notes what the next sign-in of `user_id` must bring.
+    pub fn note(&self, user_id: &str, demand: Demand) {
+        let mut demands = locked(&self.demands);
+        if demands.len() < MOST_DEMANDS || demands.contains_key(user_id) {
+            demands.insert(user_id.to_owned(), demand);
+        }
+    }
+
+    /// Takes back a sign-in that the person does not want.
+    pub fn withdraw(&self, handle: &str, user_id: &str) {
+        self.pending.drop_one(handle);
+        locked(&self.demands).remove(user_id);
+    }
+
+    /// Where the person goes to sign in. The link is ours, not Entra's: short, good for one browser, and
+    /// nothing leaks from it. A device code is entered at Entra's own address.
     pub fn link(&self, attempt: &Attempt) -> String {
-        format!("{}/auth/login?ticket={}", self.config.redirect_uri.origin, attempt.ticket.expose())
+        match &attempt.way {
+            Way::Browser(BrowserSecrets { ticket, .. }) => {
+                format!("{}/auth/login?ticket={}", self.config.redirect_uri.origin, ticket.expose())
+            }
+            Way::Device(device) => device.verification_uri.to_string(),
+        }
     }
 
-    /// Opens a ticket; gives the browser's way to Entra.
+    /// Opens a ticket; gives the handle of the sign-in, the value of the cookie that binds it, and the
+    /// browser's way to Entra.
     ///
     /// # Errors
     /// Those of [`PendingSignIns::open`].
-    pub fn open(&self, ticket: &str, cookie: impl Fn(&str) -> Option<String>) -> Result<(Arc<Attempt>, Url), Failure> {
+    pub fn open(&self, ticket: &str, cookie: impl Fn(&str) -> Option<String>) -> Result<Opened, Failure> {
         let attempt = self.pending.open(ticket, self.now(), cookie)?;
-        let login_hint = Some(attempt.user_id.as_str()).filter(|user_id| is_address(user_id));
-        let url = authorize::url(&self.config.application(), self.config.response_mode, &attempt.proofs, login_hint);
-        Ok((attempt, url))
+        let secrets = attempt.browser().ok_or_else(|| pending::start_again("This is no sign-in link."))?;
+        let Attempt { user_id, demand, .. } = attempt.as_ref();
+        let known = self.cache.get(user_id).ok().flatten().filter(|account| self.is_ours(account));
+        let username = known.as_ref().map(|account| account.username.as_str()).filter(|_| *demand != Demand::default());
+        let hints = Hints {
+            login: Some(user_id.as_str()).filter(|user_id| is_address(user_id)).or(username),
+            domain: self.config.domain_hint.as_deref(),
+        };
+        let scopes = self.scopes(demand);
+        let application = Application { scopes: &scopes, ..self.config.application() };
+        let url = authorize::url(&application, self.config.response_mode, &secrets.proofs, demand, hints);
+        Ok(Opened { handle: attempt.handle.clone(), binding: secrets.binding.clone(), url })
+    }
+
+    /// What a sign-in with `demand` asks for.
+    pub(crate) fn scopes(&self, demand: &Demand) -> Scopes {
+        self.config.scopes.with(&demand.extra_scope).unwrap_or_else(|| self.config.scopes.clone())
     }
 
     /// Completes the sign-in `handle` in the browser that sent `cookie`.
@@ -122,26 +194,59 @@ impl SignIn {
             Err(outcome) => return Ok(outcome),
         };
         let outcome = self.redeem(&attempt, response);
+        self.end(&attempt, outcome.clone());
+        Ok(outcome)
+    }
+
+    /// Notes how `attempt` ended.
+    pub(crate) fn end(&self, attempt: &Attempt, outcome: Outcome) {
         match &outcome {
             Ok(message) => log::info!("{message}"),
             Err(failure) => log::warn!("sign-in of {} failed: {}", attempt.user_id, failure.text()),
         }
-        self.pending.end(handle, outcome.clone());
-        Ok(outcome)
+        self.pending.end(&attempt.handle, outcome);
     }
 
     fn redeem(&self, attempt: &Attempt, response: AuthorizationResponse) -> Outcome {
         const PURPOSE: &str = "the sign-in";
-        let Attempt { user_id, proofs, .. } = attempt;
+        let Attempt { user_id, demand, .. } = attempt;
+        let BrowserSecrets { proofs, .. } = attempt.browser().ok_or_else(|| untrusted("it was not asked for"))?;
         // RFC 9207 §2.4: before the code is redeemed and before an error is believed.
         let issuer = response.issuer.as_deref();
         if issuer.is_some_and(|issuer| !self.config.authority.may_be_issuer(issuer)) {
             return Err(untrusted("it names another issuer"));
         }
-        let code = response.outcome.map_err(|error| entra::refusal(&self.config, &error, PURPOSE))?;
-        let form = token::redeem(&self.config.application(), &code, &proofs.code_verifier);
-        let tokens = self.entra.token(&self.config, form, PURPOSE)?;
-        let identity = self.identify(&tokens, &proofs.nonce)?;
+        let code = response.outcome.map_err(|error| {
+            self.note_refusal(user_id, demand, &error);
+            entra::refusal(&self.config, &error, PURPOSE)
+        })?;
+        let scopes = self.scopes(demand);
+        let application = Application { scopes: &scopes, ..self.config.application() };
+        let form = token::redeem(&application, &code, &proofs.code_verifier, &demand.claims);
+        let tokens = self.entra.token(&self.config, form, PURPOSE).map_err(|refusal| {
+            refusal.error.iter().for_each(|error| self.note_refusal(user_id, demand, error));
+            refusal.failure
+        })?;
+        self.accept(attempt, tokens, Some(&proofs.nonce), issuer)
+    }
+
+    /// Where Entra wants the person once more, the next sign-in brings what it says.
+    pub(crate) fn note_refusal(&self, user_id: &str, sent: &Demand, error: &OauthError) {
+        if error.kind() == Kind::SignInRequired && error.demand(sent) != Demand::default() {
+            self.note(user_id, error.demand(sent));
+        }
+    }
+
+    /// Stores what Entra issued for `attempt`, when it is for the person who was meant.
+    pub(crate) fn accept(
+        &self,
+        attempt: &Attempt,
+        tokens: TokenResponse,
+        nonce: Option<&Secret>,
+        issuer: Option<&str>,
+    ) -> Outcome {
+        let user_id = &attempt.user_id;
+        let identity = self.identify(&tokens, nonce)?;
         if issuer.is_some_and(|issuer| issuer != self.config.authority.issuer(&identity.tid)) {
             return Err(untrusted("it names another issuer"));
         }
@@ -154,7 +259,7 @@ impl SignIn {
         self.store(attempt, identity, tokens)
     }
 
-    fn identify(&self, tokens: &TokenResponse, nonce: &Secret) -> Result<Identity, Failure> {
+    fn identify(&self, tokens: &TokenResponse, nonce: Option<&Secret>) -> Result<Identity, Failure> {
         let id_token = tokens.id_token.as_ref().ok_or_else(|| untrusted("there is no ID token in it"))?;
         let identity = id_token::check(id_token, &self.config.client_id, &self.config.authority, nonce, self.now())
             .map_err(|reason| untrusted(&format!("of the ID token, {reason}")))?;
@@ -172,6 +277,12 @@ impl SignIn {
             oid: identity.oid,
             username: identity.username,
             name: identity.name,
+            // `.default` asks for them from now on.
+            extra_scope: if self.config.scopes.is_default() {
+                String::new()
+            } else {
+                attempt.demand.extra_scope.clone()
+            },
             signed_in_at: self.now(),
             ..Account::default()
         };
@@ -187,6 +298,7 @@ impl SignIn {
             ));
         };
         locked(&self.flights).remove(user_id);
+        locked(&self.demands).remove(user_id);
         let message = format!("{} is signed in as {user_id}.", account.username);
         let other = replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid));
         let also =
@@ -198,7 +310,7 @@ impl SignIn {
     fn with_tokens(&self, account: Account, tokens: TokenResponse) -> Account {
         let now = self.now();
         Account {
-            requested_scope: self.config.scopes.requested().to_owned(),
+            requested_scope: self.requested(&account),
             granted_scope: tokens.scope,
             access_token: tokens.access_token,
             expires_at: now + tokens.expires_in,
@@ -216,21 +328,47 @@ impl SignIn {
     ///
     /// # Errors
     /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
-    pub fn acquire(&self, user_id: Option<&str>) -> Result<Arc<Account>, Failure> {
-        let user_id = self.choose(user_id)?;
-        let account = self.usable(&user_id)?;
+    pub fn acquire(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+        let account = self.usable(user_id)?;
         if self.is_fresh(&account) {
             return Ok(account);
         }
-        let flight = Arc::clone(locked(&self.flights).entry(user_id.clone()).or_default());
-        let mut closed = locked(&flight);
-        match self.refresh_in_turn(&user_id, &mut closed) {
+        let flight = self.flight(user_id);
+        let mut turns = locked(&flight);
+        match self.refresh_in_turn(user_id, &mut turns, None, &Claims::default()) {
             // Entra cannot be had: what is left of the token serves, if it is still there.
             Err(failure) if failure.kind != Kind::SignInRequired => {
-                Some(self.usable(&user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
+                Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
             }
             result => result,
         }
+    }
+
+    /// Another token in place of the one of `rejected`, which the backend does not take: one with `claims`.
+    /// `None` when there was one a moment ago and the backend does not take that either, or there is no
+    /// refresh token to get one with.
+    ///
+    /// # Errors
+    /// As [`SignIn::acquire`].
+    pub fn renew(&self, user_id: &str, rejected: &Account, claims: &Claims) -> Result<Option<Arc<Account>>, Failure> {
+        let flight = self.flight(user_id);
+        let mut turns = locked(&flight);
+        let (account, now) = (self.usable(user_id)?, self.now());
+        let is_another = !account.access_token.matches(rejected.access_token.expose());
+        if is_another && self.is_fresh(&account) {
+            return Ok(Some(account));
+        }
+        let is_recent = |(at, asked): &(u64, Claims)| now < at + PAUSE.as_secs() && asked == claims;
+        if turns.renewed.as_ref().is_some_and(is_recent) || account.refresh_token.is_none() {
+            return Ok(None);
+        }
+        let renewed = self.refresh_in_turn(user_id, &mut turns, Some(&rejected.access_token), claims)?;
+        turns.renewed = Some((now, claims.clone()));
+        Ok(Some(renewed))
+    }
+
+    fn flight(&self, user_id: &str) -> Flight {
+        Arc::clone(locked(&self.flights).entry(user_id.to_owned()).or_default())
     }
 
     /// The `user_id` that is meant: the given one, or that of the only account.
@@ -262,10 +400,20 @@ impl SignIn {
         account.client_id == self.config.client_id
     }
 
+    /// The scopes that are requested for the account.
+    fn requested(&self, account: &Account) -> String {
+        let wider = Some(account.extra_scope.as_str()).filter(|extra| !extra.is_empty());
+        let wider = wider.and_then(|extra| self.config.scopes.with(extra));
+        wider.as_ref().unwrap_or(&self.config.scopes).requested().to_owned()
+    }
+
     fn is_valid(&self, account: &Account) -> bool {
-        !account.access_token.expose().is_empty()
-            && account.requested_scope == self.config.scopes.requested()
-            && account.expires_at > self.now()
+        let is_as_requested = if account.extra_scope.is_empty() {
+            account.requested_scope == self.config.scopes.requested()
+        } else {
+            account.requested_scope == self.requested(account)
+        };
+        !account.access_token.expose().is_empty() && is_as_requested && account.expires_at > self.now()
     }
 
     fn is_fresh(&self, account: &Account) -> bool {
@@ -275,48 +423,68 @@ impl SignIn {
             && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
     }
 
-    /// Refreshes, unless somebody else did while we waited for our turn. What has just failed is not tried
-    /// again for a while.
-    fn refresh_in_turn(&self, user_id: &str, closed: &mut Option<(u64, Failure)>) -> Result<Arc<Account>, Failure> {
+    /// Refreshes with `claims`, unless somebody else did while we waited for our turn; a token that is
+    /// `rejected` does not count. What has just failed is not tried again for a while.
+    fn refresh_in_turn(
+        &self,
+        user_id: &str,
+        turns: &mut Turns,
+        rejected: Option<&Secret>,
+        claims: &Claims,
+    ) -> Result<Arc<Account>, Failure> {
         let account = self.usable(user_id)?;
-        if self.is_fresh(&account) {
+        if self.is_good(&account, rejected) {
             return Ok(account);
         }
-        if let Some((until, failure)) = closed.as_ref().filter(|(until, _)| *until > self.now()) {
-            return Err(failure.clone().retry_after(Duration::from_secs(until.saturating_sub(self.now()))));
+        let is_same = |(until, asked, failure): &&(u64, Claims, Failure)| {
+            *until > self.now() && (asked == claims || failure.kind == Kind::RetryLater)
+        };
+        if let Some((until, _, failure)) = turns.closed.as_ref().filter(is_same) {
+            let failure = failure.clone();
+            let left = Duration::from_secs(until.saturating_sub(self.now()));
+            return Err(if failure.kind == Kind::SignInRequired { failure } else { failure.retry_after(left) });
         }
-        let result = self.cache.lock_refresh(user_id).and_then(|_lock| self.refresh(user_id));
-        let failure = result.as_ref().err().filter(|failure| failure.kind != Kind::SignInRequired).cloned();
-        *closed = failure.map(|failure| (self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs(), failure));
+        let result = self.cache.lock_refresh(user_id).and_then(|_lock| self.refresh(user_id, rejected, claims));
+        let pause = |failure: &Failure| self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs();
+        turns.closed = result.as_ref().err().map(|failure| (pause(failure), claims.clone(), failure.clone()));
         result
     }
 
+    fn is_good(&self, account: &Account, rejected: Option<&Secret>) -> bool {
+        self.is_fresh(account) && rejected.is_none_or(|rejected| !rejected.matches(account.access_token.expose()))
+    }
+
     /// Only under the account's lock: asks Entra, unless another process has.
-    fn refresh(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+    fn refresh(&self, user_id: &str, rejected: Option<&Secret>, claims: &Claims) -> Result<Arc<Account>, Failure> {
         self.cache.reload()?;
         let account = self.usable(user_id)?;
-        if self.is_fresh(&account) {
+        if self.is_good(&account, rejected) {
             return Ok(account);
         }
         let Some(refresh_token) = &account.refresh_token else {
             let ended = || Failure::new(Kind::SignInRequired, format!("The sign-in of {user_id} has ended."));
             return Some(account).filter(|account| self.is_valid(account)).ok_or_else(ended);
         };
-        let form = token::refresh(&self.config.application(), refresh_token);
+        let demand = Demand { claims: claims.clone(), extra_scope: account.extra_scope.clone(), prompt: None };
+        let scopes = self.scopes(&demand);
+        let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
         let old = Account::clone(&account);
         let (new, result) = match self.entra.token(&self.config, form, "the refresh") {
             Ok(tokens) => {
+                locked(&self.demands).remove(user_id);
                 let new = Arc::new(self.with_tokens(old, tokens));
                 (Arc::clone(&new), Ok(new))
             }
-            Err(failure) => {
+            Err(Refusal { failure, error }) => {
                 log::warn!("the tokens of {user_id} could not be refreshed: {}", failure.text());
-                if failure.kind != Kind::SignInRequired {
+                let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
                     return Err(failure);
-                }
-                // Refused for good: the tokens are dropped.
+                };
+                self.note(user_id, error.demand(&demand));
+                // Nobody shall find a token that goes through once more.
                 let (access_token, expires_at) = (Secret::default(), self.now());
-                (Arc::new(Account { access_token, expires_at, refresh_token: None, ..old }), Err(failure))
+                let refresh_token = old.refresh_token.clone().filter(|_| !error.ends_refresh_token());
+                (Arc::new(Account { access_token, expires_at, refresh_token, ..old }), Err(failure))
             }
         };
         if self.cache.change(|accounts| replace(accounts, user_id, refresh_token, new))? {
@@ -338,9 +506,9 @@ impl SignIn {
         Ok(accounts)
     }
 
-    /// Whether a call with the account would go through without a new sign-in.
-    pub fn is_signed_in(&self, account: &Account) -> bool {
-        account.refresh_token.is_some() || self.is_valid(account)
+    /// Whether a call with the account of `user_id` would go through without a new sign-in.
+    pub fn is_signed_in(&self, user_id: &str, account: &Account) -> bool {
+        self.is_valid(account) || (account.refresh_token.is_some() && self.demand(user_id).is_none())
     }
 
     /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory;
@@ -352,6 +520,7 @@ impl SignIn {
         let user_id = self.choose(user_id)?;
         self.pending.forget(&user_id);
         locked(&self.flights).remove(&user_id);
+        locked(&self.demands).remove(&user_id);
         let forget = |accounts: &mut Accounts| {
             accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
         };
@@ -372,11 +541,20 @@ fn replace(accounts: &mut Accounts, user_id: &str, refresh_token: &Secret, new: 
     current.map(|current| *current = new).is_some()
 }
 
+pub(crate) fn check_user_id(user_id: &str) -> Result<(), Failure> {
+    let is_too_long = user_id.chars().count() > MAX_USER_ID;
+    if is_too_long || user_id.trim().is_empty() || user_id.chars().any(char::is_control) {
+        let rule = format!("user_id must have 1 to {MAX_USER_ID} characters, none of them a control character.");
+        return Err(Failure::new(Kind::InvalidRequest, rule));
+    }
+    Ok(())
+}
+
 fn is_address(user_id: &str) -> bool {
     user_id.contains('@')
 }
 
 fn untrusted(reason: &str) -> Failure {
     Failure::new(Kind::Refused, format!("Entra's answer did not fit the sign-in: {reason}. Nothing was stored."))
-        .hint("Start again; if it persists, check AZURE_TENANT_ID and AZURE_AUTHORITY_HOST.")
+        .hint("Start again; if it persists, check AZURE_TENANT_ID and AZURE_CLOUD or AZURE_AUTHORITY_HOST.")
 }

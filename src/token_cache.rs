@@ -5,12 +5,12 @@
 //!   "accounts": {
 //!     "<user_id>": {
 //!       "client_id": "…", "tid": "…", "oid": "…", "username": "…", "name": "…",
-//!       "requested_scope": "…", "granted_scope": "…",
+//!       "requested_scope": "…", "extra_scope": "…", "granted_scope": "…",
 //!       "access_token": "…", "expires_at": 1785240000, "refresh_at": 1785238000,
 //!       "refresh_token": "…", "signed_in_at": 1785236400 } } }
 //! ```
 //!
-//! Times are seconds since 1970. `refresh_at` and `refresh_token` may be `null`. Every change is made
+//! Times are seconds since 1970. `refresh_at` and `refresh_token` may be `null`, `extra_scope` absent. Every change is made
 //! under a lock file, to the newest contents of the token file, and is on the disk before anybody
 //! hears of it; so processes can share the file and nothing that was acknowledged is lost.
 
@@ -56,6 +56,8 @@ pub struct Account {
     pub name: String,
     /// What was requested, and is again on refresh.
     pub requested_scope: String,
+    /// What of it goes beyond the configured scopes, because the backend wanted it.
+    pub extra_scope: String,
     /// What was granted, for display.
     pub granted_scope: String,
     /// For the backend.
@@ -306,6 +308,7 @@ fn to_json(account: &Account) -> Value {
         "username": account.username,
         "name": account.name,
         "requested_scope": account.requested_scope,
+        "extra_scope": account.extra_scope,
         "granted_scope": account.granted_scope,
         "access_token": account.access_token.expose(),
         "expires_at": account.expires_at,
@@ -362,6 +365,7 @@ fn from_json(entry: &Value) -> Account {
         username: text_at(entry, "/username"),
         name: text_at(entry, "/name"),
         requested_scope: text_at(entry, "/requested_scope"),
+        extra_scope: text_at(entry, "/extra_scope"),
         granted_scope: text_at(entry, "/granted_scope"),
         access_token: Secret::new(text_at(entry, "/access_token")),
         expires_at: time("expires_at").unwrap_or_default(),

@@ -1003,6 +1003,7 @@ fn check_schema(schema: &Value, at: &str) {
             "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
             "minLength" | "maxLength" | "maxProperties" | "maxItems" => assert!(value.is_u64(), "{at}"),
             "minimum" | "maximum" => assert!(value.is_number(), "{at}"),
+            "enum" => assert!(value.as_array().unwrap().iter().all(Value::is_string), "{at}"),
             _ => panic!("{at}: is this a keyword, and do both checkers know it?"),
         }
     }
@@ -1045,7 +1046,7 @@ fn every_tool_takes_the_arguments_it_is_said_to_take() {
         ("ping", (&[][..], &[][..])),
         ("get_server_info", (&[], &[])),
         ("view_userid", (&[], &[])),
-        ("authenticate_user", (&["user_id"], &["user_id"])),
+        ("authenticate_user", (&["prompt", "user_id"], &["user_id"])),
         ("check_auth_status", (&["user_id", "wait_seconds"], &[])),
         ("logout_user", (&["user_id"], &[])),
         ("api_get_request", (&reads, &["endpoint"])),

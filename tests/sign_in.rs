@@ -201,7 +201,7 @@ fn the_authorization_request_carries_pkce_state_nonce_and_the_configured_scopes(
 
     let redeemed = entra.last_token_request();
     let names: BTreeSet<&str> = redeemed.iter().map(|(name, _)| name.as_str()).collect();
-    let due = ["client_id", "code", "code_verifier", "grant_type", "redirect_uri", "scope"];
+    let due = ["claims", "client_id", "code", "code_verifier", "grant_type", "redirect_uri", "scope"];
     assert_eq!(names, BTreeSet::from(due), "a public client sends no secret");
     assert_eq!(value_of(&redeemed, "redirect_uri"), Some(redirect_uri.as_str()));
     let verifier = value_of(&redeemed, "code_verifier").unwrap();

@@ -116,7 +116,7 @@ fn assert_refused(reply: &Reply, aadsts: u32) {
 
 #[test]
 fn a_correct_client_is_served() {
-    let entra = Entra::start();
+    let entra = start();
     let tokens = sign_in(&entra);
     let claims = id_token_claims(&tokens);
     for (claim, value) in [
@@ -161,7 +161,7 @@ fn wrong_redemptions_are_violations() {
         (&[("claims", "{")], 9_002_313),
         (&[("grant_type", "password")], 70003),
     ];
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     for (number, (changes, aadsts)) in cases.iter().enumerate() {
         let params = changed(code_params(&code(&entra, &[])), changes);
         assert_refused(&post(&entra, &params), *aadsts);
@@ -172,7 +172,7 @@ fn wrong_redemptions_are_violations() {
 
 #[test]
 fn codes_work_once_in_time_and_at_their_tenant() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let params = code_params(&code(&entra, &[]));
     let body = encode_pairs(&params);
     let elsewhere = http::post(&entra.token_endpoint("common"), &[FORM], body.as_bytes());
@@ -188,7 +188,7 @@ fn codes_work_once_in_time_and_at_their_tenant() {
 
 #[test]
 fn wrong_requests_are_violations() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let url = entra.token_endpoint(TENANT_ID);
     let body = encode_pairs(&code_params(&code(&entra, &[])));
     let twice = format!("{body}&scope=openid");
@@ -210,7 +210,7 @@ fn wrong_requests_are_violations() {
 
 #[test]
 fn refreshing_with_the_granted_scope_breaks() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let tokens = sign_in(&entra);
     let granted = tokens["scope"].as_str().unwrap();
     assert!(granted.contains("api://sample/.default") && granted.contains("user_impersonation"));
@@ -226,7 +226,7 @@ fn refreshing_with_the_granted_scope_breaks() {
 
 #[test]
 fn refresh_tokens_are_revoked_and_reuse_is_refused_where_told() {
-    let entra = Entra::start();
+    let entra = start();
     let tokens = sign_in(&entra);
     assert_eq!(post(&entra, &refresh_params(&tokens)).status, 200);
     entra.set(|settings| settings.reject_reused_refresh_tokens = true);
@@ -239,7 +239,7 @@ fn refresh_tokens_are_revoked_and_reuse_is_refused_where_told() {
 
 #[test]
 fn the_platform_decides() {
-    let entra = Entra::start();
+    let entra = start();
     for (platform, aadsts) in [(Platform::Web, 7_000_218), (Platform::Spa, 9_002_327)] {
         entra.set(|settings| settings.platform = platform);
         let reply = post(&entra, &code_params(&code(&entra, &[])));
@@ -249,7 +249,7 @@ fn the_platform_decides() {
 
 #[test]
 fn untrusted_clients_see_entras_own_page() {
-    let entra = Entra::start();
+    let entra = start();
     for (change, aadsts) in [
         (("client_id", "00000000-0000-0000-0000-000000000000"), "AADSTS700016"),
         (("redirect_uri", "http://localhost:8000/Auth/callback"), "AADSTS50011"),
@@ -273,7 +273,7 @@ fn untrusted_clients_see_entras_own_page() {
 
 #[test]
 fn careless_authorize_requests_are_violations() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     for (number, change) in [
         ("code_challenge", ""),
         ("code_challenge", "short"),
@@ -302,14 +302,14 @@ fn careless_authorize_requests_are_violations() {
 
 #[test]
 fn a_violation_fails_the_test_that_caused_it() {
-    let entra = Entra::start();
+    let entra = start();
     post(&entra, &owned(&[("client_secret", "s")]));
     assert!(catch_unwind(AssertUnwindSafe(move || drop(entra))).is_err());
 }
 
 #[test]
 fn the_token_endpoint_fails_as_told() {
-    let entra = Entra::start();
+    let entra = start();
     let path = format!("/{TENANT_ID}/oauth2/v2.0/token");
     let tokens = sign_in(&entra);
     let body = encode_pairs(&refresh_params(&tokens));
@@ -355,7 +355,7 @@ fn the_token_endpoint_fails_as_told() {
 
 #[test]
 fn held_requests_wait_without_being_carried_out() {
-    let entra = Entra::start();
+    let entra = start();
     let tokens = sign_in(&entra);
     let hold = entra.hold_tokens();
     thread::scope(|scope| {
@@ -459,7 +459,7 @@ fn form_action_holds_for_redirects_too() {
 
 #[test]
 fn a_browser_signs_in_without_a_code_in_its_history() {
-    let entra = Entra::start();
+    let entra = start();
     let app = StandIn::serve(|request: &Request| Reply::new(200, "text/plain", request.body.clone()));
     let redirect = format!("http://localhost:{}/auth/callback", app.addr().port());
     let mut browser = Browser::new();
@@ -526,7 +526,7 @@ fn a_panic_in_a_handler_fails_the_test() {
 
 #[test]
 fn the_backend_wants_a_token_of_entras() {
-    let entra = Entra::start();
+    let entra = start();
     let backend = Backend::start_for(&entra);
     let url = |path: &str| format!("{}{path}", backend.url());
     let tokens = sign_in(&entra);
@@ -583,6 +583,19 @@ fn the_sample_api_does_what_apis_do() {
     });
 }
 
+/// Without the demand that every request declares the capability, which has tests of its own.
+fn start() -> Entra {
+    let entra = Entra::start();
+    entra.set(|settings| settings.demand_cp1 = false);
+    entra
+}
+
+fn start_lenient() -> Entra {
+    let entra = start();
+    entra.allow_violations();
+    entra
+}
+
 const CP1: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;
 const STEP_UP: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]},"acrs":{"essential":true,"value":"c1"}}}"#;
 const READ: &str = "openid profile offline_access api://backend/access";
@@ -609,7 +622,7 @@ fn granted(entra: &Entra, tokens: &Value) -> entra::Granted {
 
 #[test]
 fn where_it_is_demanded_every_request_declares_cp1() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let tokens = sign_in_with(&entra, &[("claims", CP1)]);
     let code = code(&entra, &[("claims", CP1)]);
     let begun = begin_device(&entra, &[("claims", CP1)]).json();
@@ -634,7 +647,7 @@ fn where_it_is_demanded_every_request_declares_cp1() {
 
 #[test]
 fn an_access_token_remembers_scope_and_claims() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let tokens = sign_in_with(&entra, &[("claims", STEP_UP), ("scope", READ)]);
     let of_code = granted(&entra, &tokens);
     assert_eq!((of_code.claims, of_code.user), (json_of(STEP_UP), User::ada()));
@@ -653,7 +666,7 @@ fn an_access_token_remembers_scope_and_claims() {
 
 #[test]
 fn claims_need_a_person_where_told() {
-    let entra = Entra::start();
+    let entra = start();
     let tokens = sign_in(&entra);
     let refresh = |claims: &str| post(&entra, &changed(refresh_params(&tokens), &[("claims", claims)]));
     entra.require_interaction_for_claims(true);
@@ -670,7 +683,7 @@ fn claims_need_a_person_where_told() {
 
 #[test]
 fn a_refresh_needs_consent() {
-    let entra = Entra::start();
+    let entra = start();
     let consented = ["api://backend/access".to_owned()].into();
     entra.set(|settings| settings.consented = Some(consented));
     let tokens = sign_in_with(&entra, &[("scope", READ)]);
@@ -694,7 +707,7 @@ fn a_refresh_needs_consent() {
 
 #[test]
 fn a_refresh_adds_only_scopes_that_the_person_was_asked_for() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let tokens = sign_in_with(&entra, &[("scope", READ)]);
     let refresh = |scope: &str| post(&entra, &changed(refresh_params(&tokens), &[("scope", scope)]));
     let mut browser = Browser::new();
@@ -718,7 +731,7 @@ fn picked(entra: &Entra, tenant: &str, username: &str) -> Page {
 
 #[test]
 fn a_tenant_segment_admits_its_own() {
-    let entra = Entra::start();
+    let entra = start();
     let refused = Browser::new().navigate(&authorize_url(&entra, &[]).replace(TENANT_ID, "consumers"));
     assert!(refused.text().contains("AADSTS9002332"));
     let accounts = Browser::new().navigate(&authorize_url(&entra, &[]));
@@ -746,7 +759,7 @@ fn a_tenant_segment_admits_its_own() {
 
 #[test]
 fn discovery_names_the_tenants_guid() {
-    let entra = Entra::start();
+    let entra = start();
     entra.set(|settings| settings.consumers_allowed = true);
     let host = entra.authority_host();
     let discovery = |tenant: &str| http::get(&format!("{host}/{tenant}/v2.0/.well-known/openid-configuration"));
@@ -770,7 +783,7 @@ fn every_answer_carries_the_date() {
     assert_eq!(support::http_date(1_709_251_199), "Thu, 29 Feb 2024 23:59:59 GMT");
     assert_eq!(support::http_date(1_709_251_200), "Fri, 01 Mar 2024 00:00:00 GMT");
     assert_eq!(support::http_date(1_798_761_599), "Thu, 31 Dec 2026 23:59:59 GMT");
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     let base = 10_000_000_000 - i64::try_from(now).unwrap();
     entra.set(|settings| (settings.clock_offset, settings.date_offset) = (3600, base - 3600));
@@ -791,7 +804,7 @@ fn every_answer_carries_the_date() {
 
 #[test]
 fn a_silent_sign_in_is_answered_without_a_page() {
-    let entra = Entra::start();
+    let entra = start();
     let changes = [("prompt", "none"), ("response_mode", "query"), ("domain_hint", "contoso.example")];
     let reply = http::get(&authorize_url(&entra, &changes));
     let location = url::Url::parse(reply.header("Location").unwrap()).unwrap();
@@ -804,7 +817,7 @@ fn a_silent_sign_in_is_answered_without_a_page() {
 
 #[test]
 fn a_sign_in_fails_as_told_after_an_account_was_picked() {
-    let entra = Entra::start();
+    let entra = start();
     entra.set(|settings| settings.fail_authorize = Some(("access_denied", 50105, "Not assigned to a role.")));
     let fields = answer_page(&entra, &[]).form().fields;
     assert_eq!(value_of(&fields, "error"), Some("access_denied"));
@@ -846,7 +859,7 @@ fn assert_error(reply: &Reply, error: &str, aadsts: u32) {
 
 #[test]
 fn a_device_code_is_redeemed_once_its_person_approved() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let begun = begin_device(&entra, &[("claims", CP1)]).json();
     let user_code = text_at(&begun, "user_code");
     assert!(user_code.len() == 9 && user_code.as_bytes()[4] == b'-', "{user_code}");
@@ -875,7 +888,7 @@ fn a_device_code_is_redeemed_once_its_person_approved() {
 
 #[test]
 fn the_device_grant_ends_without_tokens_too() {
-    let entra = Entra::start();
+    let entra = start();
     let new_device = || {
         let begun = begin_device(&entra, &[]).json();
         (text_at(&begun, "user_code"), begun)
@@ -900,7 +913,7 @@ fn the_device_grant_ends_without_tokens_too() {
 
 #[test]
 fn polling_too_soon_is_a_violation_and_slows_the_client_down() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     entra.set(|settings| (settings.device_interval, settings.device_expires_in) = (1000, 100_000));
     let begun = begin_device(&entra, &[]).json();
     let poll_after = |seconds, error: &str, violations: usize| {
@@ -921,7 +934,7 @@ fn polling_too_soon_is_a_violation_and_slows_the_client_down() {
 
 #[test]
 fn polls_fail_as_told_and_nothing_else_does() {
-    let entra = Entra::start();
+    let entra = start();
     let begun = begin_device(&entra, &[]).json();
     entra.fail_next_poll("access_denied", 53003);
     entra.fail_next_device_poll(TokenFailure::Status(503, Some(7)));
@@ -935,7 +948,7 @@ fn polls_fail_as_told_and_nothing_else_does() {
 
 #[test]
 fn wrong_device_requests_are_violations() {
-    let entra = Entra::start_lenient();
+    let entra = start_lenient();
     let url = devicecode_endpoint(&entra);
     let body = encode_pairs(&owned(&[("client_id", entra::CLIENT_ID), ("scope", SCOPE)]));
     let with_query = format!("{url}?scope=openid");
@@ -956,7 +969,7 @@ fn wrong_device_requests_are_violations() {
 
 #[test]
 fn a_person_types_the_code_of_a_device() {
-    let entra = Entra::start();
+    let entra = start();
     entra.set(|settings| settings.consented = Some([].into()));
     let begun = begin_device(&entra, &[("scope", READ)]).json();
     let user_code = text_at(&begun, "user_code");
@@ -980,7 +993,7 @@ fn a_person_types_the_code_of_a_device() {
 
 #[test]
 fn the_backend_asks_for_claims_and_scopes() {
-    let entra = Entra::start();
+    let entra = start();
     let backend = Backend::start_for(&entra);
     let send = |method: &str, path: &str, tokens: &Value| {
         let bearer = format!("Bearer {}", text_at(tokens, "access_token"));
@@ -1142,7 +1155,7 @@ fn with_member(object: &Value, pointer: &str, value: Value) -> Value {
 
 #[test]
 fn a_verb_runs_to_its_end_or_is_read_line_by_line() {
-    let setup = Setup::new(&Entra::start(), None);
+    let setup = Setup::new(&start(), None);
     let program = || Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"));
     let check = |tenant: &str| {
         let mut command = program();

@@ -161,6 +161,7 @@ fn a_refresh_sends_what_was_requested_and_never_what_was_granted() {
     let mut sent = world.entra.last_token_request();
     sent.sort();
     let due = [
+        ("claims", r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#),
         ("client_id", entra::CLIENT_ID),
         ("grant_type", "refresh_token"),
         ("refresh_token", refresh_token.as_str()),
@@ -300,24 +301,35 @@ fn without_a_refresh_token_the_sign_in_ends_with_its_access_token() {
 // ---- When Entra refuses ----
 
 #[test]
-fn a_refresh_token_that_entra_refuses_for_good_is_dropped_and_a_sign_in_asked_for() {
+fn a_refresh_that_entra_refuses_asks_for_a_sign_in_and_drops_what_is_good_for_nothing() {
     let world = World::signed_in();
-    for (error, number) in [
-        ("invalid_grant", 50173),
-        ("interaction_required", 50076),
-        ("login_required", 50058),
-        ("consent_required", 65001),
+    for (error, suberror, number, ends) in [
+        ("invalid_grant", None, 50173, true),
+        ("invalid_grant", Some("bad_token"), 70000, true),
+        ("invalid_grant", Some("token_expired"), 700_082, true),
+        ("invalid_grant", Some("client_mismatch"), 70000, true),
+        ("invalid_grant", Some("basic_action"), 50076, false),
+        ("invalid_grant", Some("additional_action"), 50079, false),
+        ("invalid_grant", Some("user_password_expired"), 50055, false),
+        ("invalid_grant", Some("consent_required"), 65001, false),
+        ("interaction_required", None, 50076, false),
+        ("login_required", None, 50058, false),
+        ("consent_required", None, 65001, false),
     ] {
         world.advance(DUE + THE_REST);
-        world.entra.fail_next_token(oauth(error, number));
+        world.entra.fail_next_token(TokenFailure::Oauth { error, aadsts: number, suberror, claims: None });
         let refused = world.refused();
         assert_eq!((&refused["error"], &refused["aadsts"]), (&json!("sign_in_required"), &json!(number)), "{refused}");
         assert!(text(&refused["message"]).contains(&format!("AADSTS{number}")), "{refused}");
         let account = world.account(ADA);
-        assert!(account["username"] == ADA && account["refresh_token"].is_null(), "{error}: {account}");
+        assert_eq!(
+            (&account["username"], account["refresh_token"].is_null()),
+            (&json!(ADA), ends),
+            "{error}: {account}"
+        );
         let status = status(&world.server, ADA);
-        for name in ["authenticated", "has_token", "can_refresh"] {
-            assert_eq!(status[name], false, "{name}: {status}");
+        for (name, value) in [("authenticated", false), ("has_token", false), ("can_refresh", !ends)] {
+            assert_eq!(status[name], value, "{name}: {status}");
         }
 
         // Entra is not asked again, and the link leads to a working sign-in.
@@ -657,6 +669,7 @@ fn the_file_has_the_documented_layout() {
         "username",
         "name",
         "requested_scope",
+        "extra_scope",
         "granted_scope",
         "access_token",
         "expires_at",

@@ -320,7 +320,7 @@ mod id_token {
     fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
         let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(tenant).unwrap());
-        check(&Secret::new(format!("e30.{payload}.sig")), "client", &authority, &Secret::new("n".into()), 1500)
+        check(&Secret::new(format!("e30.{payload}.sig")), "client", &authority, Some(&Secret::new("n".into())), 1500)
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The Model Context Protocol over streamable HTTP: JSON-RPC messages, the versions and headers of
 //! both eras, and the tools.
 
+pub mod elicitation;
 pub mod jsonrpc;
 pub mod protocol;
 pub mod schema;

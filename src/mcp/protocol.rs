@@ -10,10 +10,11 @@ use std::time::Duration;
 use base64::prelude::*;
 use serde_json::{json, value::RawValue};
 
+use super::elicitation::Manner;
 use super::jsonrpc::{
     self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted, read,
 };
-use super::tools::{Called, Tools};
+use super::tools::{Called, ToolCall, Tools};
 use crate::error::Failure;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
@@ -41,6 +42,9 @@ const CACHING: &str = r#","ttlMs":3600000,"cacheScope":"public""#;
 const MOST_BATCHED: usize = 50;
 /// Streams that only wait; each holds a thread. Beyond it they end at once.
 const MOST_WAITING: usize = 32;
+
+/// Stands in the session id of a client that opens URLs.
+const URLS: &str = "urls";
 
 /// What a model is told about the server as a whole.
 const INSTRUCTIONS: &str = include_str!("instructions.txt").trim_ascii_end();
@@ -91,28 +95,38 @@ impl Protocol {
     }
 
     fn request<'a>(&'a self, request: &Request<'_>, id: &RawValue, method: &str, params: &Object<'_>) -> Answered<'a> {
-        let is_modern = is_modern(request, method, params)?;
+        let client = client(request, method, params)?;
         let own_id = id.to_owned();
         match method {
-            "subscriptions/listen" if is_modern => {
+            "subscriptions/listen" if client.is_modern => {
                 return Ok(Answer::stream(move |stream| self.subscription(&own_id, stream)));
             }
-            "initialize" if !is_modern => return initialize(id, params),
+            "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
-        match self.perform(is_modern, method, params) {
-            Ok(Called::Done(members)) => Ok(Answer::Reply(json_reply(200, response(is_modern, id, &members)))),
+        match self.perform(client, method, params, false) {
             Ok(Called::Wait(wait)) => {
-                let token = progress_token(params);
+                let (token, body) = (progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    stream.message(&response(is_modern, &own_id, &self.tools.waited(&wait)))
+                    stream.message(&self.again(client, &own_id, &body))
                 }))
             }
-            Err(error) if is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
+            Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, &called)))),
+            Err(error) if client.is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
         }
+    }
+
+    /// The response to a request that has waited: it is read anew, and this time it does not wait.
+    fn again(&self, client: Client, id: &RawValue, body: &[u8]) -> String {
+        let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
+            Ok(Ok(Message::Request { method, params, .. })) => self.perform(client, &method, &params, true),
+            // It was a request a moment ago.
+            _ => Err(RpcError::new(jsonrpc::INTERNAL_ERROR, "The request could not be read again.")),
+        };
+        performed.map_or_else(|error| error.response(Some(id)), |called| response(client.is_modern, id, &called))
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
@@ -131,19 +145,19 @@ impl Protocol {
 
     fn batched(&self, message: &RawValue) -> Option<String> {
         match jsonrpc::message(message) {
-            Ok(Message::Request { id, method, params }) => Some(match self.perform(false, &method, &params) {
-                Ok(Called::Done(members)) => response(false, id, &members),
+            Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
-                Ok(Called::Wait(wait)) => response(false, id, &self.tools.waited(&wait)),
-                Err(error) => error.response(Some(id)),
-            }),
+                let performed = self.perform(Client::default(), &method, &params, true);
+                Some(performed.map_or_else(|error| error.response(Some(id)), |called| response(false, id, &called)))
+            }
             Ok(Message::Notification | Message::Response) => None,
             Err(bad) => Some(bad.error.response(bad.id)),
         }
     }
 
-    /// What `method` gives: the members of its result.
-    fn perform(&self, is_modern: bool, method: &str, params: &Object<'_>) -> Result<Called, RpcError> {
+    /// What `method` gives to `client`.
+    fn perform(&self, client: Client, method: &str, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
+        let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
         let done = |members| Ok(Called::Done(members));
         match method {
@@ -156,17 +170,19 @@ impl Protocol {
                 Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
             }
             "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.list)),
-            "tools/call" => self.call(params),
+            "tools/call" => self.call(client, params, has_waited),
             _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
         }
     }
 
-    fn call(&self, params: &Object<'_>) -> Result<Called, RpcError> {
+    fn call(&self, client: Client, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
         let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
         let name = tool_name(params)?;
         let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
         let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
-        self.tools.call(&name, &arguments).ok_or_else(|| invalid(format!("Unknown tool: {name}")))
+        let returned = if client.is_modern { self.tools.returned(params, &name, &arguments)? } else { None };
+        let call = ToolCall { name: &name, arguments: &arguments, manner: client.manner(), returned, has_waited };
+        self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
 
     /// Keeps `stream` open while `step` says that there is something to wait for. Progress goes to the
@@ -212,26 +228,40 @@ fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
     Answer::Reply(json_reply(error.status, error.response(id)))
 }
 
-/// The response with these members of its result, and with those that every modern result has.
-fn response(is_modern: bool, id: &RawValue, members: &str) -> String {
+/// The response with what a call led to, and with the members that every modern result has.
+fn response(is_modern: bool, id: &RawValue, called: &Called) -> String {
+    let (kind, members) = match called {
+        Called::Done(members) => ("complete", members.as_str()),
+        Called::InputRequired(members) => ("input_required", members.as_str()),
+        // Nothing waits twice.
+        Called::Wait(_) => ("complete", ""),
+    };
     if !is_modern {
         return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{{members}}}}}"#);
     }
     let meta = format!(r#""_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}"#);
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete",{members},{meta}}}}}"#)
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"{kind}",{members},{meta}}}}}"#)
 }
 
-/// Begins a session. Its id says which revision was agreed on; nothing is kept, and nothing is
-/// trusted because of it.
+/// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
+/// asked to; nothing is kept, and nothing is trusted because of it.
 fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
     let invalid = || RpcError::new(INVALID_PARAMS, "initialize needs a protocolVersion as a string.").at(200);
     let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
     let version = LEGACY.into_iter().find(|known| *known == requested).unwrap_or(LEGACY[0]);
     let internal = |failure: Failure| RpcError::new(jsonrpc::INTERNAL_ERROR, failure.text()).at(200);
     let random = secret::random_base64url::<16>().map_err(internal)?;
-    let members = format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer());
-    let reply = json_reply(200, response(false, id, &members));
-    Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &format!("{version}.{random}"))))
+    let can_open = version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
+    let session = if can_open { format!("{version}.{URLS}.{random}") } else { format!("{version}.{random}") };
+    let called = Called::Done(format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer()));
+    let reply = json_reply(200, response(false, id, &called));
+    Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &session)))
+}
+
+/// Whether these are the capabilities of a client that takes URL mode elicitation.
+fn opens_urls(capabilities: &Object<'_>) -> bool {
+    let elicitation: Object<'_> = capabilities.read("elicitation").unwrap_or_default();
+    elicitation.read::<Object<'_>>("url").is_some()
 }
 
 /// What the server can do, as members of a result.
@@ -284,15 +314,38 @@ fn mismatch(message: &str) -> RpcError {
     RpcError::new(HEADER_MISMATCH, message)
 }
 
-/// Which era the request is of, the modern or the legacy; its metadata and headers are valid then.
-fn is_modern(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<bool, RpcError> {
+/// What is known of the client that has sent a request.
+#[derive(Clone, Copy, Default)]
+struct Client {
+    /// Of which era it is.
+    is_modern: bool,
+    /// Whether it opens URLs that it is asked to.
+    opens_urls: bool,
+}
+
+impl Client {
+    fn manner(self) -> Manner {
+        match (self.opens_urls, self.is_modern) {
+            (false, _) => Manner::Link,
+            (true, false) => Manner::Error,
+            (true, true) => Manner::InputRequired,
+        }
+    }
+}
+
+/// Which client the request is of; its metadata and headers are valid then.
+fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Client, RpcError> {
     let meta: Object<'_> = params.read("_meta").unwrap_or_default();
     if meta.get(VERSION_KEY).is_some() || request.field("mcp-protocol-version") == Some(MODERN) {
         check_modern(request, method, params, &meta)?;
-        return Ok(true);
+        let opens_urls = opens_urls(&meta.read(CAPABILITIES_KEY).unwrap_or_default());
+        return Ok(Client { is_modern: true, opens_urls });
     }
     // `initialize` begins a session, whichever one the client had before.
-    if method == "initialize" { version_header(request).map(|_| false) } else { version(request).map(|_| false) }
+    let version = if method == "initialize" { version_header(request)? } else { Some(version(request)?) };
+    let mut session = request.field("mcp-session-id").unwrap_or_default().split('.').skip(1);
+    let opens_urls = version == Some(LEGACY[0]) && session.next() == Some(URLS);
+    Ok(Client { is_modern: false, opens_urls })
 }
 
 /// The metadata of a modern request, and the headers that repeat its body (MCP 2026-07-28

@@ -41,6 +41,10 @@ fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), 
     if !types.iter().any(|kind| is_of_type(value, kind)) {
         return Err(format!("{name} must be of type {}.", types.join(" or ")));
     }
+    if let Some(choices) = schema.get("enum").and_then(Value::as_array).filter(|choices| !choices.contains(value)) {
+        let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+        return Err(format!("{name} must be one of {}.", choices.join(", ")));
+    }
     let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     match value {
         Value::String(text) => check_bounds(schema, LENGTH, size(text.chars().count()), name, " characters long"),

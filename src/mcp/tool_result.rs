@@ -17,8 +17,11 @@ pub(super) fn of(result: Result<Value, Failure>) -> String {
     }
 }
 
-/// A failure that a model can act on; where a sign-in mends it, with the link to it.
-pub(super) fn of_failure(failure: &Failure, sign_in_url: Option<&str>) -> String {
+/// What of the offer of a sign-in stands beside a failure.
+const OF_OFFER: [&str; 3] = ["sign_in_url", "user_code", "errors_on_microsofts_page"];
+
+/// A failure that a model can act on; where a sign-in mends it, with the offer of one.
+pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> String {
     let mut members = json!({
         "success": false,
         "error": failure.kind.code(),
@@ -33,7 +36,9 @@ pub(super) fn of_failure(failure: &Failure, sign_in_url: Option<&str>) -> String
         add(&mut members, "trace_id", entra.trace_id.as_deref());
         add(&mut members, "timestamp", entra.timestamp.as_deref());
     }
-    add(&mut members, "sign_in_url", sign_in_url);
+    for name in OF_OFFER {
+        add(&mut members, name, offer.and_then(|offer| offer.get(name)).cloned());
+    }
     content(&failure.text(), &members.to_string(), None, true)
 }
 

@@ -6,15 +6,21 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json, value::RawValue};
 use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
-use super::jsonrpc::{Object, read};
+use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
+use super::jsonrpc::{Object, RpcError, read};
 use super::protocol::VERSIONS;
 use super::schema;
 use super::tool_result::{self, add};
 use crate::backend::{self, Backend, Call};
 use crate::clock::iso8601_seconds;
-use crate::config::Config;
+use crate::config::{Config, SignInMethod};
+use crate::device_sign_in::DeviceSignIn;
 use crate::error::{Failure, Kind};
 use crate::media_type;
+use crate::oauth::aadsts::{self, Advice};
+use crate::oauth::authorize::{Demand, Prompt};
+use crate::oauth::claims_challenge::{Challenge, Claims};
+use crate::pending::{Attempt, Way};
 use crate::sign_in::SignIn;
 use crate::token_cache::Account;
 
@@ -24,11 +30,25 @@ pub(crate) const DEFAULT_USER_ID: &str = "default";
 const NOT_FOLLOWED: &str =
     "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
+/// A call of a tool.
+pub(super) struct ToolCall<'a> {
+    pub(super) name: &'a str,
+    pub(super) arguments: &'a Object<'a>,
+    /// How the client has a person sign in.
+    pub(super) manner: Manner,
+    /// What came of asking for a sign-in before.
+    pub(super) returned: Option<Returned>,
+    /// Whether there was a wait already, so that this time it is answered.
+    pub(super) has_waited: bool,
+}
+
 /// What a call leads to.
 pub(super) enum Called {
     /// The members of the result.
     Done(String),
-    /// The result can be had when a sign-in has ended, or at the latest at the deadline.
+    /// The members of a result that asks the person for something first.
+    InputRequired(String),
+    /// The call is to be made again when a sign-in has ended, or at the latest at the deadline.
     Wait(Wait),
 }
 
@@ -39,11 +59,15 @@ pub(super) struct Wait {
     deadline: Instant,
 }
 
+type Outcome = Result<Called, RpcError>;
+
 /// The tools of one server.
 pub(crate) struct Tools {
     config: Arc<Config>,
     sign_in: Arc<SignIn>,
+    device_sign_in: DeviceSignIn,
     backend: Option<Backend>,
+    seal: Seal,
     started: Instant,
     /// Name, title, description, schemas and annotations of every tool.
     definitions: Value,
@@ -53,45 +77,75 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// The tools that act through `sign_in`.
-    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Self {
-        let definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
-        Self {
+    ///
+    /// # Errors
+    /// No randomness.
+    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
+        let mut definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
+        if !config.allow_device_code {
+            forget_method(&mut definitions);
+        }
+        Ok(Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
+            seal: Seal::new()?,
             started: Instant::now(),
             list: definitions.to_string(),
             definitions,
             config,
             sign_in,
-        }
+            device_sign_in: DeviceSignIn::default(),
+        })
     }
 
-    /// Calls the tool `name`; `None` when there is none of that name.
-    pub(super) fn call(&self, name: &str, arguments: &Object<'_>) -> Option<Called> {
+    /// What a repeated call of the tool `name` brings back with it.
+    ///
+    /// # Errors
+    /// Those of [`Seal::open`].
+    pub(super) fn returned(
+        &self,
+        params: &Object<'_>,
+        name: &str,
+        arguments: &Object<'_>,
+    ) -> Result<Option<Returned>, RpcError> {
+        self.seal.open(params, name, arguments, self.sign_in.now())
+    }
+
+    /// Makes `call`; `None` when there is no tool of that name.
+    pub(super) fn call(&self, call: &ToolCall<'_>) -> Option<Outcome> {
+        let ToolCall { name, arguments, .. } = *call;
         let is_meant = |tool: &&Value| tool.get("name").is_some_and(|known| known == name);
         let definition = self.definitions.as_array()?.iter().find(is_meant)?;
         if let Err(reason) = schema::check(definition.get("inputSchema")?, arguments) {
             let failure = Failure::new(Kind::InvalidRequest, reason).hint("Correct the arguments and call again.");
-            return Some(Called::Done(tool_result::of(Err(failure))));
+            return Some(Ok(done(Err(failure))));
+        }
+        if let Some(called) = call.returned.as_ref().and_then(|returned| self.resumed(call, returned)) {
+            return Some(Ok(called));
         }
         let user_id = arguments.read::<String>("user_id");
         let user_id = user_id.as_deref();
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => self.server_info(),
-            "authenticate_user" => self.authenticate(user_id.unwrap_or_default()),
-            "check_auth_status" => match self.awaited(user_id, arguments) {
-                Some(wait) => return Some(Called::Wait(wait)),
+            "authenticate_user" => return Some(self.authenticate(call, user_id.unwrap_or_default())),
+            "check_auth_status" => match self.awaited(user_id, arguments).filter(|_| !call.has_waited) {
+                Some(wait) => return Some(Ok(Called::Wait(wait))),
                 None => self.status(user_id),
             },
             "view_userid" => self.user_ids(),
             "logout_user" => self.sign_out(user_id),
             _ => {
                 let method = name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase();
-                let result = self.call_api(&method, user_id, arguments);
-                return Some(Called::Done(result.unwrap_or_else(|failure| self.api_failure(failure, user_id))));
+                // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
+                let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
+                return Some(match self.call_api(&method, user_id, arguments) {
+                    Ok(members) => Ok(Called::Done(members)),
+                    Err(failure) if failure.kind == Kind::SignInRequired => self.ask_for(call, user_id, &failure),
+                    Err(failure) => Ok(done(Err(failure))),
+                });
             }
         };
-        Some(Called::Done(tool_result::of(result)))
+        Some(Ok(done(result)))
     }
 
     fn server_info(&self) -> Result<Value, Failure> {
@@ -110,29 +164,177 @@ impl Tools {
         }))
     }
 
-    fn authenticate(&self, user_id: &str) -> Result<Value, Failure> {
-        let accounts = self.sign_in.accounts()?;
-        if let Some(account) = accounts.get(user_id).filter(|account| self.sign_in.is_signed_in(account)) {
-            let message = format!("{user_id} is already signed in. To sign in anew, call logout_user first.");
-            let mut status = self.describe(user_id, account);
-            add(&mut status, "already_signed_in", Some(true));
-            add(&mut status, "message", Some(message));
-            return Ok(status);
+    // ---- Asking for a sign-in ----
+
+    /// A call that comes back from asking for a sign-in: refused by the person, failed, or to be waited for.
+    /// `None` when it can be made now.
+    fn resumed(&self, call: &ToolCall<'_>, returned: &Returned) -> Option<Called> {
+        let Returned { handle, user_id, action } = returned;
+        let now = self.sign_in.now();
+        let given_up = match action {
+            Some(Action::Decline) => Some("The user has declined to sign in."),
+            Some(Action::Cancel) => Some("The user has not decided to sign in."),
+            _ => None,
+        };
+        if let Some(message) = given_up {
+            self.sign_in.withdraw(handle, user_id);
+            let failure = Failure::new(Kind::Refused, message);
+            let failure = failure.hint("Nothing was called. Call again only when the user wants to sign in.");
+            return Some(Called::Done(tool_result::of(Err(failure))));
         }
-        let attempt = self.sign_in.offer(user_id)?;
-        let link = self.sign_in.link(&attempt);
-        Ok(json!({
-            "user_id": user_id,
+        match self.sign_in.pending().outcome(handle, now) {
+            // What a new sign-in would not mend is not asked for again.
+            Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
+                Some(Called::Done(tool_result::of(Err(failure))))
+            }
+            Some(_) => None,
+            None => {
+                let is_awaited = *action == Some(Action::Accept) && !call.has_waited;
+                let is_awaited = is_awaited && self.sign_in.pending().goes_on(handle, now) && !self.is_served(user_id);
+                let (since, user_id) = (Instant::now(), Some(user_id.clone()));
+                let deadline = since + self.config.sign_in_wait;
+                is_awaited.then_some(Called::Wait(Wait { user_id, since, deadline }))
+            }
+        }
+    }
+
+    /// Whether `user_id` is signed in and nothing more is wanted of them.
+    fn is_served(&self, user_id: &str) -> bool {
+        let accounts = self.sign_in.accounts().unwrap_or_default();
+        let is_signed_in = accounts.get(user_id).is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
+        is_signed_in && self.sign_in.demand(user_id).is_none()
+    }
+
+    fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
+        let prompt = call.arguments.read::<String>("prompt").and_then(|name| Prompt::parse(&name));
+        let with_code = match call.arguments.read::<String>("method").as_deref() {
+            Some(method) => method == SignInMethod::DeviceCode.name(),
+            None => self.config.sign_in_method == SignInMethod::DeviceCode,
+        };
+        if with_code && !self.config.allow_device_code {
+            let failure = Failure::new(Kind::Configuration, "Device codes are not allowed here.");
+            let hint = "Leave method out, or ask whoever runs this server for ALLOW_DEVICE_CODE=true.";
+            return Ok(done(Err(failure.hint(hint))));
+        }
+        // Who repeats the call after the sign-in has had what was asked for.
+        let has_come_back = call.manner != Manner::Link
+            && prompt.is_some()
+            && self.sign_in.pending().take_success(user_id, &self.sign_in.due(user_id, prompt), self.sign_in.now());
+        if has_come_back || (prompt.is_none() && self.is_served(user_id)) {
+            return Ok(done(self.status(Some(user_id)).map(|mut status| {
+                let message =
+                    format!("{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt.");
+                add(&mut status, "already_signed_in", Some(true));
+                add(&mut status, "message", Some(message));
+                status
+            })));
+        }
+        match (self.offer(user_id, prompt, with_code), call.manner) {
+            (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
+            (Ok(attempt), _) => self.ask(call, &attempt, ""),
+            (Err(failure), _) => Ok(done(Err(failure))),
+        }
+    }
+
+    fn offer(&self, user_id: &str, prompt: Option<Prompt>, with_code: bool) -> Result<Arc<Attempt>, Failure> {
+        if with_code {
+            self.device_sign_in.offer(&self.sign_in, user_id, prompt)
+        } else {
+            self.sign_in.offer(user_id, prompt)
+        }
+    }
+
+    /// Asks for the sign-in without which `call` has failed.
+    fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
+        let chosen = self.sign_in.choose(user_id);
+        let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
+        match (self.offer(user_id, None, self.config.sign_in_method == SignInMethod::DeviceCode), call.manner) {
+            (Ok(attempt), Manner::Link) => {
+                let offer = self.describe_offer(&attempt);
+                let what = offer.get("message").and_then(Value::as_str).unwrap_or_default();
+                let hint = format!("{} {what} Then repeat this call.", failure.hint);
+                Ok(Called::Done(tool_result::of_failure(&failure.clone().hint(hint.trim()), Some(&offer))))
+            }
+            (Ok(attempt), _) => self.ask(call, &attempt, &failure.message),
+            (Err(failure), _) => Ok(done(Err(failure))),
+        }
+    }
+
+    /// Has the client ask the person, for `reason`.
+    fn ask(&self, call: &ToolCall<'_>, attempt: &Attempt, reason: &str) -> Outcome {
+        let Attempt { handle, user_id, expires_at, .. } = attempt;
+        let (url, message) = (self.sign_in.link(attempt), self.invitation(attempt, reason));
+        let asked = Elicitation { handle, user_id, url: &url, message: &message, expires_at: *expires_at };
+        match call.manner {
+            Manner::InputRequired => {
+                Ok(Called::InputRequired(self.seal.input_required(&asked, call.name, call.arguments)))
+            }
+            Manner::Error | Manner::Link => Err(elicitation::required(&asked)),
+        }
+    }
+
+    /// What the person reads who is asked to sign in: why, as whom, what for, and what to do if it fails.
+    fn invitation(&self, attempt: &Attempt, reason: &str) -> String {
+        let Attempt { user_id, way, .. } = attempt;
+        let backend = self.config.backend.as_ref().map_or("the API", url::Url::as_str);
+        let account = self.sign_in.accounts().ok().and_then(|accounts| accounts.get(user_id).cloned());
+        let name = account.map(|account| account.username.clone()).filter(|name| !name.is_empty() && name != user_id);
+        let who = name.map_or_else(|| user_id.clone(), |name| format!("{name} (\"{user_id}\" here)"));
+        let last = self.sign_in.pending().last_failure(user_id, self.sign_in.now());
+        let last = last.map(|failure| format!("The last attempt failed: {}", failure.text()));
+        let code = match way {
+            Way::Device(device) => format!("Enter the code {} there.", device.user_code),
+            Way::Browser(_) => String::new(),
+        };
+        let sentences = [
+            reason.to_owned(),
+            format!("Sign in with Microsoft Entra ID as {who}, so that {backend} can be called as you."),
+            code,
+            last.unwrap_or_default(),
+            self.when_it_fails(),
+        ];
+        sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// Some errors Entra shows on its own page, and we never hear of them.
+    fn when_it_fails(&self) -> String {
+        format!("If Microsoft's page shows an error, {}/ says what to do.", self.config.redirect_uri.origin)
+    }
+
+    /// Where and until when to sign in, for a model to show.
+    fn describe_offer(&self, attempt: &Attempt) -> Value {
+        let link = self.sign_in.link(attempt);
+        let (user_code, what) = match &attempt.way {
+            Way::Browser(_) => {
+                (None, "Show the user this link and ask them to open it in their browser and sign in:".to_owned())
+            }
+            Way::Device(device) => {
+                let code = &device.user_code;
+                (
+                    Some(code.as_str()),
+                    format!("Ask the user to open this address on any device and to enter the code {code}:"),
+                )
+            }
+        };
+        let help = aadsts::own_page(&self.config.application());
+        let help = help.iter().map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
+        let help: Vec<String> = help.collect();
+        let mut offer = json!({
+            "user_id": attempt.user_id,
             "authenticated": false,
             "already_signed_in": false,
             "sign_in_url": link,
             "auth_url": link,
             "link_expires_at": iso8601_seconds(attempt.expires_at),
             "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
-            "message": "Show the user sign_in_url and ask them to open it in their browser and sign in. \
-                        Then call check_auth_status with wait_seconds to learn when they have finished.",
-        }))
+            "message": format!("{what} {link} Then call check_auth_status with wait_seconds to learn when they have finished."),
+            "errors_on_microsofts_page": help,
+        });
+        add(&mut offer, "user_code", user_code);
+        offer
     }
+
+    // ---- Waiting ----
 
     /// The pending sign-in that a call wants to see ended before it is answered.
     fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
@@ -149,11 +351,6 @@ impl Tools {
         left.is_zero() || self.sign_in.pending().wait(wait.user_id.as_deref(), wait.since, step.min(left), now)
     }
 
-    /// The result of a call that waited.
-    pub(super) fn waited(&self, wait: &Wait) -> String {
-        tool_result::of(self.status(wait.user_id.as_deref()))
-    }
-
     /// What is known of `user_id`, signed in or not; without one, of every account.
     ///
     /// # Errors
@@ -164,7 +361,7 @@ impl Tools {
             Some((user_id, Some(account))) => self.describe(user_id, account),
             Some((user_id, None)) => json!({"user_id": user_id, "authenticated": false, "has_token": false}),
             None => json!({
-                "authenticated": accounts.values().any(|account| self.sign_in.is_signed_in(account)),
+                "authenticated": accounts.iter().any(|(id, account)| self.sign_in.is_signed_in(id, account)),
                 "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
             }),
         };
@@ -178,7 +375,7 @@ impl Tools {
     fn describe(&self, user_id: &str, account: &Account) -> Value {
         json!({
             "user_id": user_id,
-            "authenticated": self.sign_in.is_signed_in(account),
+            "authenticated": self.sign_in.is_signed_in(user_id, account),
             "has_token": !account.access_token.expose().is_empty(),
             "username": account.username,
             "display_name": account.name,
@@ -216,25 +413,83 @@ impl Tools {
         let target = backend.target(&endpoint, &parameters(arguments))?;
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
-        let account = self.sign_in.acquire(user_id)?;
-        backend.send(Call { method, target, headers, body }, &account.access_token).map(api_result)
+        let user_id = self.sign_in.choose(user_id)?;
+        let account = self.sign_in.acquire(&user_id)?;
+        let call = Call { method, target, headers, body };
+        let mut reply = backend.send(&call, &account.access_token)?;
+        if reply.status == 401
+            && let Some(renewed) = self.renewed(&user_id, &account, reply.challenge.as_ref())?
+        {
+            reply = backend.send(&call, &renewed.access_token)?;
+        }
+        self.check_demand(&user_id, &reply)?;
+        Ok(api_result(reply))
     }
 
-    /// Why there is no answer of the API; where a sign-in is what is wanted, with the link to it.
-    fn api_failure(&self, failure: Failure, user_id: Option<&str>) -> String {
-        let user_id = self.sign_in.choose(user_id);
-        let begin = || self.sign_in.offer(user_id.as_deref().unwrap_or(DEFAULT_USER_ID)).ok();
-        let Some(attempt) = (failure.kind == Kind::SignInRequired).then(begin).flatten() else {
-            return tool_result::of(Err(failure));
-        };
-        let link = self.sign_in.link(&attempt);
-        let hint = format!(
-            "{} Show the user this link and ask them to sign in there: {link} Then call check_auth_status with \
-             wait_seconds, and repeat this call.",
-            failure.hint
-        );
-        tool_result::of_failure(&failure.hint(hint.trim()), Some(&link))
+    /// Another token for an API that does not take the one that it was sent.
+    ///
+    /// # Errors
+    /// A sign-in is due.
+    fn renewed(
+        &self,
+        user_id: &str,
+        rejected: &Account,
+        challenge: Option<&Challenge>,
+    ) -> Result<Option<Arc<Account>>, Failure> {
+        let usual = Claims::default();
+        let claims = if let Some(Challenge::Claims(claims)) = challenge { claims } else { &usual };
+        match self.sign_in.renew(user_id, rejected, claims) {
+            // Then the API's own words are the better answer.
+            Err(failure) if failure.kind != Kind::SignInRequired => Ok(None),
+            renewed => renewed,
+        }
     }
+
+    /// What the API demands that no refresh has brought, a sign-in may bring, unless one has just been tried.
+    ///
+    /// # Errors
+    /// That sign-in is due.
+    fn check_demand(&self, user_id: &str, reply: &backend::Reply) -> Result<(), Failure> {
+        let (demand, message) = match &reply.challenge {
+            Some(Challenge::Claims(claims)) if reply.status == 401 => (
+                Demand { claims: claims.clone(), ..Demand::default() },
+                "The API wants a further check of the user.".to_owned(),
+            ),
+            Some(Challenge::InsufficientScope(missing)) if reply.status == 403 => {
+                let missing = missing.join(" ");
+                let known = self.sign_in.accounts()?.get(user_id).map(|account| account.extra_scope.clone());
+                let known = known.unwrap_or_default();
+                let was_asked_for = missing.split(' ').all(|scope| known.split(' ').any(|known| known == scope));
+                if was_asked_for || self.config.scopes.with(&missing).is_none() {
+                    return Ok(());
+                }
+                let extra_scope = format!("{known} {missing}").trim().to_owned();
+                (
+                    Demand { extra_scope, ..Demand::default() },
+                    format!("The API wants a permission that is missing: {missing}."),
+                )
+            }
+            _ => return Ok(()),
+        };
+        if self.sign_in.pending().take_success(user_id, &demand, self.sign_in.now()) {
+            return Ok(());
+        }
+        self.sign_in.note(user_id, demand);
+        Err(Failure::new(Kind::SignInRequired, message))
+    }
+}
+
+/// Without device codes there is no choice of a method.
+fn forget_method(definitions: &mut Value) {
+    for tool in definitions.as_array_mut().into_iter().flatten() {
+        if let Some(properties) = tool.pointer_mut("/inputSchema/properties").and_then(Value::as_object_mut) {
+            properties.remove("method");
+        }
+    }
+}
+
+fn done(result: Result<Value, Failure>) -> Called {
+    Called::Done(tool_result::of(result))
 }
 
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as

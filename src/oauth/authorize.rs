@@ -4,6 +4,7 @@
 use url::Url;
 
 use super::authority::Authority;
+use super::claims_challenge::Claims;
 use super::pkce;
 use super::scope::Scopes;
 use crate::error::Failure;
@@ -62,9 +63,65 @@ pub struct Application<'a> {
     pub scopes: &'a Scopes,
 }
 
-/// The address of an authorization request. `login_hint` is the account that should sign in; without
-/// one the person chooses, since a label may stand for any of their accounts.
-pub fn url(application: &Application<'_>, mode: ResponseMode, proofs: &Proofs, login_hint: Option<&str>) -> Url {
+/// What Entra shows the person although it might do without (OpenID Connect Core §3.1.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// The choice of an account.
+    SelectAccount,
+    /// The sign-in itself, whatever session the browser has.
+    Login,
+    /// The consent, also to what was consented to before.
+    Consent,
+}
+
+impl Prompt {
+    /// The prompt of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::SelectAccount, Self::Login, Self::Consent].into_iter().find(|prompt| prompt.name() == name)
+    }
+
+    /// The value of `prompt`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SelectAccount => "select_account",
+            Self::Login => "login",
+            Self::Consent => "consent",
+        }
+    }
+}
+
+/// What a sign-in must bring beyond what every sign-in does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Demand {
+    /// Those of a claims challenge among them.
+    pub claims: Claims,
+    /// Scopes beyond the configured ones, separated by spaces.
+    pub extra_scope: String,
+    /// What the person is to be shown.
+    pub prompt: Option<Prompt>,
+}
+
+/// Whom an authorization request is meant for, as far as that is known.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Hints<'a> {
+    /// The account that should sign in.
+    pub login: Option<&'a str>,
+    /// Its home: Entra then goes straight to the organization's own page.
+    pub domain: Option<&'a str>,
+}
+
+/// The address of an authorization request. Without a hint of the account the person chooses, since a
+/// label may stand for any of their accounts.
+pub fn url(
+    application: &Application<'_>,
+    mode: ResponseMode,
+    proofs: &Proofs,
+    demand: &Demand,
+    hints: Hints<'_>,
+) -> Url {
+    let prompt = demand.prompt.or_else(|| hints.login.is_none().then_some(Prompt::SelectAccount));
+    let login_hint = hints.login.filter(|_| prompt != Some(Prompt::SelectAccount));
+    let optional = [("prompt", prompt.map(Prompt::name)), ("login_hint", login_hint), ("domain_hint", hints.domain)];
     let mut url = application.authority.endpoint("authorize");
     url.query_pairs_mut()
         .append_pair("client_id", application.client_id)
@@ -76,6 +133,7 @@ pub fn url(application: &Application<'_>, mode: ResponseMode, proofs: &Proofs, l
         .append_pair("nonce", proofs.nonce.expose())
         .append_pair("code_challenge", &pkce::code_challenge(&proofs.code_verifier))
         .append_pair("code_challenge_method", pkce::METHOD)
-        .extend_pairs([login_hint.map_or(("prompt", "select_account"), |account| ("login_hint", account))]);
+        .append_pair("claims", demand.claims.as_str())
+        .extend_pairs(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
     url
 }

@@ -39,8 +39,8 @@ impl Identity {
     }
 }
 
-/// Checks `id_token` against the request of `client_id` with `nonce` to `authority`, at the time `now`
-/// (seconds since 1970).
+/// Checks `id_token` against the request of `client_id` with `nonce` (that for a device code has none) to
+/// `authority`, at the time `now` (seconds since 1970).
 ///
 /// # Errors
 /// What does not agree.
@@ -48,7 +48,7 @@ pub fn check(
     id_token: &Secret,
     client_id: &str,
     authority: &Authority,
-    nonce: &Secret,
+    nonce: Option<&Secret>,
     now: u64,
 ) -> Result<Identity, &'static str> {
     let claims = claims(id_token)?;
@@ -57,7 +57,7 @@ pub fn check(
     let tenant = authority.tenant().guid();
     let fits = [
         (claim("aud") == client_id, "it was issued for another application (aud)"),
-        (nonce.matches(claim("nonce")), "it belongs to another sign-in (nonce)"),
+        (nonce.is_none_or(|nonce| nonce.matches(claim("nonce"))), "it belongs to another sign-in (nonce)"),
         (claim("ver") == "2.0", "it is not of version 2.0 (ver)"),
         (!oid.is_empty() && !tid.is_empty(), "it does not name the account (oid, tid)"),
         (claim("iss") == authority.issuer(&tid), "it was issued by another authority (iss)"),

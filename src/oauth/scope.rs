@@ -29,8 +29,7 @@ impl Scopes {
             }
         }
         let (openid_scopes, resource_scopes): (Vec<&str>, Vec<&str>) = scopes.into_iter().partition(is_openid);
-        if resource_scopes.len() > 1 && resource_scopes.iter().any(|scope| scope.rsplit('/').next() == Some(".default"))
-        {
+        if resource_scopes.len() > 1 && resource_scopes.iter().any(is_default) {
             let problem = "'.default' stands for everything and cannot be mixed with other scopes (AADSTS70011)";
             return Err(problem.to_owned());
         }
@@ -44,6 +43,29 @@ impl Scopes {
         Ok(Self([openid_scopes, resource_scopes].concat().join(" ")))
     }
 
+    /// These scopes and `extra` ones, which must be of the same resource; a bare name is one of it. `None`
+    /// where that asks for nothing more. Beside `.default` no other scope may stand: there it is the extra ones
+    /// alone.
+    pub fn with(&self, extra: &str) -> Option<Self> {
+        let own = self.0.split(' ').find(|scope| !is_openid(scope))?;
+        let qualified = |scope: &str| match resource(own) {
+            GRAPH => scope.to_owned(),
+            _ if scope.contains('/') => scope.to_owned(),
+            resource => format!("{resource}/{scope}"),
+        };
+        let extra: Vec<String> = extra.split(' ').filter(|scope| !scope.is_empty()).map(qualified).collect();
+        let configured = if self.is_default() { "" } else { &self.0 };
+        let wider = Self::parse(&format!("{configured} {}", extra.join(" "))).ok()?;
+        let is_of_own_resource = extra.iter().all(|scope| resource(scope) == resource(own));
+        let is_more = extra.iter().any(|scope| !self.0.split(' ').any(|known| known == scope));
+        (is_of_own_resource && is_more).then_some(wider)
+    }
+
+    /// Whether everything that the app is registered for is asked for at once.
+    pub fn is_default(&self) -> bool {
+        self.0.split(' ').any(|scope| is_default(&scope))
+    }
+
     /// The `scope` parameter: `openid profile offline_access` and the configured ones.
     pub fn requested(&self) -> &str {
         &self.0
@@ -53,6 +75,10 @@ impl Scopes {
     pub fn names_a_resource(&self) -> bool {
         !self.0.split(' ').all(|scope| is_openid(&scope))
     }
+}
+
+fn is_default(scope: &&str) -> bool {
+    scope.rsplit('/').next() == Some(".default")
 }
 
 /// Whether `scope` is one of OpenID Connect's own.

@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::authorize::Application;
+use super::authorize::{Application, Demand, Prompt};
+use super::claims_challenge::Claims;
 use crate::error::{EntraError, Kind};
 use crate::secret::Secret;
 
@@ -16,8 +17,14 @@ const MOST_ID_CHARS: usize = 64;
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
 
-/// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).
-pub fn redeem<'a>(application: &Application<'a>, code: &'a Secret, code_verifier: &'a Secret) -> Form<'a> {
+/// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), with the scopes and claims of the
+/// authorization request.
+pub fn redeem<'a>(
+    application: &Application<'a>,
+    code: &'a Secret,
+    code_verifier: &'a Secret,
+    claims: &'a Claims,
+) -> Form<'a> {
     vec![
         ("grant_type", "authorization_code"),
         ("client_id", application.client_id),
@@ -25,16 +32,18 @@ pub fn redeem<'a>(application: &Application<'a>, code: &'a Secret, code_verifier
         ("redirect_uri", application.redirect_uri),
         ("code", code.expose()),
         ("code_verifier", code_verifier.expose()),
+        ("claims", claims.as_str()),
     ]
 }
 
 /// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
-pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret) -> Form<'a> {
+pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret, claims: &'a Claims) -> Form<'a> {
     vec![
         ("grant_type", "refresh_token"),
         ("client_id", application.client_id),
         ("scope", application.scopes.requested()),
         ("refresh_token", refresh_token.expose()),
+        ("claims", claims.as_str()),
     ]
 }
 
@@ -138,20 +147,37 @@ impl OauthError {
         })
     }
 
-    /// What to do, from `error` alone: Microsoft warns not to branch on numbers or texts.
+    /// What to do, from `error` and `suberror` alone: Microsoft warns not to branch on numbers or texts.
     pub fn kind(&self) -> Kind {
-        match self.error.as_str() {
-            // The last three are of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
-            "invalid_grant"
-            | "interaction_required"
-            | "login_required"
-            | "consent_required"
-            | "expired_token"
-            | "code_expired"
-            | "bad_verification_code" => Kind::SignInRequired,
-            "temporarily_unavailable" | "server_error" => Kind::RetryLater,
-            "access_denied" | "authorization_declined" => Kind::Refused,
+        match (self.error.as_str(), self.suberror.as_str()) {
+            // A sign-in would only show the same message, or wants an app that enforces the policy.
+            (_, "message_only" | "protection_policy_required") | ("access_denied" | "authorization_declined", _) => {
+                Kind::Refused
+            }
+            ("invalid_grant" | "interaction_required" | "login_required" | "consent_required", _) => {
+                Kind::SignInRequired
+            }
+            // Of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
+            ("expired_token" | "code_expired" | "bad_verification_code", _) => Kind::SignInRequired,
+            ("temporarily_unavailable" | "server_error", _) => Kind::RetryLater,
             _ => Kind::Configuration,
+        }
+    }
+
+    /// Whether the refresh token that was sent is good for nothing any more. Where Entra only wants to see
+    /// the person, it says in which matter, and the token may serve again.
+    pub fn ends_refresh_token(&self) -> bool {
+        let is_of_the_token = matches!(self.suberror.as_str(), "bad_token" | "token_expired" | "client_mismatch");
+        self.error == "invalid_grant" && (is_of_the_token || (self.suberror.is_empty() && self.claims.is_none()))
+    }
+
+    /// What the next sign-in must bring, where `sent` is what this one asked for.
+    pub fn demand(&self, sent: &Demand) -> Demand {
+        let is_consent = [&self.error, &self.suberror].into_iter().any(|code| code == "consent_required");
+        Demand {
+            claims: self.claims.as_deref().and_then(Claims::of_challenge).unwrap_or_else(|| sent.claims.clone()),
+            extra_scope: sent.extra_scope.clone(),
+            prompt: if is_consent { Some(Prompt::Consent) } else { sent.prompt },
         }
     }
 }

@@ -110,7 +110,7 @@ impl Default for Settings {
             ],
             domains: domains.map(|(name, tenant)| (name.to_owned(), tenant.to_owned())).into(),
             consented: None,
-            demand_cp1: false,
+            demand_cp1: true,
             interaction_for_claims: false,
             expires_in: 3900,
             refresh_in: None,

@@ -1,0 +1,95 @@
+//! Signing in with a device code (RFC 8628): the person enters it in any browser, while we ask Entra now
+//! and then whether they have finished.
+
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Failure, Kind};
+use crate::oauth::authorize::{Application, Demand, Prompt};
+use crate::oauth::device_code::{self, DeviceAuthorization};
+use crate::pending::{Attempt, Outcome, Way};
+use crate::sign_in::{PAUSE, SignIn, check_user_id};
+use crate::sync::locked;
+
+const PURPOSE: &str = "the sign-in with a device code";
+
+/// When Entra has refused a device code, until when it is not asked again, and why.
+#[derive(Default)]
+pub struct DeviceSignIn {
+    closed: Mutex<Option<(u64, Failure)>>,
+}
+
+impl DeviceSignIn {
+    /// A sign-in of `user_id` with a device code: one that still waits for the person, or a new one.
+    ///
+    /// # Errors
+    /// A `user_id` that cannot be one; Entra gives no code.
+    pub fn offer(&self, sign_in: &Arc<SignIn>, user_id: &str, prompt: Option<Prompt>) -> Result<Arc<Attempt>, Failure> {
+        check_user_id(user_id)?;
+        let (demand, now) = (sign_in.due(user_id, prompt), sign_in.now());
+        if let Some(attempt) = sign_in.pending().offered(user_id, &demand, true, now) {
+            return Ok(attempt);
+        }
+        if let Some((_, failure)) = locked(&self.closed).as_ref().filter(|(until, _)| *until > now) {
+            return Err(failure.clone());
+        }
+        let device = self.ask(sign_in, &demand)?;
+        let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
+        let (sign_in, pending) = (Arc::clone(sign_in), Arc::clone(&attempt));
+        let spawned = thread::Builder::new().name("device code".to_owned()).spawn(move || {
+            if let Way::Device(device) = &pending.way
+                && let Some(outcome) = poll(&sign_in, &pending, device)
+            {
+                sign_in.end(&pending, outcome);
+            }
+        });
+        spawned.map(|_| attempt).map_err(|error| {
+            Failure::new(Kind::Internal, format!("There was no thread to wait for the sign-in with ({error})."))
+        })
+    }
+
+    fn ask(&self, sign_in: &SignIn, demand: &Demand) -> Result<DeviceAuthorization, Failure> {
+        let scopes = sign_in.scopes(demand);
+        let application = Application { scopes: &scopes, ..sign_in.config.application() };
+        let form = device_code::request(&application, &demand.claims);
+        sign_in.entra.device_code(&sign_in.config, form, PURPOSE).map_err(|refusal| {
+            let pause = refusal.failure.retry_after.unwrap_or(PAUSE).as_secs();
+            *locked(&self.closed) = Some((sign_in.now() + pause, refusal.failure.clone()));
+            refusal.failure
+        })
+    }
+}
+
+/// Asks until there is an answer; `None` when the sign-in was given up or its time is over.
+fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Option<Outcome> {
+    let claims = &attempt.demand.claims;
+    let mut interval = device.interval;
+    while sign_in.pending().sleep(&attempt.handle, Duration::from_secs(interval), || sign_in.now()) {
+        let form = device_code::poll(&sign_in.config.application(), device, claims);
+        match sign_in.entra.token(&sign_in.config, form, PURPOSE) {
+            Ok(tokens) => return Some(sign_in.accept(attempt, tokens, None, None)),
+            Err(refusal) => match refusal.error {
+                Some(error) if error.kind() != Kind::RetryLater => {
+                    let Some(longer) = device_code::next_interval(&error.error, interval) else {
+                        sign_in.note_refusal(&attempt.user_id, &attempt.demand, &error);
+                        return Some(Err(refused(refusal.failure)));
+                    };
+                    interval = longer;
+                }
+                // Less often while Entra cannot be had (§3.5).
+                _ => interval = refusal.failure.retry_after.map_or(interval * 2, |wait| wait.as_secs().max(interval)),
+            },
+        }
+    }
+    None
+}
+
+/// Many organizations block device codes, whatever Entra's words for it.
+fn refused(failure: Failure) -> Failure {
+    let hint = format!(
+        "{} Where device codes are blocked, sign in with the browser instead: set SIGN_IN_METHOD=browser, or call authenticate_user without a method.",
+        failure.hint
+    );
+    failure.hint(hint.trim())
+}
