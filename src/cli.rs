@@ -11,7 +11,7 @@ use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::StopSignals;
 use crate::serve::Server;
-use crate::{env_file, logging};
+use crate::{doctor, env_file, logging};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -21,7 +21,7 @@ const MISUSED: u8 = 2;
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     logging::set_level(log::LevelFilter::Info);
-    match parse(arguments).and_then(|(verb, env_file)| perform(&verb, env_file.as_deref())) {
+    match parse(arguments).and_then(|(verb, env_file, json)| perform(&verb, env_file.as_deref(), json)) {
         Ok(code) => code,
         Err(misuse) => {
             // There is nobody else to tell.
@@ -32,8 +32,10 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
 }
 
 /// `Err` holds the text for a command line or settings that cannot be used.
-fn perform(verb: &str, env_file: Option<&str>) -> Result<ExitCode, String> {
+fn perform(verb: &str, env_file: Option<&str>, json: bool) -> Result<ExitCode, String> {
     let text = match verb {
+        "doctor" => return Ok(doctor(env_file, json)),
+        _ if json => return Err("--json goes with doctor; entra-auth-mcp --help shows the usage".to_owned()),
         "serve" => return Ok(serve(load(env_file)?.0).unwrap_or_else(|failure| failed(&failure))),
         "--check-config" => {
             let (config, variables) = load(env_file)?;
@@ -47,21 +49,23 @@ fn perform(verb: &str, env_file: Option<&str>) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The verb, and the path behind `--env-file`.
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(String, Option<String>), String> {
-    let (mut verb, mut env_file) = (None, None);
+/// The verb, the path behind `--env-file`, and whether there is `--json`.
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(String, Option<String>, bool), String> {
+    let (mut verb, mut env_file, mut json) = (None, None, false);
     while let Some(argument) = arguments.next() {
         if argument == "--env-file" {
             env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
         } else if let Some(path) = argument.strip_prefix("--env-file=") {
             env_file = Some(path.to_owned());
+        } else if argument == "--json" {
+            json = true;
         } else if verb.is_some() {
             return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
         } else {
             verb = Some(argument);
         }
     }
-    Ok((verb.unwrap_or_else(|| "serve".to_owned()), env_file))
+    Ok((verb.unwrap_or_else(|| "serve".to_owned()), env_file, json))
 }
 
 fn help() -> String {
@@ -71,9 +75,8 @@ fn help() -> String {
     })
 }
 
-/// The settings from the environment and the file, which the environment wins over; what looks misspelt
-/// or unwise is warned of.
-fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
+/// The variables of the environment and the file, which the environment wins over.
+fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String> {
     let mut variables = read_env_file(env_file)?;
     for (name, value) in env::vars_os() {
         // Nobody's setting has a name that is not UTF-8.
@@ -86,6 +89,12 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
             _ => {}
         }
     }
+    Ok(variables)
+}
+
+/// The settings; what looks misspelt or unwise is warned of.
+fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
+    let variables = variables(env_file)?;
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
         log::warn!("{name} is not a setting; {setting} is");
     }
@@ -131,6 +140,12 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
     log::info!("stopping: requests in flight are let finish");
     server.stop();
     Ok(ExitCode::SUCCESS)
+}
+
+fn doctor(env_file: Option<&str>, json: bool) -> ExitCode {
+    let report = doctor::run(variables(env_file), &Clock::system());
+    print(&if json { report.json() } else { report.text() });
+    ExitCode::from(report.exit_code())
 }
 
 fn print(text: &str) {

@@ -1,4 +1,5 @@
-//! Entra's token and device code endpoints over the network. Only this file and `backend` call through `ureq`.
+//! Entra's token and device code endpoints over the network. Only this file, `backend` and `doctor` call
+//! through `ureq`.
 
 use std::time::Duration;
 
@@ -154,21 +155,28 @@ fn retry_after(headers: &HeaderMap) -> Duration {
 
 /// A transport error in words, with the mend where one is known.
 pub fn explain(error: &ureq::Error) -> String {
+    match mend(error) {
+        "" => format!("{error}."),
+        mend => format!("{error}. {mend}"),
+    }
+}
+
+/// What to do about a transport error; empty where that is not known.
+pub fn mend(error: &ureq::Error) -> &'static str {
     let text = error.to_string();
-    let mend = match error {
-        ureq::Error::HostNotFound => " Check the host name, the network and the proxy settings.",
-        ureq::Error::Timeout(_) => " The other side took too long.",
+    match error {
+        ureq::Error::HostNotFound => "Check the host name, the network and the proxy settings.",
+        ureq::Error::Timeout(_) => "The other side took too long.",
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) if text.contains("No CA certificates") => {
-            " This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."
+            "This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."
         }
         _ if text.contains("certificate") => {
-            " Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the \
+            "Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the \
              system's store or name it in SSL_CERT_FILE."
         }
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
-            " Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
+            "Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
         }
         _ => "",
-    };
-    format!("{text}.{mend}")
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! main -> cli -> serve -> routes -> mcp, pages, sign_in
+//! cli -> doctor -> oauth, entra, token_cache
 //! mcp/tools -> sign_in, backend
 //! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache
 //! ```
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 mod device_sign_in;
+pub mod doctor;
 mod entra;
 pub mod env_file;
 pub mod error;

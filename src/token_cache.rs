@@ -15,7 +15,7 @@
 //! hears of it; so processes can share the file and nothing that was acknowledged is lost.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -75,6 +75,14 @@ pub struct Account {
 /// The accounts by `user_id`.
 pub type Accounts = BTreeMap<String, Arc<Account>>;
 
+/// What a look at the file has shown.
+pub struct Look {
+    /// `None` when it cannot be understood.
+    pub accounts: Option<Accounts>,
+    /// Whether anybody but its owner may read or write it.
+    pub others_have_access: bool,
+}
+
 /// What tells one state of the file from the next; `None` when there is no file.
 type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
@@ -99,8 +107,7 @@ impl TokenCache {
     /// A file that is no regular file, is of a newer version, or cannot be read; a directory that
     /// cannot be written.
     pub fn open(path: &Path, clock: Clock, client_id: &str, requested_scope: &str) -> Result<Self, Failure> {
-        let memory = Memory { accounts: Accounts::new(), stamp: None };
-        let cache = Self { path: path.to_owned(), clock, memory: Mutex::new(memory) };
+        let cache = Self::unread(path, clock);
         let _lock = cache.lock("", CHANGE_PATIENCE)?;
         let (text, _) = cache.contents()?;
         if let Some(accounts) = python(&text, client_id, requested_scope) {
@@ -112,6 +119,35 @@ impl TokenCache {
         }
         cache.remember(cache.read()?);
         Ok(cache)
+    }
+
+    fn unread(path: &Path, clock: Clock) -> Self {
+        let memory = Memory { accounts: Accounts::new(), stamp: None };
+        Self { path: path.to_owned(), clock, memory: Mutex::new(memory) }
+    }
+
+    /// Looks at the file at `path`, the Python server's too, and leaves it as it is: nothing is converted,
+    /// protected or set aside. `None` when there is none. No lock is needed, as it is replaced as a whole.
+    ///
+    /// # Errors
+    /// A file that is no regular file, is of a newer version, or cannot be read.
+    pub fn look(path: &Path, clock: Clock) -> Result<Option<Look>, Failure> {
+        let cache = Self::unread(path, clock);
+        let Some(metadata) = cache.metadata()? else { return Ok(None) };
+        let text = cache.text()?;
+        let accounts = python(&text, "", "").map_or_else(|| cache.understand(&text), |accounts| Ok(Some(accounts)))?;
+        Ok(Some(Look { accounts, others_have_access: os::others_have_access(&metadata) }))
+    }
+
+    /// Tries whether the directory of the file at `path` takes files: makes an empty one and removes it.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn try_directory(path: &Path, clock: Clock) -> Result<(), Failure> {
+        let cache = Self::unread(path, clock);
+        let probe = cache.aside("probe")?;
+        let tried = write_synced(&probe, b"").and_then(|()| fs::remove_file(&probe));
+        tried.map_err(|error| cache.failure("make a file beside", &error))
     }
 
     /// The account of `user_id`.
@@ -215,20 +251,24 @@ impl TokenCache {
         Err(Failure::new(Kind::TokenCache, message).hint("Find and end the process that holds it, then try again."))
     }
 
-    /// The state of the file. A link or a directory in its place is refused, and a file that others may
-    /// read is taken from them.
-    fn stamp(&self) -> Result<Stamp, Failure> {
-        let metadata = match fs::symlink_metadata(&self.path) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.failure("read", &error)),
-        };
-        if !metadata.is_file() {
-            let message = format!("{} is not a regular file but a link, a directory or a device.", self.path.display());
-            return Err(
-                Failure::new(Kind::TokenCache, message).hint("Set TOKEN_CACHE_FILE to the path of the file itself.")
-            );
+    /// Of the file, none when there is none. A link or a directory in its place is refused.
+    fn metadata(&self) -> Result<Option<Metadata>, Failure> {
+        match fs::symlink_metadata(&self.path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
+            Ok(_) => {
+                let message =
+                    format!("{} is not a regular file but a link, a directory or a device.", self.path.display());
+                Err(Failure::new(Kind::TokenCache, message)
+                    .hint("Set TOKEN_CACHE_FILE to the path of the file itself."))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failure("read", &error)),
         }
+    }
+
+    /// The state of the file. One that others may read is taken from them.
+    fn stamp(&self) -> Result<Stamp, Failure> {
+        let Some(metadata) = self.metadata()? else { return Ok(None) };
         if os::others_have_access(&metadata) {
             os::make_private(&self.path).map_err(|error| self.failure("protect", &error))?;
             log::warn!("{} could be read by others; its permissions were set to 0600", self.path.display());
@@ -238,12 +278,15 @@ impl TokenCache {
 
     /// The text of the file, none when there is no file.
     fn contents(&self) -> Result<(Vec<u8>, Stamp), Failure> {
-        let (stamp, mut text) = (self.stamp()?, Vec::new());
-        if stamp.is_some() {
-            let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
-            read.map_err(|error| self.failure("read", &error))?;
-        }
+        let stamp = self.stamp()?;
+        let text = if stamp.is_some() { self.text()? } else { Vec::new() };
         Ok((text, stamp))
+    }
+
+    fn text(&self) -> Result<Vec<u8>, Failure> {
+        let mut text = Vec::new();
+        let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
+        read.map(|_| text).map_err(|error| self.failure("read", &error))
     }
 
     /// Only under the lock: a file that cannot be understood is moved away.
@@ -252,7 +295,15 @@ impl TokenCache {
         if stamp.is_none() {
             return Ok((Accounts::new(), None));
         }
-        let json = serde_json::from_slice::<Value>(&text).unwrap_or_default();
+        match self.understand(&text)? {
+            Some(accounts) => Ok((accounts, stamp)),
+            None => self.set_aside().map(|()| (Accounts::new(), None)),
+        }
+    }
+
+    /// The accounts in `text`; `None` when it does not have the documented layout.
+    fn understand(&self, text: &[u8]) -> Result<Option<Accounts>, Failure> {
+        let json = serde_json::from_slice::<Value>(text).unwrap_or_default();
         let version = json.get("version").and_then(Value::as_u64).unwrap_or_default();
         if version > VERSION {
             let path = self.path.display();
@@ -260,10 +311,7 @@ impl TokenCache {
             return Err(Failure::new(Kind::TokenCache, message)
                 .hint("Use the newer program, or set TOKEN_CACHE_FILE to another file."));
         }
-        match documented(&json).filter(|_| version == VERSION) {
-            Some(accounts) => Ok((accounts, stamp)),
-            None => self.set_aside().map(|()| (Accounts::new(), None)),
-        }
+        Ok(documented(&json).filter(|_| version == VERSION))
     }
 
     /// A file that cannot be understood is kept under another name, and never overwritten.

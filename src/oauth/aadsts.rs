@@ -68,7 +68,7 @@ fn value(name: &str, application: &Application<'_>) -> Option<String> {
 }
 
 /// The redirect URI as it is best registered: Entra ignores the port of `http://localhost`.
-fn registered(redirect_uri: &str) -> String {
+pub fn registered(redirect_uri: &str) -> String {
     let after_host = redirect_uri.strip_prefix("http://localhost:");
     let path = after_host.map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
     path.map_or_else(|| redirect_uri.to_owned(), |path| format!("http://localhost{path}"))

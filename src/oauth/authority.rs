@@ -98,6 +98,13 @@ impl Authority {
         tid.is_some_and(|tid| self.tenant.includes(tid))
     }
 
+    /// Where the tenant's own description is (OpenID Connect Discovery §4).
+    pub fn discovery(&self) -> Url {
+        let mut url = self.host.clone();
+        url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.tenant.segment()));
+        url
+    }
+
     /// The endpoint `name`: `authorize`, where the browser is sent to sign in; `token`; or `logout`, where
     /// the browser's own session with Entra is ended, which revokes no token.
     pub fn endpoint(&self, name: &str) -> Url {

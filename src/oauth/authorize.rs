@@ -63,9 +63,11 @@ pub struct Application<'a> {
     pub scopes: &'a Scopes,
 }
 
-/// What Entra shows the person although it might do without (OpenID Connect Core §3.1.2.1).
+/// What Entra is to show the person, whatever it would show otherwise (OpenID Connect Core §3.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompt {
+    /// Nothing: where that does not do, the redirect URI is sent an error.
+    Nothing,
     /// The choice of an account.
     SelectAccount,
     /// The sign-in itself, whatever session the browser has.
@@ -75,7 +77,7 @@ pub enum Prompt {
 }
 
 impl Prompt {
-    /// The prompt of that name.
+    /// The prompt of that name, among those for a person.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::SelectAccount, Self::Login, Self::Consent].into_iter().find(|prompt| prompt.name() == name)
     }
@@ -83,6 +85,7 @@ impl Prompt {
     /// The value of `prompt`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Nothing => "none",
             Self::SelectAccount => "select_account",
             Self::Login => "login",
             Self::Consent => "consent",
