@@ -7,6 +7,7 @@ use url::Url;
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
 use crate::http::message::{Reply, reply, with_field};
+use crate::oauth::aadsts::Advice;
 use crate::token_cache::{Account, Accounts};
 
 const STYLE: &str = include_str!("pages/page.css");
@@ -80,11 +81,17 @@ pub(crate) fn confirm_sign_in(user_id: &str) -> Reply {
     page(403, "Sign in?", include_str!("pages/confirm.html"), &values)
 }
 
-/// The start page: who is signed in, and how a client is connected.
-pub(crate) fn home(accounts: &Accounts, mcp_url: &str) -> Reply {
+/// The start page: who is signed in, how a client is connected, and what to do about errors that only
+/// Microsoft's page shows.
+pub(crate) fn home(accounts: &Accounts, mcp_url: &str, errors: &[(u32, Advice)]) -> Reply {
     let rows: String = accounts.iter().map(|(user_id, account)| row(user_id, account).0).collect();
     let rows = if rows.is_empty() { "<li>Nobody yet.</li>".to_owned() } else { rows };
-    let values = [("accounts", Html(rows)), ("url", escaped(mcp_url))];
+    let error = |(number, Advice { title, remedy }): &(u32, Advice)| {
+        let values = [("number", escaped(&number.to_string())), ("title", escaped(title)), ("remedy", escaped(remedy))];
+        filled(include_str!("pages/error.html"), &values).0
+    };
+    let errors = Html(errors.iter().map(error).collect());
+    let values = [("accounts", Html(rows)), ("url", escaped(mcp_url)), ("errors", errors)];
     page(200, "entra-auth-mcp", include_str!("pages/home.html"), &values)
 }
 

@@ -11,6 +11,7 @@ use crate::error::{Failure, Kind};
 use crate::http::message::{Answer, Application, Reply, Request, empty_reply, json_reply, with_field};
 use crate::mcp::protocol::Protocol;
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
+use crate::oauth::aadsts;
 use crate::oauth::authorize::ResponseMode;
 use crate::oauth::callback;
 use crate::pending::{self, LIFETIME};
@@ -131,7 +132,10 @@ impl Routes {
 
     fn home(&self, _request: &Request<'_>) -> Reply {
         match self.sign_in.accounts() {
-            Ok(accounts) => pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri.origin)),
+            Ok(accounts) => {
+                let errors = aadsts::own_page(&self.config.application());
+                pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri.origin), &errors)
+            }
             Err(failure) => pages::failure(500, "The token file is out of order", &failure),
         }
     }

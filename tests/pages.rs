@@ -262,6 +262,16 @@ fn everything_from_outside_is_escaped() {
 // ---- The start page ----
 
 #[test]
+fn the_start_page_explains_what_only_microsofts_page_shows() {
+    let (_entra, server) = start();
+    let text = Browser::new().navigate(&format!("{}/", server.url())).text();
+    let after = text.split_once("If Microsoft's page shows an error").unwrap().1;
+    for part in ["AADSTS50011", "http://localhost/auth/callback", "AADSTS700016", entra::CLIENT_ID, "AADSTS90002"] {
+        assert!(after.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
 fn the_start_page_says_who_is_signed_in_and_lets_them_sign_in_and_out() {
     let (_entra, server) = start();
     let mut browser = Browser::new();

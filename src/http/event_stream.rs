@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::connection::Connection;
 
 /// How often a stream that waits looks whether its client is still there.
-const STEP: Duration = Duration::from_millis(500);
+const STEP: Duration = Duration::from_millis(100);
 
 /// The open answer. HTTP/1.1 clients get it chunked, older ones until the connection ends.
 pub struct EventStream<'a> {
