@@ -65,8 +65,8 @@ pub struct SignIn {
     cache: TokenCache,
     pending: PendingSignIns,
     flights: Mutex<HashMap<String, Flight>>,
-    /// What the next sign-in of an account must bring.
-    demands: Mutex<HashMap<String, Demand>>,
+    /// What the next sign-in of an account must bring, which signed in last at that time.
+    demands: Mutex<HashMap<String, (Option<u64>, Demand)>>,
 }
 
 impl SignIn {
@@ -122,29 +122,47 @@ impl SignIn {
         offered.map_or_else(|| self.pending.begin(user_id, demand, self.now()), Ok)
     }
 
-    /// What a sign-in of `user_id` that is begun now must bring.
+    /// What a sign-in of `user_id` that is begun now must bring: what is wanted of it, and what was granted
+    /// before.
     pub fn due(&self, user_id: &str, prompt: Option<Prompt>) -> Demand {
-        let demand = self.demand(user_id).unwrap_or_default();
+        let usual = || Demand { extra_scope: self.extra_scope(user_id), ..Demand::default() };
+        let demand = self.demand(user_id).unwrap_or_else(usual);
         Demand { prompt: prompt.or(demand.prompt), ..demand }
     }
 
-    /// What the next sign-in of `user_id` must bring, where that is more than usual.
+    /// What `user_id` has granted beyond the configured scopes.
+    pub fn extra_scope(&self, user_id: &str) -> String {
+        self.known(user_id).map(|account| account.extra_scope.clone()).unwrap_or_default()
+    }
+
+    /// What the next sign-in of `user_id` must bring, where one is wanted, by Entra or the backend.
     pub fn demand(&self, user_id: &str) -> Option<Demand> {
-        locked(&self.demands).get(user_id).cloned()
+        let signed_in_at = self.known(user_id).map(|account| account.signed_in_at);
+        let noted = locked(&self.demands).get(user_id).cloned();
+        // Whoever has signed in since, at whichever server, has had the occasion.
+        noted.filter(|(noted_at, _)| *noted_at == signed_in_at).map(|(_, demand)| demand)
     }
 
     /// Notes what the next sign-in of `user_id` must bring.
     pub fn note(&self, user_id: &str, demand: Demand) {
+        let signed_in_at = self.known(user_id).map(|account| account.signed_in_at);
         let mut demands = locked(&self.demands);
         if demands.len() < MOST_DEMANDS || demands.contains_key(user_id) {
-            demands.insert(user_id.to_owned(), demand);
+            demands.insert(user_id.to_owned(), (signed_in_at, demand));
         }
     }
 
-    /// Takes back a sign-in that the person does not want.
+    /// Takes back a sign-in that the person does not want. What the account can do without stays as it is.
     pub fn withdraw(&self, handle: &str, user_id: &str) {
         self.pending.drop_one(handle);
-        locked(&self.demands).remove(user_id);
+        if self.known(user_id).is_some_and(|account| self.is_valid(&account)) {
+            locked(&self.demands).remove(user_id);
+        }
+    }
+
+    /// The account of `user_id`, signed in or not.
+    fn known(&self, user_id: &str) -> Option<Arc<Account>> {
+        self.cache.get(user_id).ok().flatten().filter(|account| self.is_ours(account))
     }
 
     /// Where the person goes to sign in. The link is ours, not Entra's: short, good for one browser, and
@@ -167,8 +185,9 @@ impl SignIn {
         let attempt = self.pending.open(ticket, self.now(), cookie)?;
         let secrets = attempt.browser().ok_or_else(|| pending::start_again("This is no sign-in link."))?;
         let Attempt { user_id, demand, .. } = attempt.as_ref();
-        let known = self.cache.get(user_id).ok().flatten().filter(|account| self.is_ours(account));
-        let username = known.as_ref().map(|account| account.username.as_str()).filter(|_| *demand != Demand::default());
+        // What is wanted of an account is wanted of the person who signed in.
+        let known = self.demand(user_id).and_then(|_| self.known(user_id));
+        let username = known.as_ref().map(|account| account.username.as_str()).filter(|name| !name.is_empty());
         let hints = Hints {
             login: Some(user_id.as_str()).filter(|user_id| is_address(user_id)).or(username),
             domain: self.config.domain_hint.as_deref(),

@@ -450,24 +450,21 @@ impl Tools {
     /// # Errors
     /// That sign-in is due.
     fn check_demand(&self, user_id: &str, reply: &backend::Reply) -> Result<(), Failure> {
+        let granted = self.sign_in.extra_scope(user_id);
         let (demand, message) = match &reply.challenge {
-            Some(Challenge::Claims(claims)) if reply.status == 401 => (
-                Demand { claims: claims.clone(), ..Demand::default() },
-                "The API wants a further check of the user.".to_owned(),
-            ),
+            Some(Challenge::Claims(claims)) if reply.status == 401 => {
+                let demand = Demand { claims: claims.clone(), extra_scope: granted, prompt: None };
+                (demand, "The API wants a further check of the user.".to_owned())
+            }
             Some(Challenge::InsufficientScope(missing)) if reply.status == 403 => {
                 let missing = missing.join(" ");
-                let known = self.sign_in.accounts()?.get(user_id).map(|account| account.extra_scope.clone());
-                let known = known.unwrap_or_default();
-                let was_asked_for = missing.split(' ').all(|scope| known.split(' ').any(|known| known == scope));
-                if was_asked_for || self.config.scopes.with(&missing).is_none() {
+                let was_granted = missing.split(' ').all(|scope| granted.split(' ').any(|known| known == scope));
+                if was_granted || self.config.scopes.with(&missing).is_none() {
                     return Ok(());
                 }
-                let extra_scope = format!("{known} {missing}").trim().to_owned();
-                (
-                    Demand { extra_scope, ..Demand::default() },
-                    format!("The API wants a permission that is missing: {missing}."),
-                )
+                let extra_scope = format!("{granted} {missing}").trim().to_owned();
+                let message = format!("The API wants a permission that is missing: {missing}.");
+                (Demand { extra_scope, ..Demand::default() }, message)
             }
             _ => return Ok(()),
         };
