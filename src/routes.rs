@@ -63,10 +63,7 @@ impl Routes {
     /// rebinding).
     fn check_host(&self, request: &Request<'_>) -> Result<(), Reply> {
         let host = request.field("host").unwrap_or_default();
-        let (name, port) = match host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']')) {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        };
+        let (name, port) = name_and_port(host);
         // Without a port, the scheme's own is meant; behind a proxy, the scheme may be https.
         let is_port = |allowed: u16| port.map_or(matches!(allowed, 80 | 443), |port| port == allowed.to_string());
         let fits = |allowed: &AllowedHost| allowed.name.eq_ignore_ascii_case(name) && allowed.port.is_none_or(is_port);
@@ -167,7 +164,7 @@ impl Routes {
     /// Where the page must be opened instead: the cookie that is set there must reach the redirect
     /// URI, and `localhost` and `127.0.0.1` are two hosts to a browser.
     fn same_page_at_redirect_origin(&self, request: &Request<'_>) -> Option<String> {
-        let (asked, _) = request.field("host")?.rsplit_once(':')?;
+        let (asked, _) = name_and_port(request.field("host")?);
         let RedirectUri { host, origin, .. } = &self.config.redirect_uri;
         let differs =
             is_loopback_host(asked) && is_loopback_host(&host.name) && !asked.eq_ignore_ascii_case(&host.name);
@@ -281,6 +278,12 @@ fn with_cors<'a>(answer: Answer<'a>, origin: Option<&str>) -> Answer<'a> {
 
 fn redirect(status: u16, location: &str) -> Reply {
     with_field(empty_reply(status), "Location", location)
+}
+
+/// The two parts of a `Host` (RFC 9110 §7.2); an IPv6 address has colons of its own.
+fn name_and_port(host: &str) -> (&str, Option<&str>) {
+    let parts = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    parts.map_or((host, None), |(name, port)| (name, Some(port)))
 }
 
 fn is_form(request: &Request<'_>) -> bool {
