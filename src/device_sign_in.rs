@@ -64,8 +64,8 @@ impl DeviceSignIn {
 /// Asks until there is an answer; `None` when the sign-in was given up or its time is over.
 fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Option<Outcome> {
     let claims = &attempt.demand.claims;
-    let mut interval = device.interval;
-    while sign_in.pending().sleep(&attempt.handle, Duration::from_secs(interval), || sign_in.now()) {
+    let (mut interval, mut pause) = (device.interval, Duration::ZERO);
+    while sign_in.pending().sleep(&attempt.handle, pause.max(Duration::from_secs(interval)), || sign_in.now()) {
         let form = device_code::poll(&sign_in.config.application(), device, claims);
         match sign_in.entra.token(&sign_in.config, form, PURPOSE) {
             Ok(tokens) => return Some(sign_in.accept(attempt, tokens, None, None)),
@@ -75,10 +75,13 @@ fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Op
                         sign_in.note_refusal(&attempt.user_id, &attempt.demand, &error);
                         return Some(Err(refused(refusal.failure)));
                     };
-                    interval = longer;
+                    (interval, pause) = (longer, Duration::ZERO);
                 }
-                // Less often while Entra cannot be had (§3.5).
-                _ => interval = refusal.failure.retry_after.map_or(interval * 2, |wait| wait.as_secs().max(interval)),
+                // Entra cannot be had: not before it likes, once, and less often from now on.
+                _ => {
+                    pause = refusal.failure.retry_after.unwrap_or_default();
+                    interval = device_code::less_often(interval);
+                }
             },
         }
     }
@@ -88,7 +91,7 @@ fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Op
 /// Many organizations block device codes, whatever Entra's words for it.
 fn refused(failure: Failure) -> Failure {
     let hint = format!(
-        "{} Where device codes are blocked, sign in with the browser instead: set SIGN_IN_METHOD=browser, or call authenticate_user without a method.",
+        "{} Where device codes are blocked, sign in with the browser instead: set SIGN_IN_METHOD=browser, or call authenticate_user with method \"browser\".",
         failure.hint
     );
     failure.hint(hint.trim())

@@ -50,6 +50,13 @@ pub enum Way {
     Device(DeviceAuthorization),
 }
 
+impl Way {
+    /// How long it is open, in seconds.
+    fn lifetime(&self) -> u64 {
+        if let Self::Device(device) = self { device.expires_in } else { LIFETIME }
+    }
+}
+
 /// What ties a sign-in to a browser and to its authorization request.
 pub struct BrowserSecrets {
     /// For `/auth/login?ticket=`.
@@ -148,12 +155,9 @@ impl PendingSignIns {
     }
 
     fn add(&self, user_id: &str, demand: Demand, way: Way, now: u64) -> Result<Arc<Attempt>, Failure> {
-        let (lifetime, phase) = match &way {
-            Way::Browser(_) => (LIFETIME, Phase::Offered),
-            Way::Device(device) => (device.expires_in, Phase::Sent),
-        };
+        let phase = if matches!(way, Way::Browser(_)) { Phase::Offered } else { Phase::Sent };
         let (user_id, handle) = (user_id.to_owned(), secret::random_base64url::<12>()?);
-        let attempt = Arc::new(Attempt { user_id, demand, handle, way, expires_at: now + lifetime });
+        let attempt = Arc::new(Attempt { user_id, demand, handle, expires_at: now + way.lifetime(), way });
         let mut entries = self.current(now);
         if entries.len() >= MOST {
             // Nobody is in the middle of one that is only offered, or over.
@@ -174,7 +178,7 @@ impl PendingSignIns {
             Way::Browser(_) => !with_code && matches!(entry.phase, Phase::Offered),
             Way::Device(_) => with_code && entry.ending().is_none(),
         };
-        let has_time = |entry: &&Entry| entry.attempt.expires_at > now + LIFETIME / 2;
+        let has_time = |entry: &&Entry| entry.attempt.expires_at > now + entry.attempt.way.lifetime() / 2;
         let entries = self.current(now);
         let found = entries.iter().filter(is_same).filter(is_on_offer).find(has_time);
         found.map(|entry| Arc::clone(&entry.attempt))

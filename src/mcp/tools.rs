@@ -71,7 +71,7 @@ pub(crate) struct Tools {
     started: Instant,
     /// Name, title, description, schemas and annotations of every tool.
     definitions: Value,
-    /// The same as `tools/list` gives it, printed once.
+    /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
     pub(super) list: String,
 }
 
@@ -81,15 +81,16 @@ impl Tools {
     /// # Errors
     /// No randomness.
     pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
-        let mut definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
+        let definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
+        let mut listed = definitions.clone();
         if !config.allow_device_code {
-            forget_method(&mut definitions);
+            forget_method(&mut listed);
         }
         Ok(Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
             seal: Seal::new()?,
             started: Instant::now(),
-            list: definitions.to_string(),
+            list: listed.to_string(),
             definitions,
             config,
             sign_in,

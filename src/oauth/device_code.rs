@@ -85,6 +85,11 @@ pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     }
 }
 
+/// The interval after a poll that could not be made, in seconds, where it was `interval` before (§3.5).
+pub fn less_often(interval: u64) -> u64 {
+    interval.saturating_mul(2).min(LONGEST_INTERVAL).max(interval)
+}
+
 /// Whether people can read and type `code`.
 fn is_legible(code: &str) -> bool {
     code.contains(|c: char| c.is_ascii_alphanumeric())

@@ -128,9 +128,10 @@ pub struct Device {
     tenant: String,
     progress: Progress,
     expires: i64,
-    /// In milliseconds, as is `last_poll`.
+    /// In milliseconds, as is `next_poll`.
     interval: i64,
-    last_poll: Option<i64>,
+    /// Not before then.
+    next_poll: i64,
 }
 
 #[derive(Clone, Debug)]

@@ -1,7 +1,9 @@
 //! The device authorization grant (RFC 8628): its endpoint, its polls, and the page for the code.
 
 use super::token::Grant;
-use super::{Checked, DEVICE_CODE_MARK, Device, INVALID, Progress, Refusal, State, claims_of, pages, scope_set};
+use super::{
+    Checked, DEVICE_CODE_MARK, Device, INVALID, Progress, Refusal, State, TokenFailure, claims_of, pages, scope_set,
+};
 use crate::support::http::{Reply, Request};
 use crate::support::{Pairs, random_bytes, random_token, value_of};
 use serde_json::{Value, json};
@@ -43,7 +45,7 @@ impl State {
             progress: Progress::Pending,
             expires: self.now() + expires_in,
             interval: interval * 1000,
-            last_poll: None,
+            next_poll: 0,
         };
         let uri = format!("{origin}/device");
         let answer = json!({
@@ -63,19 +65,32 @@ impl State {
         let now = self.now_in_milliseconds();
         let Some(device) = self.polled_device(params) else { return Ok(()) };
         device.polls += 1;
-        let in_time = device.last_poll.replace(now).is_none_or(|last| now - last >= device.interval);
-        let message = format!("The device grant was polled again before {} ms.", device.interval);
+        let in_time = now >= device.next_poll;
+        let message = format!("The device grant was polled {} ms too soon.", device.next_poll - now);
         if !in_time {
             device.interval += SLOWER;
         }
+        device.next_poll = now + device.interval;
         self.must(in_time, "slow_down", 70016, message)
     }
 
-    /// The client was told to slow down, and must from now on.
-    pub(super) fn slow_down(&mut self, params: &Pairs) {
-        if let Some(device) = self.polled_device(params) {
-            device.interval += SLOWER;
+    /// The client was told to slow down, or got no answer, and must poll less often from now on.
+    pub(super) fn slow_down(&mut self, params: &Pairs, failure: &TokenFailure) {
+        let now = self.now_in_milliseconds();
+        let Some(device) = self.polled_device(params) else { return };
+        let mut pause = 0;
+        match failure {
+            TokenFailure::Oauth { error: "slow_down", .. } => device.interval += SLOWER,
+            TokenFailure::Oauth { error: "server_error" | "temporarily_unavailable", .. } => device.interval *= 2,
+            TokenFailure::Oauth { .. } => {}
+            failure => {
+                device.interval *= 2;
+                if let TokenFailure::Status(_, Some(seconds)) = failure {
+                    pause = i64::from(*seconds) * 1000;
+                }
+            }
         }
+        device.next_poll = now + pause.max(device.interval);
     }
 
     fn polled_device(&mut self, params: &Pairs) -> Option<&mut Device> {

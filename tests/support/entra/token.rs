@@ -35,8 +35,8 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
     let next_poll = if polls { state.next_poll_failures.pop_front() } else { None };
     let next = next_poll.or_else(|| state.next_failures.pop_front());
     let failure = next.or_else(|| state.lasting_failure.clone());
-    if polls && matches!(failure, Some(TokenFailure::Oauth { error: "slow_down", .. })) {
-        state.slow_down(&params);
+    if let Some(failure) = failure.as_ref().filter(|_| polls) {
+        state.slow_down(&params, failure);
     }
     if let Some(failure) = &failure
         && !matches!(failure, TokenFailure::LoseAnswer)
