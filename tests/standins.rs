@@ -823,6 +823,9 @@ fn a_sign_in_fails_as_told_after_an_account_was_picked() {
     assert_eq!(value_of(&fields, "error"), Some("access_denied"));
     assert!(value_of(&fields, "error_description").unwrap().starts_with("AADSTS50105: Not assigned to a role."));
     assert_eq!(value_of(&fields, "error_subcode"), None, "nobody declined");
+    entra.set(|settings| settings.fail_only = Some(entra::GRACE_OID));
+    let fields = answer_page(&entra, &[]).form().fields;
+    assert!(value_of(&fields, "code").is_some(), "only Grace is refused");
     entra.set(|settings| settings.page_error = Some((53003, "Blocked by Conditional Access.".to_owned())));
     let page = answer_page(&entra, &[]);
     assert!(page.status == 400 && page.text().contains("AADSTS53003: Blocked by"), "{}", page.body);

@@ -5,23 +5,38 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::time::Duration;
+
 use entra_auth_mcp::os::StopSignals;
 use support::backend::Backend;
-use support::entra::{ADA, Entra};
+use support::entra::{ADA, Entra, TENANT_ID, User};
 use support::server::{Running, Setup};
 
 /// The port of the README's examples; where it is taken, a free one serves.
 const PORT: &str = "8000";
 
+/// Somebody whom Entra turns away after the account was picked.
+const CAROL: &str = "carol@contoso.example";
+const CAROL_OID: &str = "0a1b2c3d-5555-4aaa-8bbb-000000000005";
+const BLOCKED: &str = "Access has been blocked by Conditional Access policies.";
+
 fn main() {
     let mut signals = StopSignals::register().expect("signals can be waited for");
     let entra = Entra::start_lenient();
+    entra.set(|settings| {
+        settings.users.push(User::new(CAROL_OID, TENANT_ID, CAROL, "Carol Blocked"));
+        settings.fail_authorize = Some(("access_denied", 53003, BLOCKED));
+        settings.fail_only = Some(CAROL_OID);
+        // So that /cae is seen to need a sign-in.
+        settings.interaction_for_claims = true;
+    });
     let backend = Backend::start_for(&entra);
-    let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "info");
-    let server = match setup.with("SERVER_PORT", PORT).try_start() {
-        Ok(server) => server,
-        Err(_) => Setup::new(&entra, Some(&backend)).start(),
+    let setup = || {
+        let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "info").with("ALLOW_DEVICE_CODE", "true");
+        // Whoever watches a call wait for a sign-in sees soon that it does.
+        setup.limits(|limits| limits.keep_alive = Duration::from_secs(1))
     };
+    let server = setup().with("SERVER_PORT", PORT).try_start().unwrap_or_else(|_| setup().start());
     print!("{}", welcome(&server, &entra, &backend));
     signals.wait();
 }
@@ -35,7 +50,7 @@ entra-auth-mcp, on stand-ins: nothing here is real, and nothing leaves this mach
   MCP endpoint   {url}/mcp
   Start page     {url}/
   Sign in        {url}/auth/login?user_id={ADA}
-  Entra          {entra}   (a stand-in with a sign-in page)
+  Entra          {entra}   (a stand-in with a sign-in page; device codes: {entra}/device)
   API            {backend}   (a sample: /me, /me/messages, /tasks, /photo, /report.csv)
 
 Connect a client:
@@ -50,6 +65,8 @@ Connect a client:
     {{ "mcpServers": {{ "company-api": {{ "url": "{url}/mcp" }} }} }}
 
 Then ask it: "Who am I, according to the company API?" It will ask you to sign in first.
+GET /cae and GET /write need more than that sign-in gives: the API's demand leads to another one.
+Sign in as Carol to see how a refusal looks.
 Ctrl-C ends the demo and forgets everything.
 "#
     )

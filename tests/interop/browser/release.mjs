@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -15,6 +16,15 @@ export async function ask(url, name, args = {}) {
   const { structuredContent } = await client.callTool({ name, arguments: args });
   await client.close();
   return structuredContent;
+}
+
+/// For a server that must know its port before it starts.
+export async function freePort() {
+  const server = createServer().listen(0, 'localhost');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  return String(port);
 }
 
 /// Starts RELEASE_BINARY with `settings` and, but for those, the ones that the demo tells of itself.

@@ -2,28 +2,10 @@
 // AUTH_RESPONSE_MODE=query. Runs under with-demo, with RELEASE_BINARY in the environment.
 import assert from 'node:assert/strict';
 import { picture, withBrowser } from './chromium.mjs';
+import { ENTRA_URL, START_URL, ada, demandHeading, signIn } from './person.mjs';
 import { ask, withRelease } from './release.mjs';
 
-const { START_URL, ENTRA_URL } = process.env;
-const ada = 'ada@contoso.example';
-
-const demandHeading = async (page, text) =>
-  assert.match(await page.getByRole('heading', { level: 1 }).innerText(), text);
 const holdsCode = address => /[?&#]code=/.test(address);
-
-/// From the start page to Entra's.
-async function toEntra(page, start) {
-  await page.goto(start);
-  await page.getByRole('link', { name: 'Sign in', exact: true }).click();
-  await page.waitForURL(`${ENTRA_URL}/**`);
-}
-
-async function signIn(page, start) {
-  await toEntra(page, start);
-  await page.getByRole('button', { name: ada }).click();
-  await page.waitForURL(`${start}auth/complete**`);
-  await demandHeading(page, /You are signed in/);
-}
 
 /// The cookie and the status of the only request for `path`.
 async function cookieAndStatus(requests, method, path) {
@@ -61,20 +43,6 @@ async function formPost({ page, requests, addresses, complaints, history }) {
   assert.deepEqual(complaints, []);
 }
 
-async function declined({ page, complaints }) {
-  await toEntra(page, START_URL);
-  await picture(page, 'entra');
-  await page.getByRole('button', { name: 'Deny consent' }).click();
-  await page.waitForURL(`${START_URL}auth/complete**`);
-  await demandHeading(page, /could not be completed/);
-  await picture(page, 'declined');
-  await page.goto(START_URL);
-  assert.equal(await page.getByText(ada).count(), 0);
-  // Chromium tells of the page's own status, and of nothing else.
-  assert.equal(complaints.length, 1, complaints.join('\n'));
-  assert.match(complaints[0], /status of 400/);
-}
-
 /// Another site leads the browser here: nothing happens until the person says so.
 async function ledHere({ page }) {
   for (const [path, heading] of [['auth/login?user_id=eve', /Sign in\?/], ['auth/logout', /Not signed out/]]) {
@@ -99,8 +67,6 @@ async function query({ page, requests, complaints, history }, start) {
 const besides = { besides: `${ENTRA_URL}/favicon.ico` }; // the stand-in has no icon
 await withBrowser(besides, formPost);
 console.log('  form_post: signed in, reloaded, signed out; no code in any address, no complaint of the browser');
-await withBrowser(besides, declined);
-console.log('  declined: the failure page, and nobody signed in');
 await withBrowser(besides, ledHere);
 console.log('  led here by another site: asked before a sign-in, refused a sign-out');
 await withRelease({ AUTH_RESPONSE_MODE: 'query' }, start => withBrowser(besides, visit => query(visit, start)));

@@ -1,16 +1,14 @@
 // The main job with the official TypeScript SDK, in both of its lines: version 1, which speaks the
 // revisions up to 2025-11-25, and version 2, which speaks 2026-07-28. Runs under with-demo.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { Client, StreamableHTTPClientTransport, UrlElicitationRequiredError } from '@modelcontextprotocol/client';
 import { Client as OldClient } from '@modelcontextprotocol/sdk/client/index.js';
 import { StreamableHTTPClientTransport as OldTransport } from '@modelcontextprotocol/sdk/client/streamableHttp.js';
+import { UrlElicitationRequiredError as OldError } from '@modelcontextprotocol/sdk/types.js';
+import { ada, repeatedByTheProgram, repeatedByTheSdk, signIn } from './elicitation.mjs';
 
 const url = new URL(process.env.MCP_URL);
-const signIn = new URL('../sign-in', import.meta.url).pathname;
 const me = { name: 'story', version: '1' };
-const ada = 'ada@contoso.example';
 const tools = [
   'api_delete_request', 'api_get_request', 'api_patch_request', 'api_post_request', 'api_put_request',
   'authenticate_user', 'check_auth_status', 'get_server_info', 'logout_user', 'ping', 'view_userid',
@@ -46,7 +44,7 @@ async function story(client) {
   // The tool waits while the person signs in.
   const begun = await ok('authenticate_user', { user_id: ada });
   const waiting = ok('check_auth_status', { user_id: ada, wait_seconds: 60 });
-  await promisify(execFile)(signIn, [begun.sign_in_url]);
+  await signIn(begun.sign_in_url);
   const status = await waiting;
   assert.deepEqual([status.authenticated, status.can_refresh, status.username], [true, true, ada]);
   assert.equal((await ok('view_userid')).user_id, ada);
@@ -84,18 +82,36 @@ async function story(client) {
   assert.equal((await fails('api_get_request', { endpoint: '/me' })).error, 'sign_in_required');
 }
 
-for (const [sdk, revision, client, transport] of [
-  ['sdk, version 1', '2025-11-25', new OldClient(me), new OldTransport(url)],
-  ['client, version 2', '2025-11-25', new Client(me), new StreamableHTTPClientTransport(url)],
+async function connected(client, transport, revision) {
+  await client.connect(transport);
+  assert.equal(client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion, revision);
+  return client;
+}
+
+const opensUrls = { capabilities: { elicitation: { url: {} } } };
+const modern = { versionNegotiation: { mode: 'auto' } };
+for (const [sdk, revision, connect, elicitation] of [
   [
-    'client, version 2', '2026-07-28',
-    new Client(me, { versionNegotiation: { mode: 'auto' } }), new StreamableHTTPClientTransport(url),
+    'sdk 1', '2025-11-25',
+    options => [new OldClient(me, options), new OldTransport(url)],
+    client =>
+      repeatedByTheProgram(client, (request, options) => client.callTool(request, undefined, options), OldError),
+  ],
+  [
+    'client 2', '2025-11-25',
+    options => [new Client(me, options), new StreamableHTTPClientTransport(url)],
+    client => repeatedByTheProgram(client, (...call) => client.callTool(...call), UrlElicitationRequiredError),
+  ],
+  [
+    'client 2', '2026-07-28',
+    options => [new Client(me, { ...modern, ...options }), new StreamableHTTPClientTransport(url)],
+    repeatedByTheSdk,
   ],
 ]) {
-  await client.connect(transport);
-  const negotiated = client.getNegotiatedProtocolVersion?.() ?? transport.protocolVersion;
-  assert.equal(negotiated, revision);
-  await story(client);
-  await client.close();
-  console.log(`  TypeScript ${sdk}: the whole story, in revision ${negotiated}`);
+  for (const [options, tell] of [[{}, story], [opensUrls, elicitation]]) {
+    const client = await connected(...connect(options), revision);
+    await tell(client);
+    await client.close();
+  }
+  console.log(`  TypeScript ${sdk}: the whole story, and signing in by elicitation, in revision ${revision}`);
 }

@@ -2,14 +2,10 @@
 
 import asyncio
 import base64
-import os
-from pathlib import Path
 
+from elicitation import ADA, URL, repeated_by_the_program, repeated_by_the_sdk, sign_in
 from mcp import Client
 
-URL = os.environ["MCP_URL"]
-SIGN_IN = Path(__file__).parent.parent / "sign-in"
-ADA = "ada@contoso.example"
 TOOLS = {
     "api_delete_request", "api_get_request", "api_patch_request", "api_post_request", "api_put_request",
     "authenticate_user", "check_auth_status", "get_server_info", "logout_user", "ping", "view_userid",
@@ -46,8 +42,7 @@ async def story(client: Client) -> None:
     # The tool waits while the person signs in.
     begun = await ok("authenticate_user", user_id=ADA)
     waiting = asyncio.create_task(ok("check_auth_status", user_id=ADA, wait_seconds=60))
-    person = await asyncio.create_subprocess_exec(SIGN_IN, begun["sign_in_url"])
-    assert await person.wait() == 0
+    await sign_in(begun["sign_in_url"])
     status = await waiting
     assert (status["authenticated"], status["can_refresh"], status["username"]) == (True, True, ADA), status
     assert (await ok("view_userid"))["user_id"] == ADA
@@ -87,11 +82,15 @@ async def story(client: Client) -> None:
 
 
 async def main() -> None:
-    for mode, revision in [("legacy", "2025-11-25"), ("auto", "2026-07-28")]:
+    for mode, revision, elicitation in [
+        ("legacy", "2025-11-25", repeated_by_the_program),
+        ("auto", "2026-07-28", repeated_by_the_sdk),
+    ]:
         async with Client(URL, mode=mode) as client:
             assert client.protocol_version == revision, client.protocol_version
             await story(client)
-            print(f"  Python mcp, {mode}: the whole story, in revision {client.protocol_version}")
+        await elicitation(mode)
+        print(f"  Python mcp, {mode}: the whole story, and signing in by elicitation, in revision {revision}")
 
 
 asyncio.run(main())

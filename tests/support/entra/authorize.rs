@@ -104,10 +104,10 @@ impl State {
         let picked = self.page_error().and_then(|()| self.settings.pick_user(tenant, account));
         match (picked, self.settings.fail_authorize) {
             (Err(refusal), _) => refusal.to_page(request),
-            (Ok(_), Some((error, aadsts, message))) => {
+            (Ok(user), Some((error, aadsts, message))) if self.settings.fail_only.is_none_or(|oid| oid == user.oid) => {
                 self.answer_app(&params, Refusal::new(error, aadsts, message).to_fields(request))
             }
-            (Ok(user), None) => self.issue_code(user, tenant, params),
+            (Ok(user), _) => self.issue_code(user, tenant, params),
         }
     }
 

@@ -78,6 +78,8 @@ pub struct Settings {
     pub opaque_origin: bool,
     /// Whoever picks an account is sent back to the app with this: error, AADSTS number, message.
     pub fail_authorize: Option<(&'static str, u32, &'static str)>,
+    /// The only person, by `oid`, whom `fail_authorize` meets; `None` for all.
+    pub fail_only: Option<&'static str>,
     /// Whoever picks an account sees this on Entra's own page: AADSTS number, message.
     pub page_error: Option<(u32, String)>,
     /// Of device codes.
@@ -120,6 +122,7 @@ impl Default for Settings {
             accept_other_scope_on_refresh: false,
             opaque_origin: false,
             fail_authorize: None,
+            fail_only: None,
             page_error: None,
             device_expires_in: 900,
             device_interval: 1,
