@@ -9,20 +9,38 @@ use crate::clock::Clock;
 use crate::config::{self, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
-use crate::os::StopSignals;
+use crate::os::{self, StopSignals};
 use crate::serve::Server;
-use crate::{doctor, env_file, logging};
+use crate::{doctor, env_file, logging, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
 /// The command line or the settings cannot be used.
 const MISUSED: u8 = 2;
 
+/// What was asked for.
+#[derive(Default)]
+struct CommandLine {
+    verb: Option<String>,
+    /// Behind a verb that takes one.
+    user_id: Option<String>,
+    /// Whether the verb's own flag was given.
+    has_flag: bool,
+    env_file: Option<String>,
+}
+
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     logging::set_level(log::LevelFilter::Info);
-    match parse(arguments).and_then(|(verb, env_file, json)| perform(&verb, env_file.as_deref(), json)) {
-        Ok(code) => code,
+    match parse(arguments).and_then(|line| perform(&line)) {
+        Ok(Ok((text, code))) => {
+            print(&text);
+            ExitCode::from(code)
+        }
+        Ok(Err(failure)) => {
+            log::error!("{}", failure.text());
+            ExitCode::from(FAILED)
+        }
         Err(misuse) => {
             // There is nobody else to tell.
             let _ = writeln!(io::stderr(), "{}", misuse.trim_end());
@@ -31,41 +49,61 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// `Err` holds the text for a command line or settings that cannot be used.
-fn perform(verb: &str, env_file: Option<&str>, json: bool) -> Result<ExitCode, String> {
-    let text = match verb {
-        "doctor" => return Ok(doctor(env_file, json)),
-        _ if json => return Err("--json goes with doctor; entra-auth-mcp --help shows the usage".to_owned()),
-        "serve" => return Ok(serve(load(env_file)?.0).unwrap_or_else(|failure| failed(&failure))),
+/// What there is to print, and the exit code. `Err` holds the text for a command line or settings that cannot
+/// be used.
+fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> {
+    let (env_file, user_id) = (line.env_file.as_deref(), line.user_id.as_deref());
+    let done = |text: String| (text, 0);
+    Ok(match line.verb.as_deref().unwrap_or("serve") {
+        "serve" => serve(load(env_file)?.0).map(done),
+        "login" => verbs::login(load_quietly(env_file)?, Clock::system(), user_id, line.has_flag, &show).map(done),
+        "logout" => verbs::logout(load_quietly(env_file)?, user_id).map(done),
+        "status" => verbs::status(load_quietly(env_file)?, line.has_flag)
+            .map(|(text, is_signed_in)| (text, if is_signed_in { 0 } else { FAILED })),
+        "doctor" => {
+            let report = doctor::run(variables(env_file), &Clock::system());
+            let text = if line.has_flag { report.json() } else { report.text() };
+            Ok((text, report.exit_code()))
+        }
         "--check-config" => {
             let (config, variables) = load(env_file)?;
-            config.effective(&variables)
+            Ok(done(config.effective(&variables)))
         }
-        "--help" | "-h" => help(),
-        "--version" | "-V" => concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        "--help" | "-h" => Ok(done(help())),
+        "--version" | "-V" => Ok(done(concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned())),
         other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
-    };
-    print(&text);
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
-/// The verb, the path behind `--env-file`, and whether there is `--json`.
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<(String, Option<String>, bool), String> {
-    let (mut verb, mut env_file, mut json) = (None, None, false);
+fn parse(mut arguments: impl Iterator<Item = String>) -> Result<CommandLine, String> {
+    let mut line = CommandLine::default();
     while let Some(argument) = arguments.next() {
+        let (takes_user, flag) = operands(line.verb.as_deref());
         if argument == "--env-file" {
-            env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
+            line.env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
         } else if let Some(path) = argument.strip_prefix("--env-file=") {
-            env_file = Some(path.to_owned());
-        } else if argument == "--json" {
-            json = true;
-        } else if verb.is_some() {
-            return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
+            line.env_file = Some(path.to_owned());
+        } else if line.verb.is_none() {
+            line.verb = Some(argument);
+        } else if flag == Some(argument.as_str()) {
+            line.has_flag = true;
+        } else if takes_user && line.user_id.is_none() && !argument.starts_with('-') {
+            line.user_id = Some(argument);
         } else {
-            verb = Some(argument);
+            return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
         }
     }
-    Ok((verb.unwrap_or_else(|| "serve".to_owned()), env_file, json))
+    Ok(line)
+}
+
+/// What may follow the verb: a user, and which flag.
+fn operands(verb: Option<&str>) -> (bool, Option<&'static str>) {
+    match verb {
+        Some("login") => (true, Some("--device-code")),
+        Some("logout") => (true, None),
+        Some("status" | "doctor") => (false, Some("--json")),
+        _ => (false, None),
+    }
 }
 
 fn help() -> String {
@@ -108,6 +146,13 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
     Ok((config, variables))
 }
 
+/// The settings for a verb whose results a person reads: no more is logged than warnings.
+fn load_quietly(env_file: Option<&str>) -> Result<Config, String> {
+    let (config, _) = load(env_file)?;
+    logging::set_level(config.log_level.min(log::LevelFilter::Warn));
+    Ok(config)
+}
+
 /// `.env` need not exist; a file that was named must.
 fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String> {
     let path = named.unwrap_or(".env");
@@ -121,12 +166,8 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
     })
 }
 
-fn failed(failure: &Failure) -> ExitCode {
-    log::error!("{}", failure.text());
-    ExitCode::from(FAILED)
-}
-
-fn serve(config: Config) -> Result<ExitCode, Failure> {
+/// Until the program is told to stop.
+fn serve(config: Config) -> Result<String, Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
     let mut signals = StopSignals::register().map_err(|error| {
         Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error})."))
@@ -139,16 +180,21 @@ fn serve(config: Config) -> Result<ExitCode, Failure> {
     signals.wait();
     log::info!("stopping: requests in flight are let finish");
     server.stop();
-    Ok(ExitCode::SUCCESS)
+    Ok(String::new())
 }
 
-fn doctor(env_file: Option<&str>, json: bool) -> ExitCode {
-    let report = doctor::run(variables(env_file), &Clock::system());
-    print(&if json { report.json() } else { report.text() });
-    ExitCode::from(report.exit_code())
+/// Begins a sign-in at the terminal. How it ends is told there, and so not logged as well.
+fn show(text: &str, link: Option<&str>) {
+    logging::set_level(log::LevelFilter::Error);
+    print(text);
+    link.map(os::open_in_browser);
 }
 
+/// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may be.
 fn print(text: &str) {
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let escaped = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    let text: String = text.chars().map(escaped).collect();
     let mut out = io::stdout().lock();
     // A closed pipe, as behind `head`, is no failure.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

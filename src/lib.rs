@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! main -> cli -> serve -> routes -> mcp, pages, sign_in
+//! cli -> verbs -> serve, mcp/tools, sign_in
 //! cli -> doctor -> oauth, entra, token_cache
 //! mcp/tools -> sign_in, backend
 //! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache
@@ -31,3 +32,4 @@ pub mod serve;
 mod sign_in;
 mod sync;
 mod token_cache;
+pub mod verbs;

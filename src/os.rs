@@ -1,12 +1,17 @@
-//! What differs between operating systems: file protection, and being told to stop. Where a system has
-//! no such thing as Unix's, files inherit the protection of the user's profile directory.
+//! What differs between operating systems: file protection, opening a browser, and being told to stop.
+//! Where a system has no such thing as Unix's, files inherit the protection of the user's profile directory.
 
+use std::env;
 use std::fs::{Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 #[cfg(unix)]
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::{
+    fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    process::CommandExt as _,
+};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -54,6 +59,41 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::fs::File::open(directory)?.sync_all()?;
     Ok(())
+}
+
+/// Opens `url` in the person's browser: in `$BROWSER` (a command that may have arguments, one of them with
+/// `%s` for the URL), else in the system's own. Where there is none, nothing happens.
+pub fn open_in_browser(url: &str) {
+    let named = env::var("BROWSER").ok().filter(|command| !command.trim().is_empty());
+    let openers = match &named {
+        Some(command) => vec![command.as_str()],
+        None if cfg!(windows) => vec!["rundll32 url.dll,FileProtocolHandler"],
+        None if cfg!(target_os = "macos") => vec!["open"],
+        None => {
+            let openers = [("WSL_DISTRO_NAME", "wslview"), ("DISPLAY", "xdg-open"), ("WAYLAND_DISPLAY", "xdg-open")];
+            let has = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+            openers.into_iter().filter_map(|(name, opener)| has(name).then_some(opener)).collect()
+        }
+    };
+    // The first that starts; what it writes is not for this terminal.
+    let _ = openers.into_iter().any(|opener| {
+        let mut command = browser_command(opener, url);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok()
+    });
+}
+
+/// `opener`, given `url` as one argument or a part of one. There is no shell that could read it.
+fn browser_command(opener: &str, url: &str) -> Command {
+    let mut words = opener.split_whitespace();
+    let mut command = Command::new(words.next().unwrap_or_default());
+    command.args(words.map(|word| word.replace("%s", url)));
+    if !opener.contains("%s") {
+        command.arg(url);
+    }
+    // Ctrl-C is for us; the browser goes on.
+    #[cfg(unix)]
+    command.process_group(0);
+    command
 }
 
 /// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has an

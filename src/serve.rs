@@ -1,14 +1,36 @@
 //! A running server: settings, token file, listener and routes put together.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::entra::agent_config;
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::http::listener::{HttpServer, Listeners};
+use crate::http::message::SERVER_NAME;
 use crate::routes::Routes;
 use crate::sign_in::SignIn;
+
+/// How long a server may take to say that it runs.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether a server with these settings runs already.
+pub fn is_running(config: &Config) -> bool {
+    let (known_as, local) = (&config.redirect_uri.origin, format!("http://localhost:{}", config.server_port));
+    is_ours(known_as) || (*known_as != local && is_ours(&local))
+}
+
+/// Whether it is a server of ours that answers at `origin`. It is asked without a proxy.
+fn is_ours(origin: &str) -> bool {
+    let Ok(url) = Url::parse(&format!("{origin}/healthz")) else { return false };
+    let agent = agent_config(&url).proxy(None).timeout_global(Some(PROBE_TIMEOUT)).build().new_agent();
+    let answer = agent.get(url.as_str()).call();
+    answer.is_ok_and(|answer| answer.headers().get("server").is_some_and(|name| name == SERVER_NAME))
+}
 
 /// A server; it stops when it is dropped.
 pub struct Server {
@@ -46,6 +68,16 @@ impl Server {
     /// The origin that browsers and clients know the server by, without a trailing slash.
     pub fn origin(&self) -> String {
         self.config.redirect_uri.origin.clone()
+    }
+
+    /// Its settings, with the port that is listened on.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The sign-ins that end here.
+    pub(crate) fn sign_in(&self) -> &SignIn {
+        &self.sign_in
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.

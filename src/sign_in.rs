@@ -318,7 +318,7 @@ impl SignIn {
         };
         locked(&self.flights).remove(user_id);
         locked(&self.demands).remove(user_id);
-        let message = format!("{} is signed in as {user_id}.", account.username);
+        let message = success(user_id, &account);
         let other = replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid));
         let also =
             other.map(|old| format!(" The account {} that had this name before is signed out here.", old.username));
@@ -558,6 +558,11 @@ fn replace(accounts: &mut Accounts, user_id: &str, refresh_token: &Secret, new: 
     let is_same = |current: &Secret| current.matches(refresh_token.expose());
     let current = accounts.get_mut(user_id).filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
     current.map(|current| *current = new).is_some()
+}
+
+/// What a sign-in that went well is answered with.
+pub(crate) fn success(user_id: &str, account: &Account) -> String {
+    format!("{} is signed in as {user_id}.", account.username)
 }
 
 pub(crate) fn check_user_id(user_id: &str) -> Result<(), Failure> {

@@ -78,12 +78,15 @@ pub trait Application: Send + Sync {
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a>;
 }
 
+/// What every answer says of who gave it.
+pub const SERVER_NAME: &str = "entra-auth-mcp";
+
 /// A response of `status` with a body of `content_type`.
 pub fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
     // Never chunked: the length is known.
     let response = Response::from_data(body).with_status_code(status).with_chunked_threshold(usize::MAX);
     let fields = [
-        ("Server", "entra-auth-mcp"),
+        ("Server", SERVER_NAME),
         ("X-Content-Type-Options", "nosniff"),
         ("Referrer-Policy", "no-referrer"),
         ("Cache-Control", "no-store"),

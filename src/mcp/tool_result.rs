@@ -56,7 +56,7 @@ pub(super) fn content(text: &str, structured: &str, image: Option<&(String, Stri
 }
 
 /// Adds the member `name` to a JSON object, when there is a value.
-pub(super) fn add(object: &mut Value, name: &str, value: Option<impl Into<Value>>) {
+pub(crate) fn add(object: &mut Value, name: &str, value: Option<impl Into<Value>>) {
     if let (Some(members), Some(value)) = (object.as_object_mut(), value) {
         members.insert(name.to_owned(), value.into());
     }

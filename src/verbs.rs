@@ -1,0 +1,180 @@
+//! The verbs for a person at a terminal. They share the token file with a running server, which sees each
+//! change at its next call.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use url::form_urlencoded::Serializer;
+
+use crate::clock::{Clock, iso8601_seconds};
+use crate::config::{Config, SignInMethod, is_loopback_host};
+use crate::device_sign_in::DeviceSignIn;
+use crate::error::{Failure, Kind};
+use crate::http::Limits;
+use crate::mcp::tool_result::add;
+use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
+use crate::pending::{Attempt, LIFETIME, Way};
+use crate::serve::{self, Server};
+use crate::sign_in::{SignIn, check_user_id, success};
+use crate::token_cache::Account;
+
+/// How often a sign-in that is under way is looked at.
+const STEP: Duration = Duration::from_millis(250);
+
+/// Tells the person what to do, and opens the link, where there is one to open here.
+pub type Show<'a> = &'a dyn Fn(&str, Option<&str>);
+
+/// Signs in as `user_id` (without one, as the only account, else as `default`), in the browser or with a
+/// device code; gives what the page says that ends it.
+///
+/// # Errors
+/// How it failed.
+pub fn login(
+    config: Config,
+    clock: Clock,
+    user_id: Option<&str>,
+    with_code: bool,
+    show: Show<'_>,
+) -> Result<String, Failure> {
+    let sign_in = Arc::new(SignIn::new(Arc::new(config.clone()), clock.clone())?);
+    let user_id = match choose(&sign_in, user_id, "login") {
+        Err(failure) if failure.kind == Kind::SignInRequired => DEFAULT_USER_ID.to_owned(),
+        chosen => chosen?,
+    };
+    check_user_id(&user_id)?;
+    if with_code || config.sign_in_method == SignInMethod::DeviceCode {
+        let attempt = DeviceSignIn::default().offer(&sign_in, &user_id, None)?;
+        if let Way::Device(device) = &attempt.way {
+            let (uri, code) = (&device.verification_uri, &device.user_code);
+            show(&format!("To sign in as {user_id}:\nOpen {uri} on any device and enter the code {code}\n"), None);
+        }
+        return ended(&sign_in, &attempt);
+    }
+    if serve::is_running(&config) {
+        let before = sign_in.accounts()?.get(&user_id).map(|account| account.signed_in_at);
+        let query = Serializer::new(String::new()).append_pair("user_id", &user_id).finish();
+        show_link(&config, &user_id, &format!("{}/auth/login?{query}", config.redirect_uri.origin), show);
+        return recorded(&sign_in, &user_id, before);
+    }
+    let server = Server::start(config, clock, Limits::default())?;
+    let (sign_in, config) = (server.sign_in(), server.config());
+    let attempt = sign_in.offer(&user_id, None)?;
+    show_link(config, &user_id, &sign_in.link(&attempt), show);
+    // Dropped behind this, the server first lets the browser have its last page.
+    ended(sign_in, &attempt)
+}
+
+fn show_link(config: &Config, user_id: &str, link: &str, show: Show<'_>) {
+    let host = &config.redirect_uri.host;
+    let from_elsewhere = match host.port.filter(|_| is_loopback_host(&host.name)) {
+        Some(port) => format!(
+            " A browser on another machine needs the port, too: ssh -L {port}:localhost:{} HOST",
+            config.server_port
+        ),
+        None => String::new(),
+    };
+    let text = format!(
+        "To sign in as {user_id}, open this link in a browser:\n  {link}\n\
+         If none opens by itself, copy the link into one.{from_elsewhere}\n"
+    );
+    show(&text, Some(link));
+}
+
+/// Waits until `attempt`, which is under way in this process, is over; how it ended.
+fn ended(sign_in: &SignIn, attempt: &Attempt) -> Result<String, Failure> {
+    while sign_in.pending().sleep(&attempt.handle, STEP, || sign_in.now()) {}
+    let outcome = sign_in.pending().outcome(&attempt.handle, sign_in.now());
+    let message = outcome.unwrap_or_else(|| Err(too_late(&attempt.user_id).hint("Start again with a new login.")))?;
+    Ok(message + "\n")
+}
+
+/// Waits until the token file shows that `user_id` has signed in at another time than `before`.
+fn recorded(sign_in: &SignIn, user_id: &str, before: Option<u64>) -> Result<String, Failure> {
+    let deadline = sign_in.now() + LIFETIME;
+    while sign_in.now() < deadline {
+        let account = sign_in.accounts()?.remove(user_id);
+        if let Some(account) = account.filter(|account| Some(account.signed_in_at) != before) {
+            return Ok(success(user_id, &account) + "\n");
+        }
+        thread::sleep(STEP);
+    }
+    let file = token_file(&sign_in.config);
+    let hint = format!(
+        "If the page in the browser said otherwise, the running server keeps its tokens elsewhere: check that it has the same TOKEN_CACHE_FILE, which is {} here.",
+        file.display()
+    );
+    Err(too_late(user_id).hint(hint))
+}
+
+fn too_late(user_id: &str) -> Failure {
+    Failure::new(Kind::SignInRequired, format!("{user_id} has not signed in in time."))
+}
+
+/// Forgets the tokens of `user_id` (without one, of the only account); says so.
+///
+/// # Errors
+/// Nobody, or several to choose from; the token file is out of order.
+pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> {
+    let sign_in = SignIn::new(Arc::new(config), Clock::system())?;
+    let user_id = choose(&sign_in, user_id, "logout")?;
+    sign_in.sign_out(Some(&user_id))?;
+    let logout_url = sign_in.config.authority.endpoint("logout");
+    Ok(format!(
+        "The tokens of {user_id} are forgotten. Those that were already issued live on until they expire.\n\
+         To end the browser's own session with Microsoft, open this link:\n  {logout_url}\n"
+    ))
+}
+
+/// The account that is meant, in the words of a command line.
+fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
+    sign_in.choose(user_id).map_err(|failure| match failure.kind {
+        Kind::InvalidRequest => failure.hint(format!("Say which one is meant: entra-auth-mcp {verb} USER.")),
+        _ => failure,
+    })
+}
+
+/// Who is signed in, in which token file, and whether a server is running, as lines or as JSON; and whether
+/// anybody is signed in.
+///
+/// # Errors
+/// The token file is out of order.
+pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> {
+    let file = token_file(&config);
+    let config = Arc::new(config);
+    let sign_in = Arc::new(SignIn::new(Arc::clone(&config), Clock::system())?);
+    let accounts = sign_in.accounts()?;
+    let is_anybody = accounts.iter().any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
+    let server = serve::is_running(&config).then(|| config.redirect_uri.origin.clone());
+    if as_json {
+        let mut status = Tools::new(config, sign_in)?.status(None)?;
+        // Only the process in which a sign-in ends knows of it before.
+        status.as_object_mut().map(|members| members.remove("pending_sign_in"));
+        add(&mut status, "token_file", Some(file.to_string_lossy()));
+        add(&mut status, "server", Some(server));
+        return Ok((format!("{status:#}\n"), is_anybody));
+    }
+    let line = |(user_id, account): (&String, &Arc<Account>)| {
+        let state = describe(account, sign_in.is_signed_in(user_id, account));
+        format!("{user_id}: {}, tenant {}, {state}\n", account.username, account.tid)
+    };
+    let lines: String = accounts.iter().map(line).collect();
+    let lines = if lines.is_empty() { "Nobody is signed in.\n".to_owned() } else { lines };
+    let server = server.map_or_else(|| "none is running".to_owned(), |origin| format!("running at {origin}"));
+    Ok((format!("{lines}Token file: {}\nServer: {server}\n", file.display()), is_anybody))
+}
+
+fn describe(account: &Account, is_signed_in: bool) -> String {
+    let until = iso8601_seconds(account.expires_at);
+    match &account.refresh_token {
+        _ if !is_signed_in => "the sign-in has ended".to_owned(),
+        Some(_) => format!("token good until {until}, then refreshed"),
+        None => format!("signed in until {until}, which cannot be refreshed"),
+    }
+}
+
+/// The whole path, so that it can be compared with a server's that runs in another directory.
+fn token_file(config: &Config) -> PathBuf {
+    std::path::absolute(&config.token_cache_file).unwrap_or_else(|_| config.token_cache_file.clone())
+}
