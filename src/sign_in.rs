@@ -137,7 +137,7 @@ impl SignIn {
 
     /// What the next sign-in of `user_id` must bring, where one is wanted, by Entra or the backend.
     pub fn demand(&self, user_id: &str) -> Option<Demand> {
-        let signed_in_at = self.known(user_id).map(|account| account.signed_in_at);
+        let signed_in_at = self.last_sign_in(user_id);
         let noted = locked(&self.demands).get(user_id).cloned();
         // Whoever has signed in since, at whichever server, has had the occasion.
         noted.filter(|(noted_at, _)| *noted_at == signed_in_at).map(|(_, demand)| demand)
@@ -145,7 +145,7 @@ impl SignIn {
 
     /// Notes what the next sign-in of `user_id` must bring.
     pub fn note(&self, user_id: &str, demand: Demand) {
-        let signed_in_at = self.known(user_id).map(|account| account.signed_in_at);
+        let signed_in_at = self.last_sign_in(user_id);
         let mut demands = locked(&self.demands);
         if demands.len() < MOST_DEMANDS || demands.contains_key(user_id) {
             demands.insert(user_id.to_owned(), (signed_in_at, demand));
@@ -158,6 +158,11 @@ impl SignIn {
         if self.known(user_id).is_some_and(|account| self.is_valid(&account)) {
             locked(&self.demands).remove(user_id);
         }
+    }
+
+    /// When `user_id` signed in, as the token file has it.
+    pub fn last_sign_in(&self, user_id: &str) -> Option<u64> {
+        self.known(user_id).map(|account| account.signed_in_at)
     }
 
     /// The account of `user_id`, signed in or not.

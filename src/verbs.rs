@@ -53,7 +53,7 @@ pub fn login(
         return ended(&sign_in, &attempt);
     }
     if serve::is_running(&config) {
-        let before = sign_in.accounts()?.get(&user_id).map(|account| account.signed_in_at);
+        let before = sign_in.last_sign_in(&user_id);
         let query = Serializer::new(String::new()).append_pair("user_id", &user_id).finish();
         show_link(&config, &user_id, &format!("{}/auth/login?{query}", config.redirect_uri.origin), show);
         return recorded(&sign_in, &user_id, before);
