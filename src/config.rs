@@ -62,8 +62,8 @@ const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
 /// The longest redirect URI that Entra takes.
 const MOST_REDIRECT_URI_CHARS: usize = 256;
-/// What stands in `.env.example` for an id.
-const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
+/// What stands in `.env.example` for an id; nobody has it.
+pub const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
 /// Endpoints of this server at which no authorization response can arrive.
 const TAKEN_PATHS: [&str; 7] =
     ["/mcp", "/healthz", "/auth/login", "/auth/complete", "/auth/logout", "/auth/logout-complete", "/auth/status"];

@@ -153,15 +153,12 @@ fn retry_after(headers: &HeaderMap) -> Duration {
     value.and_then(|seconds| seconds.trim().parse().ok()).map_or(DEFAULT_RETRY, Duration::from_secs).min(LONGEST_RETRY)
 }
 
-/// A transport error in words, with the mend where one is known.
+/// A transport error in words, with what to do about it.
 pub fn explain(error: &ureq::Error) -> String {
-    match mend(error) {
-        "" => format!("{error}."),
-        mend => format!("{error}. {mend}"),
-    }
+    format!("{error}. {}", mend(error))
 }
 
-/// What to do about a transport error; empty where that is not known.
+/// What to do about a transport error.
 pub fn mend(error: &ureq::Error) -> &'static str {
     let text = error.to_string();
     match error {
@@ -177,6 +174,6 @@ pub fn mend(error: &ureq::Error) -> &'static str {
         ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
             "Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
         }
-        _ => "",
+        _ => "Check the network, and what stands between here and there (firewall, proxy).",
     }
 }

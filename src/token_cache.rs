@@ -75,14 +75,6 @@ pub struct Account {
 /// The accounts by `user_id`.
 pub type Accounts = BTreeMap<String, Arc<Account>>;
 
-/// What a look at the file has shown.
-pub struct Look {
-    /// `None` when it cannot be understood.
-    pub accounts: Option<Accounts>,
-    /// Whether anybody but its owner may read or write it.
-    pub others_have_access: bool,
-}
-
 /// What tells one state of the file from the next; `None` when there is no file.
 type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
@@ -126,28 +118,26 @@ impl TokenCache {
         Self { path: path.to_owned(), clock, memory: Mutex::new(memory) }
     }
 
-    /// Looks at the file at `path`, the Python server's too, and leaves it as it is: nothing is converted,
-    /// protected or set aside. `None` when there is none. No lock is needed, as it is replaced as a whole.
+    /// The accounts of the file at `path`, the Python server's too, which is left as it is: nothing is converted,
+    /// protected or set aside. It is replaced as a whole, so no lock is needed. Whether its directory takes files,
+    /// an empty one shows, which is removed again.
     ///
     /// # Errors
-    /// A file that is no regular file, is of a newer version, or cannot be read.
-    pub fn look(path: &Path, clock: Clock) -> Result<Option<Look>, Failure> {
+    /// As [`TokenCache::open`]; also where the file cannot be understood.
+    pub fn look(path: &Path, clock: Clock) -> Result<Accounts, Failure> {
         let cache = Self::unread(path, clock);
-        let Some(metadata) = cache.metadata()? else { return Ok(None) };
-        let text = cache.text()?;
-        let accounts = python(&text, "", "").map_or_else(|| cache.understand(&text), |accounts| Ok(Some(accounts)))?;
-        Ok(Some(Look { accounts, others_have_access: os::others_have_access(&metadata) }))
-    }
-
-    /// Tries whether the directory of the file at `path` takes files: makes an empty one and removes it.
-    ///
-    /// # Errors
-    /// It does not.
-    pub fn try_directory(path: &Path, clock: Clock) -> Result<(), Failure> {
-        let cache = Self::unread(path, clock);
+        let mut accounts = Some(Accounts::new());
+        if cache.metadata()?.is_some() {
+            let text = cache.text()?;
+            accounts = python(&text, "", "").map_or_else(|| cache.understand(&text), |found| Ok(Some(found)))?;
+        }
+        let accounts = accounts.ok_or_else(|| {
+            Failure::new(Kind::TokenCache, format!("{} cannot be understood.", path.display()))
+                .hint("Restore it from a copy; else the next start sets it aside, and everybody signs in again.")
+        })?;
         let probe = cache.aside("probe")?;
         let tried = write_synced(&probe, b"").and_then(|()| fs::remove_file(&probe));
-        tried.map_err(|error| cache.failure("make a file beside", &error))
+        tried.map(|()| accounts).map_err(|error| cache.failure("make a file beside", &error))
     }
 
     /// The account of `user_id`.

@@ -218,6 +218,15 @@ fn what_is_doubtful_is_a_warning() {
 }
 
 #[test]
+fn a_misspelt_name_is_told_where_the_setting_is_missing_for_it() {
+    let mut sound = Sound::new().with("AZURE_CLIENTID", CLIENT_ID);
+    sound.setup.variables.remove("AZURE_CLIENT_ID");
+    let report = sound.diagnose();
+    assert!(found(&report, "settings", "failure").contains("AZURE_CLIENT_ID is not set"));
+    assert!(found(&report, "settings", "warning").contains("Rename it to AZURE_CLIENT_ID"));
+}
+
+#[test]
 fn a_settings_file_that_cannot_be_read_is_a_failure() {
     let sound = Sound::new();
     fs::write(sound.setup.directory.file(".env"), "this is no setting\n").unwrap();

@@ -18,7 +18,7 @@ use crate::oauth::aadsts;
 const MOST_CHARS: usize = 2000;
 
 /// How bad it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// As it should be.
     Ok,
@@ -56,25 +56,21 @@ impl Finding {
         Self { check, level, message: one_line(message), mend: one_line(mend) }
     }
 
-    fn ok(check: &'static str, message: impl AsRef<str>) -> Self {
-        Self::new(check, Level::Ok, message.as_ref(), "")
+    fn ok(check: &'static str, message: &str) -> Self {
+        Self::new(check, Level::Ok, message, "")
     }
 
-    fn warning(check: &'static str, message: impl AsRef<str>, mend: impl AsRef<str>) -> Self {
-        Self::new(check, Level::Warning, message.as_ref(), mend.as_ref())
+    fn warning(check: &'static str, message: &str, mend: &str) -> Self {
+        Self::new(check, Level::Warning, message, mend)
     }
 
-    fn failure(check: &'static str, message: impl AsRef<str>, mend: impl AsRef<str>) -> Self {
-        Self::new(check, Level::Failure, message.as_ref(), mend.as_ref())
+    fn failure(check: &'static str, message: &str, mend: &str) -> Self {
+        Self::new(check, Level::Failure, message, mend)
     }
 
     fn failed(check: &'static str, mut failure: Failure) -> Self {
         let mend = std::mem::take(&mut failure.hint);
-        Self::failure(check, failure.text(), mend)
-    }
-
-    fn or_failure(self) -> Result<Self, Self> {
-        if self.level == Level::Failure { Err(self) } else { Ok(self) }
+        Self::failure(check, &failure.text(), &mend)
     }
 }
 
@@ -101,29 +97,24 @@ impl Report {
 
     /// 0 when all is well, 1 with warnings, 2 with failures.
     pub fn exit_code(&self) -> u8 {
-        match (self.count(Level::Failure), self.count(Level::Warning)) {
-            (0, 0) => 0,
-            (0, _) => 1,
-            _ => 2,
-        }
+        self.findings.iter().map(|finding| finding.level as u8).max().unwrap_or_default()
     }
 
     /// For people.
     pub fn text(&self) -> String {
-        let lines = |Finding { check, level, message, mend }: &Finding| {
-            let line = format!("{:<7}  {check:<12}  {message}\n", level.name());
-            if mend.is_empty() { line } else { format!("{line}{:23}{mend}\n", "") }
-        };
-        let findings: String = self.findings.iter().map(lines).collect();
-        let commands = if self.commands.is_empty() {
-            String::new()
-        } else {
+        let mut lines = Vec::new();
+        for Finding { check, level, message, mend } in &self.findings {
+            lines.push(format!("{:<7}  {check:<12}  {message}", level.name()));
+            lines.extend(Some(format!("{:23}{mend}", "")).filter(|_| !mend.is_empty()));
+        }
+        if !self.commands.is_empty() {
             let (title, list) = ("To look at the app registration and to make it right:", self.commands.join("\n  "));
             let caution = "The update replaces the list that the first one shows: name every URI that is to stay.";
-            format!("\n{title}\n  {list}\n{caution}\n")
-        };
+            lines.push(format!("\n{title}\n  {list}\n{caution}"));
+        }
         let (warnings, failures) = (self.count(Level::Warning), self.count(Level::Failure));
-        format!("{findings}{commands}\n{} findings: {warnings} warnings, {failures} failures\n", self.findings.len())
+        lines.push(format!("\n{} findings: {warnings} warnings, {failures} failures\n", self.findings.len()));
+        lines.join("\n")
     }
 
     /// For programs.
@@ -143,45 +134,17 @@ impl Report {
 /// Checks what can be checked; the network only with settings that can be used. `variables` are the
 /// settings, or why they cannot be read.
 pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -> Report {
-    let mut findings: Vec<Finding> = online::malformed_proxies().collect();
-    let variables = match variables {
-        Ok(variables) => variables,
-        Err(why) => {
-            findings.push(Finding::failure("settings", why, "Mend the file, or name another one with --env-file."));
-            findings.push(offline::clock(clock));
-            return Report { findings, commands: Vec::new() };
-        }
-    };
-    let (config, mistakes) = match Config::from_variables(&variables) {
-        Ok(config) => (Some(config), Vec::new()),
-        Err(mistakes) => (offline::without(&mistakes, variables.clone()), mistakes),
-    };
-    let is_right =
-        |settings: &[&str]| !mistakes.iter().any(|mistake| settings.iter().any(|setting| mistake.starts_with(setting)));
-    findings.extend(offline::mistakes(&mistakes));
-    findings.push(offline::clock(clock));
-    let Some(mut config) = config else { return Report { findings, commands: Vec::new() } };
-    if is_right(&["SERVER_HOST", "SERVER_PORT"]) {
-        let finding;
-        (finding, config) = offline::port(config);
-        findings.push(finding);
+    let mut findings = vec![offline::clock(clock)];
+    let checked = variables.map(|variables| offline::check(variables, clock, &mut findings));
+    let mend = "Mend that, or name another file with --env-file.";
+    let config = checked.map_err(|why| findings.push(Finding::failure("settings", &why, mend))).ok().flatten();
+    if let Some(config) = &config {
+        online::check(config, clock, &mut findings);
     }
-    if is_right(&["CUSTOM_API_SCOPE"]) {
-        findings.push(offline::scopes(&config));
-    }
-    if is_right(&["REDIRECT_URI", "SERVER_PORT"]) {
-        findings.push(offline::redirect_uri(&config));
-    }
-    findings.extend(offline::token_file(&config, clock));
-    let mut commands = Vec::new();
-    if mistakes.is_empty() {
-        findings.splice(..0, offline::doubts(&config, &variables));
-        findings.extend(online::check(&config, clock));
-        commands = self::commands(&config);
-    }
-    Report { findings, commands }
+    Report { findings, commands: config.as_ref().map(commands).unwrap_or_default() }
 }
 
+/// The commands that show the registration of `config` and make it right.
 fn commands(config: &Config) -> Vec<String> {
     let (id, uri) = (&config.client_id, aadsts::registered(&config.redirect_uri.text));
     let is_plain = uri.chars().all(|c| c.is_ascii_alphanumeric() || ":/.-_~%".contains(c));
