@@ -299,11 +299,11 @@ impl PendingSignIns {
         endings.next().map(|(outcome, _)| outcome.clone())
     }
 
-    /// Whether `user_id` has just signed in as `demand` asks; the sign-in is forgotten then, so that it counts
-    /// once.
-    pub fn take_success(&self, user_id: &str, demand: &Demand, now: u64) -> bool {
+    /// Whether `user_id` has just signed in with a demand that `is_meant`; the sign-in is forgotten then, so that
+    /// it counts once.
+    pub fn take_success(&self, user_id: &str, is_meant: impl Fn(&Demand) -> bool, now: u64) -> bool {
         let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand && is_success(entry);
+        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && is_meant(&entry.attempt.demand) && is_success(entry);
         let mut entries = self.current(now);
         let found = entries.iter().position(is_it);
         found.and_then(|at| entries.remove(at)).is_some()

@@ -180,7 +180,8 @@ impl Protocol {
         let name = tool_name(params)?;
         let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
         let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
-        let returned = if client.is_modern { self.tools.returned(params, &name, &arguments)? } else { None };
+        let returned =
+            if client.is_modern { self.tools.returned(params, &name, &arguments, has_waited)? } else { None };
         let call = ToolCall { name: &name, arguments: &arguments, manner: client.manner(), returned, has_waited };
         self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
@@ -343,8 +344,8 @@ fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Cl
     }
     // `initialize` begins a session, whichever one the client had before.
     let version = if method == "initialize" { version_header(request)? } else { Some(version(request)?) };
-    let mut session = request.field("mcp-session-id").unwrap_or_default().split('.').skip(1);
-    let opens_urls = version == Some(LEGACY[0]) && session.next() == Some(URLS);
+    let session = request.field("mcp-session-id").unwrap_or_default();
+    let opens_urls = version == Some(LEGACY[0]) && session.split('.').take(2).eq([LEGACY[0], URLS]);
     Ok(Client { is_modern: false, opens_urls })
 }
 

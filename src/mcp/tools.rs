@@ -98,7 +98,8 @@ impl Tools {
         })
     }
 
-    /// What a repeated call of the tool `name` brings back with it.
+    /// What a repeated call of the tool `name` brings back with it. Its time was up to when it came, not to when
+    /// it `has_waited`.
     ///
     /// # Errors
     /// Those of [`Seal::open`].
@@ -107,8 +108,10 @@ impl Tools {
         params: &Object<'_>,
         name: &str,
         arguments: &Object<'_>,
+        has_waited: bool,
     ) -> Result<Option<Returned>, RpcError> {
-        self.seal.open(params, name, arguments, self.sign_in.now())
+        let now = if has_waited { 0 } else { self.sign_in.now() };
+        self.seal.open(params, name, arguments, now)
     }
 
     /// Makes `call`; `None` when there is no tool of that name.
@@ -171,7 +174,7 @@ impl Tools {
     /// `None` when it can be made now.
     fn resumed(&self, call: &ToolCall<'_>, returned: &Returned) -> Option<Called> {
         let Returned { handle, user_id, action } = returned;
-        let now = self.sign_in.now();
+        let (since, now) = (Instant::now(), self.sign_in.now());
         let given_up = match action {
             Some(Action::Decline) => Some("The user has declined to sign in."),
             Some(Action::Cancel) => Some("The user has not decided to sign in."),
@@ -183,6 +186,9 @@ impl Tools {
             let failure = failure.hint("Nothing was called. Call again only when the user wants to sign in.");
             return Some(Called::Done(tool_result::of(Err(failure))));
         }
+        if self.is_served(call, user_id) {
+            return None;
+        }
         match self.sign_in.pending().outcome(handle, now) {
             // What a new sign-in would not mend is not asked for again.
             Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
@@ -191,16 +197,18 @@ impl Tools {
             Some(_) => None,
             None => {
                 let is_awaited = *action == Some(Action::Accept) && !call.has_waited;
-                let is_awaited = is_awaited && self.sign_in.pending().goes_on(handle, now) && !self.is_served(user_id);
-                let (since, user_id) = (Instant::now(), Some(user_id.clone()));
-                let deadline = since + self.config.sign_in_wait;
+                let is_awaited = is_awaited && self.sign_in.pending().goes_on(handle, now);
+                let (user_id, deadline) = (Some(user_id.clone()), since + self.config.sign_in_wait);
                 is_awaited.then_some(Called::Wait(Wait { user_id, since, deadline }))
             }
         }
     }
 
-    /// Whether `user_id` is signed in and nothing more is wanted of them.
-    fn is_served(&self, user_id: &str) -> bool {
+    /// Whether `user_id` is signed in and nothing more is wanted of them, by `call` neither.
+    fn is_served(&self, call: &ToolCall<'_>, user_id: &str) -> bool {
+        if call.arguments.get("prompt").is_some() {
+            return false;
+        }
         let accounts = self.sign_in.accounts().unwrap_or_default();
         let is_signed_in = accounts.get(user_id).is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
         is_signed_in && self.sign_in.demand(user_id).is_none()
@@ -218,10 +226,14 @@ impl Tools {
             return Ok(done(Err(failure.hint(hint))));
         }
         // Who repeats the call after the sign-in has had what was asked for.
-        let has_come_back = call.manner != Manner::Link
-            && prompt.is_some()
-            && self.sign_in.pending().take_success(user_id, &self.sign_in.due(user_id, prompt), self.sign_in.now());
-        if has_come_back || (prompt.is_none() && self.is_served(user_id)) {
+        let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
+        let has_come_back = prompt.is_some()
+            && match (&call.returned, call.manner) {
+                (Some(returned), _) => matches!(pending.outcome(&returned.handle, now), Some(Ok(_))),
+                (None, Manner::Error) => pending.take_success(user_id, |done| done.prompt == prompt, now),
+                (None, _) => false,
+            };
+        if has_come_back || self.is_served(call, user_id) {
             return Ok(done(self.status(Some(user_id)).map(|mut status| {
                 let message =
                     format!("{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt.");
@@ -469,7 +481,7 @@ impl Tools {
             }
             _ => return Ok(()),
         };
-        if self.sign_in.pending().take_success(user_id, &demand, self.sign_in.now()) {
+        if self.sign_in.pending().take_success(user_id, |done| *done == demand, self.sign_in.now()) {
             return Ok(());
         }
         self.sign_in.note(user_id, demand);
