@@ -19,6 +19,7 @@ use support::backend::Backend;
 use support::browser::Browser;
 use support::entra::{ADA, Entra, GRACE, TokenFailure};
 use support::http::{Answer, Event, EventReader, Reply, raw_then_eof};
+use support::schema::{departures, texts};
 use support::server::{Era, MEDIA_TYPES, MODERN, Mcp, Running, Setup, as_refs};
 
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
@@ -975,10 +976,6 @@ fn names(object: &Value) -> Vec<&str> {
     object.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
-fn texts(array: &Value) -> Vec<&str> {
-    array.as_array().into_iter().flatten().map(|text| text.as_str().unwrap()).collect()
-}
-
 /// What JSON Schema 2020-12 says of the keywords that our schemas use; no others are used.
 fn check_schema(schema: &Value, at: &str) {
     for (keyword, value) in schema.as_object().unwrap_or_else(|| panic!("{at} is no schema: {schema}")) {
@@ -1217,40 +1214,6 @@ fn arguments_that_fit_the_schema_are_taken() {
     ] {
         assert_eq!(mcp.fails("api_post_request", arguments)["error"], "configuration");
     }
-}
-
-/// Where `value` departs from `schema`.
-fn departures(schema: &Value, value: &Value, at: &str) -> Vec<String> {
-    let is = |kind: &str| match kind {
-        "null" => value.is_null(),
-        "boolean" => value.is_boolean(),
-        "object" => value.is_object(),
-        "array" => value.is_array(),
-        "number" => value.is_number(),
-        "string" => value.is_string(),
-        "integer" => value.is_i64() || value.is_u64(),
-        _ => panic!("{kind}"),
-    };
-    let types = schema["type"].as_str().map_or_else(|| texts(&schema["type"]), |one| vec![one]);
-    if !types.is_empty() && !types.iter().any(|kind| is(kind)) {
-        return vec![format!("{at} is not {types:?}: {value}")];
-    }
-    let mut found = Vec::new();
-    for (name, value) in value.as_object().into_iter().flatten() {
-        let at = format!("{at}/{name}");
-        match (schema["properties"].get(name), schema.get("additionalProperties")) {
-            (Some(schema), _) => found.extend(departures(schema, value, &at)),
-            (None, Some(Value::Bool(false))) => found.push(format!("{at} is unknown")),
-            (None, Some(schema)) if schema.is_object() => found.extend(departures(schema, value, &at)),
-            (None, _) => {}
-        }
-    }
-    let missing = texts(&schema["required"]).into_iter().filter(|name| value.get(name).is_none());
-    found.extend(missing.map(|name| format!("{at}/{name} is missing")));
-    if let (Some(schema), Some(items)) = (schema.get("items"), value.as_array()) {
-        found.extend(items.iter().flat_map(|item| departures(schema, item, at)));
-    }
-    found
 }
 
 /// A client that holds every result to the tool's definition.

@@ -1,8 +1,10 @@
 //! An MCP client of one era, and what it makes of answers that ask for a person.
 
+use super::PATIENCE;
 use super::browser::Browser;
 use super::http::{Client, Event, EventReader, Reply};
 use serde_json::{Map, Value, json};
+use std::time::Instant;
 
 #[derive(Clone, Debug)]
 pub enum Era {
@@ -186,7 +188,9 @@ impl Answered {
         let is_stream = content_type.starts_with("text/event-stream");
         let mut had_keep_alive = false;
         let messages: Vec<Value> = if is_stream {
-            let events: Vec<Event> = events.collect();
+            let start = Instant::now();
+            let in_time = |_: &Event| assert!(start.elapsed() < PATIENCE, "waited in vain for the end of a stream");
+            let events: Vec<Event> = events.inspect(in_time).collect();
             had_keep_alive = events.iter().any(|event| matches!(event, Event::Comment(_)));
             events.iter().filter_map(Event::json).collect()
         } else {
