@@ -282,9 +282,11 @@ impl PendingSignIns {
         locked(&self.entries).iter().any(|entry| entry.attempt.handle == handle)
     }
 
-    /// Whether the sign-in `handle` is under way.
-    pub fn goes_on(&self, handle: &str, now: u64) -> bool {
-        self.current(now).iter().any(|entry| entry.attempt.handle == handle && entry.ending().is_none())
+    /// The sign-in `handle`, when it is under way.
+    pub fn under_way(&self, handle: &str, now: u64) -> Option<Arc<Attempt>> {
+        let entries = self.current(now);
+        let found = entries.iter().find(|entry| entry.attempt.handle == handle && entry.ending().is_none());
+        found.map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
@@ -299,11 +301,11 @@ impl PendingSignIns {
         endings.next().map(|(outcome, _)| outcome.clone())
     }
 
-    /// Whether `user_id` has just signed in with a demand that `is_meant`; the sign-in is forgotten then, so that
-    /// it counts once.
-    pub fn take_success(&self, user_id: &str, is_meant: impl Fn(&Demand) -> bool, now: u64) -> bool {
+    /// Whether `user_id` has just signed in with a demand that `fits`; the sign-in is forgotten then, so that it
+    /// counts once.
+    pub fn take_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
         let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && is_meant(&entry.attempt.demand) && is_success(entry);
+        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry);
         let mut entries = self.current(now);
         let found = entries.iter().position(is_it);
         found.and_then(|at| entries.remove(at)).is_some()

@@ -34,14 +34,25 @@ const MAX_USER_ID: usize = 256;
 
 /// Demands that are kept at a time: of more accounts than that nobody makes use.
 const MOST_DEMANDS: usize = 64;
+/// Refused refreshes that are kept at a time, for each account.
+const MOST_CLOSED: usize = 16;
 
 /// What is known from an account's last turns at the token endpoint.
 #[derive(Default)]
 struct Turns {
-    /// Until then (seconds since 1970) Entra is not asked for the same again, for that reason.
-    closed: Option<(u64, Claims, Failure)>,
+    closed: Vec<Closed>,
     /// When the backend last had a token renewed, and for which claims.
     renewed: Option<(u64, Claims)>,
+}
+
+/// What Entra is not asked for again for a while.
+struct Closed {
+    /// Seconds since 1970.
+    until: u64,
+    claims: Claims,
+    failure: Failure,
+    /// What a sign-in must bring instead.
+    demand: Option<Demand>,
 }
 
 /// Whoever holds it is the one whose turn it is.
@@ -125,14 +136,14 @@ impl SignIn {
     /// What a sign-in of `user_id` that is begun now must bring: what is wanted of it, and what was granted
     /// before.
     pub fn due(&self, user_id: &str, prompt: Option<Prompt>) -> Demand {
-        let usual = || Demand { extra_scope: self.extra_scope(user_id), ..Demand::default() };
+        let usual = || Demand { extra_scope: self.granted(user_id), ..Demand::default() };
         let demand = self.demand(user_id).unwrap_or_else(usual);
         Demand { prompt: prompt.or(demand.prompt), ..demand }
     }
 
     /// What `user_id` has granted beyond the configured scopes.
-    pub fn extra_scope(&self, user_id: &str) -> String {
-        self.known(user_id).map(|account| account.extra_scope.clone()).unwrap_or_default()
+    pub(crate) fn granted(&self, user_id: &str) -> String {
+        self.known(user_id).map(|account| self.extra_scope(&account).to_owned()).unwrap_or_default()
     }
 
     /// What the next sign-in of `user_id` must bring, where one is wanted, by Entra or the backend.
@@ -155,8 +166,11 @@ impl SignIn {
     /// Takes back a sign-in that the person does not want. What the account can do without stays as it is.
     pub fn withdraw(&self, handle: &str, user_id: &str) {
         self.pending.drop_one(handle);
-        if self.known(user_id).is_some_and(|account| self.is_valid(&account)) {
-            locked(&self.demands).remove(user_id);
+        let is_usable = self.known(user_id).is_some_and(|account| self.is_valid(&account));
+        let mut demands = locked(&self.demands);
+        // What every call needs is still due.
+        if is_usable || demands.get(user_id).is_some_and(|(_, demand)| demand.wanted != Claims::default()) {
+            demands.remove(user_id);
         }
     }
 
@@ -191,7 +205,8 @@ impl SignIn {
         let secrets = attempt.browser().ok_or_else(|| pending::start_again("This is no sign-in link."))?;
         let Attempt { user_id, demand, .. } = attempt.as_ref();
         // What is wanted of an account is wanted of the person who signed in.
-        let known = self.demand(user_id).and_then(|_| self.known(user_id));
+        let is_wanted = demand.prompt.is_some() || self.demand(user_id).is_some();
+        let known = self.known(user_id).filter(|_| is_wanted);
         let username = known.as_ref().map(|account| account.username.as_str()).filter(|name| !name.is_empty());
         let hints = Hints {
             login: Some(user_id.as_str()).filter(|user_id| is_address(user_id)).or(username),
@@ -424,10 +439,16 @@ impl SignIn {
         account.client_id == self.config.client_id
     }
 
+    /// What is asked for beyond the configured scopes when the account is refreshed.
+    pub(crate) fn extra_scope<'a>(&self, account: &'a Account) -> &'a str {
+        // `.default` asks for everything as it is.
+        if self.config.scopes.is_default() { "" } else { &account.extra_scope }
+    }
+
     /// The scopes that are requested for the account.
     fn requested(&self, account: &Account) -> String {
-        let wider = Some(account.extra_scope.as_str()).filter(|extra| !extra.is_empty());
-        let wider = wider.and_then(|extra| self.config.scopes.with(extra));
+        let extra = Some(self.extra_scope(account)).filter(|extra| !extra.is_empty());
+        let wider = extra.and_then(|extra| self.config.scopes.with(extra));
         wider.as_ref().unwrap_or(&self.config.scopes).requested().to_owned()
     }
 
@@ -460,17 +481,22 @@ impl SignIn {
         if self.is_good(&account, rejected) {
             return Ok(account);
         }
-        let is_same = |(until, asked, failure): &&(u64, Claims, Failure)| {
-            *until > self.now() && (asked == claims || failure.kind == Kind::RetryLater)
-        };
-        if let Some((until, _, failure)) = turns.closed.as_ref().filter(is_same) {
-            let failure = failure.clone();
-            let left = Duration::from_secs(until.saturating_sub(self.now()));
+        turns.closed.retain(|closed| closed.until > self.now());
+        let is_same = |closed: &&Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
+        if let Some(Closed { until, failure, demand, .. }) = turns.closed.iter().find(is_same) {
+            if let Some(demand) = demand {
+                self.note(user_id, demand.clone());
+            }
+            let (failure, left) = (failure.clone(), Duration::from_secs(until.saturating_sub(self.now())));
             return Err(if failure.kind == Kind::SignInRequired { failure } else { failure.retry_after(left) });
         }
         let result = self.cache.lock_refresh(user_id).and_then(|_lock| self.refresh(user_id, rejected, claims));
-        let pause = |failure: &Failure| self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs();
-        turns.closed = result.as_ref().err().map(|failure| (pause(failure), claims.clone(), failure.clone()));
+        if let Err(failure) = &result {
+            let until = self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs();
+            let demand = self.demand(user_id).filter(|_| failure.kind == Kind::SignInRequired);
+            turns.closed.truncate(MOST_CLOSED - 1);
+            turns.closed.insert(0, Closed { until, claims: claims.clone(), failure: failure.clone(), demand });
+        }
         result
     }
 
@@ -489,7 +515,8 @@ impl SignIn {
             let ended = || Failure::new(Kind::SignInRequired, format!("The sign-in of {user_id} has ended."));
             return Some(account).filter(|account| self.is_valid(account)).ok_or_else(ended);
         };
-        let demand = Demand { claims: claims.clone(), extra_scope: account.extra_scope.clone(), prompt: None };
+        let extra_scope = self.extra_scope(&account).to_owned();
+        let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, prompt: None };
         let scopes = self.scopes(&demand);
         let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
         let old = Account::clone(&account);

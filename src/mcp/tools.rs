@@ -186,7 +186,12 @@ impl Tools {
             let failure = failure.hint("Nothing was called. Call again only when the user wants to sign in.");
             return Some(Called::Done(tool_result::of(Err(failure))));
         }
-        if self.is_served(call, user_id) {
+        let under_way = self.sign_in.pending().under_way(handle, now);
+        // Other calls may go through while this one needs more.
+        let brings_more = |attempt: &Arc<Attempt>| {
+            attempt.demand.wanted != Claims::default() || attempt.demand.extra_scope != self.sign_in.granted(user_id)
+        };
+        if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
             return None;
         }
         match self.sign_in.pending().outcome(handle, now) {
@@ -196,8 +201,7 @@ impl Tools {
             }
             Some(_) => None,
             None => {
-                let is_awaited = *action == Some(Action::Accept) && !call.has_waited;
-                let is_awaited = is_awaited && self.sign_in.pending().goes_on(handle, now);
+                let is_awaited = *action == Some(Action::Accept) && !call.has_waited && under_way.is_some();
                 let (user_id, deadline) = (Some(user_id.clone()), since + self.config.sign_in_wait);
                 is_awaited.then_some(Called::Wait(Wait { user_id, since, deadline }))
             }
@@ -427,65 +431,82 @@ impl Tools {
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
-        let account = self.sign_in.acquire(&user_id)?;
+        let mut account = self.sign_in.acquire(&user_id)?;
         let call = Call { method, target, headers, body };
         let mut reply = backend.send(&call, &account.access_token)?;
-        if reply.status == 401
-            && let Some(renewed) = self.renewed(&user_id, &account, reply.challenge.as_ref())?
-        {
-            reply = backend.send(&call, &renewed.access_token)?;
+        let first = reply.challenge.clone();
+        // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
+        // has asked for them.
+        for _ in 0..2 {
+            let may_renew = first.is_none() || reply.challenge == first;
+            let Some(renewed) = self.renewed(&user_id, &account, &reply, may_renew)? else { break };
+            account = renewed;
+            reply = backend.send(&call, &account.access_token)?;
         }
-        self.check_demand(&user_id, &reply)?;
         Ok(api_result(reply))
     }
 
-    /// Another token for an API that does not take the one that it was sent.
+    /// The account with another token, for an API that does not take the one that it was sent; `None` where
+    /// the API's answer stands.
     ///
     /// # Errors
-    /// A sign-in is due.
+    /// A sign-in is due, or Entra refuses what the API wants.
     fn renewed(
         &self,
         user_id: &str,
         rejected: &Account,
-        challenge: Option<&Challenge>,
+        reply: &backend::Reply,
+        may_renew: bool,
     ) -> Result<Option<Arc<Account>>, Failure> {
         let usual = Claims::default();
-        let claims = if let Some(Challenge::Claims(claims)) = challenge { claims } else { &usual };
-        match self.sign_in.renew(user_id, rejected, claims) {
+        let claims = match (reply.status, &reply.challenge) {
+            (401, Some(Challenge::Claims(claims))) => claims,
+            (401, _) => &usual,
+            (403, Some(Challenge::InsufficientScope(missing))) => {
+                return self.check_scope(user_id, rejected, missing).map(|()| None);
+            }
+            _ => return Ok(None),
+        };
+        let is_more = *claims != usual;
+        let renewed = if may_renew { self.sign_in.renew(user_id, rejected, claims) } else { Ok(None) };
+        let refused = match renewed {
+            Ok(None) if is_more => None,
+            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => Some(failure),
             // Then the API's own words are the better answer.
-            Err(failure) if failure.kind != Kind::SignInRequired => Ok(None),
-            renewed => renewed,
+            Err(_) => return Ok(None),
+            renewed => return renewed,
+        };
+        // Who has just signed in for it is not asked again at once.
+        if is_more && self.has_signed_in(user_id, |demand| demand.wanted == *claims) {
+            return Ok(None);
         }
+        Err(refused.unwrap_or_else(|| {
+            // What no refresh has brought, a sign-in may bring.
+            let extra_scope = self.sign_in.extra_scope(rejected).to_owned();
+            let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, prompt: None };
+            self.sign_in.note(user_id, demand);
+            Failure::new(Kind::SignInRequired, "The API wants a further check of the user.")
+        }))
     }
 
-    /// What the API demands that no refresh has brought, a sign-in may bring, unless one has just been tried.
+    /// A scope that the API misses, a sign-in may bring, unless it was asked for already.
     ///
     /// # Errors
     /// That sign-in is due.
-    fn check_demand(&self, user_id: &str, reply: &backend::Reply) -> Result<(), Failure> {
-        let granted = self.sign_in.extra_scope(user_id);
-        let (demand, message) = match &reply.challenge {
-            Some(Challenge::Claims(claims)) if reply.status == 401 => {
-                let demand = Demand { claims: claims.clone(), extra_scope: granted, prompt: None };
-                (demand, "The API wants a further check of the user.".to_owned())
-            }
-            Some(Challenge::InsufficientScope(missing)) if reply.status == 403 => {
-                let missing = missing.join(" ");
-                let was_granted = missing.split(' ').all(|scope| granted.split(' ').any(|known| known == scope));
-                if was_granted || self.config.scopes.with(&missing).is_none() {
-                    return Ok(());
-                }
-                let extra_scope = format!("{granted} {missing}").trim().to_owned();
-                let message = format!("The API wants a permission that is missing: {missing}.");
-                (Demand { extra_scope, ..Demand::default() }, message)
-            }
-            _ => return Ok(()),
-        };
-        if self.sign_in.pending().take_success(user_id, |done| *done == demand, self.sign_in.now()) {
+    fn check_scope(&self, user_id: &str, account: &Account, missing: &[String]) -> Result<(), Failure> {
+        let known = self.sign_in.extra_scope(account);
+        let Some(extra_scope) = self.config.scopes.widened(known, missing) else { return Ok(()) };
+        if self.has_signed_in(user_id, |demand| demand.extra_scope == extra_scope) {
             return Ok(());
         }
-        self.sign_in.note(user_id, demand);
+        self.sign_in.note(user_id, Demand { extra_scope, ..Demand::default() });
+        let message = format!("The API wants a permission that is missing: {}.", missing.join(" "));
         Err(Failure::new(Kind::SignInRequired, message))
+    }
+
+    /// Whether `user_id` has just signed in for a demand that `fits`.
+    fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
+        self.sign_in.pending().take_success(user_id, fits, self.sign_in.now())
     }
 }
 

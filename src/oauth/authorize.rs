@@ -96,7 +96,9 @@ impl Prompt {
 /// What a sign-in must bring beyond what every sign-in does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Demand {
-    /// Those of a claims challenge among them.
+    /// What the API wants of the token.
+    pub wanted: Claims,
+    /// What Entra is asked for: the same, unless it has said what it wants instead.
     pub claims: Claims,
     /// Scopes beyond the configured ones, separated by spaces.
     pub extra_scope: String,

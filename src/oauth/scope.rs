@@ -43,22 +43,38 @@ impl Scopes {
         Ok(Self([openid_scopes, resource_scopes].concat().join(" ")))
     }
 
-    /// These scopes and `extra` ones, which must be of the same resource; a bare name is one of it. `None`
-    /// where that asks for nothing more. Beside `.default` no other scope may stand: there it is the extra ones
-    /// alone.
+    /// These scopes and `extra` ones, which must be of the same resource. `None` where that asks for nothing
+    /// more. Beside `.default` no other scope may stand: there it is the extra ones alone.
     pub fn with(&self, extra: &str) -> Option<Self> {
-        let own = self.0.split(' ').find(|scope| !is_openid(scope))?;
-        let qualified = |scope: &str| match resource(own) {
-            GRAPH => scope.to_owned(),
-            _ if scope.contains('/') => scope.to_owned(),
-            resource => format!("{resource}/{scope}"),
-        };
-        let extra: Vec<String> = extra.split(' ').filter(|scope| !scope.is_empty()).map(qualified).collect();
+        let own = self.resource()?;
         let configured = if self.is_default() { "" } else { &self.0 };
-        let wider = Self::parse(&format!("{configured} {}", extra.join(" "))).ok()?;
-        let is_of_own_resource = extra.iter().all(|scope| resource(scope) == resource(own));
-        let is_more = extra.iter().any(|scope| !self.0.split(' ').any(|known| known == scope));
+        let wider = Self::parse(&format!("{configured} {extra}")).ok()?;
+        let is_of_own_resource = extra.split_whitespace().all(|scope| resource(scope) == own);
+        let is_more = extra.split_whitespace().any(|scope| !self.holds(scope));
         (is_of_own_resource && is_more).then_some(wider)
+    }
+
+    /// What to ask for beyond these scopes where `known` ones were asked for before and `missing` ones are
+    /// wanted; a bare name is one of the configured resource. `None` where nothing of that is new, or it cannot
+    /// be asked for.
+    pub fn widened(&self, known: &str, missing: &[String]) -> Option<String> {
+        let own = self.resource()?;
+        let is_bare = |scope: &str| own != GRAPH && !scope.contains('/');
+        let qualified = |scope: &String| if is_bare(scope) { format!("{own}/{scope}") } else { scope.clone() };
+        let known: Vec<&str> = known.split_whitespace().filter(|scope| resource(scope) == own).collect();
+        let missing = missing.iter().filter(|scope| !is_openid(&scope.as_str())).map(qualified);
+        let new: Vec<String> = missing.filter(|scope| !self.holds(scope) && !known.contains(&scope.as_str())).collect();
+        let wider = format!("{} {}", known.join(" "), new.join(" ")).trim().to_owned();
+        (!new.is_empty() && self.with(&wider).is_some()).then_some(wider)
+    }
+
+    /// The resource of all of them, where there is one.
+    fn resource(&self) -> Option<&str> {
+        self.0.split(' ').find(|scope| !is_openid(scope)).map(resource)
+    }
+
+    fn holds(&self, scope: &str) -> bool {
+        self.0.split(' ').any(|own| own == scope)
     }
 
     /// Whether everything that the app is registered for is asked for at once.

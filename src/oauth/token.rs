@@ -176,8 +176,8 @@ impl OauthError {
         let is_consent = [&self.error, &self.suberror].into_iter().any(|code| code == "consent_required");
         Demand {
             claims: self.claims.as_deref().and_then(Claims::of_challenge).unwrap_or_else(|| sent.claims.clone()),
-            extra_scope: sent.extra_scope.clone(),
             prompt: if is_consent { Some(Prompt::Consent) } else { sent.prompt },
+            ..sent.clone()
         }
     }
 }
