@@ -109,7 +109,7 @@ fn operands(verb: Option<&str>) -> (bool, Option<&'static str>) {
 fn help() -> String {
     SETTINGS.iter().fold(include_str!("usage.txt").to_owned(), |text, Setting { name, default, meaning }| {
         let default = if default.is_empty() { String::new() } else { format!(" (default {default})") };
-        text + &format!("  {name:<22}{meaning}{default}\n")
+        text + &format!("  {name:<24}{meaning}{default}\n")
     })
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
+use crate::access_key::AccessKey;
 use crate::oauth::authority::{Authority, CLOUDS, Tenant, is_guid};
 use crate::oauth::authorize::{Application, ResponseMode};
 use crate::oauth::scope::Scopes;
@@ -52,6 +53,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("SIGN_IN_WAIT_SECONDS", "120", "how long a call that needs a sign-in waits for it; 0 does not wait"),
     setting("ALLOWED_HOSTS", "", "further Host values to answer to, separated by commas: name or name:port"),
     setting("ALLOWED_ORIGINS", "", "web origins that may call /mcp from a browser, separated by commas"),
+    setting("SERVER_ACCESS_KEY", "", "the key that callers must send as a bearer token; required beyond loopback"),
+    setting("SERVER_ACCESS_KEY_FILE", "", "a file with that key"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
     setting("LOG_LEVEL", "info", "error, warn, info or debug"),
 ];
@@ -65,8 +68,16 @@ const MOST_REDIRECT_URI_CHARS: usize = 256;
 /// What stands in `.env.example` for an id; nobody has it.
 pub const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
 /// Endpoints of this server at which no authorization response can arrive.
-const TAKEN_PATHS: [&str; 7] =
-    ["/mcp", "/healthz", "/auth/login", "/auth/complete", "/auth/logout", "/auth/logout-complete", "/auth/status"];
+const TAKEN_PATHS: [&str; 8] = [
+    "/mcp",
+    "/healthz",
+    "/auth/key",
+    "/auth/login",
+    "/auth/complete",
+    "/auth/logout",
+    "/auth/logout-complete",
+    "/auth/status",
+];
 
 /// A `Host` that we answer to: with a port, only at that port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +153,8 @@ pub struct Config {
     pub allowed_hosts: Vec<AllowedHost>,
     /// Origins that may call `/mcp`, as browsers write them.
     pub allowed_origins: Vec<String>,
+    /// What callers have to bring.
+    pub access_key: Option<AccessKey>,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How much is logged.
@@ -195,6 +208,7 @@ impl Config {
         let no_backend = self.backend.is_none();
         let no_scope = !no_backend && !self.scopes.names_a_resource();
         let is_open = !is_loopback_host(listens_on);
+        let is_exposed = self.access_key.as_ref().is_some_and(|key| key.is_exposed);
         let authority_host = self.authority.origin();
         let domain_hint = self.domain_hint.as_deref().unwrap_or_default();
         let hints_elsewhere = match tenant {
@@ -215,8 +229,12 @@ impl Config {
             ),
             (
                 is_open,
-                format!("SERVER_HOST is {listens_on}: whoever reaches it can call the API as the signed-in users."),
+                format!(
+                    "SERVER_HOST is {listens_on}: whoever is on the way there can read the access key. Let only this machine or \
+                     a proxy with TLS reach it."
+                ),
             ),
+            (is_exposed, "SERVER_ACCESS_KEY_FILE can be read or written by others: chmod 600 it.".to_owned()),
             (
                 authority_host == "https://login.chinacloudapi.cn",
                 format!("AZURE_AUTHORITY_HOST is {authority_host}, an old name: set AZURE_CLOUD=china in its place."),
@@ -229,8 +247,8 @@ impl Config {
         doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
     }
 
-    /// Every setting with what holds for `variables`, which this was read from, for people to read. None of
-    /// them is a secret.
+    /// Every setting with what holds for `variables`, which this was read from, for people to read, without the
+    /// access key, the only secret among them.
     pub fn effective(&self, variables: &BTreeMap<String, String>) -> String {
         let (authority_host, allow_device_code) = (self.authority.origin(), self.allow_device_code.to_string());
         let cloud = CLOUDS.iter().find(|(_, host)| *host == authority_host).map_or("", |(cloud, _)| cloud);
@@ -239,6 +257,7 @@ impl Config {
             "AZURE_CLOUD" => cloud.to_owned(),
             "AZURE_AUTHORITY_HOST" => authority_host.clone(),
             "ALLOW_DEVICE_CODE" => allow_device_code.clone(),
+            name @ "SERVER_ACCESS_KEY" => value(variables, name).map_or("", |_| "(set)").to_owned(),
             name => value(variables, name).unwrap_or(setting.default).replace("{SERVER_PORT}", &port),
         };
         SETTINGS.iter().fold(String::new(), |lines, setting| lines + setting.name + "=" + &value_of(setting) + "\n")
@@ -298,9 +317,11 @@ impl Reader<'_> {
         let sign_in_method = self.or_default("SIGN_IN_METHOD", sign_in_method);
         let allow_device_code = self.or_default("ALLOW_DEVICE_CODE", true_or_false);
         let log_level = self.or_default("LOG_LEVEL", |text| log_level(text).map(Some));
+        let access_key = self.access_key();
+        let has_key = access_key.is_some();
         Some(Config {
             client_id,
-            server_host: self.or_default("SERVER_HOST", server_host),
+            server_host: self.or_default("SERVER_HOST", |text| server_host(text, has_key)),
             backend: self.optional("BACKEND_API_BASE_URL", backend),
             scopes: self.or_default("CUSTOM_API_SCOPE", Scopes::parse),
             token_cache_file: self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text))),
@@ -311,6 +332,7 @@ impl Reader<'_> {
             sign_in_wait: self.or_default("SIGN_IN_WAIT_SECONDS", sign_in_wait),
             allowed_hosts: self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host)),
             allowed_origins: self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin)),
+            access_key,
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
             authority: Authority::new(authority_host.or(cloud).or_else(|| cloud_host("public").ok())?, tenant),
             log_level: log_level?,
@@ -318,6 +340,22 @@ impl Reader<'_> {
             redirect_uri_is_default: redirect_uri.is_none(),
             redirect_uri: redirect_uri.or_else(|| default_redirect_uri(server_port))?,
         })
+    }
+
+    /// Of the key itself, no mistake shows anything.
+    fn access_key(&mut self) -> Option<AccessKey> {
+        let [key, file] = ["SERVER_ACCESS_KEY", "SERVER_ACCESS_KEY_FILE"].map(|name| value(self.variables, name));
+        let read = match (key, file) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => {
+                Err("SERVER_ACCESS_KEY and SERVER_ACCESS_KEY_FILE are both set: leave one out".to_owned())
+            }
+            (Some(key), None) => AccessKey::parse(key).map_err(|mend| format!("SERVER_ACCESS_KEY {mend}")),
+            (None, Some(file)) => {
+                AccessKey::read(file).map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}"))
+            }
+        };
+        read.map_err(|mistake| self.mistakes.push(mistake)).ok()
     }
 
     fn optional<T>(&mut self, setting: &'static str, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
@@ -403,10 +441,14 @@ fn log_level(text: &str) -> Result<log::LevelFilter, String> {
     level.ok_or_else(|| "write error, warn, info or debug".to_owned())
 }
 
-fn server_host(text: &str) -> Result<String, String> {
+fn server_host(text: &str, has_key: bool) -> Result<String, String> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let is_host = bare.parse::<IpAddr>().is_ok() || matches!(Host::parse(text), Ok(Host::Domain(_)));
     demand(is_host, "write localhost, an IP address or a host name, without a scheme and port")?;
+    demand(
+        has_key || is_loopback_host(bare),
+        "whoever reaches that address could call the API as the signed-in users; set SERVER_ACCESS_KEY as well, or listen on localhost",
+    )?;
     Ok(bare.to_owned())
 }
 

@@ -9,6 +9,7 @@
 //! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache
 //! ```
 
+pub mod access_key;
 mod backend;
 pub mod cli;
 pub mod clock;

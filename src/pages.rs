@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
-use crate::http::message::{Reply, reply, with_field};
+use crate::http::message::{Reply, reply_under, with_field};
 use crate::oauth::aadsts::Advice;
 use crate::token_cache::{Account, Accounts};
 
@@ -35,6 +35,10 @@ fn filled(template: &str, values: &[(&str, Html)]) -> Html {
 
 /// A page whose body is `template` with `values`.
 fn page(status: u16, title: &str, template: &str, values: &[(&str, Html)]) -> Reply {
+    page_with(status, title, template, values, false)
+}
+
+fn page_with(status: u16, title: &str, template: &str, values: &[(&str, Html)], has_form: bool) -> Reply {
     let values = [
         ("title", escaped(title)),
         ("style", Html(STYLE.to_owned())),
@@ -42,11 +46,13 @@ fn page(status: u16, title: &str, template: &str, values: &[(&str, Html)]) -> Re
         ("version", escaped(env!("CARGO_PKG_VERSION"))),
     ];
     let Html(html) = filled(include_str!("pages/page.html"), &values);
-    let reply = reply(status, "text/html; charset=utf-8", html.into_bytes());
+    // Without a referrer a form would come without its origin, too (Fetch §3.2).
+    let (form_action, referrer_policy) = if has_form { ("'self'", "same-origin") } else { ("'none'", "no-referrer") };
+    let reply = reply_under(status, "text/html; charset=utf-8", html.into_bytes(), referrer_policy);
     // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
     );
     with_field(reply, "Content-Security-Policy", &policy)
 }
@@ -81,9 +87,23 @@ pub(crate) fn confirm_sign_in(user_id: &str) -> Reply {
     page(403, "Sign in?", include_str!("pages/confirm.html"), &values)
 }
 
+/// Asks for the access key. Then comes the start page, and there the sign-in of `user_id`, where one is named:
+/// the policy that lets the form be sent would not let it lead on to Entra.
+pub(crate) fn ask_for_key(user_id: Option<&str>, was_wrong: bool) -> Reply {
+    let refusal = if was_wrong { "That is not the access key of this server." } else { "" };
+    let values = [("refusal", escaped(refusal)), ("query", query_of(user_id))];
+    page_with(401, "Access key", include_str!("pages/key.html"), &values, true)
+}
+
 /// The start page: who is signed in, how a client is connected, and what to do about errors that only
-/// Microsoft's page shows.
-pub(crate) fn home(accounts: &Accounts, mcp_url: &str, errors: &[(u32, Advice)]) -> Reply {
+/// Microsoft's page shows. `user_id` is who is about to sign in.
+pub(crate) fn home(
+    accounts: &Accounts,
+    user_id: Option<&str>,
+    mcp_url: &str,
+    has_key: bool,
+    errors: &[(u32, Advice)],
+) -> Reply {
     let rows: String = accounts.iter().map(|(user_id, account)| row(user_id, account).0).collect();
     let rows = if rows.is_empty() { "<li>Nobody yet.</li>".to_owned() } else { rows };
     let error = |(number, Advice { title, remedy }): &(u32, Advice)| {
@@ -91,7 +111,15 @@ pub(crate) fn home(accounts: &Accounts, mcp_url: &str, errors: &[(u32, Advice)])
         filled(include_str!("pages/error.html"), &values).0
     };
     let errors = Html(errors.iter().map(error).collect());
-    let values = [("accounts", Html(rows)), ("url", escaped(mcp_url)), ("errors", errors)];
+    let key = if has_key { include_str!("pages/home_key.html") } else { "" };
+    let values = [
+        ("accounts", Html(rows)),
+        ("query", query_of(user_id)),
+        ("as", escaped(&user_id.map(|user_id| format!(" as {user_id}")).unwrap_or_default())),
+        ("key", Html(key.to_owned())),
+        ("url", escaped(mcp_url)),
+        ("errors", errors),
+    ];
     page(200, "entra-auth-mcp", include_str!("pages/home.html"), &values)
 }
 
@@ -109,6 +137,11 @@ fn row(user_id: &str, account: &Account) -> Html {
         ("query", query(user_id)),
     ];
     filled(include_str!("pages/account.html"), &values)
+}
+
+/// With its question mark; empty where nobody is named.
+fn query_of(user_id: Option<&str>) -> Html {
+    user_id.map_or(Html(String::new()), |user_id| Html(format!("?{}", query(user_id).0)))
 }
 
 fn query(user_id: &str) -> Html {

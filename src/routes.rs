@@ -6,15 +6,17 @@ use serde_json::json;
 use tiny_http::Method;
 use url::Url;
 
+use crate::access_key::Sessions;
 use crate::config::{AllowedHost, Config, RedirectUri, is_loopback_host};
 use crate::error::{Failure, Kind};
 use crate::http::message::{Answer, Application, Reply, Request, empty_reply, json_reply, with_field};
-use crate::mcp::protocol::Protocol;
+use crate::mcp::protocol::{self, Protocol};
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
 use crate::oauth::aadsts;
 use crate::oauth::authorize::ResponseMode;
 use crate::oauth::callback;
 use crate::pending::{self, LIFETIME};
+use crate::secret::Secret;
 use crate::sign_in::{Opened, SignIn};
 use crate::{media_type, pages};
 
@@ -24,6 +26,10 @@ const CORS_HEADERS: &str =
 
 /// The methods of what can be read as often as one likes.
 const READ: &[Method] = &[Method::Get, Method::Head];
+/// The challenge to who is not let in (RFC 6750 §3).
+const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
+const NO_KEY: &str = "This server lets in only who sends its access key, as the header Authorization: Bearer. \
+                      Whoever runs it has set that key as SERVER_ACCESS_KEY.";
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
 const NOT_SIGNED_OUT: &str = "Not signed out";
 
@@ -31,6 +37,7 @@ const NOT_SIGNED_OUT: &str = "Not signed out";
 pub(crate) struct Routes {
     config: Arc<Config>,
     sign_in: Arc<SignIn>,
+    sessions: Sessions,
     protocol: Protocol,
     hosts: Vec<AllowedHost>,
     own_origins: Vec<String>,
@@ -38,6 +45,16 @@ pub(crate) struct Routes {
 
 /// What makes the answer of one path.
 type Page = fn(&Routes, &Request<'_>) -> Reply;
+
+/// Whom a path is for, where there is an access key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    Everybody,
+    /// Whoever sends the key.
+    Programs,
+    /// Whoever does, or has entered it in this browser.
+    People,
+}
 
 impl Routes {
     /// The routes of a server that listens on the port of `config`.
@@ -56,7 +73,8 @@ impl Routes {
             own_origins.push(format!("http://{name}:{port}").trim_end_matches(":80").to_owned());
         }
         let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in))?;
-        Ok(Self { protocol: Protocol::new(tools), config, sign_in, hosts, own_origins })
+        let sessions = Sessions::new(port)?;
+        Ok(Self { protocol: Protocol::new(tools), sessions, config, sign_in, hosts, own_origins })
     }
 
     /// The `Host` must be one of ours, so that no other name can be made to point at us (DNS
@@ -83,6 +101,16 @@ impl Routes {
         }
     }
 
+    /// Where there is an access key, who asks for a path must have it. A browser may ask what it may send before
+    /// it sends it.
+    fn is_let_in(&self, request: &Request<'_>, whom: For) -> bool {
+        let Some(key) = &self.config.access_key else { return true };
+        let is_free = whom == For::Everybody || request.head.method == Method::Options;
+        is_free
+            || key.is_brought_by(request)
+            || (whom == For::People && self.sessions.is_open(request, self.sign_in.now()))
+    }
+
     fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
         self.check_host(request)?;
         let method = &request.head.method;
@@ -100,20 +128,42 @@ impl Routes {
             if *method == Method::Options && cors.is_some() {
                 return Ok(preflight(cors));
             }
+            if !self.is_let_in(request, For::Programs) {
+                let refusal = protocol::unauthorized(NO_KEY).with_field("WWW-Authenticate", &challenge(request));
+                return Ok(with_cors(refusal, cors));
+            }
             let refused = allow(method, &[Method::Post]).map_err(Answer::Reply);
             return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
         }
-        let (methods, page): (&[Method], Page) = match request.head.path {
-            "/" => (READ, Self::home),
-            "/healthz" => (READ, |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
-            "/auth/login" => (&[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin")),
-            "/auth/complete" => (&[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED)),
-            "/auth/logout" => (&[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT)),
-            "/auth/logout-complete" => (READ, |this, _| pages::signed_out(&this.config.authority.endpoint("logout"))),
-            "/auth/status" => (READ, Self::status),
-            "*" => (&[], Self::home),
+        // The ticket of a sign-in link is proof enough: it cannot be guessed.
+        let who_signs_in = if request.parameter("ticket").is_some() { For::Everybody } else { For::People };
+        let (whom, methods, page): (For, &[Method], Page) = match request.head.path {
+            "/" => (For::People, READ, Self::home),
+            "/healthz" => (For::Everybody, READ, |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
+            "/auth/key" if self.config.access_key.is_some() => (For::Everybody, &[Method::Post], Self::take_key),
+            "/auth/login" => {
+                (who_signs_in, &[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin"))
+            }
+            "/auth/complete" => {
+                (For::Everybody, &[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED))
+            }
+            "/auth/logout" => {
+                (For::People, &[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT))
+            }
+            "/auth/logout-complete" => {
+                (For::Everybody, READ, |this, _| pages::signed_out(&this.config.authority.endpoint("logout")))
+            }
+            "/auth/status" => (For::Programs, READ, Self::status),
+            "*" => (For::Everybody, &[], Self::home),
             _ => return Err(json_reply(404, r#"{"error":"There is nothing at this path."}"#.to_owned())),
         };
+        if !self.is_let_in(request, whom) {
+            let refusal = match whom {
+                For::Programs => json_reply(401, json!({"error": NO_KEY}).to_string()),
+                _ => pages::ask_for_key(request.parameter("user_id").as_deref(), false),
+            };
+            return Err(with_field(refusal, "WWW-Authenticate", &challenge(request)));
+        }
         allow(method, methods)?;
         Ok(Answer::Reply(page(self, request)))
     }
@@ -127,11 +177,35 @@ impl Routes {
 
     // ---- Pages ----
 
-    fn home(&self, _request: &Request<'_>) -> Reply {
+    /// The key from our own form: it lets the browser in for a while.
+    fn take_key(&self, request: &Request<'_>) -> Reply {
+        let own = request.field("origin").and_then(|origin| origin.split_once("://"));
+        if own.map(|(_, authority)| authority) != request.field("host") || !is_form(request) {
+            let failure = Failure::new(Kind::Refused, "The key did not come from this server's own form.");
+            return pages::failure(403, "Not let in", &failure.hint("Enter it on the start page."));
+        }
+        let user_id = request.parameter("user_id");
+        let mut fields = url::form_urlencoded::parse(request.body);
+        let given = fields.find(|(name, _)| name == "key").map(|(_, key)| Secret::new(key.trim().to_owned()));
+        let is_right = |given: &Secret| self.config.access_key.as_ref().is_some_and(|key| key.matches(given.expose()));
+        if !given.as_ref().is_some_and(is_right) {
+            let refusal = pages::ask_for_key(user_id.as_deref(), true);
+            return with_field(refusal, "WWW-Authenticate", BEARER);
+        }
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        let query = query.extend_pairs(user_id.map(|user_id| ("user_id", user_id))).finish();
+        let to = if query.is_empty() { "/".to_owned() } else { format!("/?{query}") };
+        let cookie = self.sessions.cookie(self.sign_in.now(), self.config.redirect_uri.is_https);
+        with_field(redirect(303, &to), "Set-Cookie", &cookie)
+    }
+
+    fn home(&self, request: &Request<'_>) -> Reply {
         match self.sign_in.accounts() {
             Ok(accounts) => {
                 let errors = aadsts::own_page(&self.config.application());
-                pages::home(&accounts, &format!("{}/mcp", self.config.redirect_uri.origin), &errors)
+                let (user_id, has_key) = (request.parameter("user_id"), self.config.access_key.is_some());
+                let mcp_url = format!("{}/mcp", self.config.redirect_uri.origin);
+                pages::home(&accounts, user_id.as_deref(), &mcp_url, has_key, &errors)
             }
             Err(failure) => pages::failure(500, "The token file is out of order", &failure),
         }
@@ -225,6 +299,12 @@ impl Application for Routes {
         }
         answer
     }
+}
+
+/// What to do about a missing or wrong key.
+fn challenge(request: &Request<'_>) -> String {
+    let error = request.field("authorization").map_or("", |_| r#", error="invalid_token""#);
+    format!("{BEARER}{error}")
 }
 
 /// A failure as a page of its own, under `title`.

@@ -1534,7 +1534,7 @@ fn a_port_that_somebody_has_in_either_family_is_not_shared() {
 #[test]
 fn a_server_on_every_address_is_reached_and_stops() {
     for host in ["0.0.0.0", "127.0.0.1"] {
-        let server = setup().with("SERVER_HOST", host).start();
+        let server = setup().with("SERVER_HOST", host).with("SERVER_ACCESS_KEY", &"k".repeat(32)).start();
         assert_serves(&server);
         let address = server.address();
         server.server.stop();

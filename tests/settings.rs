@@ -19,7 +19,7 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 17] = [
+const DEFAULTS: [(&str, &str); 19] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -35,6 +35,8 @@ const DEFAULTS: [(&str, &str); 17] = [
     ("SIGN_IN_WAIT_SECONDS", "120"),
     ("ALLOWED_HOSTS", ""),
     ("ALLOWED_ORIGINS", ""),
+    ("SERVER_ACCESS_KEY", ""),
+    ("SERVER_ACCESS_KEY_FILE", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("LOG_LEVEL", "info"),
 ];
@@ -181,6 +183,7 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("ALLOWED_ORIGINS", "*", "origins"),
         ("ALLOWED_ORIGINS", "null", "origins"),
         ("ALLOWED_ORIGINS", "file:///", "origins"),
+        ("SERVER_HOST", "0.0.0.0", "SERVER_ACCESS_KEY"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -219,7 +222,10 @@ fn what_is_required_and_missing_is_reported_with_its_mend() {
 fn all_mistakes_are_reported_at_once() {
     let variables: Vec<(&str, &str)> = SETTINGS.iter().map(|setting| (setting.name, "<wrong\u{1}>")).collect();
     let outcome = Program::new().run(&[], &variables);
-    for setting in SETTINGS.iter().filter(|setting| setting.name != "TOKEN_CACHE_FILE") {
+    // Nothing of the key is shown.
+    let is_shown = |name: &str| name != "TOKEN_CACHE_FILE" && !name.starts_with("SERVER_ACCESS_KEY");
+    assert!(outcome.mistake("SERVER_ACCESS_KEY").contains("are both set"), "{outcome:?}");
+    for setting in SETTINGS.iter().filter(|setting| is_shown(setting.name)) {
         assert!(outcome.mistake(setting.name).contains("<wrong"), "{outcome:?}");
     }
     assert!(!outcome.stderr.contains('\u{1}'), "{outcome:?}");
@@ -287,12 +293,14 @@ fn every_setting_can_be_set() {
         ("SIGN_IN_WAIT_SECONDS", "30"),
         ("ALLOWED_HOSTS", "mcp.example.com"),
         ("ALLOWED_ORIGINS", "https://app.example.com"),
+        ("SERVER_ACCESS_KEY", "(set)0123456789012345678901234567890"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("LOG_LEVEL", "debug"),
     ];
     let outcome = check(&variables);
     for (name, value) in variables {
-        assert!(outcome.value(name).contains(value), "{name}: {outcome:?}");
+        let shown = if name == "SERVER_ACCESS_KEY" { "(set)" } else { value };
+        assert_eq!(outcome.value(name), shown, "{name}: {outcome:?}");
     }
 }
 
@@ -313,7 +321,7 @@ fn the_forms_that_a_value_may_have_are_taken() {
                 "https://mcp.example.com:8443/x/y",
             ],
         ),
-        ("SERVER_HOST", &["localhost", "127.0.0.1", "::1", "[::1]", "0.0.0.0", "::", "mcp.example.com"]),
+        ("SERVER_HOST", &["localhost", "127.0.0.1", "::1", "[::1]"]),
         ("SERVER_PORT", &["0", "1", "65535"]),
         ("BACKEND_API_BASE_URL", &["https://api.example.com", "https://api.example.com:8443/v1/"]),
         ("BACKEND_API_BASE_URL", &["http://localhost:5000", "http://127.0.0.1:5000/v1", "http://[::1]:5000"]),
@@ -437,12 +445,13 @@ fn allowed_origins_are_compared_as_browsers_write_them() {
 fn what_is_probably_not_meant_is_warned_of() {
     let backend = ("BACKEND_API_BASE_URL", "https://api.example.com");
     let scope = ("CUSTOM_API_SCOPE", "api://a/read");
+    let key = ("SERVER_ACCESS_KEY", "0123456789abcdef0123456789abcdef");
     for (variables, warning) in [
         (vec![], "BACKEND_API_BASE_URL is not set"),
         (vec![backend], "CUSTOM_API_SCOPE is not set"),
         (vec![backend, ("CUSTOM_API_SCOPE", "openid email")], "CUSTOM_API_SCOPE"),
-        (vec![backend, scope, ("SERVER_HOST", "0.0.0.0")], "SERVER_HOST"),
-        (vec![backend, scope, ("SERVER_HOST", "::")], "SERVER_HOST"),
+        (vec![backend, scope, key, ("SERVER_HOST", "0.0.0.0")], "SERVER_HOST"),
+        (vec![backend, scope, key, ("SERVER_HOST", "::")], "SERVER_HOST"),
         (vec![backend, scope, ("REDIRECT_URI", "http://localhost:9000/auth/callback")], "REDIRECT_URI"),
         (vec![backend, scope, ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn")], "AZURE_CLOUD=china"),
         (vec![backend, scope, ("AZURE_TENANT_ID", "consumers"), ("DOMAIN_HINT", "contoso.com")], "DOMAIN_HINT"),

@@ -32,10 +32,15 @@ impl<'a> Request<'a> {
         self.fields(name).next()
     }
 
-    /// The value of the cookie `name` (RFC 6265 §4.2).
+    /// The first value of the cookie `name`.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
-        let mut pairs = self.fields("cookie").flat_map(|value| value.split(';'));
-        pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+        self.cookies(name).next()
+    }
+
+    /// Every value of the cookie `name` (RFC 6265 §4.2).
+    pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a str> {
+        let pairs = self.fields("cookie").flat_map(|value| value.split(';'));
+        pairs.filter_map(move |pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
     }
 }
 
@@ -83,12 +88,17 @@ pub const SERVER_NAME: &str = "entra-auth-mcp";
 
 /// A response of `status` with a body of `content_type`.
 pub fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
+    reply_under(status, content_type, body, "no-referrer")
+}
+
+/// The same under another `Referrer-Policy`.
+pub fn reply_under(status: u16, content_type: &str, body: Vec<u8>, referrer_policy: &str) -> Reply {
     // Never chunked: the length is known.
     let response = Response::from_data(body).with_status_code(status).with_chunked_threshold(usize::MAX);
     let fields = [
         ("Server", SERVER_NAME),
         ("X-Content-Type-Options", "nosniff"),
-        ("Referrer-Policy", "no-referrer"),
+        ("Referrer-Policy", referrer_policy),
         ("Cache-Control", "no-store"),
         ("Content-Type", content_type),
     ];

@@ -225,6 +225,11 @@ impl Protocol {
     }
 }
 
+/// The answer to a caller who is not let in.
+pub(crate) fn unauthorized(message: &str) -> Answer<'static> {
+    refusal(&RpcError::new(INVALID_REQUEST, message).at(401), None)
+}
+
 fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
     Answer::Reply(json_reply(error.status, error.response(id)))
 }

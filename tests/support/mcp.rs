@@ -17,6 +17,8 @@ pub struct Mcp {
     pub http: Client,
     pub era: Era,
     pub capabilities: Value,
+    /// The access key that it was set up with.
+    pub key: Option<String>,
     next_id: u64,
 }
 
@@ -37,13 +39,13 @@ pub struct Answered {
 impl Mcp {
     /// Of the newest revision.
     pub fn modern(http: Client, capabilities: Value) -> Self {
-        Self { http, era: Era::Modern, capabilities, next_id: 0 }
+        Self { http, era: Era::Modern, capabilities, key: None, next_id: 0 }
     }
 
     /// Of a legacy `revision`, initialized.
     pub fn legacy(http: Client, revision: &str, capabilities: Value) -> Self {
         let era = Era::Legacy { revision: revision.to_owned(), session: None };
-        let mut mcp = Self { http, era, capabilities, next_id: 0 };
+        let mut mcp = Self { http, era, capabilities, key: None, next_id: 0 };
         mcp.initialize();
         mcp
     }
@@ -51,6 +53,13 @@ impl Mcp {
     /// The capabilities of a client that shows URLs to its user.
     pub fn can_open_urls() -> Value {
         json!({ "elicitation": { "url": {} } })
+    }
+
+    /// The same, with the access key of a server that has one.
+    #[must_use]
+    pub fn with_key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
     }
 
     fn initialize(&mut self) {
@@ -75,6 +84,9 @@ impl Mcp {
         let mut headers: Vec<(String, String)> =
             MEDIA_TYPES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
+        if let Some(key) = &self.key {
+            add("Authorization", &format!("Bearer {key}"));
+        }
         match &self.era {
             Era::Modern => {
                 add("MCP-Protocol-Version", MODERN);
