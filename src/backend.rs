@@ -119,6 +119,11 @@ impl Backend {
         Ok(Target(url))
     }
 
+    /// The path of `target` below the base, as it is sent.
+    pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
+        target.0.path().strip_prefix(self.base.path()).unwrap_or_default()
+    }
+
     fn is_own_origin(&self, url: &Url) -> bool {
         url.origin() == self.base.origin() && url.username().is_empty() && url.password().is_none()
     }

@@ -11,6 +11,7 @@ use crate::access_key::AccessKey;
 use crate::oauth::authority::{Authority, CLOUDS, Tenant, is_guid};
 use crate::oauth::authorize::{Application, ResponseMode};
 use crate::oauth::scope::Scopes;
+use crate::policy::{METHODS, Pattern, Policy};
 
 /// One setting, as `--help`, the README and `.env.example` name it.
 pub struct Setting {
@@ -55,6 +56,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("ALLOWED_ORIGINS", "", "web origins that may call /mcp from a browser, separated by commas"),
     setting("SERVER_ACCESS_KEY", "", "the key that callers must send as a bearer token; required beyond loopback"),
     setting("SERVER_ACCESS_KEY_FILE", "", "a file with that key"),
+    setting("ALLOWED_METHODS", "GET POST PUT PATCH DELETE", "the methods that the API may be called with"),
+    setting("ALLOWED_ENDPOINTS", "", "patterns of all the paths that may be called: * in a segment, ** for segments"),
+    setting("DENIED_ENDPOINTS", "", "patterns of paths that may not be called, also where the above allows them"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
     setting("LOG_LEVEL", "info", "error, warn, info or debug"),
 ];
@@ -155,6 +159,8 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// What callers have to bring.
     pub access_key: Option<AccessKey>,
+    /// Which calls of the API are made.
+    pub policy: Policy,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How much is logged.
@@ -333,6 +339,11 @@ impl Reader<'_> {
             allowed_hosts: self.or_default("ALLOWED_HOSTS", |text| list(text, allowed_host)),
             allowed_origins: self.or_default("ALLOWED_ORIGINS", |text| list(text, allowed_origin)),
             access_key,
+            policy: Policy {
+                methods: self.or_default("ALLOWED_METHODS", |text| full_list(text, method)),
+                allowed: self.optional("ALLOWED_ENDPOINTS", patterns).unwrap_or_default(),
+                denied: self.optional("DENIED_ENDPOINTS", patterns).unwrap_or_default(),
+            },
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
             authority: Authority::new(authority_host.or(cloud).or_else(|| cloud_host("public").ok())?, tenant),
             log_level: log_level?,
@@ -519,6 +530,22 @@ fn default_redirect_uri(port: u16) -> Option<RedirectUri> {
 
 fn list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
     text.split([',', ' ', '\t']).filter(|item| !item.is_empty()).map(parse).collect()
+}
+
+/// A list that would mean the opposite if it were empty.
+fn full_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let list = list(text, parse)?;
+    demand(!list.is_empty(), "name at least one")?;
+    Ok(list)
+}
+
+fn method(text: &str) -> Result<&'static str, String> {
+    let method = METHODS.into_iter().find(|method| method.eq_ignore_ascii_case(text));
+    method.ok_or_else(|| format!("write some of {}", METHODS.join(", ")))
+}
+
+fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
+    full_list(text, Pattern::parse)
 }
 
 fn allowed_host(text: &str) -> Result<AllowedHost, String> {

@@ -27,6 +27,7 @@ pub mod oauth;
 pub mod os;
 mod pages;
 mod pending;
+pub mod policy;
 mod routes;
 pub mod secret;
 pub mod serve;

@@ -19,7 +19,7 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 19] = [
+const DEFAULTS: [(&str, &str); 22] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -37,6 +37,9 @@ const DEFAULTS: [(&str, &str); 19] = [
     ("ALLOWED_ORIGINS", ""),
     ("SERVER_ACCESS_KEY", ""),
     ("SERVER_ACCESS_KEY_FILE", ""),
+    ("ALLOWED_METHODS", "GET POST PUT PATCH DELETE"),
+    ("ALLOWED_ENDPOINTS", ""),
+    ("DENIED_ENDPOINTS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("LOG_LEVEL", "info"),
 ];
@@ -184,6 +187,20 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("ALLOWED_ORIGINS", "null", "origins"),
         ("ALLOWED_ORIGINS", "file:///", "origins"),
         ("SERVER_HOST", "0.0.0.0", "SERVER_ACCESS_KEY"),
+        ("ALLOWED_METHODS", "HEAD", "GET, POST, PUT, PATCH, DELETE"),
+        ("ALLOWED_METHODS", "GET;POST", "GET, POST, PUT, PATCH, DELETE"),
+        ("ALLOWED_METHODS", ",", "at least one"),
+        ("ALLOWED_ENDPOINTS", ",", "at least one"),
+        ("ALLOWED_ENDPOINTS", "/me?x=1", "'?'"),
+        ("ALLOWED_ENDPOINTS", "/me /a%20b", "'%'"),
+        ("ALLOWED_ENDPOINTS", "https://api.example.com/v1/me", "empty segments"),
+        ("DENIED_ENDPOINTS", "/a//b", "empty segments"),
+        ("DENIED_ENDPOINTS", "//", "empty segments"),
+        ("DENIED_ENDPOINTS", "/a/../b", "empty segments"),
+        ("DENIED_ENDPOINTS", "/a/./b", "empty segments"),
+        ("DENIED_ENDPOINTS", "/a;x", "';'"),
+        ("DENIED_ENDPOINTS", "/a#x", "'#'"),
+        ("DENIED_ENDPOINTS", "/admin**", "/reports/**"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -294,6 +311,9 @@ fn every_setting_can_be_set() {
         ("ALLOWED_HOSTS", "mcp.example.com"),
         ("ALLOWED_ORIGINS", "https://app.example.com"),
         ("SERVER_ACCESS_KEY", "(set)0123456789012345678901234567890"),
+        ("ALLOWED_METHODS", "GET"),
+        ("ALLOWED_ENDPOINTS", "/me/**"),
+        ("DENIED_ENDPOINTS", "/me/secrets"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("LOG_LEVEL", "debug"),
     ];
@@ -334,6 +354,9 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("SIGN_IN_WAIT_SECONDS", &["0", "600"]),
         ("ALLOWED_HOSTS", &["a.example", "a.example:8443,b.example", "[::1]:80", "10.0.0.1"]),
         ("ALLOWED_ORIGINS", &["http://localhost:6274", "https://a.example, https://b.example:8443"]),
+        ("ALLOWED_METHODS", &["GET", "get", "GET,POST", "PUT PATCH, DELETE"]),
+        ("ALLOWED_ENDPOINTS", &["/", "**", "/me", "me/", "/users/*/photo, /tasks/**", "/Users('*')/Ä@b:c"]),
+        ("DENIED_ENDPOINTS", &["/$batch", "/admin*/**", "/**/secrets/**"]),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("LOG_LEVEL", &["error", "warn", "info", "debug"]),
     ] {

@@ -86,6 +86,11 @@ impl Tools {
         if !config.allow_device_code {
             forget_method(&mut listed);
         }
+        let can_be_called = |tool: &Value| {
+            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+            method_of(name).is_none_or(|method| config.policy.can_allow(&method))
+        };
+        listed.as_array_mut().into_iter().for_each(|tools| tools.retain(can_be_called));
         Ok(Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
             seal: Seal::new()?,
@@ -139,7 +144,7 @@ impl Tools {
             "view_userid" => self.user_ids(),
             "logout_user" => self.sign_out(user_id),
             _ => {
-                let method = name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase();
+                let method = method_of(name)?;
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
                 let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
                 return Some(match self.call_api(&method, user_id, arguments) {
@@ -426,8 +431,10 @@ impl Tools {
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
         })?;
         // Everything is checked before a token is touched.
+        self.config.policy.check_method(method)?;
         let endpoint: String = arguments.read("endpoint").unwrap_or_default();
         let target = backend.target(&endpoint, &parameters(arguments))?;
+        self.config.policy.check_path(backend.path(&target))?;
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
@@ -508,6 +515,11 @@ impl Tools {
     fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
         self.sign_in.pending().take_success(user_id, fits, self.sign_in.now())
     }
+}
+
+/// The HTTP method of the API tool `name`; `None` for the others.
+fn method_of(name: &str) -> Option<String> {
+    Some(name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase())
 }
 
 /// Without device codes there is no choice of a method.
