@@ -12,6 +12,8 @@ use crate::http::message::Request;
 use crate::os;
 use crate::secret::Secret;
 
+/// The setting that it stands in.
+pub const ACCESS_KEY: &str = "SERVER_ACCESS_KEY";
 /// Fewer characters could be guessed.
 const LEAST_CHARS: usize = 32;
 /// More do not fit well into a header.
@@ -53,10 +55,10 @@ impl AccessKey {
             let mut text = String::new();
             // A device may have no end.
             (&file).take(4 * MOST_CHARS as u64).read_to_string(&mut text)?;
-            Ok((text, os::others_have_access(&file.metadata()?)))
+            Ok((Secret::new(text), os::others_have_access(&file.metadata()?)))
         });
         let (text, is_exposed) = read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
-        let key = Self::parse(text.trim()).map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
+        let key = Self::parse(text.expose().trim()).map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
         Ok(Self { is_exposed, ..key })
     }
 

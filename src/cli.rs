@@ -5,6 +5,7 @@ use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use crate::access_key::ACCESS_KEY;
 use crate::clock::Clock;
 use crate::config::{self, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
@@ -160,10 +161,18 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
         Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
         read => read.map_err(|error| format!("{path} cannot be read ({error})"))?,
     };
-    env_file::parse(&text).map(|variables| variables.into_iter().collect()).map_err(|bad| {
-        let lines: Vec<String> = bad.iter().map(|line| format!("line {}: {}", line.number, line.reason)).collect();
-        format!("{path} has lines that are not NAME=value:\n  {}", lines.join("\n  "))
-    })
+    let variables: BTreeMap<String, String> = env_file::parse(&text)
+        .map_err(|bad| {
+            let lines: Vec<String> = bad.iter().map(|line| format!("line {}: {}", line.number, line.reason)).collect();
+            format!("{path} has lines that are not NAME=value:\n  {}", lines.join("\n  "))
+        })?
+        .into_iter()
+        .collect();
+    let is_exposed = std::fs::metadata(path).is_ok_and(|metadata| os::others_have_access(&metadata));
+    if is_exposed && variables.contains_key(ACCESS_KEY) {
+        log::warn!("{path} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.");
+    }
+    Ok(variables)
 }
 
 /// Until the program is told to stop.

@@ -15,6 +15,8 @@ use std::os::unix::{
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use crate::access_key::ACCESS_KEY;
+
 /// The given options, creating files that their owner alone may read and write.
 pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
@@ -90,6 +92,7 @@ fn browser_command(opener: &str, url: &str) -> Command {
     if !opener.contains("%s") {
         command.arg(url);
     }
+    command.env_remove(ACCESS_KEY);
     // Ctrl-C is for us; the browser goes on.
     #[cfg(unix)]
     command.process_group(0);

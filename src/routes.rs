@@ -105,10 +105,14 @@ impl Routes {
     /// it sends it.
     fn is_let_in(&self, request: &Request<'_>, whom: For) -> bool {
         let Some(key) = &self.config.access_key else { return true };
-        let is_free = whom == For::Everybody || request.head.method == Method::Options;
-        is_free
+        let is_let_in = whom == For::Everybody
+            || request.head.method == Method::Options
             || key.is_brought_by(request)
-            || (whom == For::People && self.sessions.is_open(request, self.sign_in.now()))
+            || (whom == For::People && self.sessions.is_open(request, self.sign_in.now()));
+        if !is_let_in && request.field("authorization").is_some() {
+            log::warn!("a request for {} was refused: it has another key than the access key", request.head.path);
+        }
+        is_let_in
     }
 
     fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
@@ -189,6 +193,7 @@ impl Routes {
         let given = fields.find(|(name, _)| name == "key").map(|(_, key)| Secret::new(key.trim().to_owned()));
         let is_right = |given: &Secret| self.config.access_key.as_ref().is_some_and(|key| key.matches(given.expose()));
         if !given.as_ref().is_some_and(is_right) {
+            log::warn!("a key that was entered is not the access key");
             let refusal = pages::ask_for_key(user_id.as_deref(), true);
             return with_field(refusal, "WWW-Authenticate", BEARER);
         }

@@ -7,6 +7,8 @@ mod support;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
+use std::thread;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 use support::backend::Backend;
@@ -14,7 +16,7 @@ use support::browser::{Browser, Page};
 use support::entra::{ADA, Entra, GRACE};
 use support::http::Reply;
 use support::server::{MEDIA_TYPES, Mcp, Process, Running, Setup, Verb};
-use support::{encode_pairs, value_of};
+use support::{PATIENCE, encode_pairs, value_of};
 use url::Url;
 
 const KEY: &str = "kEy-5f1f0c7a2b9e4d3861f0a7c5e2b4d968";
@@ -399,6 +401,30 @@ fn a_cookie_that_this_process_has_not_made_or_that_is_over_lets_nobody_in() {
     assert_eq!(home_with(&server, &cookie), 401);
 }
 
+#[test]
+fn where_the_redirect_uri_shares_the_start_pages_path_the_page_is_locked_all_the_same() {
+    let (_entra, setup) = setup();
+    let server = setup.with("REDIRECT_URI", "http://localhost:8000").start();
+    for (target, status) in [("/", 401), ("/?user_id=ada", 401), ("/?code=c&state=s", 400), ("/?error=x", 400)] {
+        let reply = send(&server, "GET", target, &[]);
+        assert_eq!(reply.status, status, "{target}");
+        assert!(!reply.text().contains("Signed in"), "{target}");
+    }
+    assert_eq!(enter_at_home(&server, KEY).status, 303);
+}
+
+#[test]
+fn a_wrong_key_is_told_to_whoever_runs_the_server_without_showing_it() {
+    let (_entra, setup) = setup();
+    let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    server.client().request("GET", "/auth/status", &[("Authorization", "Bearer gu3ss")], b"");
+    let asked = Browser::new().navigate(&server.url());
+    Browser::new().submit_with(&asked, "Go on", &[("key", "gu3ss")]);
+    let log = server.log();
+    assert!(log.contains("/auth/status was refused") && log.contains("a key that was entered"), "{log}");
+    assert!(!log.contains("gu3ss"), "{log}");
+}
+
 // ---- Other sites ----
 
 #[test]
@@ -625,6 +651,41 @@ fn a_key_file_that_others_can_read_earns_a_warning() {
             "{text}"
         );
     }
+}
+
+#[test]
+fn an_env_file_with_the_key_that_others_can_read_earns_a_warning() {
+    for (mode, key, is_warned_of) in [(0o600, true, false), (0o644, true, true), (0o644, false, false)] {
+        let (_, mut setup) = setup();
+        setup.variables.remove("SERVER_ACCESS_KEY");
+        let path = setup.directory.file(".env");
+        fs::write(&path, if key { format!("SERVER_ACCESS_KEY={KEY}\n") } else { String::new() }).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let (code, text) = run(&setup, &["--check-config"]);
+        assert_eq!((code, text.contains(".env holds SERVER_ACCESS_KEY")), (0, is_warned_of), "{text}");
+        assert!(!text.contains(KEY), "{text}");
+    }
+}
+
+#[test]
+fn the_browser_that_is_opened_does_not_inherit_the_key() {
+    let (_entra, setup) = setup();
+    let (program, noted) = (setup.directory.file("browser"), setup.directory.file("noted"));
+    fs::write(&program, format!("#!/bin/sh\nenv > {0}.part\nmv {0}.part {0}\n", noted.display())).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"));
+    command.args(["login", ADA]).env("BROWSER", &program).env("PATH", std::env::var("PATH").unwrap());
+    let mut login = Verb::start(command, &setup);
+    let link = std::iter::from_fn(|| login.line()).find(|line| line.contains("?ticket=")).expect("a link");
+    Browser::new().sign_in(link.trim(), ADA);
+    assert_eq!(login.end().0, 0);
+    let start = Instant::now();
+    while !noted.exists() {
+        assert!(start.elapsed() < PATIENCE, "the browser was not opened");
+        thread::yield_now();
+    }
+    let inherited = fs::read_to_string(&noted).unwrap();
+    assert!(inherited.contains("AZURE_CLIENT_ID=") && !inherited.contains(KEY), "{inherited}");
 }
 
 #[test]

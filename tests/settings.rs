@@ -140,6 +140,7 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("REDIRECT_URI", "http://localhost:8000/mcp", "another path"),
         ("REDIRECT_URI", "http://localhost:8000/auth/login", "another path"),
         ("REDIRECT_URI", "http://localhost:8000/auth/complete", "another path"),
+        ("REDIRECT_URI", "http://localhost:8000/auth/key", "another path"),
         ("SERVER_HOST", "http://localhost", "without a scheme"),
         ("SERVER_HOST", "localhost:8000", "without a scheme and port"),
         ("SERVER_HOST", "local host", "host name"),
