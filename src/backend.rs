@@ -151,7 +151,9 @@ impl Backend {
         };
         let path = below.split('?').next().unwrap_or_default();
         if path.split('/').any(escapes) {
-            return Err("it holds a segment that leads upwards or could be read so, or an encoded control character");
+            return Err(
+                "it holds a segment that leads upwards or could be read so, an encoded control character, or %u and a number",
+            );
         }
         Ok(below)
     }
@@ -224,7 +226,7 @@ fn escapes(segment: &str) -> bool {
     loop {
         let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
         let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
-        if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) {
+        if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) || has_wide_escape(&decoded) {
             return true;
         }
         match percent_encoding::percent_decode_str(&decoded).decode_utf8().map(Cow::into_owned) {
@@ -233,6 +235,13 @@ fn escapes(segment: &str) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes it.
+fn has_wide_escape(text: &str) -> bool {
+    let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));
+    text.split('%').skip(1).any(is_wide)
 }
 
 /// The caller's headers, when all of them are harmless.

@@ -161,6 +161,14 @@ const REFUSED: &[&str] = &[
     "..⁄admin",
     "%ef%bc%8e%ef%bc%8e/admin",
     "%EF%BC%8E%EF%BC%8E%EF%BC%8Fadmin",
+    // The notation of which Windows' http.sys decodes more than RFC 3986 knows.
+    "%u002e%u002e/admin",
+    "%U002E./admin",
+    "..%u002fadmin",
+    "me%u002f%u002e%u002e",
+    "me/%u0079ou",
+    "%25u002e%25u002e/admin",
+    "%25%75002e./admin",
     // Another host, in every notation that some parser takes for one.
     "//127.0.0.1:{other}",
     "//127.0.0.1:{other}/v1.0/me",
@@ -319,6 +327,7 @@ fn whatever_lies_below_the_base_reaches_it_as_written() {
         ("files/a%2Fb", "/v1.0/files/a%2Fb"),
         ("files/a%2fb%20c%23d%3fe", "/v1.0/files/a%2fb%20c%23d%3fe"),
         ("files/100%25", "/v1.0/files/100%25"),
+        ("files/100%25unit", "/v1.0/files/100%25unit"),
         ("files/a b", "/v1.0/files/a%20b"),
         ("files/größe", "/v1.0/files/gr%C3%B6%C3%9Fe"),
         ("files/gr%C3%B6%C3%9Fe", "/v1.0/files/gr%C3%B6%C3%9Fe"),
