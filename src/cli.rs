@@ -56,7 +56,11 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
     let (env_file, user_id) = (line.env_file.as_deref(), line.user_id.as_deref());
     let done = |text: String| (text, 0);
     Ok(match line.verb.as_deref().unwrap_or("serve") {
-        "serve" => serve(load(env_file)?.0).map(done),
+        "serve" => {
+            // The text of the access key goes with the variables.
+            let (config, _) = load(env_file)?;
+            serve(config).map(done)
+        }
         "login" => verbs::login(load_quietly(env_file)?, Clock::system(), user_id, line.has_flag, &show).map(done),
         "logout" => verbs::logout(load_quietly(env_file)?, user_id).map(done),
         "status" => verbs::status(load_quietly(env_file)?, line.has_flag)
