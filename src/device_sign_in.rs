@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::error::{Failure, Kind};
-use crate::oauth::authorize::{Application, Demand, Prompt};
+use crate::oauth::authorize::{Application, Demand};
 use crate::oauth::device_code::{self, DeviceAuthorization};
 use crate::pending::{Attempt, Outcome, Way};
 use crate::sign_in::{PAUSE, SignIn, check_user_id};
@@ -14,37 +14,42 @@ use crate::sync::locked;
 
 const PURPOSE: &str = "the sign-in with a device code";
 
-/// When Entra has refused a device code, until when it is not asked again, and why.
+/// When Entra has refused a device code: until when it is not asked for the same again, and why.
 #[derive(Default)]
 pub struct DeviceSignIn {
-    closed: Mutex<Option<(u64, Failure)>>,
+    closed: Mutex<Option<(u64, Demand, Failure)>>,
 }
 
 impl DeviceSignIn {
-    /// A sign-in of `user_id` with a device code: one that still waits for the person, or a new one.
+    /// A sign-in of `user_id` with a device code, which must bring `demand`: one that still waits for the
+    /// person, or a new one.
     ///
     /// # Errors
     /// A `user_id` that cannot be one; Entra gives no code.
-    pub fn offer(&self, sign_in: &Arc<SignIn>, user_id: &str, prompt: Option<Prompt>) -> Result<Arc<Attempt>, Failure> {
+    pub fn offer(&self, sign_in: &Arc<SignIn>, user_id: &str, demand: Demand) -> Result<Arc<Attempt>, Failure> {
         check_user_id(user_id)?;
-        let (demand, now) = (sign_in.due(user_id, prompt), sign_in.now());
+        let now = sign_in.now();
         if let Some(attempt) = sign_in.pending().offered(user_id, &demand, true, now) {
             return Ok(attempt);
         }
-        if let Some((_, failure)) = locked(&self.closed).as_ref().filter(|(until, _)| *until > now) {
+        let is_same = |(until, asked, failure): &&(u64, Demand, Failure)| {
+            *until > now && (*asked == Demand { person: None, ..demand.clone() } || failure.kind == Kind::RetryLater)
+        };
+        if let Some((_, _, failure)) = locked(&self.closed).as_ref().filter(is_same) {
             return Err(failure.clone());
         }
         let device = self.ask(sign_in, &demand)?;
         let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
-        let (sign_in, pending) = (Arc::clone(sign_in), Arc::clone(&attempt));
+        let (own, pending) = (Arc::clone(sign_in), Arc::clone(&attempt));
         let spawned = thread::Builder::new().name("device code".to_owned()).spawn(move || {
             if let Way::Device(device) = &pending.way
-                && let Some(outcome) = poll(&sign_in, &pending, device)
+                && let Some(outcome) = poll(&own, &pending, device)
             {
-                sign_in.end(&pending, outcome);
+                own.end(&pending, outcome);
             }
         });
-        spawned.map(|_| attempt).map_err(|error| {
+        spawned.map(|_| Arc::clone(&attempt)).map_err(|error| {
+            sign_in.pending().drop_one(&attempt.handle);
             Failure::new(Kind::Internal, format!("There was no thread to wait for the sign-in with ({error})."))
         })
     }
@@ -55,7 +60,8 @@ impl DeviceSignIn {
         let form = device_code::request(&application, &demand.claims);
         sign_in.entra.device_code(&sign_in.config, form, PURPOSE).map_err(|refusal| {
             let pause = refusal.failure.retry_after.unwrap_or(PAUSE).as_secs();
-            *locked(&self.closed) = Some((sign_in.now() + pause, refusal.failure.clone()));
+            *locked(&self.closed) =
+                Some((sign_in.now() + pause, Demand { person: None, ..demand.clone() }, refusal.failure.clone()));
             refusal.failure
         })
     }

@@ -265,6 +265,13 @@ impl PendingSignIns {
         self.changed.notify_all();
     }
 
+    /// Forgets the sign-in `handle`, unless a person is in the middle of it in a browser.
+    pub fn withdraw(&self, handle: &str) {
+        let is_idle = |entry: &Entry| matches!(entry.phase, Phase::Offered) || entry.attempt.browser().is_none();
+        locked(&self.entries).retain(|entry| entry.attempt.handle != handle || !is_idle(entry));
+        self.changed.notify_all();
+    }
+
     /// Forgets the sign-in `handle`.
     pub fn drop_one(&self, handle: &str) {
         locked(&self.entries).retain(|entry| entry.attempt.handle != handle);
@@ -299,6 +306,13 @@ impl PendingSignIns {
         let entries = self.current(now);
         let mut endings = entries.iter().filter(|entry| entry.attempt.handle == handle).filter_map(Entry::ending);
         endings.next().map(|(outcome, _)| outcome.clone())
+    }
+
+    /// Whether `user_id` has just signed in with a demand that `fits`.
+    pub fn has_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
+        let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
+        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry);
+        self.current(now).iter().any(is_it)
     }
 
     /// Whether `user_id` has just signed in with a demand that `fits`; the sign-in is forgotten then, so that it

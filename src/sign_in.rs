@@ -55,6 +55,16 @@ struct Closed {
     demand: Option<Demand>,
 }
 
+/// A demand, for as long as a sign-in for it takes.
+#[derive(Clone)]
+struct Noted {
+    /// Seconds since 1970.
+    until: u64,
+    /// When the account had last signed in.
+    signed_in_at: Option<u64>,
+    demand: Demand,
+}
+
 /// Whoever holds it is the one whose turn it is.
 type Flight = Arc<Mutex<Turns>>;
 
@@ -76,8 +86,8 @@ pub struct SignIn {
     cache: TokenCache,
     pending: PendingSignIns,
     flights: Mutex<HashMap<String, Flight>>,
-    /// What the next sign-in of an account must bring, which signed in last at that time.
-    demands: Mutex<HashMap<String, (Option<u64>, Demand)>>,
+    /// What the next sign-in of an account must bring.
+    demands: Mutex<HashMap<String, Noted>>,
 }
 
 impl SignIn {
@@ -121,14 +131,13 @@ impl SignIn {
         Ok(attempt.browser().map(|secrets| secrets.ticket.clone()).unwrap_or_default())
     }
 
-    /// A sign-in of `user_id` for a client to show the link to: one that is still on offer, or a new one. It
-    /// brings what is due, and shows the person what `prompt` says.
+    /// A sign-in of `user_id` for a client to show the link to, which must bring `demand`: one that is still on
+    /// offer, or a new one.
     ///
     /// # Errors
     /// Those of [`SignIn::begin`].
-    pub fn offer(&self, user_id: &str, prompt: Option<Prompt>) -> Result<Arc<Attempt>, Failure> {
+    pub fn offer(&self, user_id: &str, demand: Demand) -> Result<Arc<Attempt>, Failure> {
         check_user_id(user_id)?;
-        let demand = self.due(user_id, prompt);
         let offered = self.pending.offered(user_id, &demand, false, self.now());
         offered.map_or_else(|| self.pending.begin(user_id, demand, self.now()), Ok)
     }
@@ -141,6 +150,13 @@ impl SignIn {
         Demand { prompt: prompt.or(demand.prompt), ..demand }
     }
 
+    /// What a sign-in must bring that a call in the name of `user_id` has asked for.
+    pub(crate) fn due_of_caller(&self, user_id: &str) -> Demand {
+        let known = self.known(user_id).filter(|account| !account.oid.is_empty());
+        let person = known.map(|account| (account.tid.clone(), account.oid.clone()));
+        Demand { person, ..self.due(user_id, None) }
+    }
+
     /// What `user_id` has granted beyond the configured scopes.
     pub(crate) fn granted(&self, user_id: &str) -> String {
         self.known(user_id).map(|account| self.extra_scope(&account).to_owned()).unwrap_or_default()
@@ -151,25 +167,29 @@ impl SignIn {
         let signed_in_at = self.last_sign_in(user_id);
         let noted = locked(&self.demands).get(user_id).cloned();
         // Whoever has signed in since, at whichever server, has had the occasion.
-        noted.filter(|(noted_at, _)| *noted_at == signed_in_at).map(|(_, demand)| demand)
+        let is_due = |noted: &Noted| noted.signed_in_at == signed_in_at && noted.until > self.now();
+        noted.filter(is_due).map(|noted| noted.demand)
     }
 
     /// Notes what the next sign-in of `user_id` must bring.
     pub fn note(&self, user_id: &str, demand: Demand) {
         let signed_in_at = self.last_sign_in(user_id);
         let mut demands = locked(&self.demands);
-        if demands.len() < MOST_DEMANDS || demands.contains_key(user_id) {
-            demands.insert(user_id.to_owned(), (signed_in_at, demand));
+        if demands.len() >= MOST_DEMANDS
+            && let Some(another) = demands.keys().find(|known| *known != user_id).cloned()
+        {
+            demands.remove(&another);
         }
+        demands.insert(user_id.to_owned(), Noted { until: self.now() + pending::LIFETIME, signed_in_at, demand });
     }
 
     /// Takes back a sign-in that the person does not want. What the account can do without stays as it is.
     pub fn withdraw(&self, handle: &str, user_id: &str) {
-        self.pending.drop_one(handle);
+        self.pending.withdraw(handle);
         let is_usable = self.known(user_id).is_some_and(|account| self.is_valid(&account));
         let mut demands = locked(&self.demands);
         // What every call needs is still due.
-        if is_usable || demands.get(user_id).is_some_and(|(_, demand)| demand.wanted != Claims::default()) {
+        if is_usable || demands.get(user_id).is_some_and(|noted| noted.demand.wanted != Claims::default()) {
             demands.remove(user_id);
         }
     }
@@ -205,7 +225,7 @@ impl SignIn {
         let secrets = attempt.browser().ok_or_else(|| pending::start_again("This is no sign-in link."))?;
         let Attempt { user_id, demand, .. } = attempt.as_ref();
         // What is wanted of an account is wanted of the person who signed in.
-        let is_wanted = demand.prompt.is_some() || self.demand(user_id).is_some();
+        let is_wanted = demand.prompt.is_some() || demand.person.is_some() || self.demand(user_id).is_some();
         let known = self.known(user_id).filter(|_| is_wanted);
         let username = known.as_ref().map(|account| account.username.as_str()).filter(|name| !name.is_empty());
         let hints = Hints {
@@ -295,6 +315,15 @@ impl SignIn {
             return Err(Failure::new(Kind::Refused, message)
                 .hint(format!("Sign in as {user_id}, or begin a sign-in for {signed_in}.")));
         }
+        let person = (identity.tid.as_str(), identity.oid.as_str());
+        if attempt.demand.person.as_ref().is_some_and(|(tid, oid)| (tid.as_str(), oid.as_str()) != person) {
+            let signed_in = &identity.username;
+            let message = format!(
+                "You signed in as {signed_in}, who is not the person known as {user_id} here. Nothing was stored."
+            );
+            let hint = format!("Sign in as that person, or give {signed_in} a name of its own with authenticate_user.");
+            return Err(Failure::new(Kind::Refused, message).hint(hint));
+        }
         self.store(attempt, identity, tokens)
     }
 
@@ -333,7 +362,7 @@ impl SignIn {
         let Some(replaced) = self.cache.change(insert)? else {
             return Err(Failure::new(
                 Kind::Refused,
-                format!("{user_id} was signed out meanwhile. Nothing was stored."),
+                format!("The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."),
             ));
         };
         locked(&self.flights).remove(user_id);
@@ -500,6 +529,12 @@ impl SignIn {
         result
     }
 
+    /// A refresh that has brought `sent` makes a sign-in needless that was wanted for no more.
+    fn fulfil(&self, user_id: &str, sent: &Demand) {
+        let is_met = |demand: &Demand| demand.wanted == sent.wanted && demand.extra_scope == sent.extra_scope;
+        locked(&self.demands).retain(|known, noted| known != user_id || !is_met(&noted.demand));
+    }
+
     fn is_good(&self, account: &Account, rejected: Option<&Secret>) -> bool {
         self.is_fresh(account) && rejected.is_none_or(|rejected| !rejected.matches(account.access_token.expose()))
     }
@@ -516,13 +551,14 @@ impl SignIn {
             return Some(account).filter(|account| self.is_valid(account)).ok_or_else(ended);
         };
         let extra_scope = self.extra_scope(&account).to_owned();
-        let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, prompt: None };
+        let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, ..Demand::default() };
         let scopes = self.scopes(&demand);
         let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
         let old = Account::clone(&account);
+        let mut refused = None;
         let (new, result) = match self.entra.token(&self.config, form, "the refresh") {
             Ok(tokens) => {
-                locked(&self.demands).remove(user_id);
+                self.fulfil(user_id, &demand);
                 let new = Arc::new(self.with_tokens(old, tokens));
                 (Arc::clone(&new), Ok(new))
             }
@@ -531,14 +567,22 @@ impl SignIn {
                 let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
                     return Err(failure);
                 };
-                self.note(user_id, error.demand(&demand));
-                // Nobody shall find a token that goes through once more.
-                let (access_token, expires_at) = (Secret::default(), self.now());
-                let refresh_token = old.refresh_token.clone().filter(|_| !error.ends_refresh_token());
-                (Arc::new(Account { access_token, expires_at, refresh_token, ..old }), Err(failure))
+                refused = Some(error.demand(&demand));
+                if *claims != Claims::default() && !error.ends_refresh_token() {
+                    // The token at hand is as good for other calls as it was.
+                    (Arc::clone(&account), Err(failure))
+                } else {
+                    // Nobody shall find a token that goes through once more.
+                    let (access_token, expires_at) = (Secret::default(), self.now());
+                    let refresh_token = old.refresh_token.clone().filter(|_| !error.ends_refresh_token());
+                    (Arc::new(Account { access_token, expires_at, refresh_token, ..old }), Err(failure))
+                }
             }
         };
         if self.cache.change(|accounts| replace(accounts, user_id, refresh_token, new))? {
+            if let Some(demand) = refused {
+                self.note(user_id, demand);
+            }
             return result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"));
         }
         // The person signed in anew, or out, meanwhile: that counts.

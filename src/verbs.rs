@@ -45,7 +45,7 @@ pub fn login(
     };
     check_user_id(&user_id)?;
     if with_code || config.sign_in_method == SignInMethod::DeviceCode {
-        let attempt = DeviceSignIn::default().offer(&sign_in, &user_id, None)?;
+        let attempt = DeviceSignIn::default().offer(&sign_in, &user_id, sign_in.due(&user_id, None))?;
         if let Way::Device(device) = &attempt.way {
             let (uri, code) = (&device.verification_uri, &device.user_code);
             show(&format!("To sign in as {user_id}:\nOpen {uri} on any device and enter the code {code}\n"), None);
@@ -60,7 +60,7 @@ pub fn login(
     }
     let server = Server::start(config, clock, Limits::default())?;
     let (sign_in, config) = (server.sign_in(), server.config());
-    let attempt = sign_in.offer(&user_id, None)?;
+    let attempt = sign_in.offer(&user_id, sign_in.due(&user_id, None))?;
     show_link(config, &user_id, &sign_in.link(&attempt), show);
     // Dropped behind this, the server first lets the browser have its last page.
     ended(sign_in, &attempt)

@@ -14,7 +14,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, 
 use serde_json::{Value, json};
 use support::backend::{WRITE_SCOPE, cae_claims, claims_challenge, claims_header};
 use support::browser::{Browser, Page};
-use support::entra::{ADA, TokenFailure};
+use support::entra::{ADA, GRACE, TokenFailure};
 use support::http::{Answer, Reply, Request, StandIn};
 use support::server::{Answered, Mcp, Process, Running, Setup, World, elicitation_error, input_required};
 use support::{Gate, Pairs, decode_pairs, encode_pairs, value_of};
@@ -33,6 +33,8 @@ const WIDER: &str = "openid profile offline_access api://backend/access api://ba
 const LABEL: &str = "work";
 /// As long as what Entra has refused is not asked for again.
 const PAUSE: u64 = 61;
+/// As long as a sign-in may take.
+const SIGN_IN: u64 = 600;
 /// A token is due for a refresh, and has expired.
 const EXPIRED: u64 = 3950;
 const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
@@ -477,8 +479,9 @@ fn where_entra_wants_the_person_the_sign_in_carries_the_claims_and_the_call_goes
             let (asked, requests, refreshes) = world.during(|| asks(&mut mcp, "/cae"));
             assert_eq!((requests, refreshes, world.last_claims().as_str()), (1, 0, WANTED));
 
-            let known = status(&world.server);
-            assert_eq!((&known["authenticated"], &known["has_token"]), (&json!(false), &json!(false)), "{known}");
+            // The token is as good as it was, for calls that need no more.
+            ok(&mut mcp, "/me");
+            assert_eq!(status(&world.server)["authenticated"], true);
             assert!(!says_signed_in(&world.server));
             assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(carried));
 
@@ -532,8 +535,11 @@ fn a_challenge_that_is_repeated_for_ever_costs_one_refresh_and_one_sign_in() {
         assert!(requests <= 2 && refreshes <= 1, "{requests} requests, {refreshes} refreshes");
         assert!(says_signed_in(&world.server));
         ok(&mut mcp, "/me");
+        // Other calls that the person has signed in for are not asked for again at once.
+        handed_on(&mut mcp, "/x", 401);
+        world.advance(PAUSE);
         let ((), requests, refreshes) = world.during(|| drop(asks(&mut mcp, "/x")));
-        assert_eq!((requests, refreshes), (1, 0));
+        assert_eq!((requests, refreshes), (2, 1));
     }
 }
 
@@ -549,6 +555,13 @@ fn a_challenge_that_is_another_each_time_costs_no_more_than_one_refresh_and_one_
         let ((), requests, refreshes) = world.during(|| drop(asks(&mut mcp, "/x")));
         assert_eq!((requests, refreshes), (2, 1));
     }
+    // Whoever has signed in for one is not asked for the next at once.
+    let mut mcp = world.server.modern_url();
+    let asked = asks(&mut mcp, "/x");
+    is_handed_on(comes_back(&mut mcp, "/x", &asked), 401);
+    handed_on(&mut mcp, "/x", 401);
+    world.advance(PAUSE);
+    asks(&mut mcp, "/x");
 }
 
 #[test]
@@ -579,6 +592,7 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
         if legacy {
             // There a client declines by not repeating the call.
             ok(&mut world.server.legacy_url("2025-11-25"), "/me");
+            world.advance(SIGN_IN);
         } else {
             let extra = declined(&asked);
             let arguments = json!({"endpoint": "/cae", "user_id": LABEL});
@@ -592,6 +606,44 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
             ok(&mut mcp, "/me");
         }
         assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(CP1));
+    }
+}
+
+#[test]
+fn a_person_who_is_in_the_middle_of_a_sign_in_that_the_client_declines_gets_to_its_end() {
+    let world = World::labelled();
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    let asked = asks(&mut mcp, "/cae");
+    let mut browser = Browser::new();
+    let accounts = browser.navigate(&asked.url);
+    let arguments = json!({"endpoint": "/cae", "user_id": LABEL});
+    assert_eq!(is_done(make(&mut mcp, "get", &arguments, &declined(&asked)))["error"], "refused");
+    let page = browser.submit(&accounts, ADA);
+    assert_eq!(browser.auto_submit(&page).status, 200);
+    ok(&mut mcp, "/cae");
+}
+
+#[test]
+fn a_sign_in_for_a_call_is_for_the_person_in_whose_name_the_call_is_made() {
+    for number in 0..CLIENTS {
+        for endpoint in ["/cae", "/write", "/me"] {
+            let world = World::labelled();
+            world.entra.require_interaction_for_claims(true);
+            if endpoint == "/me" {
+                world.advance(EXPIRED);
+                world.fail_next("invalid_grant", None, None);
+            }
+            let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
+            let asked = asks(&mut mcp, endpoint);
+            let before = world.account();
+            let page = Browser::new().sign_in(&asked.url, GRACE);
+            assert_eq!(page.status, 400);
+            assert!(page.text().contains("not the person known as work here"), "{}", page.text());
+            assert_eq!(world.account(), before, "nothing is stored");
+            assert_eq!(world.during(|| drop(repeats(&mut mcp, endpoint, &asked))).2, 0);
+            assert_eq!(world.account()["username"], ADA);
+        }
     }
 }
 
@@ -849,7 +901,8 @@ fn the_suberror_says_whether_to_ask_and_whether_the_refresh_token_is_kept() {
             let mut mcp = world.server.modern_url();
             let asked = asks(&mut mcp, endpoint);
             assert_eq!(world.account()["refresh_token"].is_string(), kept, "{suberror}");
-            assert_eq!(status(&world.server)["authenticated"], false, "{suberror}");
+            // A token that is still good is good for other calls, unless the grant itself is over.
+            assert_eq!(status(&world.server)["authenticated"], kept && endpoint == "/cae", "{suberror} {endpoint}");
             assert!(!says_signed_in(&world.server));
             assert_eq!(is_done(comes_back(&mut mcp, endpoint, &asked))["success"], true);
         }

@@ -21,7 +21,7 @@ use crate::oauth::aadsts::{self, Advice};
 use crate::oauth::authorize::{Demand, Prompt};
 use crate::oauth::claims_challenge::{Challenge, Claims};
 use crate::pending::{Attempt, Way};
-use crate::sign_in::SignIn;
+use crate::sign_in::{PAUSE, SignIn};
 use crate::token_cache::Account;
 
 /// The account of a person who does not say a name.
@@ -251,18 +251,18 @@ impl Tools {
                 status
             })));
         }
-        match (self.offer(user_id, prompt, with_code), call.manner) {
+        match (self.offer(user_id, self.sign_in.due(user_id, prompt), with_code), call.manner) {
             (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
             (Ok(attempt), _) => self.ask(call, &attempt, ""),
             (Err(failure), _) => Ok(done(Err(failure))),
         }
     }
 
-    fn offer(&self, user_id: &str, prompt: Option<Prompt>, with_code: bool) -> Result<Arc<Attempt>, Failure> {
+    fn offer(&self, user_id: &str, demand: Demand, with_code: bool) -> Result<Arc<Attempt>, Failure> {
         if with_code {
-            self.device_sign_in.offer(&self.sign_in, user_id, prompt)
+            self.device_sign_in.offer(&self.sign_in, user_id, demand)
         } else {
-            self.sign_in.offer(user_id, prompt)
+            self.sign_in.offer(user_id, demand)
         }
     }
 
@@ -270,7 +270,9 @@ impl Tools {
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
         let chosen = self.sign_in.choose(user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
-        match (self.offer(user_id, None, self.config.sign_in_method == SignInMethod::DeviceCode), call.manner) {
+        let (demand, with_code) =
+            (self.sign_in.due_of_caller(user_id), self.config.sign_in_method == SignInMethod::DeviceCode);
+        match (self.offer(user_id, demand, with_code), call.manner) {
             (Ok(attempt), Manner::Link) => {
                 let offer = self.describe_offer(&attempt);
                 let what = offer.get("message").and_then(Value::as_str).unwrap_or_default();
@@ -484,13 +486,14 @@ impl Tools {
             renewed => return renewed,
         };
         // Who has just signed in for it is not asked again at once.
-        if is_more && self.has_signed_in(user_id, |demand| demand.wanted == *claims) {
+        if is_more && self.has_signed_in(user_id, |demand| demand.wanted.is_like(claims)) {
             return Ok(None);
         }
         Err(refused.unwrap_or_else(|| {
             // What no refresh has brought, a sign-in may bring.
             let extra_scope = self.sign_in.extra_scope(rejected).to_owned();
-            let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, prompt: None };
+            let (wanted, claims) = (claims.clone(), claims.clone());
+            let demand = Demand { wanted, claims, extra_scope, ..Demand::default() };
             self.sign_in.note(user_id, demand);
             Failure::new(Kind::SignInRequired, "The API wants a further check of the user.")
         }))
@@ -507,13 +510,15 @@ impl Tools {
             return Ok(());
         }
         self.sign_in.note(user_id, Demand { extra_scope, ..Demand::default() });
-        let message = format!("The API wants a permission that is missing: {}.", missing.join(" "));
+        let message = format!("The API wants a permission that is missing: {}.", missing.join(", "));
         Err(Failure::new(Kind::SignInRequired, message))
     }
 
     /// Whether `user_id` has just signed in for a demand that `fits`.
     fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
-        self.sign_in.pending().take_success(user_id, fits, self.sign_in.now())
+        let now = self.sign_in.now();
+        let is_recent = self.sign_in.last_sign_in(user_id).is_some_and(|at| now < at + PAUSE.as_secs());
+        is_recent && self.sign_in.pending().has_success(user_id, fits, now)
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Demand {
     pub extra_scope: String,
     /// What the person is to be shown.
     pub prompt: Option<Prompt>,
+    /// Who it must be (tenant and object id), where a call was made in that person's name.
+    pub person: Option<(String, String)>,
 }
 
 /// Whom an authorization request is meant for, as far as that is known.

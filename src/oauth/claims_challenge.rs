@@ -40,6 +40,17 @@ impl Claims {
         Some(Self(Value::Object(claims).to_string()))
     }
 
+    /// Whether these are the same claims as `other`, but for the time that a token must be newer than (`nbf`),
+    /// which is another one in each challenge.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let timeless = |claims: &Self| {
+            let mut json: Value = serde_json::from_str(&claims.0).unwrap_or_default();
+            json.pointer_mut("/access_token/nbf").map(Value::take);
+            json
+        };
+        timeless(self) == timeless(other)
+    }
+
     /// The JSON text.
     pub fn as_str(&self) -> &str {
         &self.0
