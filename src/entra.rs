@@ -1,8 +1,10 @@
 //! Entra's token and device code endpoints over the network. Only this file, `backend` and `doctor` call
 //! through `ureq`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::ring;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -30,8 +32,9 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
     let builder = Agent::config_builder();
     // What a proxy on another machine calls localhost is not what we do.
     let builder = if is_loopback { builder.proxy(None) } else { builder };
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     builder
-        .tls_config(TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build())
+        .tls_config(tls.root_certs(RootCerts::PlatformVerifier).build())
         .https_only(!is_loopback)
         .http_status_as_error(false)
         .max_redirects(0)
