@@ -300,7 +300,7 @@ impl Application for Routes {
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
         let answer = self.dispatch(request).unwrap_or_else(Answer::Reply);
         if let Answer::Reply(reply) = &answer {
-            log::debug!("{} {} {}", request.head.method, request.head.path, reply.status_code().0);
+            log::debug!("{} {} {}", request.head.method, request.head.path, reply.status());
         }
         answer
     }

@@ -1,7 +1,8 @@
 //! One connection, on its own thread: requests are read, answered and followed by the next, in
 //! order, until either side has had enough.
 
-use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::cell::Cell;
+use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use super::body::ChunkedBody;
 use super::event_stream::EventStream;
 use super::head::{self, Framing, Head, Refusal, refusal};
 use super::listener::{Entry, Shared};
-use super::message::{Answer, Request, json_reply, print};
+use super::message::{Answer, Reply, Request, json_reply, print};
 
 /// One `read` takes at most so much.
 const READ_BYTES: usize = 16 * 1024;
@@ -32,7 +33,8 @@ type End = Option<Refusal>;
 /// Serves the connection until it ends.
 pub fn serve(shared: &Shared, entry: &Entry) {
     let _ = entry.socket.set_nodelay(true);
-    let mut connection = Connection { shared, entry, input: Vec::new() };
+    let (read_timeout, write_timeout) = Default::default();
+    let mut connection = Connection { shared, entry, input: Vec::new(), read_timeout, write_timeout };
     loop {
         match connection.exchange() {
             Ok(true) => {}
@@ -41,7 +43,7 @@ pub fn serve(shared: &Shared, entry: &Entry) {
             Err(Some(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
-                let _ = connection.write(&print(json_reply(status, body), false, false));
+                let _ = connection.write_reply(json_reply(status, body), false, false);
                 break;
             }
         }
@@ -54,6 +56,9 @@ pub struct Connection<'a> {
     pub(super) entry: &'a Entry,
     /// Bytes that were read and not yet used: the current request, then perhaps pipelined ones.
     input: Vec<u8>,
+    /// What the socket has been told, so that it is not told again.
+    read_timeout: Option<Duration>,
+    write_timeout: Cell<Option<Duration>>,
 }
 
 impl Connection<'_> {
@@ -81,8 +86,7 @@ impl Connection<'_> {
             if self.shared.is_stopping() {
                 return Err(None);
             }
-            let deadline = Instant::now() + self.shared.limits.idle;
-            read_some(&self.entry.socket, &mut self.input, deadline).map_err(|_| None)?;
+            self.read_within(self.shared.limits.idle).map_err(|_| None)?;
         }
         let deadline = Instant::now() + self.shared.limits.head;
         let mut seen = 0;
@@ -130,9 +134,9 @@ impl Connection<'_> {
         let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&Request { head, body })));
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
-            Answer::Reply(reply) => self.write(&print(reply, keep_alive, head.method == Method::Head))?,
+            Answer::Reply(reply) => self.write_reply(reply, keep_alive, head.method == Method::Head)?,
             Answer::Stream(reply, run) => {
-                let mut stream = EventStream::begin(self, &print(reply, keep_alive, true), head.is_http_11)?;
+                let mut stream = EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
                 // A bug in here ends the thread, and so the answer, unfinished, and the connection.
                 run(&mut stream)?;
                 stream.send("")?;
@@ -141,28 +145,55 @@ impl Connection<'_> {
         Ok(keep_alive)
     }
 
+    /// Writes head and, unless it answers a `HEAD`, body: in one piece, where the socket has room for it.
+    fn write_reply(&self, reply: Reply, keep_alive: bool, is_head: bool) -> io::Result<()> {
+        let (head, body) = print(reply, keep_alive);
+        self.write_all([&head, if is_head { &[] } else { &body }])
+    }
+
     /// Writes all of `bytes` within the time that one answer has.
-    pub fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let deadline = Instant::now() + self.shared.limits.answer;
-        let mut socket = &self.entry.socket;
-        while !bytes.is_empty() {
-            socket.set_write_timeout(Some(time_left(deadline)?))?;
-            match socket.write(bytes) {
+    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all([bytes, &[]])
+    }
+
+    fn write_all(&self, [mut first, mut second]: [&[u8]; 2]) -> io::Result<()> {
+        let (mut socket, whole) = (&self.entry.socket, self.shared.limits.answer);
+        let deadline = Instant::now() + whole;
+        let mut left = whole;
+        loop {
+            if self.write_timeout.replace(Some(left)) != Some(left) {
+                socket.set_write_timeout(Some(left))?;
+            }
+            match socket.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+                Ok(count) => {
+                    second = second.get(count.saturating_sub(first.len())..).unwrap_or_default();
+                    first = first.get(count..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+            if first.is_empty() && second.is_empty() {
+                return Ok(());
+            }
+            left = time_left(deadline)?;
         }
-        Ok(())
     }
 
     /// Reads what is there by `deadline`; a client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
-        read_some(&self.entry.socket, &mut self.input, deadline).map_err(|error| match error.kind() {
+        time_left(deadline).and_then(|left| self.read_within(left)).map_err(|error| match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(refusal(408, late)),
             _ => None,
         })
+    }
+
+    /// Reads at least one byte within `timeout`.
+    fn read_within(&mut self, timeout: Duration) -> io::Result<()> {
+        if self.read_timeout.replace(timeout) != Some(timeout) {
+            self.entry.socket.set_read_timeout(Some(timeout))?;
+        }
+        read_some(&self.entry.socket, &mut self.input)
     }
 }
 
@@ -172,11 +203,10 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
     if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Reads at least one byte by `deadline`; the end of the stream is an error, as nothing more can come of it.
-fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>, deadline: Instant) -> io::Result<()> {
+/// Reads at least one byte; the end of the stream is an error, as nothing more can come of it.
+fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     let mut bytes = [0; READ_BYTES];
     loop {
-        socket.set_read_timeout(Some(time_left(deadline)?))?;
         match socket.read(&mut bytes) {
             Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -190,5 +220,9 @@ pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
     let mut drained = Vec::new();
     let _ = socket.shutdown(Shutdown::Write);
-    while drained.len() < DRAIN_BYTES && read_some(socket, &mut drained, deadline).is_ok() {}
+    let step = |drained: &mut Vec<u8>| {
+        socket.set_read_timeout(Some(time_left(deadline)?))?;
+        read_some(socket, drained)
+    };
+    while drained.len() < DRAIN_BYTES && step(&mut drained).is_ok() {}
 }

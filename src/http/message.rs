@@ -1,8 +1,8 @@
 //! What a connection hands to the application, and what it gets back.
 
-use std::io::{self, Cursor};
+use std::io::{self, Empty};
 
-use tiny_http::{HTTPVersion, Header, Response};
+use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use super::event_stream::EventStream;
 use super::head::Head;
@@ -44,8 +44,18 @@ impl<'a> Request<'a> {
     }
 }
 
-/// A response whose body is in memory.
-pub type Reply = Response<Cursor<Vec<u8>>>;
+/// A response whose body is in memory; the body is kept apart, so that it is written as it was made.
+pub struct Reply {
+    head: Response<Empty>,
+    body: Vec<u8>,
+}
+
+impl Reply {
+    /// Its status code.
+    pub fn status(&self) -> u16 {
+        self.head.status_code().0
+    }
+}
 
 /// What is streamed as server-sent events: it runs on the connection's thread and may block.
 pub type Stream<'a> = Box<dyn FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a>;
@@ -61,9 +71,10 @@ pub enum Answer<'a> {
 impl<'a> Answer<'a> {
     /// An answer that `run` streams.
     pub fn stream(run: impl FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a) -> Self {
-        let head = reply(200, "text/event-stream", Vec::new()).with_data(Cursor::default(), None);
+        let Reply { head, body } = reply(200, "text/event-stream", Vec::new());
+        let endless = Reply { head: head.with_data(io::empty(), None), body };
         // nginx would hold the events back otherwise.
-        Self::Stream(with_field(head, "X-Accel-Buffering", "no"), Box::new(run))
+        Self::Stream(with_field(endless, "X-Accel-Buffering", "no"), Box::new(run))
     }
 
     /// The same with one more header field.
@@ -93,8 +104,9 @@ pub fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
 
 /// The same under another `Referrer-Policy`.
 pub fn reply_under(status: u16, content_type: &str, body: Vec<u8>, referrer_policy: &str) -> Reply {
+    let head = Response::new(StatusCode(status), Vec::new(), io::empty(), Some(body.len()), None);
     // Never chunked: the length is known.
-    let response = Response::from_data(body).with_status_code(status).with_chunked_threshold(usize::MAX);
+    let response = Reply { head: head.with_chunked_threshold(usize::MAX), body };
     let fields = [
         ("Server", SERVER_NAME),
         ("X-Content-Type-Options", "nosniff"),
@@ -111,8 +123,8 @@ pub fn empty_reply(status: u16) -> Reply {
 }
 
 /// A response with a body of JSON.
-pub fn json_reply(status: u16, body: String) -> Reply {
-    reply(status, "application/json", body.into_bytes())
+pub fn json_reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+    reply(status, "application/json", body.into())
 }
 
 /// `response` with one more header field, unless its value is empty. One that could end the field is
@@ -120,19 +132,18 @@ pub fn json_reply(status: u16, body: String) -> Reply {
 pub fn with_field(mut response: Reply, name: &'static str, value: &str) -> Reply {
     let is_fit = !value.is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     if is_fit && let Ok(field) = Header::from_bytes(name, value) {
-        response.add_header(field);
+        response.head.add_header(field);
     }
     response
 }
 
-/// Head and, unless it answers a `HEAD`, body as the bytes of one write. `tiny_http` keeps
-/// `Connection` to itself, so it is put in behind the status line; and it gives a 204 a length, which
-/// that must not have (RFC 9110 §8.6).
-pub(super) fn print(reply: Reply, keep_alive: bool, is_head: bool) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(512 + reply.data_length().unwrap_or(0));
-    let has_no_content = reply.status_code().0 == 204;
+/// The head of `reply` as bytes, and its body. `tiny_http` keeps `Connection` to itself, so it is put in behind
+/// the status line; and it gives a 204 a length, which that must not have (RFC 9110 §8.6).
+pub(super) fn print(reply: Reply, keep_alive: bool) -> (Vec<u8>, Vec<u8>) {
+    let mut bytes = Vec::with_capacity(512);
+    let has_no_content = reply.status() == 204;
     // Writing into memory cannot fail.
-    let _ = reply.raw_print(&mut bytes, HTTPVersion(1, 1), &[], is_head, None);
+    let _ = reply.head.raw_print(&mut bytes, HTTPVersion(1, 1), &[], true, None);
     let find = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|window| window == part);
     if !keep_alive && let Some(end) = find(&bytes, b"\r\n") {
         bytes.splice(end + 2..end + 2, *b"Connection: close\r\n");
@@ -140,5 +151,5 @@ pub(super) fn print(reply: Reply, keep_alive: bool, is_head: bool) -> Vec<u8> {
     if has_no_content && let Some(start) = find(&bytes, NO_LENGTH) {
         bytes.drain(start..start + NO_LENGTH.len());
     }
-    bytes
+    (bytes, reply.body)
 }
