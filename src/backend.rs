@@ -10,6 +10,7 @@ use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
 use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, Body};
 use url::{Url, form_urlencoded};
 
@@ -17,6 +18,7 @@ use crate::entra::{agent_config, explain};
 use crate::error::{Failure, Kind};
 use crate::media_type;
 use crate::oauth::claims_challenge::Challenge;
+use crate::resolver::RememberingResolver;
 use crate::secret::Secret;
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
@@ -88,7 +90,8 @@ impl Backend {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        Self { agent: config.new_agent(), base, max_response_bytes }
+        let agent = Agent::with_parts(config, DefaultConnector::new(), RememberingResolver::default());
+        Self { agent, base, max_response_bytes }
     }
 
     /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and `parameters`
@@ -181,7 +184,7 @@ impl Backend {
         };
         let (bytes, truncated) = self.read(&mut answer)?;
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
-        let (data, image) = present(&bytes, content_type.as_deref(), truncated.is_some());
+        let (data, image) = present(bytes, content_type.as_deref(), truncated.is_some());
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
@@ -195,7 +198,8 @@ impl Backend {
             answer.headers().get("content-encoding").is_none().then(|| answer.body().content_length()).flatten();
         let most = u64::try_from(self.max_response_bytes).unwrap_or(u64::MAX);
         let mut reader = answer.body_mut().with_config().limit(u64::MAX).reader();
-        let mut bytes = Vec::new();
+        let mut bytes =
+            Vec::with_capacity(usize::try_from(declared.unwrap_or_default().min(most)).unwrap_or_default() + 1);
         reader.by_ref().take(most + 1).read_to_end(&mut bytes)?;
         if bytes.len() <= self.max_response_bytes {
             return Ok((bytes, None));
@@ -282,29 +286,25 @@ fn text(value: &HeaderValue) -> String {
 }
 
 /// JSON as JSON, byte for byte; text as text; anything else as Base64, and images as such, too.
-fn present(bytes: &[u8], content_type: Option<&str>, truncated: bool) -> (String, Option<(String, String)>) {
+fn present(bytes: Vec<u8>, content_type: Option<&str>, truncated: bool) -> (String, Option<(String, String)>) {
     if bytes.is_empty() {
         return ("null".to_owned(), None);
     }
     let media_type = media_type::essence(content_type.unwrap_or_default());
     let is_json = media_type::is_json(&media_type);
-    if is_json
-        && !truncated
-        && let Ok(json) = serde_json::from_slice::<&RawValue>(bytes)
-    {
-        return (json.get().to_owned(), None);
-    }
-    let readable = match std::str::from_utf8(bytes) {
+    let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
+    let bytes = match String::from_utf8(bytes) {
+        Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => return (json, None),
+        Ok(text) if is_text => return (Value::from(text).to_string(), None),
+        Ok(text) => text.into_bytes(),
         // A cut may fall into the middle of a character.
-        Err(error) if truncated && error.error_len().is_none() => bytes.utf8_chunks().next().map(|chunk| chunk.valid()),
-        text => text.ok(),
+        Err(error) if is_text && truncated && error.utf8_error().error_len().is_none() => {
+            let whole = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            return (Value::from(String::from_utf8_lossy(whole)).to_string(), None);
+        }
+        Err(error) => error.into_bytes(),
     };
-    if (is_json || media_type.is_empty() || media_type::is_text(&media_type))
-        && let Some(text) = readable
-    {
-        return (Value::from(text).to_string(), None);
-    }
-    let base64 = BASE64_STANDARD.encode(bytes);
+    let base64 = BASE64_STANDARD.encode(&bytes);
     let data = json!({"base64": base64, "content_type": content_type, "size": bytes.len()}).to_string();
     (data, (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)))
 }

@@ -28,6 +28,7 @@ pub mod os;
 mod pages;
 mod pending;
 pub mod policy;
+mod resolver;
 mod routes;
 pub mod secret;
 pub mod serve;

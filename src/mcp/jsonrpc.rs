@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 pub(super) const PARSE_ERROR: i32 = -32700;
@@ -47,6 +48,26 @@ impl RpcError {
 /// `text` as a JSON string.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
+}
+
+/// Adds `parts`, together one JSON string, to `json`.
+pub(super) fn quote(json: &mut Vec<u8>, parts: &[&str]) {
+    // Writing into memory cannot fail.
+    let _ = serde_json::to_writer(json, &Parts(parts));
+}
+
+struct Parts<'a>(&'a [&'a str]);
+
+impl fmt::Display for Parts<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|part| f.write_str(part))
+    }
+}
+
+impl Serialize for Parts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
 /// The members of a JSON object, in the order in which they stand, each value as its own text.

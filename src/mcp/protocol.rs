@@ -109,7 +109,7 @@ impl Protocol {
                 let (token, body) = (progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    stream.message(&self.again(client, &own_id, &body))
+                    stream.message(&String::from_utf8_lossy(&self.again(client, &own_id, &body)))
                 }))
             }
             Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, &called)))),
@@ -120,13 +120,16 @@ impl Protocol {
     }
 
     /// The response to a request that has waited: it is read anew, and this time it does not wait.
-    fn again(&self, client: Client, id: &RawValue, body: &[u8]) -> String {
+    fn again(&self, client: Client, id: &RawValue, body: &[u8]) -> Vec<u8> {
         let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
             Ok(Ok(Message::Request { method, params, .. })) => self.perform(client, &method, &params, true),
             // It was a request a moment ago.
             _ => Err(RpcError::new(jsonrpc::INTERNAL_ERROR, "The request could not be read again.")),
         };
-        performed.map_or_else(|error| error.response(Some(id)), |called| response(client.is_modern, id, &called))
+        performed.map_or_else(
+            |error| error.response(Some(id)).into_bytes(),
+            |called| response(client.is_modern, id, &called),
+        )
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
@@ -138,20 +141,21 @@ impl Protocol {
         if messages.is_empty() || messages.len() > MOST_BATCHED {
             return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
         }
-        let responses: Vec<String> = messages.into_iter().filter_map(|message| self.batched(message)).collect();
-        let whole = || json_reply(200, format!("[{}]", responses.join(",")));
+        let responses: Vec<Vec<u8>> = messages.into_iter().filter_map(|message| self.batched(message)).collect();
+        let whole = || json_reply(200, [b"[", responses.join(&b',').as_slice(), b"]"].concat());
         Ok(Answer::Reply(if responses.is_empty() { empty_reply(202) } else { whole() }))
     }
 
-    fn batched(&self, message: &RawValue) -> Option<String> {
+    fn batched(&self, message: &RawValue) -> Option<Vec<u8>> {
         match jsonrpc::message(message) {
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
                 let performed = self.perform(Client::default(), &method, &params, true);
-                Some(performed.map_or_else(|error| error.response(Some(id)), |called| response(false, id, &called)))
+                let refused = |error: RpcError| error.response(Some(id)).into_bytes();
+                Some(performed.map_or_else(refused, |called| response(false, id, &called)))
             }
             Ok(Message::Notification | Message::Response) => None,
-            Err(bad) => Some(bad.error.response(bad.id)),
+            Err(bad) => Some(bad.error.response(bad.id).into_bytes()),
         }
     }
 
@@ -159,7 +163,7 @@ impl Protocol {
     fn perform(&self, client: Client, method: &str, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
-        let done = |members| Ok(Called::Done(members));
+        let done = |members: String| Ok(Called::Done(members.into_bytes()));
         match method {
             "server/discover" if is_modern => {
                 done(format!(r#""supportedVersions":{},{}{caching}"#, json!(VERSIONS), offer()))
@@ -235,18 +239,20 @@ fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
 }
 
 /// The response with what a call led to, and with the members that every modern result has.
-fn response(is_modern: bool, id: &RawValue, called: &Called) -> String {
+fn response(is_modern: bool, id: &RawValue, called: &Called) -> Vec<u8> {
     let (kind, members) = match called {
-        Called::Done(members) => ("complete", members.as_str()),
-        Called::InputRequired(members) => ("input_required", members.as_str()),
+        Called::Done(members) => ("complete", members.as_slice()),
+        Called::InputRequired(members) => ("input_required", members.as_bytes()),
         // Nothing waits twice.
-        Called::Wait(_) => ("complete", ""),
+        Called::Wait(_) => ("complete", &[] as &[u8]),
     };
+    let begin = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"#);
     if !is_modern {
-        return format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{{members}}}}}"#);
+        return [begin.as_bytes(), members, b"}}"].concat();
     }
-    let meta = format!(r#""_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}"#);
-    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"{kind}",{members},{meta}}}}}"#)
+    let kind = format!(r#""resultType":"{kind}","#);
+    let meta = format!(r#","_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#);
+    [begin.as_bytes(), kind.as_bytes(), members, meta.as_bytes()].concat()
 }
 
 /// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
@@ -259,7 +265,8 @@ fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
     let random = secret::random_base64url::<16>().map_err(internal)?;
     let can_open = version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
     let session = if can_open { format!("{version}.{URLS}.{random}") } else { format!("{version}.{random}") };
-    let called = Called::Done(format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer()));
+    let members = format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer());
+    let called = Called::Done(members.into_bytes());
     let reply = json_reply(200, response(false, id, &called));
     Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &session)))
 }

@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::jsonrpc::quoted;
+use super::jsonrpc::quote;
 use crate::error::Failure;
 
 /// The result whose text and structured content are the JSON object `members`, or why there is none.
-pub(super) fn of(result: Result<Value, Failure>) -> String {
+pub(super) fn of(result: Result<Value, Failure>) -> Vec<u8> {
     match result {
         Ok(mut members) => {
             add(&mut members, "success", Some(true));
             let structured = members.to_string();
-            content(&structured, &structured, None, false)
+            content(&[&structured], &[&structured], None, false)
         }
         Err(failure) => of_failure(&failure, None),
     }
@@ -21,7 +21,7 @@ pub(super) fn of(result: Result<Value, Failure>) -> String {
 const OF_OFFER: [&str; 3] = ["sign_in_url", "user_code", "errors_on_microsofts_page"];
 
 /// A failure that a model can act on; where a sign-in mends it, with the offer of one.
-pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> String {
+pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Vec<u8> {
     let mut members = json!({
         "success": false,
         "error": failure.kind.code(),
@@ -39,20 +39,27 @@ pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> String {
     for name in OF_OFFER {
         add(&mut members, name, offer.and_then(|offer| offer.get(name)).cloned());
     }
-    content(&failure.text(), &members.to_string(), None, true)
+    content(&[&failure.text()], &[&members.to_string()], None, true)
 }
 
-/// `text` is what a model reads first, `structured` a JSON object; an image is its media type and
-/// its bytes in Base64.
-pub(super) fn content(text: &str, structured: &str, image: Option<&(String, String)>, is_error: bool) -> String {
-    let image = image.map(|(media_type, base64)| {
-        format!(r#",{{"type":"image","data":"{base64}","mimeType":{}}}"#, quoted(media_type))
-    });
-    format!(
-        r#""content":[{{"type":"text","text":{}}}{}],"structuredContent":{structured},"isError":{is_error}"#,
-        quoted(text),
-        image.unwrap_or_default()
-    )
+/// `text` is what a model reads first, `structured` a JSON object, both in parts; an image is its media type and
+/// its bytes in Base64. A long part is copied once as it is and once as a part of a string, and no more.
+pub(super) fn content(text: &[&str], structured: &[&str], image: Option<&(String, String)>, is_error: bool) -> Vec<u8> {
+    let length = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
+    // Escaping adds an eighth or so to JSON.
+    let mut members = Vec::with_capacity(256 + length(text) / 8 * 9 + length(structured));
+    members.extend(br#""content":[{"type":"text","text":"#);
+    quote(&mut members, text);
+    if let Some((media_type, base64)) = image {
+        members.extend([br#"},{"type":"image","data":""#, base64.as_bytes(), br#"","mimeType":"#].concat());
+        quote(&mut members, &[media_type]);
+    }
+    members.extend(br#"}],"structuredContent":"#);
+    for part in structured {
+        members.extend(part.as_bytes());
+    }
+    members.extend(format!(r#","isError":{is_error}"#).as_bytes());
+    members
 }
 
 /// Adds the member `name` to a JSON object, when there is a value.

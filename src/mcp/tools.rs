@@ -44,8 +44,8 @@ pub(super) struct ToolCall<'a> {
 
 /// What a call leads to.
 pub(super) enum Called {
-    /// The members of the result.
-    Done(String),
+    /// The members of the result, as JSON.
+    Done(Vec<u8>),
     /// The members of a result that asks the person for something first.
     InputRequired(String),
     /// The call is to be made again when a sign-in has ended, or at the latest at the deadline.
@@ -427,7 +427,7 @@ impl Tools {
         }))
     }
 
-    fn call_api(&self, method: &str, user_id: Option<&str>, arguments: &Object<'_>) -> Result<String, Failure> {
+    fn call_api(&self, method: &str, user_id: Option<&str>, arguments: &Object<'_>) -> Result<Vec<u8>, Failure> {
         let backend = self.backend.as_ref().ok_or_else(|| {
             Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
@@ -565,7 +565,7 @@ fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
     pairs.collect()
 }
 
-fn api_result(reply: backend::Reply) -> String {
+fn api_result(reply: backend::Reply) -> Vec<u8> {
     let (error, message) = match reply.status {
         ..300 | 304 => (None, None),
         300..400 => (Some("redirect"), Some(NOT_FOLLOWED.to_owned())),
@@ -585,12 +585,14 @@ fn api_result(reply: backend::Reply) -> String {
     add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some("redirect")).cloned());
     add(&mut members, "headers", Some(reply.headers));
     // The body stands last and as it came: it is not read into a tree.
-    let mut structured = members.to_string();
-    structured.pop();
-    structured.extend([",\"data\":", &reply.data, "}"]);
+    let members = members.to_string();
+    let structured = [members.strip_suffix('}').unwrap_or_default(), ",\"data\":", &reply.data, "}"];
     let image = reply.image.as_ref();
     let picture = image.map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
-    tool_result::content(picture.as_ref().unwrap_or(&structured), &structured, image, error.is_some())
+    match &picture {
+        Some(picture) => tool_result::content(&[picture], &structured, image, error.is_some()),
+        None => tool_result::content(&structured, &structured, image, error.is_some()),
+    }
 }
 
 fn status_hint(status: u16) -> Option<&'static str> {
