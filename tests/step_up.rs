@@ -700,6 +700,21 @@ fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
     }
 }
 
+#[test]
+fn a_step_up_with_the_link_of_before_ends_the_wait_for_the_next_one() {
+    let world = World::labelled();
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    let before = asks(&mut mcp, "/cae");
+    let mut browser = Browser::new();
+    browser.navigate(&before.url);
+    // While she is at Entra, a call comes that cannot be shown her link.
+    let next = asks(&mut mcp, "/cae");
+    assert_ne!(next.url, before.url);
+    assert_eq!(browser.sign_in(&before.url, ADA).status, 200);
+    assert_eq!(is_done(repeats(&mut mcp, "/cae", &next))["success"], true);
+}
+
 // ---- Scopes ----
 
 #[test]

@@ -192,9 +192,11 @@ impl Tools {
             return Some(Called::Done(tool_result::of(Err(failure))));
         }
         let under_way = self.sign_in.pending().under_way(handle, now);
-        // Other calls may go through while this one needs more.
+        // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
+        let is_due = self.sign_in.demand(user_id).is_some();
         let brings_more = |attempt: &Arc<Attempt>| {
-            attempt.demand.wanted != Claims::default() || attempt.demand.extra_scope != self.sign_in.granted(user_id)
+            (attempt.demand.wanted != Claims::default() && is_due)
+                || attempt.demand.extra_scope != self.sign_in.granted(user_id)
         };
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
             return None;
