@@ -577,6 +577,24 @@ fn state_of_another_call_is_refused() {
 }
 
 #[test]
+fn state_is_for_the_very_numbers_however_large_they_are() {
+    let world = patient();
+    let mut mcp = world.server.modern_url();
+    for (number, other) in [("36893488147419103232", "36893488147419103233"), ("0.1", "0.10000000000000000001")] {
+        let mut send = |number: &str, extra: &Value| {
+            let params = call_params("api_post_request", &json!({"endpoint": "/echo", "data": "?"}), extra);
+            let headers = mcp.headers("tools/call", Some("api_post_request"));
+            let body = mcp.body("tools/call", params).replace("\"?\"", number);
+            world.server.client().request("POST", "/mcp", &as_refs(&headers), body.as_bytes())
+        };
+        let asked = input_required(&send(number, &json!({})).json()["result"]);
+        let declined = asked.answered_with("decline");
+        invalid_params(&send(other, &declined));
+        assert_eq!(send(number, &declined).json()["result"]["structuredContent"]["error"], "refused");
+    }
+}
+
+#[test]
 fn state_of_another_server_process_is_refused() {
     let world = patient();
     let arguments = json!({"endpoint": "/echo", "data": 1});

@@ -1,9 +1,11 @@
 //! A sign-in as URL elicitation: the client shows the person where to sign in, and the same call then goes
 //! through (MCP 2026-07-28 and 2025-11-25, "Elicitation").
 
+use std::collections::BTreeMap;
+
 use base64::prelude::*;
 use ring::hmac;
-use serde_json::{Value, json};
+use serde_json::{json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError, quoted, read};
@@ -120,13 +122,32 @@ impl Seal {
     }
 }
 
-/// What the code is made over. The arguments are read into a tree, so that neither white space nor the order
-/// of members matters.
+/// What the code is made over: neither white space nor the order of members matters.
 fn sealed(payload: &str, tool: &str, arguments: &Object<'_>) -> Vec<u8> {
-    let members = arguments.0.iter().filter_map(|(name, value)| Some((name.clone(), read::<Value>(value)?)));
-    let arguments: Value = members.collect();
-    let digest = Sha256::digest(json!([tool, arguments]).to_string());
+    let digest = Sha256::digest(format!("{}{}", quoted(tool), members(arguments)));
     [payload.as_bytes(), b".", digest.as_slice()].concat()
+}
+
+/// The members of `object` in the order of their names.
+fn members(object: &Object<'_>) -> String {
+    let members: BTreeMap<_, _> = object.0.iter().map(|(name, value)| (name, canonical(value))).collect();
+    let members: Vec<_> = members.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
+    format!("{{{}}}", members.join(","))
+}
+
+/// `value` as one text for all that mean the same. Numbers stay as they were written: as a floating point number,
+/// a long one would pass for its neighbour.
+fn canonical(value: &RawValue) -> String {
+    let text = value.get();
+    let known = match text.as_bytes().first() {
+        Some(b'{') => read(value).map(|object| members(&object)),
+        Some(b'[') => read(value).map(|items: Vec<&RawValue>| {
+            format!("[{}]", items.into_iter().map(canonical).collect::<Vec<_>>().join(","))
+        }),
+        Some(b'"') => read::<String>(value).map(|text| quoted(&text)),
+        _ => None,
+    };
+    known.unwrap_or_else(|| text.to_owned())
 }
 
 /// The person's answer among `inputResponses`, where it is among them; anything else there is ignored.
