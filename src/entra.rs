@@ -22,7 +22,7 @@ const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
-const DEFAULT_RETRY: Duration = Duration::from_secs(5);
+pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// An agent that verifies TLS with the operating system's certificates, follows no redirect and

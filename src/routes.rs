@@ -30,6 +30,8 @@ const READ: &[Method] = &[Method::Get, Method::Head];
 const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
 const NO_KEY: &str = "This server lets in only who sends its access key, as the header Authorization: Bearer. \
                       Whoever runs it has set that key as SERVER_ACCESS_KEY.";
+/// To whoever can reach the port; why it is so, `get_server_info` says and the log.
+const TROUBLE: &str = "The token file cannot be read or written; what is in memory serves.";
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
 const NOT_SIGNED_OUT: &str = "Not signed out";
 
@@ -143,7 +145,7 @@ impl Routes {
         let who_signs_in = if request.parameter("ticket").is_some() { For::Everybody } else { For::People };
         let (whom, methods, page): (For, &[Method], Page) = match request.head.path {
             "/" => (For::People, READ, Self::home),
-            "/healthz" => (For::Everybody, READ, |_, _| json_reply(200, r#"{"status":"ok"}"#.to_owned())),
+            "/healthz" => (For::Everybody, READ, Self::health),
             "/auth/key" if self.config.access_key.is_some() => (For::Everybody, &[Method::Post], Self::take_key),
             "/auth/login" => {
                 (who_signs_in, &[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin"))
@@ -205,15 +207,19 @@ impl Routes {
     }
 
     fn home(&self, request: &Request<'_>) -> Reply {
-        match self.sign_in.accounts() {
-            Ok(accounts) => {
-                let errors = aadsts::own_page(&self.config.application());
-                let (user_id, has_key) = (request.parameter("user_id"), self.config.access_key.is_some());
-                let mcp_url = format!("{}/mcp", self.config.redirect_uri.origin);
-                pages::home(&accounts, user_id.as_deref(), &mcp_url, has_key, &errors)
-            }
-            Err(failure) => pages::failure(500, "The token file is out of order", &failure),
-        }
+        let errors = aadsts::own_page(&self.config.application());
+        let (user_id, has_key) = (request.parameter("user_id"), self.config.access_key.is_some());
+        let mcp_url = format!("{}/mcp", self.config.redirect_uri.origin);
+        pages::home(&self.sign_in.accounts(), user_id.as_deref(), &mcp_url, has_key, &errors)
+    }
+
+    /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would lose that.
+    fn health(&self, _request: &Request<'_>) -> Reply {
+        let health = match self.sign_in.trouble() {
+            Some(_) => json!({"status": "degraded", "reason": TROUBLE}),
+            None => json!({"status": "ok"}),
+        };
+        json_reply(200, health.to_string())
     }
 
     fn login(&self, request: &Request<'_>) -> Result<Reply, Failure> {
@@ -288,11 +294,7 @@ impl Routes {
     }
 
     fn status(&self, request: &Request<'_>) -> Reply {
-        let (status, body) = match self.protocol.tools.status(request.parameter("user_id").as_deref()) {
-            Ok(body) => (200, body),
-            Err(failure) => (500, json!({"error": failure.kind.code(), "message": failure.text()})),
-        };
-        json_reply(status, body.to_string())
+        json_reply(200, self.protocol.tools.status(request.parameter("user_id").as_deref()).to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! Signing people in, keeping their tokens fresh, signing them out.
 //!
 //! Invariants: an access token leaves [`SignIn::acquire`] only when the refresh token that came with
-//! it is on the disk; at most one refresh of an account is on its way to Entra, in this process and
+//! it is on the disk, or kept under its account's lock until the disk takes it; at most one refresh of an account is on its way to Entra, in this process and
 //! in all that share the token file; no lock that another account needs is held across the network.
 
 use std::collections::HashMap;
@@ -22,8 +22,8 @@ use crate::oauth::scope::Scopes;
 use crate::oauth::token::{self, OauthError, TokenResponse};
 use crate::pending::{self, Attempt, BrowserSecrets, Outcome, PendingSignIns, Way};
 use crate::secret::Secret;
-use crate::sync::locked;
-use crate::token_cache::{Account, Accounts, TokenCache};
+use crate::sync::{locked, try_locked};
+use crate::token_cache::{Account, Accounts, RefreshLock, TokenCache};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
@@ -201,7 +201,7 @@ impl SignIn {
 
     /// The account of `user_id`, signed in or not.
     fn known(&self, user_id: &str) -> Option<Arc<Account>> {
-        self.cache.get(user_id).ok().flatten().filter(|account| self.is_ours(account))
+        self.cache.get(user_id).filter(|account| self.is_ours(account))
     }
 
     /// Where the person goes to sign in. The link is ours, not Entra's: short, good for one browser, and
@@ -402,7 +402,12 @@ impl SignIn {
             return Ok(account);
         }
         let flight = self.flight(user_id);
-        let mut turns = locked(&flight);
+        let mut turns = match try_locked(&flight) {
+            Some(turns) => turns,
+            // Somebody is at it: what is left of the token serves.
+            None if self.is_valid(&account) => return Ok(account),
+            None => locked(&flight),
+        };
         match self.refresh_in_turn(user_id, &mut turns, None, &Claims::default()) {
             // Entra cannot be had: what is left of the token serves, if it is still there.
             Err(failure) if failure.kind != Kind::SignInRequired => {
@@ -447,7 +452,7 @@ impl SignIn {
         if let Some(user_id) = user_id {
             return Ok(user_id.to_owned());
         }
-        let names: Vec<String> = self.accounts()?.into_keys().collect();
+        let names: Vec<String> = self.accounts().into_keys().collect();
         match names.as_slice() {
             [only] => Ok(only.clone()),
             [] => Err(Failure::new(Kind::SignInRequired, "Nobody is signed in.")),
@@ -459,7 +464,7 @@ impl SignIn {
     }
 
     fn usable(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
-        let account = self.cache.get(user_id)?.filter(|account| self.is_ours(account));
+        let account = self.cache.get(user_id).filter(|account| self.is_ours(account));
         account.ok_or_else(|| Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in.")))
     }
 
@@ -519,9 +524,16 @@ impl SignIn {
             let (failure, left) = (failure.clone(), Duration::from_secs(until.saturating_sub(self.now())));
             return Err(if failure.kind == Kind::SignInRequired { failure } else { failure.retry_after(left) });
         }
-        let result = self.cache.lock_refresh(user_id).and_then(|_lock| self.refresh(user_id, rejected, claims));
+        let is_patient = rejected.is_some() || !self.is_valid(&account);
+        let lock = self.cache.lock_refresh(user_id, is_patient);
+        let result = lock.and_then(|lock| self.refresh(lock, user_id, rejected, claims));
         if let Err(failure) = &result {
-            let until = self.now() + failure.retry_after.unwrap_or(PAUSE).as_secs();
+            let pause = match failure.kind {
+                Kind::TokenCache => Duration::ZERO,
+                Kind::RetryLater => entra::DEFAULT_RETRY,
+                _ => PAUSE,
+            };
+            let until = self.now() + failure.retry_after.unwrap_or(pause).as_secs();
             let demand = self.demand(user_id).filter(|_| failure.kind == Kind::SignInRequired);
             turns.closed.truncate(MOST_CLOSED - 1);
             turns.closed.insert(0, Closed { until, claims: claims.clone(), failure: failure.clone(), demand });
@@ -540,7 +552,13 @@ impl SignIn {
     }
 
     /// Only under the account's lock: asks Entra, unless another process has.
-    fn refresh(&self, user_id: &str, rejected: Option<&Secret>, claims: &Claims) -> Result<Arc<Account>, Failure> {
+    fn refresh(
+        &self,
+        lock: RefreshLock,
+        user_id: &str,
+        rejected: Option<&Secret>,
+        claims: &Claims,
+    ) -> Result<Arc<Account>, Failure> {
         self.cache.reload()?;
         let account = self.usable(user_id)?;
         if self.is_good(&account, rejected) {
@@ -579,7 +597,7 @@ impl SignIn {
                 }
             }
         };
-        if self.cache.change(|accounts| replace(accounts, user_id, refresh_token, new))? {
+        if self.cache.rotate(lock, user_id, refresh_token, &new) {
             if let Some(demand) = refused {
                 self.note(user_id, demand);
             }
@@ -592,13 +610,15 @@ impl SignIn {
     // ---- Asking and signing out ----
 
     /// Every account of this application, by `user_id`.
-    ///
-    /// # Errors
-    /// The token file cannot be read.
-    pub fn accounts(&self) -> Result<Accounts, Failure> {
-        let mut accounts = self.cache.all()?;
+    pub fn accounts(&self) -> Accounts {
+        let mut accounts = self.cache.all();
         accounts.retain(|_, account| self.is_ours(account));
-        Ok(accounts)
+        accounts
+    }
+
+    /// Why the token file cannot be read or written, where that is so: then what is in memory serves.
+    pub fn trouble(&self) -> Option<Failure> {
+        self.cache.trouble()
     }
 
     /// Whether a call with the account of `user_id` would go through without a new sign-in.
@@ -614,8 +634,6 @@ impl SignIn {
     pub fn sign_out(&self, user_id: Option<&str>) -> Result<String, Failure> {
         let user_id = self.choose(user_id)?;
         self.pending.forget(&user_id);
-        locked(&self.flights).remove(&user_id);
-        locked(&self.demands).remove(&user_id);
         let forget = |accounts: &mut Accounts| {
             accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
         };
@@ -623,17 +641,11 @@ impl SignIn {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
             return Err(Failure::new(Kind::InvalidRequest, message));
         }
+        locked(&self.flights).remove(&user_id);
+        locked(&self.demands).remove(&user_id);
         log::info!("{user_id} was signed out");
         Ok(user_id)
     }
-}
-
-/// Puts `new` in place of the account that `refresh_token` was read from; not when that was meanwhile
-/// signed out, or its refresh token replaced.
-fn replace(accounts: &mut Accounts, user_id: &str, refresh_token: &Secret, new: Arc<Account>) -> bool {
-    let is_same = |current: &Secret| current.matches(refresh_token.expose());
-    let current = accounts.get_mut(user_id).filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
-    current.map(|current| *current = new).is_some()
 }
 
 /// What a sign-in that went well is answered with.

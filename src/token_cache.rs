@@ -13,6 +13,10 @@
 //! Times are seconds since 1970. `refresh_at` and `refresh_token` may be `null`, `extra_scope` absent. Every change is made
 //! under a lock file, to the newest contents of the token file, and is on the disk before anybody
 //! hears of it; so processes can share the file and nothing that was acknowledged is lost.
+//!
+//! While the file cannot be read or written, what is in memory serves; every call tries once more. Then
+//! nobody is signed in or out, and nothing is refreshed whose lock cannot be had. Only what Entra has
+//! rotated already is kept in memory alone, under the lock of its account, until it can be written.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
@@ -40,6 +44,8 @@ const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another process may take over a refresh, network included.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(45);
 const LOCK_STEP: Duration = Duration::from_millis(20);
+/// A lock that was waited for in vain is left alone for so long.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
 
 /// A signed-in account.
 #[derive(Clone, Debug, Default)]
@@ -75,13 +81,39 @@ pub struct Account {
 /// The accounts by `user_id`.
 pub type Accounts = BTreeMap<String, Arc<Account>>;
 
+/// Whoever holds it is the one who refreshes an account, in this process and all others.
+pub type RefreshLock = Arc<File>;
+
 /// What tells one state of the file from the next; `None` when there is no file.
 type Stamp = Option<(Option<SystemTime>, u64, u64)>;
 
+#[derive(Default)]
 struct Memory {
+    /// Those of the file, with what is unwritten in its place.
     accounts: Accounts,
     /// Of the file that `accounts` was read from.
     stamp: Stamp,
+    unwritten: BTreeMap<String, Arc<Unwritten>>,
+    /// Why the file could not be read or written, as long as it cannot.
+    trouble: Option<Failure>,
+}
+
+/// An account that was refreshed, and the file does not know it yet.
+struct Unwritten {
+    account: Arc<Account>,
+    /// What the file has for its refresh token. Others must not send it, so the account stays locked.
+    spent: Secret,
+    lock: RefreshLock,
+}
+
+impl Memory {
+    fn take(&mut self, mut accounts: Accounts, stamp: Stamp) {
+        let put = |user_id: &String, unwritten: &mut Arc<Unwritten>| {
+            replace(&mut accounts, user_id, &unwritten.spent, &unwritten.account)
+        };
+        self.unwritten.retain(put);
+        (self.accounts, self.stamp) = (accounts, stamp);
+    }
 }
 
 /// The token file and what is known of its contents.
@@ -109,13 +141,13 @@ impl TokenCache {
             let (path, kept) = (path.display(), kept.display());
             log::info!("{path} was converted from the Python server's; the old file is kept as {kept}");
         }
-        cache.remember(cache.read()?);
+        let (accounts, stamp) = cache.read(Self::set_aside)?;
+        locked(&cache.memory).take(accounts, stamp);
         Ok(cache)
     }
 
     fn unread(path: &Path, clock: Clock) -> Self {
-        let memory = Memory { accounts: Accounts::new(), stamp: None };
-        Self { path: path.to_owned(), clock, memory: Mutex::new(memory) }
+        Self { path: path.to_owned(), clock, memory: Mutex::default() }
     }
 
     /// The accounts of the file at `path`, the Python server's too, which is left as it is: nothing is converted,
@@ -131,31 +163,31 @@ impl TokenCache {
             let text = cache.text()?;
             accounts = python(&text, "", "").map_or_else(|| cache.understand(&text), |found| Ok(Some(found)))?;
         }
-        let accounts = accounts.ok_or_else(|| {
-            Failure::new(Kind::TokenCache, format!("{} cannot be understood.", path.display()))
-                .hint("Restore it from a copy; else the next start sets it aside, and everybody signs in again.")
-        })?;
+        if accounts.is_none() {
+            cache.refuse()?;
+        }
+        let accounts = accounts.unwrap_or_default();
         let probe = cache.aside("probe")?;
         let tried = write_synced(&probe, b"").and_then(|()| fs::remove_file(&probe));
         tried.map(|()| accounts).map_err(|error| cache.failure("make a file beside", &error))
     }
 
     /// The account of `user_id`.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn get(&self, user_id: &str) -> Result<Option<Arc<Account>>, Failure> {
-        self.recheck()?;
-        Ok(locked(&self.memory).accounts.get(user_id).cloned())
+    pub fn get(&self, user_id: &str) -> Option<Arc<Account>> {
+        self.recheck();
+        locked(&self.memory).accounts.get(user_id).cloned()
     }
 
     /// Every account.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn all(&self) -> Result<Accounts, Failure> {
-        self.recheck()?;
-        Ok(locked(&self.memory).accounts.clone())
+    pub fn all(&self) -> Accounts {
+        self.recheck();
+        locked(&self.memory).accounts.clone()
+    }
+
+    /// Why the file cannot be read or written, where that is so: then what is in memory serves.
+    pub fn trouble(&self) -> Option<Failure> {
+        self.recheck();
+        locked(&self.memory).trouble.clone()
     }
 
     /// Reads the file now, whatever is in memory.
@@ -163,9 +195,8 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn reload(&self) -> Result<(), Failure> {
-        let _lock = self.lock("", CHANGE_PATIENCE)?;
-        self.remember(self.read()?);
-        Ok(())
+        let read = self.lock("", CHANGE_PATIENCE).and_then(|_lock| self.read(Self::set_aside));
+        self.noted(read).map(|(accounts, stamp)| locked(&self.memory).take(accounts, stamp))
     }
 
     /// Applies `change` to the newest contents of the file, writes them, and gives what `change`
@@ -175,33 +206,76 @@ impl TokenCache {
     /// The file cannot be locked, read or written. It is then as it was, unless all that failed was to
     /// sync its directory.
     pub fn change<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
-        let _lock = self.lock("", CHANGE_PATIENCE)?;
-        let (mut accounts, _) = self.read()?;
-        let given = change(&mut accounts);
-        let stamp = self.write(&accounts)?;
-        self.remember((accounts, stamp));
-        Ok(given)
+        let lock = self.lock("", CHANGE_PATIENCE);
+        self.noted(lock.and_then(|_lock| self.rewrite(change)))
     }
 
-    /// The lock that whoever refreshes the account of `user_id` holds, in any process, until it drops
-    /// the file.
+    /// Puts `new` in the place of the account of `user_id` whose refresh token was `spent` for it; in memory
+    /// alone, with `lock`, where it cannot be written. `false` when that account was signed out, or in anew,
+    /// meanwhile: that counts.
+    pub fn rotate(&self, lock: RefreshLock, user_id: &str, spent: &Secret, new: &Arc<Account>) -> bool {
+        self.change(|accounts| replace(accounts, user_id, spent, new)).unwrap_or_else(|_| {
+            let mut memory = locked(&self.memory);
+            let is_current = replace(&mut memory.accounts, user_id, spent, new);
+            if is_current {
+                let spent = memory.unwritten.get(user_id).map_or(spent, |before| &before.spent).clone();
+                let unwritten = Unwritten { account: Arc::clone(new), spent, lock };
+                memory.unwritten.insert(user_id.to_owned(), Arc::new(unwritten));
+            }
+            is_current
+        })
+    }
+
+    /// The lock of the account of `user_id`. Who `is_patient` waits while another process refreshes it.
     ///
     /// # Errors
-    /// It cannot be had: another process has kept it too long, or the file system refuses.
-    pub fn lock_refresh(&self, user_id: &str) -> Result<File, Failure> {
+    /// It cannot be had: another process keeps it, or the file system refuses.
+    pub fn lock_refresh(&self, user_id: &str, is_patient: bool) -> Result<RefreshLock, Failure> {
+        if let Some(unwritten) = locked(&self.memory).unwritten.get(user_id) {
+            return Ok(Arc::clone(&unwritten.lock));
+        }
         let digest = Sha256::digest(user_id.as_bytes());
         let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
-        self.lock(&format!(".refresh-{number:016x}"), REFRESH_PATIENCE)
+        let suffix = format!(".refresh-{number:016x}");
+        let patience = if is_patient { REFRESH_PATIENCE } else { Duration::ZERO };
+        // That it is another's turn is no trouble.
+        let lock = self.noted(self.try_lock(&suffix))?;
+        lock.map_or_else(|| self.lock(&suffix, patience), Ok).map(Arc::new)
     }
 
-    fn remember(&self, (accounts, stamp): (Accounts, Stamp)) {
-        *locked(&self.memory) = Memory { accounts, stamp };
+    /// Takes note of trouble, to be told of, and logs the first of it.
+    fn noted<T>(&self, result: Result<T, Failure>) -> Result<T, Failure> {
+        result.inspect_err(|failure| {
+            let mut memory = locked(&self.memory);
+            if memory.trouble.replace(failure.clone()).is_none() {
+                log::error!("what is in memory serves from now on: {}", failure.text());
+            }
+        })
     }
 
-    /// Reads the file again when another process has replaced it.
-    fn recheck(&self) -> Result<(), Failure> {
-        let known = locked(&self.memory).stamp;
-        if self.stamp()? == known { Ok(()) } else { self.reload() }
+    /// Reads the file again when another process has replaced it or there was trouble, and then tries to
+    /// write it, too. No lock is waited for.
+    fn recheck(&self) {
+        let stamp = self.stamp();
+        let memory = locked(&self.memory);
+        let is_sound = memory.trouble.is_none();
+        if is_sound && stamp.as_ref().is_ok_and(|stamp| *stamp == memory.stamp) {
+            return;
+        }
+        drop(memory);
+        let read = stamp.and_then(|_| {
+            // Locked before it is read, so that nothing older replaces it.
+            let mut memory = locked(&self.memory);
+            self.read(Self::refuse).map(|(accounts, stamp)| memory.take(accounts, stamp))
+        });
+        if self.noted(read).is_ok() && !is_sound {
+            let mended = self.try_lock("").and_then(|lock| lock.map(|_| self.rewrite(|_| ())).transpose());
+            let _ = self.noted(mended);
+        }
+    }
+
+    fn directory(&self) -> &Path {
+        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -224,21 +298,33 @@ impl TokenCache {
 
     /// The lock is on a file of its own: the token file is replaced, and a lock would go with it.
     fn lock(&self, suffix: &str, patience: Duration) -> Result<File, Failure> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(lock) = self.try_lock(suffix)? {
+                return Ok(lock);
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+            thread::sleep(LOCK_STEP);
+        }
+        let (path, seconds) = (self.beside(suffix), patience.as_secs());
+        let message = format!("Another process has kept {}.lock locked for {seconds} seconds.", path.display());
+        let failure = Failure::new(Kind::TokenCache, message).retry_after(patience.min(LOCK_PAUSE));
+        Err(failure.hint("Find and end the process that holds it, then try again."))
+    }
+
+    /// `None` when somebody else has it.
+    fn try_lock(&self, suffix: &str) -> Result<Option<File>, Failure> {
         let path = self.beside(&format!("{suffix}.lock"));
         let mut options = OpenOptions::new();
         let opened = os::private(options.create(true).truncate(false).write(true)).open(&path);
         let file = opened.map_err(|error| self.failure("lock", &error))?;
-        let deadline = Instant::now() + patience;
-        while Instant::now() < deadline {
-            match file.try_lock() {
-                Ok(()) => return Ok(file),
-                Err(TryLockError::Error(error)) => return Err(self.failure("lock", &error)),
-                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_STEP),
-            }
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(self.failure("lock", &error)),
         }
-        let (path, seconds) = (path.display(), patience.as_secs());
-        let message = format!("Another process has kept {path} locked for {seconds} seconds.");
-        Err(Failure::new(Kind::TokenCache, message).hint("Find and end the process that holds it, then try again."))
     }
 
     /// Of the file, none when there is none. A link or a directory in its place is refused.
@@ -251,7 +337,8 @@ impl TokenCache {
                 Err(Failure::new(Kind::TokenCache, message)
                     .hint("Set TOKEN_CACHE_FILE to the path of the file itself."))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // Without its directory it may be somewhere else.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.directory().is_dir() => Ok(None),
             Err(error) => Err(self.failure("read", &error)),
         }
     }
@@ -279,15 +366,15 @@ impl TokenCache {
         read.map(|_| text).map_err(|error| self.failure("read", &error))
     }
 
-    /// Only under the lock: a file that cannot be understood is moved away.
-    fn read(&self) -> Result<(Accounts, Stamp), Failure> {
+    /// The accounts of the file, none when there is no file. `if_foreign` is for one that cannot be understood.
+    fn read(&self, if_foreign: fn(&Self) -> Result<(), Failure>) -> Result<(Accounts, Stamp), Failure> {
         let (text, stamp) = self.contents()?;
         if stamp.is_none() {
             return Ok((Accounts::new(), None));
         }
         match self.understand(&text)? {
             Some(accounts) => Ok((accounts, stamp)),
-            None => self.set_aside().map(|()| (Accounts::new(), None)),
+            None => if_foreign(self).map(|()| (Accounts::new(), None)),
         }
     }
 
@@ -304,13 +391,36 @@ impl TokenCache {
         Ok(documented(&json).filter(|_| version == VERSION))
     }
 
-    /// A file that cannot be understood is kept under another name, and never overwritten.
+    fn refuse(&self) -> Result<(), Failure> {
+        Err(Failure::new(Kind::TokenCache, format!("{} cannot be understood.", self.path.display()))
+            .hint("Restore it from a copy; else the next start or change sets it aside, and everybody signs in again."))
+    }
+
+    /// Only under the lock: a file that cannot be understood is kept under another name, and never overwritten.
     fn set_aside(&self) -> Result<(), Failure> {
         let aside = self.aside("corrupt")?;
         fs::rename(&self.path, &aside).map_err(|error| self.failure("set aside", &error))?;
         let (path, aside) = (self.path.display(), aside.display());
         log::error!("{path} could not be understood; it is kept as {aside}, and everybody has to sign in again");
         Ok(())
+    }
+
+    /// Only under the lock: writes what `change` makes of the accounts. Then there is no more trouble.
+    fn rewrite<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
+        let (mut accounts, _) = self.read(Self::set_aside)?;
+        let late = locked(&self.memory).unwritten.clone();
+        for (user_id, unwritten) in &late {
+            replace(&mut accounts, user_id, &unwritten.spent, &unwritten.account);
+        }
+        let given = change(&mut accounts);
+        let stamp = self.write(&accounts)?;
+        let mut memory = locked(&self.memory);
+        memory.unwritten.retain(|user_id, other| late.get(user_id).is_none_or(|late| !Arc::ptr_eq(late, other)));
+        memory.take(accounts, stamp);
+        if memory.trouble.take().is_some() {
+            log::info!("{} can be written again", self.path.display());
+        }
+        Ok(given)
     }
 
     fn write(&self, accounts: &Accounts) -> Result<Stamp, Failure> {
@@ -325,10 +435,17 @@ impl TokenCache {
             let _ = fs::remove_file(&temporary);
             return Err(self.failure("write", &error));
         }
-        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        os::sync_directory(directory).map_err(|error| self.failure("write", &error))?;
+        os::sync_directory(self.directory()).map_err(|error| self.failure("write", &error))?;
         self.stamp()
     }
+}
+
+/// Puts `new` in place of the account that the refresh token `spent` was read from; not when that was
+/// meanwhile signed out, or its refresh token replaced.
+fn replace(accounts: &mut Accounts, user_id: &str, spent: &Secret, new: &Arc<Account>) -> bool {
+    let is_same = |current: &Secret| current.matches(spent.expose());
+    let current = accounts.get_mut(user_id).filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
+    current.map(|current| *current = Arc::clone(new)).is_some()
 }
 
 fn write_synced(path: &Path, text: &[u8]) -> io::Result<()> {

@@ -94,7 +94,7 @@ fn ended(sign_in: &SignIn, attempt: &Attempt) -> Result<String, Failure> {
 fn recorded(sign_in: &SignIn, user_id: &str, before: Option<u64>) -> Result<String, Failure> {
     let deadline = sign_in.now() + LIFETIME;
     while sign_in.now() < deadline {
-        let account = sign_in.accounts()?.remove(user_id);
+        let account = sign_in.accounts().remove(user_id);
         if let Some(account) = account.filter(|account| Some(account.signed_in_at) != before) {
             return Ok(success(user_id, &account) + "\n");
         }
@@ -144,11 +144,11 @@ pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> 
     let file = token_file(&config);
     let config = Arc::new(config);
     let sign_in = Arc::new(SignIn::new(Arc::clone(&config), Clock::system())?);
-    let accounts = sign_in.accounts()?;
+    let accounts = sign_in.accounts();
     let is_anybody = accounts.iter().any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
     let server = serve::is_running(&config).then(|| config.redirect_uri.origin.clone());
     if as_json {
-        let mut status = Tools::new(config, sign_in)?.status(None)?;
+        let mut status = Tools::new(config, sign_in)?.status(None);
         // Only the process in which a sign-in ends knows of it before.
         status.as_object_mut().map(|members| members.remove("pending_sign_in"));
         add(&mut status, "token_file", Some(file.to_string_lossy()));

@@ -254,18 +254,21 @@ fn what_was_rotated_is_on_the_disk_before_it_is_used() {
 }
 
 #[test]
-fn a_refresh_that_cannot_be_written_hands_nothing_out() {
+fn a_refresh_that_cannot_be_written_serves_from_memory() {
     let world = World::signed_in();
+    let before = text(&world.account(ADA)["access_token"]).to_owned();
     world.advance(DUE + THE_REST);
     let hold = world.entra.hold_tokens();
     thread::scope(|scope| {
-        let call = scope.spawn(|| world.refused());
+        let call = scope.spawn(|| world.call());
         hold.wait_for_arrivals(1);
         fs::remove_dir_all(&world.setup.directory.0).unwrap();
         drop(hold);
-        assert_eq!(call.join().unwrap()["error"], "token_cache");
+        let refreshed = call.join().unwrap();
+        assert_ne!(refreshed, before);
+        assert_eq!(world.call(), refreshed);
     });
-    assert!(world.backend.requests().is_empty());
+    assert_eq!((world.entra.refreshes(), world.entra.reused_refresh_tokens()), (1, 0));
 }
 
 #[test]
@@ -970,8 +973,8 @@ mod protection {
     use std::path::Path;
 
     use super::{
-        ADA, Backend, Command, Entra, GRACE, Process, Setup, World, binary, fs, json, names_beside, python_file,
-        refused, sign_in, status, text, token_file,
+        ADA, Backend, Command, Entra, GRACE, Process, Setup, World, binary, call, fs, json, names_beside, python_file,
+        sign_in, status, text, token_file,
     };
 
     fn mode(path: &Path) -> u32 {
@@ -1046,16 +1049,22 @@ mod protection {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         let setup = Setup::new(&entra, Some(&backend));
-        entra.expires_in(0); // so that every call needs a refresh
+        entra.expires_in(0); // so that the next call needs a refresh
         setup.start().modern().sign_in(ADA);
+        entra.expires_in(3900);
         let before = fs::read(token_file(&setup)).unwrap();
 
         let process = Process::start(binary_on_a_full_disk(), &setup);
         let page = sign_in(&process.url(), GRACE, GRACE);
         assert!(page.status == 400 && page.text().contains("free space"), "{}", page.text());
-        let failed = refused(&mut process.modern());
-        assert!(failed["error"] == "token_cache" && text(&failed["hint"]).contains("free space"), "{failed}");
-        assert!(backend.requests().is_empty(), "a token that is not on the disk is not used");
+        // What Entra has rotated serves from memory.
+        for _ in 0..2 {
+            call(&mut process.modern());
+        }
+        assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (1, 0));
+        assert_eq!(process.client().get("/healthz").json()["status"], "degraded");
+        let info = process.modern().ok("get_server_info", json!({}));
+        assert!(text(&info["token_cache"]).contains("free space"), "{info}");
         assert_eq!(process.modern().fails("logout_user", json!({"user_id": ADA}))["error"], "token_cache");
         assert_eq!(fs::read(token_file(&setup)).unwrap(), before);
         assert!(names_beside(&setup).is_empty(), "{:?}", names_beside(&setup));

@@ -968,6 +968,7 @@ fn get_server_info_tells_the_configuration() {
             "redirect_uri": format!("{}/auth/callback", bench.server.url()),
             "uptime_seconds": null,
             "accounts": 1,
+            "token_cache": "ok",
         })
     );
     bench.mcp.sign_in(GRACE);

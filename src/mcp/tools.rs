@@ -135,13 +135,13 @@ impl Tools {
         let user_id = user_id.as_deref();
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
-            "get_server_info" => self.server_info(),
+            "get_server_info" => Ok(self.server_info()),
             "authenticate_user" => return Some(self.authenticate(call, user_id.unwrap_or_default())),
             "check_auth_status" => match self.awaited(user_id, arguments).filter(|_| !call.has_waited) {
                 Some(wait) => return Some(Ok(Called::Wait(wait))),
-                None => self.status(user_id),
+                None => Ok(self.status(user_id)),
             },
-            "view_userid" => self.user_ids(),
+            "view_userid" => Ok(self.user_ids()),
             "logout_user" => self.sign_out(user_id),
             _ => {
                 let method = method_of(name)?;
@@ -157,8 +157,8 @@ impl Tools {
         Some(Ok(done(result)))
     }
 
-    fn server_info(&self) -> Result<Value, Failure> {
-        Ok(json!({
+    fn server_info(&self) -> Value {
+        json!({
             "name": "entra-auth-mcp",
             "version": env!("CARGO_PKG_VERSION"),
             "protocol_versions": VERSIONS,
@@ -169,8 +169,9 @@ impl Tools {
             "scopes": self.config.scopes.requested(),
             "redirect_uri": self.config.redirect_uri.text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
-            "accounts": self.sign_in.accounts()?.len(),
-        }))
+            "accounts": self.sign_in.accounts().len(),
+            "token_cache": self.sign_in.trouble().map_or_else(|| "ok".to_owned(), |failure| failure.text()),
+        })
     }
 
     // ---- Asking for a sign-in ----
@@ -220,7 +221,7 @@ impl Tools {
         if call.arguments.get("prompt").is_some() {
             return false;
         }
-        let accounts = self.sign_in.accounts().unwrap_or_default();
+        let accounts = self.sign_in.accounts();
         let is_signed_in = accounts.get(user_id).is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
         is_signed_in && self.sign_in.demand(user_id).is_none()
     }
@@ -245,13 +246,11 @@ impl Tools {
                 (None, _) => false,
             };
         if has_come_back || self.is_served(call, user_id) {
-            return Ok(done(self.status(Some(user_id)).map(|mut status| {
-                let message =
-                    format!("{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt.");
-                add(&mut status, "already_signed_in", Some(true));
-                add(&mut status, "message", Some(message));
-                status
-            })));
+            let mut status = self.status(Some(user_id));
+            let message = format!("{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt.");
+            add(&mut status, "already_signed_in", Some(true));
+            add(&mut status, "message", Some(message));
+            return Ok(done(Ok(status)));
         }
         match (self.offer(user_id, self.sign_in.due(user_id, prompt), with_code), call.manner) {
             (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
@@ -303,7 +302,7 @@ impl Tools {
     fn invitation(&self, attempt: &Attempt, reason: &str) -> String {
         let Attempt { user_id, way, .. } = attempt;
         let backend = self.config.backend.as_ref().map_or("the API", url::Url::as_str);
-        let account = self.sign_in.accounts().ok().and_then(|accounts| accounts.get(user_id).cloned());
+        let account = self.sign_in.accounts().remove(user_id);
         let name = account.map(|account| account.username.clone()).filter(|name| !name.is_empty() && name != user_id);
         let who = name.map_or_else(|| user_id.clone(), |name| format!("{name} (\"{user_id}\" here)"));
         let last = self.sign_in.pending().last_failure(user_id, self.sign_in.now());
@@ -378,11 +377,8 @@ impl Tools {
     }
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
-    ///
-    /// # Errors
-    /// The token file cannot be read.
-    pub(crate) fn status(&self, user_id: Option<&str>) -> Result<Value, Failure> {
-        let accounts = self.sign_in.accounts()?;
+    pub(crate) fn status(&self, user_id: Option<&str>) -> Value {
+        let accounts = self.sign_in.accounts();
         let mut status = match user_id.map(|user_id| (user_id, accounts.get(user_id))) {
             Some((user_id, Some(account))) => self.describe(user_id, account),
             Some((user_id, None)) => json!({"user_id": user_id, "authenticated": false, "has_token": false}),
@@ -395,7 +391,7 @@ impl Tools {
         add(&mut status, "pending_sign_in", Some(pending.is_pending(user_id, now)));
         let failure = user_id.and_then(|user_id| pending.last_failure(user_id, now));
         add(&mut status, "last_sign_in_error", failure.map(|failure| failure.text()));
-        Ok(status)
+        status
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
@@ -413,10 +409,10 @@ impl Tools {
         })
     }
 
-    fn user_ids(&self) -> Result<Value, Failure> {
-        let user_ids: Vec<String> = self.sign_in.accounts()?.into_keys().collect();
+    fn user_ids(&self) -> Value {
+        let user_ids: Vec<String> = self.sign_in.accounts().into_keys().collect();
         let only = if let [only] = user_ids.as_slice() { Some(only) } else { None };
-        Ok(json!({"user_id": only, "user_ids": user_ids}))
+        json!({"user_id": only, "user_ids": user_ids})
     }
 
     fn sign_out(&self, user_id: Option<&str>) -> Result<Value, Failure> {
