@@ -3,15 +3,16 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::time::Duration;
+use std::io::{ErrorKind, Read as _};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, Body};
+use ureq::{Agent, AsSendBody, Body, Timeout};
 use url::{Url, form_urlencoded};
 
 use crate::entra::{agent_config, explain};
@@ -23,6 +24,12 @@ use crate::secret::Secret;
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
 const TIMEOUT: Duration = Duration::from_secs(100);
+/// When a call may be made again that has failed: so long after each failure,
+const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(450)];
+/// after this where the backend wants less (429) and does not say when,
+const THROTTLED: Duration = Duration::from_secs(1);
+/// and not later than this after the first time: somebody waits.
+const RETRY_WINDOW: Duration = Duration::from_secs(10);
 /// Connections kept open for the next call.
 const IDLE_CONNECTIONS: usize = 64;
 /// A body that is longer than is handed on is counted up to so many bytes.
@@ -69,6 +76,8 @@ pub(crate) struct Reply {
     pub(crate) headers: Map<String, Value>,
     /// As JSON: what the tool result has under `data`.
     pub(crate) data: String,
+    /// How long the backend wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
     /// An image: its media type and its bytes in Base64.
     pub(crate) image: Option<(String, String)>,
     /// The length of the whole body, when it was longer than what `data` has of it.
@@ -161,26 +170,34 @@ impl Backend {
         Ok(below)
     }
 
-    /// Sends `call` with the bearer token (RFC 6750 §2.1). Redirects are not followed.
+    /// Sends `call` with the bearer token (RFC 6750 §2.1). Redirects are not followed. What has failed is sent
+    /// again, a little later, on a new connection; but not where it could then be done twice.
     ///
     /// # Errors
     /// The backend cannot be reached, or does not finish its answer.
     pub(crate) fn send(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, Failure> {
-        let endpoint = call.target.0.to_string();
-        self.exchange(call, access_token).map_err(|error| {
-            Failure::new(Kind::BackendUnreachable, format!("The API did not answer {endpoint}: {}", explain(&error)))
-                .hint("Whether the API has acted on the request is not known.")
-        })
+        let begun = Instant::now();
+        let mut pauses = PAUSES.into_iter();
+        let mut left = None;
+        loop {
+            let result = self.exchange(call, access_token, left);
+            let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
+            let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
+                return result.map_err(|error| unanswered(&call.target.0, &error));
+            };
+            thread::sleep(pause);
+            left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
+        }
     }
 
-    fn exchange(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, ureq::Error> {
+    fn exchange(&self, call: &Call<'_>, access_token: &Secret, left: Option<Duration>) -> Result<Reply, ureq::Error> {
         let request = Request::builder().method(call.method).uri(call.target.0.as_str());
         let request = request.header(AUTHORIZATION, format!("Bearer {}", access_token.expose()));
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let mut answer = match &call.body {
-            None if matches!(call.method, "GET" | "DELETE") => self.agent.run(request.body(())?)?,
+            None if matches!(call.method, "GET" | "DELETE") => self.run(request.body(())?, left)?,
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
-            body => self.agent.run(request.body(body.as_deref().unwrap_or_default())?)?,
+            body => self.run(request.body(body.as_deref().unwrap_or_default())?, left)?,
         };
         let (bytes, truncated) = self.read(&mut answer)?;
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
@@ -189,7 +206,18 @@ impl Backend {
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.0.to_string();
-        Ok(Reply { status, endpoint, content_type, challenge, headers, data, image, truncated })
+        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
+        Ok(Reply { status, endpoint, content_type, challenge, headers, data, retry_after, image, truncated })
+    }
+
+    /// Sends the request; once more, when `left` is what is left of its time.
+    fn run<B: AsSendBody>(&self, request: Request<B>, left: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
+        if left.is_none() {
+            return self.agent.run(request);
+        }
+        // The other connections that idle may be as stale as the one that failed.
+        let again = self.agent.configure_request(request).max_idle_age(Duration::ZERO);
+        self.agent.run(again.timeout_global(left).build())
     }
 
     /// As much of the body as is handed on, and the length of the whole when that is more.
@@ -211,6 +239,47 @@ impl Backend {
         };
         Ok((bytes, Some(total)))
     }
+}
+
+/// How long to wait before a call is made again that ended in `result`; `None` where it is not.
+fn pause_before_retry(method: &str, result: &Result<Reply, ureq::Error>, pause: Duration) -> Option<Duration> {
+    // RFC 9110 §9.2.2
+    let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
+    match result {
+        Err(ureq::Error::Timeout(_)) => None,
+        Err(error) => (is_idempotent || was_not_sent(error)).then_some(pause),
+        Ok(Reply { status, retry_after, .. }) if is_idempotent => match status {
+            429 => Some(retry_after.unwrap_or(THROTTLED)),
+            502..=504 => Some(retry_after.unwrap_or(pause)),
+            _ => None,
+        },
+        Ok(_) => None,
+    }
+}
+
+/// Whether there was no connection to send the request on.
+fn was_not_sent(error: &ureq::Error) -> bool {
+    match error {
+        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        ureq::Error::Timeout(phase) => matches!(phase, Timeout::Resolve | Timeout::Connect),
+        ureq::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
+        _ => false,
+    }
+}
+
+fn unanswered(url: &Url, error: &ureq::Error) -> Failure {
+    let acted = if was_not_sent(error) {
+        "The request was not sent."
+    } else {
+        "Whether the API has acted on the request is not known."
+    };
+    Failure::new(Kind::BackendUnreachable, format!("The API did not answer {url}: {}", explain(error))).hint(acted)
+}
+
+/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date.
+fn wait(retry_after: &str) -> Option<Duration> {
+    let until = || httpdate::parse_http_date(retry_after).ok()?.duration_since(SystemTime::now()).ok();
+    retry_after.trim().parse().map(Duration::from_secs).ok().or_else(until)
 }
 
 /// The headers that a caller gets to see. Several of one name are one list (RFC 9110 §5.3).

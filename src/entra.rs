@@ -40,6 +40,7 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .max_redirects(0)
         .max_redirects_will_error(false)
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
+        .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
 }
 

@@ -618,7 +618,8 @@ fn error_answers_are_errors_with_the_backends_body() {
         let wait = matches!(status, 429 | 503).then_some("17");
         assert_eq!(answer["headers"]["retry-after"].as_str(), wait);
     }
-    assert_eq!(bench.backend.requests().len(), 15, "the 401 was repeated with another token, and nothing else");
+    let repeated = 1 + 2 * 2; // the 401 with another token, and where a gateway is unwell
+    assert_eq!(bench.backend.requests().len(), 14 + repeated);
 }
 
 #[test]

@@ -580,6 +580,7 @@ fn api_result(reply: backend::Reply) -> Vec<u8> {
     add(&mut members, "error", error);
     add(&mut members, "message", message);
     add(&mut members, "hint", status_hint(reply.status));
+    add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
     add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some("redirect")).cloned());
     add(&mut members, "headers", Some(reply.headers));
     // The body stands last and as it came: it is not read into a tree.
@@ -597,7 +598,7 @@ fn status_hint(status: u16) -> Option<&'static str> {
     match status {
         401 => Some("The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API."),
         403 => Some("The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope."),
-        429 | 503 => Some("Wait as long as retry-after says, then call again."),
+        429 | 503 => Some("Wait for retry_after_seconds, or a minute where that is absent, then call again."),
         _ => None,
     }
 }
