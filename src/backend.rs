@@ -15,7 +15,7 @@ use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
 use url::{Url, form_urlencoded};
 
-use crate::entra::{agent_config, explain};
+use crate::entra::{agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
 use crate::media_type;
 use crate::oauth::claims_challenge::Challenge;
@@ -260,10 +260,10 @@ fn pause_before_retry(method: &str, result: &Result<Reply, ureq::Error>, pause: 
 /// Whether there was no connection to send the request on.
 fn was_not_sent(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::HostNotFound | ureq::Error::ConnectionFailed => true,
+        ureq::Error::ConnectionFailed => true,
         ureq::Error::Timeout(phase) => matches!(phase, Timeout::Resolve | Timeout::Connect),
-        ureq::Error::Io(error) => error.kind() == ErrorKind::ConnectionRefused,
-        _ => false,
+        ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => true,
+        _ => is_unresolved(error),
     }
 }
 

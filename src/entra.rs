@@ -162,11 +162,16 @@ pub fn explain(error: &ureq::Error) -> String {
     format!("{error}. {}", mend(error))
 }
 
+/// Whether the name of the host could not be resolved; the standard library has no kind for it.
+pub fn is_unresolved(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup address")
+}
+
 /// What to do about a transport error.
 pub fn mend(error: &ureq::Error) -> &'static str {
     let text = error.to_string();
     match error {
-        ureq::Error::HostNotFound => "Check the host name, the network and the proxy settings.",
+        _ if is_unresolved(error) => "Check the host name, the network and the proxy settings.",
         ureq::Error::Timeout(_) => "The other side took too long.",
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) if text.contains("No CA certificates") => {
             "This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."

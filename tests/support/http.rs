@@ -237,6 +237,15 @@ impl Client {
         Self { authority: authority(&base.to_string()).to_owned(), stream: None }
     }
 
+    /// Waits so long for each answer on its first connection.
+    #[must_use]
+    pub fn with_patience(mut self, patience: std::time::Duration) -> Self {
+        let stream = connect(&self.authority).expect("connected");
+        stream.set_read_timeout(Some(patience)).unwrap();
+        self.stream = Some(BufReader::new(stream));
+        self
+    }
+
     /// Adds `Host` and, where a body is due, `Content-Length`, unless `headers` has them (or
     /// `Transfer-Encoding`; then `body` must be coded already).
     pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {

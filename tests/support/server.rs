@@ -246,6 +246,12 @@ impl Process {
         self.child.id()
     }
 
+    /// SIGKILL; it is gone when this returns.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
