@@ -195,8 +195,9 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn reload(&self) -> Result<(), Failure> {
-        let read = self.lock("", CHANGE_PATIENCE).and_then(|_lock| self.read(Self::set_aside));
-        self.noted(read).map(|(accounts, stamp)| locked(&self.memory).take(accounts, stamp))
+        let read =
+            |_lock| self.read(Self::set_aside).map(|(accounts, stamp)| locked(&self.memory).take(accounts, stamp));
+        self.noted(self.lock("", CHANGE_PATIENCE).and_then(read))
     }
 
     /// Applies `change` to the newest contents of the file, writes them, and gives what `change`

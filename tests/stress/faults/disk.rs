@@ -157,18 +157,18 @@ pub fn full_and_read_only() -> String {
     assert_ne!(bench.refresh_token(), before, "it was written as soon as it could");
     bench.assert_sound();
 
-    remount(&bench.process, &inside, "remount,ro");
+    remount(&bench.process, &inside, "remount,bind,ro");
     bench.calls_go_through();
     bench.assert_degraded(&["Read-only"]);
-    remount(&bench.process, &inside, "remount,rw");
+    remount(&bench.process, &inside, "remount,bind,rw");
     bench.assert_sound();
     // Where the lock of the account cannot be had, nothing is refreshed.
     bench.sign_in_for(0);
-    remount(&bench.process, &inside, "remount,ro");
+    remount(&bench.process, &inside, "remount,bind,ro");
     let (failure, refreshes) = (bench.call(), bench.entra.refreshes());
     assert_eq!(failure["error"], "token_cache", "{failure}");
     assert_eq!(bench.status(), "degraded");
-    remount(&bench.process, &inside, "remount,rw");
+    remount(&bench.process, &inside, "remount,bind,rw");
     bench.calls_go_through();
     assert_eq!(bench.entra.refreshes(), refreshes + 1);
     bench.assert_sound();
