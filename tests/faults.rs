@@ -179,6 +179,25 @@ fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
 }
 
 #[test]
+fn what_was_kept_in_memory_is_forgotten_once_it_is_written() {
+    let world = World::signed_in();
+    let other = world.setup.start();
+    // The refresh token stays the same, so that nothing else tells old from new.
+    world.entra.set(|settings| settings.omit_refresh_token_on_refresh = true);
+    let in_the_way = world.block_writes();
+    world.advance(DUE + THE_REST);
+    me(&mut world.server.modern());
+    fs::remove_dir(in_the_way).unwrap();
+    assert_sound(&world.server);
+    world.advance(DUE + THE_REST);
+    me(&mut other.modern());
+    let newest = world.backend.last().header("authorization").unwrap().to_owned();
+    me(&mut world.server.modern());
+    assert_eq!(world.backend.last().header("authorization"), Some(newest.as_str()));
+    assert_eq!(world.entra.refreshes(), 2);
+}
+
+#[test]
 fn what_could_not_be_written_is_written_when_the_server_stops() {
     let world = World::signed_in();
     let in_the_way = world.block_writes();
