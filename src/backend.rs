@@ -54,6 +54,13 @@ const HANDED_ON: [&str; 6] = ["etag", "last-modified", "location", "retry-after"
 /// A URL below the backend's base, fit to be sent the token.
 pub(crate) struct Target(Url);
 
+impl Target {
+    /// Its path alone.
+    pub(crate) fn path(&self) -> &str {
+        self.0.path()
+    }
+}
+
 /// What is to be sent.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
@@ -82,6 +89,8 @@ pub(crate) struct Reply {
     pub(crate) image: Option<(String, String)>,
     /// The length of the whole body, when it was longer than what `data` has of it.
     pub(crate) truncated: Option<u64>,
+    /// The length of the body, as far as it was read.
+    pub(crate) length: u64,
 }
 
 /// The backend.
@@ -200,6 +209,7 @@ impl Backend {
             body => self.run(request.body(body.as_deref().unwrap_or_default())?, left)?,
         };
         let (bytes, truncated) = self.read(&mut answer)?;
+        let length = truncated.unwrap_or(bytes.len() as u64);
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
         let (data, image) = present(bytes, content_type.as_deref(), truncated.is_some());
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
@@ -207,7 +217,7 @@ impl Backend {
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.0.to_string();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
-        Ok(Reply { status, endpoint, content_type, challenge, headers, data, retry_after, image, truncated })
+        Ok(Reply { status, endpoint, content_type, challenge, headers, data, retry_after, image, truncated, length })
     }
 
     /// Sends the request; once more, when `left` is what is left of its time.

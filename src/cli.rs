@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
-use crate::os::{self, StopSignals};
+use crate::os::{self, Signals, Told};
 use crate::serve::Server;
 use crate::{doctor, env_file, logging, verbs};
 
@@ -182,7 +182,7 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
 /// Until the program is told to stop.
 fn serve(config: Config) -> Result<String, Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
-    let mut signals = StopSignals::register().map_err(|error| {
+    let mut signals = Signals::register(config.audit_log.is_some()).map_err(|error| {
         Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error})."))
     })?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
@@ -190,7 +190,10 @@ fn serve(config: Config) -> Result<String, Failure> {
     print(&format!(
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
     ));
-    signals.wait();
+    while signals.wait() == Told::Reopen {
+        // What keeps it from being opened is logged, and tried again with the next call.
+        let _ = server.reopen_audit_log();
+    }
     log::info!("stopping: requests in flight are let finish");
     server.stop();
     Ok(String::new())

@@ -1,7 +1,7 @@
 //! Wall-clock time: read in one place, so that a test can move it, and written as ISO 8601.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the time of day comes from.
 #[derive(Clone)]
@@ -20,7 +20,18 @@ impl Clock {
 
     /// Seconds since 1970-01-01T00:00:00Z; an earlier time counts as 0.
     pub fn now(&self) -> u64 {
-        (self.0)().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+        self.since_1970().as_secs()
+    }
+
+    /// The same as ISO 8601 in UTC, with milliseconds: `2026-07-28T12:00:00.123Z`.
+    pub fn iso8601_millis(&self) -> String {
+        let since = self.since_1970();
+        let seconds = iso8601_seconds(since.as_secs());
+        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), since.subsec_millis())
+    }
+
+    fn since_1970(&self) -> Duration {
+        (self.0)().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 }
 

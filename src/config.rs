@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use url::{Host, Url};
@@ -61,6 +61,12 @@ pub const SETTINGS: &[Setting] = &[
     setting("DENIED_ENDPOINTS", "", "patterns of paths that may not be called, also where the above allows them"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
     setting("LOG_LEVEL", "info", "error, warn, info or debug"),
+    setting(
+        "AUDIT_LOG",
+        "",
+        "a file that gets a line of JSON for each sign-in, refresh, sign-out and API call; - is stdout",
+    ),
+    setting("AUDIT_LOG_REQUIRED", "true", "whether calls fail while the audit log cannot be written"),
 ];
 
 /// The largest `MAX_RESPONSE_BYTES`: answers are held in memory.
@@ -128,6 +134,15 @@ impl SignInMethod {
     }
 }
 
+/// Where the audit log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditTarget {
+    /// Standard output, whatever that is.
+    StandardOutput,
+    /// The file at this path.
+    File(PathBuf),
+}
+
 /// The settings of one server, validated.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -165,6 +180,10 @@ pub struct Config {
     pub max_response_bytes: usize,
     /// How much is logged.
     pub log_level: log::LevelFilter,
+    /// Where sign-ins and calls are recorded.
+    pub audit_log: Option<AuditTarget>,
+    /// Whether calls fail while they cannot be recorded.
+    pub audit_log_required: bool,
     /// The port to listen on; 0 until one was taken.
     pub server_port: u16,
     /// Where authorization responses arrive.
@@ -325,12 +344,15 @@ impl Reader<'_> {
         let log_level = self.or_default("LOG_LEVEL", |text| log_level(text).map(Some));
         let access_key = self.access_key();
         let has_key = access_key.is_some();
+        let token_cache_file = self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text)));
         Some(Config {
             client_id,
             server_host: self.or_default("SERVER_HOST", |text| server_host(text, has_key)),
             backend: self.optional("BACKEND_API_BASE_URL", backend),
             scopes: self.or_default("CUSTOM_API_SCOPE", Scopes::parse),
-            token_cache_file: self.or_default("TOKEN_CACHE_FILE", |text| Ok(PathBuf::from(text))),
+            audit_log: self.optional("AUDIT_LOG", |text| audit_log(text, &token_cache_file)),
+            audit_log_required: self.or_default("AUDIT_LOG_REQUIRED", true_or_false),
+            token_cache_file,
             response_mode: self.or_default("AUTH_RESPONSE_MODE", response_mode),
             domain_hint: self.optional("DOMAIN_HINT", domain_hint),
             sign_in_method,
@@ -450,6 +472,13 @@ fn log_level(text: &str) -> Result<log::LevelFilter, String> {
     use log::LevelFilter::{Debug, Error, Info, Warn};
     let level = text.parse().ok().filter(|level| [Error, Warn, Info, Debug].contains(level));
     level.ok_or_else(|| "write error, warn, info or debug".to_owned())
+}
+
+fn audit_log(text: &str, token_cache_file: &Path) -> Result<AuditTarget, String> {
+    let path = Path::new(text);
+    demand(!text.ends_with('/') && path.file_name().is_some(), "write the path of a file, or - for standard output")?;
+    demand(path != token_cache_file, "TOKEN_CACHE_FILE is the same file; choose another")?;
+    Ok(if text == "-" { AuditTarget::StandardOutput } else { AuditTarget::File(path.to_owned()) })
 }
 
 fn server_host(text: &str, has_key: bool) -> Result<String, String> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 use crate::oauth::authorize::{Application, Demand};
 use crate::oauth::device_code::{self, DeviceAuthorization};
@@ -38,6 +39,7 @@ impl DeviceSignIn {
         if let Some((_, _, failure)) = locked(&self.closed).as_ref().filter(is_same) {
             return Err(failure.clone());
         }
+        sign_in.audit.ready()?;
         let device = self.ask(sign_in, &demand)?;
         let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
         let (own, pending) = (Arc::clone(sign_in), Arc::clone(&attempt));
@@ -45,7 +47,8 @@ impl DeviceSignIn {
             if let Way::Device(device) = &pending.way
                 && let Some(outcome) = poll(&own, &pending, device)
             {
-                own.end(&pending, outcome);
+                // Nobody is at the other end of a connection.
+                let _ = own.end(&pending, outcome, Entry::new(Event::SignIn, &pending.user_id, ""));
             }
         });
         spawned.map(|_| Arc::clone(&attempt)).map_err(|error| {
@@ -74,7 +77,10 @@ fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Op
     while sign_in.pending().sleep(&attempt.handle, pause.max(Duration::from_secs(interval)), || sign_in.now()) {
         let form = device_code::poll(&sign_in.config.application(), device, claims);
         match sign_in.entra.token(&sign_in.config, form, PURPOSE) {
-            Ok(tokens) => return Some(sign_in.accept(attempt, tokens, None, None)),
+            Ok(tokens) => {
+                let recordable = sign_in.audit.ready();
+                return Some(recordable.and_then(|()| sign_in.accept(attempt, tokens, None, None)));
+            }
             Err(refusal) => match refusal.error {
                 Some(error) if error.kind() != Kind::RetryLater => {
                     let Some(longer) = device_code::next_interval(&error.error, interval) else {

@@ -6,10 +6,11 @@
 //! cli -> verbs -> serve, mcp/tools, sign_in
 //! cli -> doctor -> oauth, entra, token_cache
 //! mcp/tools -> sign_in, backend
-//! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache
+//! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache, audit
 //! ```
 
 pub mod access_key;
+mod audit;
 mod backend;
 pub mod cli;
 pub mod clock;

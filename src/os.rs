@@ -13,6 +13,8 @@ use std::os::unix::{
     process::CommandExt as _,
 };
 
+#[cfg(unix)]
+use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::access_key::ACCESS_KEY;
@@ -99,21 +101,33 @@ fn browser_command(opener: &str, url: &str) -> Command {
     command
 }
 
+/// What a signal tells the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// To stop.
+    Stop,
+    /// To open its audit log anew.
+    Reopen,
+}
+
 /// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has an
 /// effect unless it is asked for.
-pub struct StopSignals(
+pub struct Signals(
     #[cfg(unix)] signal_hook::iterator::Signals,
     #[cfg(not(unix))] std::sync::Arc<std::sync::atomic::AtomicBool>,
 );
 
-impl StopSignals {
-    /// Asks for them.
+impl Signals {
+    /// Asks for them; with SIGHUP where there is something to `reopen`, else a terminal that goes away ends us.
+    /// Only Unix has SIGHUP.
     ///
     /// # Errors
     /// The operating system's.
-    pub fn register() -> io::Result<Self> {
+    #[cfg_attr(not(unix), allow(unused_variables))]
+    pub fn register(reopen: bool) -> io::Result<Self> {
         #[cfg(unix)]
-        return signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).map(Self);
+        return signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(reopen.then_some(SIGHUP)))
+            .map(Self);
         #[cfg(not(unix))]
         {
             let told = std::sync::Arc::default();
@@ -125,12 +139,15 @@ impl StopSignals {
     }
 
     /// Blocks until one of them comes.
-    pub fn wait(&mut self) {
+    pub fn wait(&mut self) -> Told {
         #[cfg(unix)]
-        self.0.forever().next();
+        return if self.0.forever().next() == Some(SIGHUP) { Told::Reopen } else { Told::Stop };
         #[cfg(not(unix))]
-        while !self.0.load(std::sync::atomic::Ordering::Acquire) {
-            std::thread::sleep(std::time::Duration::from_millis(100));
+        {
+            while !self.0.load(std::sync::atomic::Ordering::Acquire) {
+                std::thread::sleep(std::time::Duration::from_millis(100));
+            }
+            Told::Stop
         }
     }
 }

@@ -279,7 +279,7 @@ impl Routes {
     fn complete(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let handle = request.parameter("sign_in").unwrap_or_default();
         let cookie = request.cookie(&pending::cookie_name(&handle));
-        Ok(pages::signed_in(&self.sign_in.complete(&handle, cookie)??))
+        Ok(pages::signed_in(&self.sign_in.complete(&handle, cookie, user_agent(request))??))
     }
 
     fn logout(&self, request: &Request<'_>) -> Result<Reply, Failure> {
@@ -289,7 +289,7 @@ impl Routes {
                     .hint("To sign out, use the link on the start page.");
             return Ok(pages::failure(403, NOT_SIGNED_OUT, &failure));
         }
-        self.sign_in.sign_out(request.parameter("user_id").as_deref())?;
+        self.sign_in.sign_out(request.parameter("user_id").as_deref(), user_agent(request))?;
         Ok(redirect(303, "/auth/logout-complete"))
     }
 
@@ -371,6 +371,11 @@ fn redirect(status: u16, location: &str) -> Reply {
 fn name_and_port(host: &str) -> (&str, Option<&str>) {
     let parts = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
     parts.map_or((host, None), |(name, port)| (name, Some(port)))
+}
+
+/// What the browser calls itself.
+fn user_agent<'r>(request: &Request<'r>) -> &'r str {
+    request.field("user-agent").unwrap_or_default()
 }
 
 fn is_form(request: &Request<'_>) -> bool {

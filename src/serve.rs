@@ -80,6 +80,14 @@ impl Server {
         &self.sign_in
     }
 
+    /// Opens the audit log anew, as after it was rotated.
+    ///
+    /// # Errors
+    /// It is required and cannot be opened; then calls fail until it can be.
+    pub fn reopen_audit_log(&self) -> Result<(), Failure> {
+        self.sign_in.audit.reopen()
+    }
+
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
         self.http.stop();

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::audit::{AuditLog, Entry, Event};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::entra::{self, Entra, Refusal};
@@ -83,6 +84,8 @@ pub struct SignIn {
     pub(crate) config: Arc<Config>,
     clock: Clock,
     pub(crate) entra: Entra,
+    /// Where all of it is recorded.
+    pub(crate) audit: AuditLog,
     cache: TokenCache,
     pending: PendingSignIns,
     flights: Mutex<HashMap<String, Flight>>,
@@ -91,15 +94,16 @@ pub struct SignIn {
 }
 
 impl SignIn {
-    /// Opens the token file of `config`.
+    /// Opens the token file and the audit log of `config`.
     ///
     /// # Errors
-    /// Those of [`TokenCache::open`].
+    /// Those of [`TokenCache::open`] and [`AuditLog::open`].
     pub fn new(config: Arc<Config>, clock: Clock) -> Result<Self, Failure> {
         let path = &config.token_cache_file;
         let cache = TokenCache::open(path, clock.clone(), &config.client_id, config.scopes.requested())?;
         Ok(Self {
             entra: Entra::new(&config),
+            audit: AuditLog::open(&config, clock.clone())?,
             config,
             clock,
             cache,
@@ -243,27 +247,32 @@ impl SignIn {
         self.config.scopes.with(&demand.extra_scope).unwrap_or_else(|| self.config.scopes.clone())
     }
 
-    /// Completes the sign-in `handle` in the browser that sent `cookie`.
+    /// Completes the sign-in `handle` in the browser that sent `cookie` and calls itself `client`.
     ///
     /// # Errors
     /// Why there is nothing to complete; how the sign-in ended stands inside.
-    pub fn complete(&self, handle: &str, cookie: Option<&str>) -> Result<Outcome, Failure> {
+    pub fn complete(&self, handle: &str, cookie: Option<&str>, client: &str) -> Result<Outcome, Failure> {
         let (attempt, response) = match self.pending.redeem(handle, cookie, self.now())? {
             Ok(returned) => returned,
             Err(outcome) => return Ok(outcome),
         };
-        let outcome = self.redeem(&attempt, response);
-        self.end(&attempt, outcome.clone());
-        Ok(outcome)
+        let entry = Entry::new(Event::SignIn, &attempt.user_id, client);
+        let outcome = self.audit.ready().and_then(|()| self.redeem(&attempt, response));
+        Ok(self.end(&attempt, outcome, entry))
     }
 
-    /// Notes how `attempt` ended.
-    pub(crate) fn end(&self, attempt: &Attempt, outcome: Outcome) {
+    /// Notes how `attempt` ended, in the audit log with `entry`; gives what the person is told.
+    pub(crate) fn end(&self, attempt: &Attempt, outcome: Outcome, mut entry: Entry<'_>) -> Outcome {
+        entry.account = self.known(&attempt.user_id).filter(|_| outcome.is_ok());
+        entry.failed(outcome.as_ref().err());
+        let recorded = self.audit.record(&entry);
+        let outcome = outcome.and_then(|message| recorded.map(|()| message));
         match &outcome {
             Ok(message) => log::info!("{message}"),
             Err(failure) => log::warn!("sign-in of {} failed: {}", attempt.user_id, failure.text()),
         }
-        self.pending.end(&attempt.handle, outcome);
+        self.pending.end(&attempt.handle, outcome.clone());
+        outcome
     }
 
     fn redeem(&self, attempt: &Attempt, response: AuthorizationResponse) -> Outcome {
@@ -574,7 +583,13 @@ impl SignIn {
         let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
         let old = Account::clone(&account);
         let mut refused = None;
-        let (new, result) = match self.entra.token(&self.config, form, "the refresh") {
+        let mut entry = Entry::new(Event::Refresh, user_id, "");
+        entry.account = Some(Arc::clone(&account));
+        let answer = self.entra.token(&self.config, form, "the refresh");
+        entry.failed(answer.as_ref().err().map(|refusal| &refusal.failure));
+        // Tokens that Entra has issued are kept all the same.
+        let recorded = self.audit.record(&entry);
+        let (new, result) = match answer {
             Ok(tokens) => {
                 self.fulfil(user_id, &demand);
                 let new = Arc::new(self.with_tokens(old, tokens));
@@ -601,7 +616,8 @@ impl SignIn {
             if let Some(demand) = refused {
                 self.note(user_id, demand);
             }
-            return result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"));
+            let refreshed = result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"))?;
+            return recorded.map(|()| refreshed);
         }
         // The person signed in anew, or out, meanwhile: that counts.
         self.usable(user_id)
@@ -626,25 +642,31 @@ impl SignIn {
         self.is_valid(account) || (account.refresh_token.is_some() && self.demand(user_id).is_none())
     }
 
-    /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory;
-    /// gives its `user_id`.
+    /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory, for
+    /// a client that calls itself `client`; gives its `user_id`.
     ///
     /// # Errors
-    /// Nobody, or several to choose from; the file cannot be written.
-    pub fn sign_out(&self, user_id: Option<&str>) -> Result<String, Failure> {
+    /// Nobody, or several to choose from; the file or the audit log cannot be written.
+    pub fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<String, Failure> {
         let user_id = self.choose(user_id)?;
+        self.audit.ready()?;
+        let mut entry = Entry::new(Event::SignOut, &user_id, client);
+        entry.account = self.known(&user_id);
         self.pending.forget(&user_id);
         let forget = |accounts: &mut Accounts| {
             accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
         };
-        if !self.cache.change(forget)? {
+        let forgotten = self.cache.change(forget);
+        entry.failed(forgotten.as_ref().err());
+        let recorded = if entry.account.is_some() { self.audit.record(&entry) } else { Ok(()) };
+        if !forgotten? {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
             return Err(Failure::new(Kind::InvalidRequest, message));
         }
         locked(&self.flights).remove(&user_id);
         locked(&self.demands).remove(&user_id);
         log::info!("{user_id} was signed out");
-        Ok(user_id)
+        recorded.map(|()| user_id)
     }
 }
 

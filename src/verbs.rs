@@ -119,7 +119,7 @@ fn too_late(user_id: &str) -> Failure {
 pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> {
     let sign_in = SignIn::new(Arc::new(config), Clock::system())?;
     let user_id = choose(&sign_in, user_id, "logout")?;
-    sign_in.sign_out(Some(&user_id))?;
+    sign_in.sign_out(Some(&user_id), "entra-auth-mcp logout")?;
     let logout_url = sign_in.config.authority.endpoint("logout");
     Ok(format!(
         "The tokens of {user_id} are forgotten. Those that were already issued live on until they expire.\n\

@@ -19,7 +19,7 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 22] = [
+const DEFAULTS: [(&str, &str); 24] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -42,6 +42,8 @@ const DEFAULTS: [(&str, &str); 22] = [
     ("DENIED_ENDPOINTS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("LOG_LEVEL", "info"),
+    ("AUDIT_LOG", ""),
+    ("AUDIT_LOG_REQUIRED", "true"),
 ];
 
 /// The built program in a working directory of its own, with an empty environment.
@@ -103,7 +105,8 @@ impl Outcome {
     /// The only line about `name` in a report of mistakes.
     fn mistake(&self, name: &str) -> &str {
         assert_eq!((self.code, self.stdout.as_str()), (Some(2), ""), "{self:?}");
-        let lines: Vec<&str> = self.stderr.lines().filter(|line| line.trim_start().starts_with(name)).collect();
+        let lines: Vec<&str> =
+            self.stderr.lines().filter(|line| line.trim_start().starts_with(&format!("{name} "))).collect();
         assert_eq!(lines.len(), 1, "{name} in {self:?}");
         lines[0]
     }
@@ -208,6 +211,10 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("MAX_RESPONSE_BYTES", "99999999999999999999", "from 1 to"),
         ("LOG_LEVEL", "verbose", "error, warn, info or debug"),
         ("LOG_LEVEL", "trace", "error, warn, info or debug"),
+        ("AUDIT_LOG", "logs/", "the path of a file"),
+        ("AUDIT_LOG", "..", "the path of a file"),
+        ("AUDIT_LOG", "token_cache.json", "TOKEN_CACHE_FILE"),
+        ("AUDIT_LOG_REQUIRED", "yes", "true or false"),
     ] {
         let outcome = check(&[(name, value)]);
         let mistake = outcome.mistake(name);
@@ -317,6 +324,8 @@ fn every_setting_can_be_set() {
         ("DENIED_ENDPOINTS", "/me/secrets"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("LOG_LEVEL", "debug"),
+        ("AUDIT_LOG", "audit.jsonl"),
+        ("AUDIT_LOG_REQUIRED", "false"),
     ];
     let outcome = check(&variables);
     for (name, value) in variables {
@@ -360,6 +369,8 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("DENIED_ENDPOINTS", &["/$batch", "/admin*/**", "/**/secrets/**"]),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("LOG_LEVEL", &["error", "warn", "info", "debug"]),
+        ("AUDIT_LOG", &["-", "audit.jsonl", "/var/log/entra-auth-mcp/audit.jsonl"]),
+        ("AUDIT_LOG_REQUIRED", &["true", "false"]),
     ] {
         for value in values {
             assert_eq!(check(&[(name, value)]).code, Some(0), "{name}={value}");

@@ -35,6 +35,7 @@ const UNSUPPORTED_VERSION: i32 = -32022;
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const SERVER_INFO_KEY: &str = "io.modelcontextprotocol/serverInfo";
 const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
+const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The tools change with a new version of this program only.
@@ -104,12 +105,12 @@ impl Protocol {
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
-        match self.perform(client, method, params, false) {
+        match self.perform(&client, method, params, false) {
             Ok(Called::Wait(wait)) => {
                 let (token, body) = (progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    stream.message(&String::from_utf8_lossy(&self.again(client, &own_id, &body)))
+                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body)))
                 }))
             }
             Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, &called)))),
@@ -120,7 +121,7 @@ impl Protocol {
     }
 
     /// The response to a request that has waited: it is read anew, and this time it does not wait.
-    fn again(&self, client: Client, id: &RawValue, body: &[u8]) -> Vec<u8> {
+    fn again(&self, client: &Client, id: &RawValue, body: &[u8]) -> Vec<u8> {
         let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
             Ok(Ok(Message::Request { method, params, .. })) => self.perform(client, &method, &params, true),
             // It was a request a moment ago.
@@ -141,16 +142,18 @@ impl Protocol {
         if messages.is_empty() || messages.len() > MOST_BATCHED {
             return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
         }
-        let responses: Vec<Vec<u8>> = messages.into_iter().filter_map(|message| self.batched(message)).collect();
+        let client = Client { name: user_agent(request), ..Client::default() };
+        let batched = |message| self.batched(&client, message);
+        let responses: Vec<Vec<u8>> = messages.into_iter().filter_map(batched).collect();
         let whole = || json_reply(200, [b"[", responses.join(&b',').as_slice(), b"]"].concat());
         Ok(Answer::Reply(if responses.is_empty() { empty_reply(202) } else { whole() }))
     }
 
-    fn batched(&self, message: &RawValue) -> Option<Vec<u8>> {
+    fn batched(&self, client: &Client, message: &RawValue) -> Option<Vec<u8>> {
         match jsonrpc::message(message) {
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
-                let performed = self.perform(Client::default(), &method, &params, true);
+                let performed = self.perform(client, &method, &params, true);
                 let refused = |error: RpcError| error.response(Some(id)).into_bytes();
                 Some(performed.map_or_else(refused, |called| response(false, id, &called)))
             }
@@ -160,7 +163,13 @@ impl Protocol {
     }
 
     /// What `method` gives to `client`.
-    fn perform(&self, client: Client, method: &str, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
+    fn perform(
+        &self,
+        client: &Client,
+        method: &str,
+        params: &Object<'_>,
+        has_waited: bool,
+    ) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
         let done = |members: String| Ok(Called::Done(members.into_bytes()));
@@ -179,14 +188,15 @@ impl Protocol {
         }
     }
 
-    fn call(&self, client: Client, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
+    fn call(&self, client: &Client, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
         let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
         let name = tool_name(params)?;
         let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
         let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
         let returned =
             if client.is_modern { self.tools.returned(params, &name, &arguments, has_waited)? } else { None };
-        let call = ToolCall { name: &name, arguments: &arguments, manner: client.manner(), returned, has_waited };
+        let (manner, client) = (client.manner(), client.name.as_str());
+        let call = ToolCall { name: &name, arguments: &arguments, client, manner, returned, has_waited };
         self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
 
@@ -328,16 +338,18 @@ fn mismatch(message: &str) -> RpcError {
 }
 
 /// What is known of the client that has sent a request.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Client {
     /// Of which era it is.
     is_modern: bool,
     /// Whether it opens URLs that it is asked to.
     opens_urls: bool,
+    /// What it calls itself.
+    name: String,
 }
 
 impl Client {
-    fn manner(self) -> Manner {
+    fn manner(&self) -> Manner {
         match (self.opens_urls, self.is_modern) {
             (false, _) => Manner::Link,
             (true, false) => Manner::Error,
@@ -352,13 +364,26 @@ fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Cl
     if meta.get(VERSION_KEY).is_some() || request.field("mcp-protocol-version") == Some(MODERN) {
         check_modern(request, method, params, &meta)?;
         let opens_urls = opens_urls(&meta.read(CAPABILITIES_KEY).unwrap_or_default());
-        return Ok(Client { is_modern: true, opens_urls });
+        let name = client_name(&meta).unwrap_or_else(|| user_agent(request));
+        return Ok(Client { is_modern: true, opens_urls, name });
     }
     // `initialize` begins a session, whichever one the client had before.
     let version = if method == "initialize" { version_header(request)? } else { Some(version(request)?) };
     let session = request.field("mcp-session-id").unwrap_or_default();
     let opens_urls = version == Some(LEGACY[0]) && session.split('.').take(2).eq([LEGACY[0], URLS]);
-    Ok(Client { is_modern: false, opens_urls })
+    Ok(Client { is_modern: false, opens_urls, name: user_agent(request) })
+}
+
+/// `name/version` of the client, as it says itself.
+fn client_name(meta: &Object<'_>) -> Option<String> {
+    let info: Object<'_> = meta.read(CLIENT_INFO_KEY)?;
+    let (name, version): (String, Option<String>) = (info.read("name")?, info.read("version"));
+    Some(version.map_or_else(|| name.clone(), |version| format!("{name}/{version}")))
+}
+
+/// What is known of a client that does not say its name: nothing is kept of a legacy `initialize`.
+fn user_agent(request: &Request<'_>) -> String {
+    request.field("user-agent").unwrap_or_default().to_owned()
 }
 
 /// The metadata of a modern request, and the headers that repeat its body (MCP 2026-07-28

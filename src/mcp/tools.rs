@@ -11,6 +11,7 @@ use super::jsonrpc::{Object, RpcError, read};
 use super::protocol::VERSIONS;
 use super::schema;
 use super::tool_result::{self, add};
+use crate::audit::{Entry, Event};
 use crate::backend::{self, Backend, Call};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
@@ -27,6 +28,7 @@ use crate::token_cache::Account;
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
 
+const REDIRECT: &str = "redirect";
 const NOT_FOLLOWED: &str =
     "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
@@ -34,6 +36,8 @@ const NOT_FOLLOWED: &str =
 pub(super) struct ToolCall<'a> {
     pub(super) name: &'a str,
     pub(super) arguments: &'a Object<'a>,
+    /// What the client calls itself.
+    pub(super) client: &'a str,
     /// How the client has a person sign in.
     pub(super) manner: Manner,
     /// What came of asking for a sign-in before.
@@ -142,12 +146,12 @@ impl Tools {
                 None => Ok(self.status(user_id)),
             },
             "view_userid" => Ok(self.user_ids()),
-            "logout_user" => self.sign_out(user_id),
+            "logout_user" => self.sign_out(user_id, call.client),
             _ => {
                 let method = method_of(name)?;
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
                 let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
-                return Some(match self.call_api(&method, user_id, arguments) {
+                return Some(match self.call_api(call, &method, user_id) {
                     Ok(members) => Ok(Called::Done(members)),
                     Err(failure) if failure.kind == Kind::SignInRequired => self.ask_for(call, user_id, &failure),
                     Err(failure) => Ok(done(Err(failure))),
@@ -415,8 +419,8 @@ impl Tools {
         json!({"user_id": only, "user_ids": user_ids})
     }
 
-    fn sign_out(&self, user_id: Option<&str>) -> Result<Value, Failure> {
-        let user_id = self.sign_in.sign_out(user_id)?;
+    fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<Value, Failure> {
+        let user_id = self.sign_in.sign_out(user_id, client)?;
         Ok(json!({
             "user_id": user_id,
             "logout_url": self.config.authority.endpoint("logout").as_str(),
@@ -425,7 +429,31 @@ impl Tools {
         }))
     }
 
-    fn call_api(&self, method: &str, user_id: Option<&str>, arguments: &Object<'_>) -> Result<Vec<u8>, Failure> {
+    fn call_api(&self, call: &ToolCall<'_>, method: &str, user_id: Option<&str>) -> Result<Vec<u8>, Failure> {
+        self.sign_in.audit.ready()?;
+        let mut entry = Entry::new(Event::ApiCall, user_id.unwrap_or_default(), call.client);
+        entry.method = method;
+        let result = self.exchange(&mut entry, method, user_id, call.arguments);
+        match &result {
+            Ok(reply) => {
+                (entry.status, entry.bytes) = (Some(reply.status), Some(reply.length));
+                entry.correlation_id = correlation_id(reply);
+                entry.ended(error_code(reply.status).unwrap_or("ok"));
+            }
+            Err(failure) => entry.failed(Some(failure)),
+        }
+        let recorded = self.sign_in.audit.record(&entry);
+        let reply = result?;
+        recorded.map(|()| api_result(reply))
+    }
+
+    fn exchange(
+        &self,
+        entry: &mut Entry<'_>,
+        method: &str,
+        user_id: Option<&str>,
+        arguments: &Object<'_>,
+    ) -> Result<backend::Reply, Failure> {
         let backend = self.backend.as_ref().ok_or_else(|| {
             Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
@@ -433,12 +461,18 @@ impl Tools {
         // Everything is checked before a token is touched.
         self.config.policy.check_method(method)?;
         let endpoint: String = arguments.read("endpoint").unwrap_or_default();
+        entry.asked_for(&endpoint);
         let target = backend.target(&endpoint, &parameters(arguments))?;
+        target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.path(&target))?;
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
+        user_id.clone_into(&mut entry.user_id);
         let mut account = self.sign_in.acquire(&user_id)?;
+        entry.account = Some(Arc::clone(&account));
+        // A refresh may just have been the first that could not be recorded.
+        self.sign_in.audit.ready()?;
         let call = Call { method, target, headers, body };
         let mut reply = backend.send(&call, &account.access_token)?;
         let first = reply.challenge.clone();
@@ -450,7 +484,7 @@ impl Tools {
             account = renewed;
             reply = backend.send(&call, &account.access_token)?;
         }
-        Ok(api_result(reply))
+        Ok(reply)
     }
 
     /// The account with another token, for an API that does not take the one that it was sent; `None` where
@@ -563,12 +597,28 @@ fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
     pairs.collect()
 }
 
+/// What an answer with this status is called in `error`, where it is one.
+fn error_code(status: u16) -> Option<&'static str> {
+    match status {
+        ..300 | 304 => None,
+        300..400 => Some(REDIRECT),
+        400.. => Some("http_error"),
+    }
+}
+
+/// What the API calls the request by, where it says so.
+fn correlation_id(reply: &backend::Reply) -> Option<String> {
+    let named = |end: &str| reply.headers.iter().find(|(name, _)| name.ends_with(end)).map(|(_, value)| value);
+    let id = named("correlation-id").or_else(|| named("request-id"))?;
+    id.as_str().map(str::to_owned)
+}
+
 fn api_result(reply: backend::Reply) -> Vec<u8> {
-    let (error, message) = match reply.status {
-        ..300 | 304 => (None, None),
-        300..400 => (Some("redirect"), Some(NOT_FOLLOWED.to_owned())),
-        400.. => (Some("http_error"), Some(format!("The API answered with status {}.", reply.status))),
-    };
+    let error = error_code(reply.status);
+    let message = error.map(|error| match error {
+        REDIRECT => NOT_FOLLOWED.to_owned(),
+        _ => format!("The API answered with status {}.", reply.status),
+    });
     let mut members = json!({
         "success": error.is_none(),
         "status": reply.status,
@@ -581,7 +631,7 @@ fn api_result(reply: backend::Reply) -> Vec<u8> {
     add(&mut members, "message", message);
     add(&mut members, "hint", status_hint(reply.status));
     add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
-    add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some("redirect")).cloned());
+    add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)).cloned());
     add(&mut members, "headers", Some(reply.headers));
     // The body stands last and as it came: it is not read into a tree.
     let members = members.to_string();

@@ -7,7 +7,7 @@ mod support;
 
 use std::time::Duration;
 
-use entra_auth_mcp::os::StopSignals;
+use entra_auth_mcp::os::Signals;
 use support::backend::Backend;
 use support::entra::{ADA, Entra, TENANT_ID, User};
 use support::server::{Running, Setup};
@@ -21,7 +21,7 @@ const CAROL_OID: &str = "0a1b2c3d-5555-4aaa-8bbb-000000000005";
 const BLOCKED: &str = "Access has been blocked by Conditional Access policies.";
 
 fn main() {
-    let mut signals = StopSignals::register().expect("signals can be waited for");
+    let mut signals = Signals::register(false).expect("signals can be waited for");
     let entra = Entra::start_lenient();
     entra.set(|settings| {
         settings.users.push(User::new(CAROL_OID, TENANT_ID, CAROL, "Carol Blocked"));
