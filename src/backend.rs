@@ -14,6 +14,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
 use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use crate::entra::{agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
@@ -201,7 +202,10 @@ impl Backend {
 
     fn exchange(&self, call: &Call<'_>, access_token: &Secret, left: Option<Duration>) -> Result<Reply, ureq::Error> {
         let request = Request::builder().method(call.method).uri(call.target.0.as_str());
-        let request = request.header(AUTHORIZATION, format!("Bearer {}", access_token.expose()));
+        let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
+        let mut bearer = HeaderValue::from_str(&bearer).map_err(ureq::http::Error::from)?;
+        bearer.set_sensitive(true);
+        let request = request.header(AUTHORIZATION, bearer);
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
         let mut answer = match &call.body {
             None if matches!(call.method, "GET" | "DELETE") => self.run(request.body(())?, left)?,

@@ -8,7 +8,8 @@ use rustls::crypto::ring;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
-use url::Url;
+use url::{Url, form_urlencoded};
+use zeroize::Zeroizing;
 
 use crate::config::{Config, is_loopback_host};
 use crate::error::{EntraError, Failure, Kind};
@@ -112,7 +113,8 @@ impl Entra {
                 .hint("Check AZURE_CLOUD or AZURE_AUTHORITY_HOST, and whether a proxy answers in Entra's place.")
         };
         // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
-        let sent = self.agent.post(endpoint.as_str()).header("accept", "application/json").send_form(form);
+        let request = self.agent.post(endpoint.as_str()).header("accept", "application/json");
+        let sent = request.header("content-type", "application/x-www-form-urlencoded").send(encoded(form).as_bytes());
         let mut answer = sent.map_err(|error| unreachable(&error))?;
         let status = answer.status().as_u16();
         log::debug!("Entra answered {purpose} with status {status}");
@@ -121,7 +123,7 @@ impl Entra {
             return Err(later(message, retry_after(answer.headers())).hint("Try again later.").into());
         }
         let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
-            Ok(body) => body,
+            Ok(body) => Zeroizing::new(body),
             Err(ureq::Error::BodyExceedsLimit(_)) => return Err(unusable("it is longer than 1 MiB").into()),
             Err(error) => return Err(unreachable(&error).into()),
         };
@@ -131,6 +133,13 @@ impl Entra {
         let error = OauthError::parse(&body).ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
         Err(Refusal { failure: refusal(config, &error, purpose), error: Some(Box::new(error)) })
     }
+}
+
+/// `form` as it is sent, in a buffer that does not grow, since what is left behind of it would not be wiped.
+fn encoded(form: Form<'_>) -> Zeroizing<String> {
+    let most = form.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
+    let buffer = String::with_capacity(most);
+    Zeroizing::new(form_urlencoded::Serializer::new(buffer).extend_pairs(form).finish())
 }
 
 /// What an OAuth error means here, in words that fit `config`.

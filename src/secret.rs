@@ -1,23 +1,26 @@
 //! Values that must never be printed: tokens, authorization codes, code verifiers, states.
 
 use std::fmt;
+use std::ops::Deref;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
+use serde_json::Value;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Failure, Kind};
 
 /// A string that has no `Display`, whose `Debug` hides it, and which only [`Secret::expose`]
-/// hands out, so that every use of it can be found by that word.
+/// hands out, so that every use of it can be found by that word. Its memory is wiped when it is dropped.
 #[derive(Clone, Default)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     /// Takes `value` into custody.
     pub fn new(value: String) -> Self {
-        Self(value)
+        Self(Zeroizing::new(value))
     }
 
     /// 256 random bits of the operating system's generator, base64url without padding
@@ -26,7 +29,7 @@ impl Secret {
     /// # Errors
     /// A failure of kind [`Kind::Internal`] when the operating system has no randomness to give.
     pub fn random() -> Result<Self, Failure> {
-        random_base64url::<32>().map(Self)
+        random_base64url::<32>().map(Self::new)
     }
 
     /// The value itself. Send it where it belongs; never format it into anything else.
@@ -47,15 +50,41 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// JSON with secrets in it, whose texts are wiped when it is dropped.
+pub struct SecretJson(pub Value);
+
+impl Deref for SecretJson {
+    type Target = Value;
+
+    fn deref(&self) -> &Value {
+        &self.0
+    }
+}
+
+impl Drop for SecretJson {
+    fn drop(&mut self) {
+        wipe(&mut self.0);
+    }
+}
+
+fn wipe(json: &mut Value) {
+    match json {
+        Value::String(text) => text.zeroize(),
+        Value::Array(items) => items.iter_mut().for_each(wipe),
+        Value::Object(members) => members.values_mut().for_each(wipe),
+        _ => {}
+    }
+}
+
 /// `N` random bytes of the operating system's generator, base64url without padding.
 ///
 /// # Errors
 /// A failure of kind [`Kind::Internal`] when the operating system has no randomness to give.
 pub fn random_base64url<const N: usize>() -> Result<String, Failure> {
-    let mut bytes = [0; N];
-    SysRng.try_fill_bytes(&mut bytes).map_err(|error| {
+    let mut bytes = Zeroizing::new([0; N]);
+    SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(|error| {
         Failure::new(Kind::Internal, format!("The operating system gave no random numbers ({error})."))
             .hint("Try again; if it persists, look at the system's entropy source.")
     })?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
 }

@@ -19,6 +19,7 @@
 //! rotated already is kept in memory alone, under the lock of its account, until it can be written.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
@@ -28,17 +29,20 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::error::{Failure, Kind};
 use crate::os;
-use crate::secret::{self, Secret};
+use crate::secret::{self, Secret, SecretJson};
 use crate::sync::locked;
 
 /// The version of the layout above.
 const VERSION: u64 = 1;
 /// Nobody's tokens are that many.
 const MOST_FILE_BYTES: u64 = 64 * 1024 * 1024;
+/// By so much one change lengthens the file at most, as a rule.
+const MOST_GROWTH: usize = 32 * 1024;
 /// How long another process may take over a change of the file.
 const CHANGE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long another process may take over a refresh, network included.
@@ -355,15 +359,19 @@ impl TokenCache {
     }
 
     /// The text of the file, none when there is no file.
-    fn contents(&self) -> Result<(Vec<u8>, Stamp), Failure> {
+    fn contents(&self) -> Result<(Zeroizing<Vec<u8>>, Stamp), Failure> {
         let stamp = self.stamp()?;
-        let text = if stamp.is_some() { self.text()? } else { Vec::new() };
+        let text = if stamp.is_some() { self.text()? } else { Zeroizing::default() };
         Ok((text, stamp))
     }
 
-    fn text(&self) -> Result<Vec<u8>, Failure> {
-        let mut text = Vec::new();
-        let read = File::open(&self.path).and_then(|file| file.take(MOST_FILE_BYTES).read_to_end(&mut text));
+    fn text(&self) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        let mut text = Zeroizing::new(Vec::new());
+        let read = File::open(&self.path).and_then(|file| {
+            // A buffer that grows leaves tokens behind that nobody wipes.
+            text.reserve(usize::try_from(file.metadata()?.len().min(MOST_FILE_BYTES)).unwrap_or_default());
+            file.take(MOST_FILE_BYTES).read_to_end(&mut text)
+        });
         read.map(|_| text).map_err(|error| self.failure("read", &error))
     }
 
@@ -381,7 +389,7 @@ impl TokenCache {
 
     /// The accounts in `text`; `None` when it does not have the documented layout.
     fn understand(&self, text: &[u8]) -> Result<Option<Accounts>, Failure> {
-        let json = serde_json::from_slice::<Value>(text).unwrap_or_default();
+        let json = SecretJson(serde_json::from_slice(text).unwrap_or_default());
         let version = json.get("version").and_then(Value::as_u64).unwrap_or_default();
         if version > VERSION {
             let path = self.path.display();
@@ -426,7 +434,11 @@ impl TokenCache {
 
     fn write(&self, accounts: &Accounts) -> Result<Stamp, Failure> {
         let accounts: BTreeMap<_, _> = accounts.iter().map(|(user_id, account)| (user_id, to_json(account))).collect();
-        let text = format!("{:#}\n", json!({"version": VERSION, "accounts": accounts}));
+        let json = SecretJson(json!({"version": VERSION, "accounts": accounts}));
+        let known = locked(&self.memory).stamp.map_or(0, |(_, length, _)| usize::try_from(length).unwrap_or_default());
+        let mut text = Zeroizing::new(String::with_capacity(known + MOST_GROWTH));
+        // To memory it cannot fail.
+        let _ = writeln!(text, "{:#}", *json);
         // Under the lock it is nobody else's: what is there, a crash has left.
         let temporary = self.beside(".tmp");
         let _ = fs::remove_file(&temporary);
@@ -485,7 +497,7 @@ fn documented(json: &Value) -> Option<Accounts> {
 /// The accounts of a file that the Python server wrote, which has them at its top and times as floats;
 /// `None` for any other file.
 fn python(text: &[u8], client_id: &str, requested_scope: &str) -> Option<Accounts> {
-    collected(&serde_json::from_slice(text).ok()?, |entry| {
+    collected(&SecretJson(serde_json::from_slice(text).ok()?), |entry| {
         // A negative or absurd time becomes 0 or the largest one, which is what it means here.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let seconds = |name: &str| Some(entry.get(name)?.as_f64()? as u64);

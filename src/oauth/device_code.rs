@@ -7,7 +7,7 @@ use super::authorize::Application;
 use super::claims_challenge::Claims;
 use super::token::Form;
 use crate::config::is_loopback_host;
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretJson};
 
 /// The `grant_type` of a poll (§3.4).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -57,7 +57,7 @@ impl DeviceAuthorization {
     /// # Errors
     /// What is missing or not fit to be shown; the body itself is never quoted.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
-        let body: Value = serde_json::from_slice(body).map_err(|_| "it is not JSON")?;
+        let body = SecretJson(serde_json::from_slice(body).map_err(|_| "it is not JSON")?);
         let text = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
         let seconds = |name| text(name).map_or_else(|| body.get(name)?.as_u64(), |digits| digits.trim().parse().ok());
         let user_code = text("user_code").ok_or("there is no user_code in it")?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::authorize::{Application, Demand, Prompt};
 use super::claims_challenge::Claims;
 use crate::error::{EntraError, Kind};
-use crate::secret::Secret;
+use crate::secret::{Secret, SecretJson};
 
 /// No token of Entra lives longer than a year, and sums with it cannot overflow.
 const LONGEST_LIFE: u64 = 366 * 86_400;
@@ -69,7 +69,7 @@ impl TokenResponse {
     /// # Errors
     /// What is missing or of the wrong type; the body itself is never quoted.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
-        let body: Value = serde_json::from_slice(body).map_err(|_| "it is not JSON")?;
+        let body = SecretJson(serde_json::from_slice(body).map_err(|_| "it is not JSON")?);
         let secret = |name| text(&body, name).filter(|token| !token.is_empty()).map(Secret::new);
         if !text(&body, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
             return Err("its token_type is not Bearer");

@@ -332,6 +332,8 @@ pub struct Browser {
     pub cookies: Vec<Cookie>,
     /// Every URL that was requested, as an address bar or a history could show it.
     pub history: Vec<String>,
+    /// Every answer on the way, redirects included, with the URL that it came from.
+    pub answers: Vec<(Url, Reply)>,
 }
 
 impl Browser {
@@ -455,6 +457,7 @@ impl Browser {
         let body = navigation.form.as_deref().unwrap_or_default();
         let mut client = Client::new(url);
         let reply = client.request(navigation.method, &target_of(url), &headers, body.as_bytes());
+        self.answers.push((url.clone(), reply.clone()));
         for header in reply.headers_named("Set-Cookie") {
             self.store(header, url);
         }
