@@ -73,6 +73,8 @@ pub enum TokenFailure {
     Hang(Gate),
     /// 200 with an answer of so many bytes.
     Huge(usize),
+    /// These bytes on the wire.
+    Raw(Vec<u8>),
 }
 
 type Tamper = Box<dyn Fn(&mut Value) + Send>;
@@ -166,6 +168,7 @@ struct State {
     lasting_failure: Option<TokenFailure>,
     hold: Option<Gate>,
     tamper: Option<Tamper>,
+    body_tamper: Option<Tamper>,
 }
 
 /// Whether a bearer token is valid, and what it stands for.
@@ -230,6 +233,11 @@ impl Entra {
         self.state().tamper = Some(Box::new(change));
     }
 
+    /// Changes every token response from now on.
+    pub fn token_tamper(&self, change: impl Fn(&mut Value) + Send + 'static) {
+        self.state().body_tamper = Some(Box::new(change));
+    }
+
     /// Several calls queue up.
     pub fn fail_next_token(&self, failure: TokenFailure) {
         self.state().next_failures.push_back(failure);
@@ -246,6 +254,7 @@ impl Entra {
         state.next_failures.clear();
         state.next_poll_failures.clear();
         state.tamper = None;
+        state.body_tamper = None;
     }
 
     /// Token requests wait, uncarried out, until the hold is dropped.

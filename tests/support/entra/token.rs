@@ -45,7 +45,12 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
     }
     match state.grant(tenant, request, &params) {
         _ if failure.is_some() => Answer::Close, // carried out, and the answer lost
-        Ok(body) => Reply::of_json(200, &body).with("Cache-Control", "no-store, no-cache").into(),
+        Ok(mut body) => {
+            if let Some(tamper) = &state.body_tamper {
+                tamper(&mut body);
+            }
+            Reply::of_json(200, &body).with("Cache-Control", "no-store, no-cache").into()
+        }
         Err(refusal) => refusal.to_reply(request).into(),
     }
 }
@@ -71,6 +76,7 @@ fn fail(failure: &TokenFailure, request: &Request) -> Answer {
             gate.pass();
             Ok(())
         }),
+        TokenFailure::Raw(bytes) => Answer::raw(bytes),
         TokenFailure::Huge(bytes) => Answer::script(move |stream| {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")?;
             write!(stream, "Content-Length: {bytes}\r\n\r\n")?;
