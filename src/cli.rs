@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use crate::access_key::ACCESS_KEY;
 use crate::clock::Clock;
-use crate::config::{self, Config, SETTINGS, Setting};
+use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::{self, Signals, Told};
@@ -182,7 +182,7 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
 /// Until the program is told to stop.
 fn serve(config: Config) -> Result<String, Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
-    let mut signals = Signals::register(config.audit_log.is_some()).map_err(|error| {
+    let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_)))).map_err(|error| {
         Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error})."))
     })?;
     let server = Server::start(config, Clock::system(), Limits::default())?;

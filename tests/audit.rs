@@ -401,11 +401,13 @@ fn a_rotated_file_is_left_whole_and_a_new_one_begun() {
 
 #[cfg(unix)]
 #[test]
-fn without_an_audit_log_a_terminal_that_goes_away_ends_the_server() {
+fn without_a_file_to_open_anew_a_terminal_that_goes_away_ends_the_server() {
     let entra = Entra::start();
-    let mut process = Process::start(Command::new(PROGRAM), &Setup::new(&entra, None));
-    hang_up(&process);
-    assert_eq!(process.exit_code(), None);
+    for setup in [Setup::new(&entra, None), Setup::new(&entra, None).with("AUDIT_LOG", "-")] {
+        let mut process = Process::start(Command::new(PROGRAM), &setup);
+        hang_up(&process);
+        assert_eq!(process.exit_code(), None);
+    }
 }
 
 #[test]
