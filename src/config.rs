@@ -60,6 +60,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("ALLOWED_ENDPOINTS", "", "patterns of all the paths that may be called: * in a segment, ** for segments"),
     setting("DENIED_ENDPOINTS", "", "patterns of paths that may not be called, also where the above allows them"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
+    setting("MAX_REQUEST_BYTES", "4194304", "how long the body of a request may be, in bytes"),
     setting("LOG_LEVEL", "info", "error, warn, info or debug"),
     setting(
         "AUDIT_LOG",
@@ -71,6 +72,8 @@ pub const SETTINGS: &[Setting] = &[
 
 /// The largest `MAX_RESPONSE_BYTES`: answers are held in memory.
 const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
+/// The bounds of `MAX_REQUEST_BYTES`: what is sent to the API is held in memory.
+const REQUEST_BYTES: [usize; 2] = [64 * 1024, 256 * 1024 * 1024];
 /// The largest `SIGN_IN_WAIT_SECONDS`: a call that waits holds a connection.
 const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
 /// The longest redirect URI that Entra takes.
@@ -178,6 +181,8 @@ pub struct Config {
     pub policy: Policy,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
+    /// How long the body of a request may be, in bytes.
+    pub max_request_bytes: usize,
     /// How much is logged.
     pub log_level: log::LevelFilter,
     /// Where sign-ins and calls are recorded.
@@ -367,6 +372,7 @@ impl Reader<'_> {
                 denied: self.optional("DENIED_ENDPOINTS", patterns).unwrap_or_default(),
             },
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
+            max_request_bytes: self.or_default("MAX_REQUEST_BYTES", max_request_bytes),
             authority: Authority::new(authority_host.or(cloud).or_else(|| cloud_host("public").ok())?, tenant),
             log_level: log_level?,
             server_port,
@@ -440,6 +446,12 @@ fn port(text: &str) -> Result<u16, String> {
 fn max_response_bytes(text: &str) -> Result<usize, String> {
     let bytes = text.parse().ok().filter(|bytes| (1..=MOST_RESPONSE_BYTES).contains(bytes));
     bytes.ok_or_else(|| format!("write a number of bytes from 1 to {MOST_RESPONSE_BYTES}"))
+}
+
+fn max_request_bytes(text: &str) -> Result<usize, String> {
+    let [least, most] = REQUEST_BYTES;
+    let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(bytes));
+    bytes.ok_or_else(|| format!("write a number of bytes from {least} to {most}"))
 }
 
 fn response_mode(text: &str) -> Result<ResponseMode, String> {

@@ -50,6 +50,7 @@ impl Server {
             Failure::new(Kind::Configuration, format!("Could not listen on {host} port {port} ({error})."))
                 .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
         })?;
+        let limits = Limits { body_bytes: config.max_request_bytes, ..limits };
         let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;

@@ -484,6 +484,21 @@ fn a_body_of_4_mib_is_taken_and_a_longer_one_refused() {
 }
 
 #[test]
+fn how_long_a_body_may_be_can_be_set() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).with("MAX_REQUEST_BYTES", "100000").start();
+    let body = |length: usize| " ".repeat(length - PING.len()) + PING;
+    let mut wire = Wire::to(&server);
+    wire.send(post(&server, "Content-Length: 100000", &body(100_000)));
+    assert_eq!(wire.reply().status, 200);
+    for length in ["100001", "100000000000", "99999999999999999999999999"] {
+        assert_eq!(refused(&server, post(&server, &format!("Content-Length: {length}"), "")), 413, "{length}");
+    }
+    let coded = chunks(body(100_001).as_bytes(), 70_000);
+    assert_eq!(refused(&server, [post(&server, "Transfer-Encoding: chunked", "").as_bytes(), &coded].concat()), 413);
+}
+
+#[test]
 fn a_body_without_end_is_cut_off_with_413() {
     let server = start();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(64 * KIB));

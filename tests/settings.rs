@@ -19,7 +19,7 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 24] = [
+const DEFAULTS: [(&str, &str); 25] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -41,6 +41,7 @@ const DEFAULTS: [(&str, &str); 24] = [
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
+    ("MAX_REQUEST_BYTES", "4194304"),
     ("LOG_LEVEL", "info"),
     ("AUDIT_LOG", ""),
     ("AUDIT_LOG_REQUIRED", "true"),
@@ -209,6 +210,9 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "99999999999999999999", "from 1 to"),
+        ("MAX_REQUEST_BYTES", "65535", "from 65536 to 268435456"),
+        ("MAX_REQUEST_BYTES", "268435457", "from 65536 to 268435456"),
+        ("MAX_REQUEST_BYTES", "4M", "from 65536 to 268435456"),
         ("LOG_LEVEL", "verbose", "error, warn, info or debug"),
         ("LOG_LEVEL", "trace", "error, warn, info or debug"),
         ("AUDIT_LOG", "logs/", "the path of a file"),
@@ -323,6 +327,7 @@ fn every_setting_can_be_set() {
         ("ALLOWED_ENDPOINTS", "/me/**"),
         ("DENIED_ENDPOINTS", "/me/secrets"),
         ("MAX_RESPONSE_BYTES", "65536"),
+        ("MAX_REQUEST_BYTES", "8388608"),
         ("LOG_LEVEL", "debug"),
         ("AUDIT_LOG", "audit.jsonl"),
         ("AUDIT_LOG_REQUIRED", "false"),
@@ -368,6 +373,7 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("ALLOWED_ENDPOINTS", &["/", "**", "/me", "me/", "/users/*/photo, /tasks/**", "/Users('*')/Ä@b:c"]),
         ("DENIED_ENDPOINTS", &["/$batch", "/admin*/**", "/**/secrets/**"]),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
+        ("MAX_REQUEST_BYTES", &["65536", "268435456"]),
         ("LOG_LEVEL", &["error", "warn", "info", "debug"]),
         ("AUDIT_LOG", &["-", "audit.jsonl", "/var/log/entra-auth-mcp/audit.jsonl"]),
         ("AUDIT_LOG_REQUIRED", &["true", "false"]),

@@ -57,7 +57,7 @@ mod body {
     fn a_body_is_the_same_however_it_arrives() {
         let bytes = b"4\r\nabcd\r\n0A;x=y\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET ";
         for piece in 1..=bytes.len() {
-            let mut body = ChunkedBody::default();
+            let mut body = ChunkedBody::new(4 << 20);
             let (mut waiting, mut used) = (Vec::new(), 0);
             for part in bytes.chunks(piece) {
                 waiting.extend_from_slice(part);
@@ -84,9 +84,9 @@ mod body {
             ("500000\r\n", 413),
             ("ffffffffffffffffff\r\n", 413),
         ] {
-            assert_eq!(ChunkedBody::default().decode(bytes.as_bytes()).unwrap_err().status, status, "{bytes:?}");
+            assert_eq!(ChunkedBody::new(4 << 20).decode(bytes.as_bytes()).unwrap_err().status, status, "{bytes:?}");
         }
-        assert_eq!(ChunkedBody::default().decode(&[b'1'; 300]).unwrap_err().status, 400);
+        assert_eq!(ChunkedBody::new(4 << 20).decode(&[b'1'; 300]).unwrap_err().status, 400);
     }
 }
 
@@ -139,8 +139,6 @@ mod head {
             ("Content-Length: 5\r\nContent-Length: 5", 400),
             ("Content-Length: 5\r\nContent-Length: 6", 400),
             ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
-            ("Content-Length: 99999999999999999999999999", 413),
-            ("Content-Length: 100000000000", 413),
             ("Transfer-Encoding: gzip, chunked", 501),
             ("Transfer-Encoding: xchunked", 501),
             ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),

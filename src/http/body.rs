@@ -1,6 +1,5 @@
 //! The chunked transfer coding of request bodies (RFC 9112 §7.1), read strictly.
 
-use super::MOST_BODY_BYTES;
 use super::head::{Refusal, TOO_LARGE, number, refusal};
 
 /// The most bytes of one chunk-size line and of all trailers: neither has a use here.
@@ -21,14 +20,20 @@ enum Expecting {
 }
 
 /// Decodes one chunked body as its bytes arrive.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ChunkedBody {
     expecting: Expecting,
+    most: usize,
     /// The decoded bytes so far.
     pub decoded: Vec<u8>,
 }
 
 impl ChunkedBody {
+    /// A body that has not begun, of at most so many bytes.
+    pub fn new(most: usize) -> Self {
+        Self { expecting: Expecting::default(), most, decoded: Vec::new() }
+    }
+
     /// Whether the body has ended.
     pub fn is_complete(&self) -> bool {
         self.expecting == Expecting::Nothing
@@ -64,7 +69,7 @@ impl ChunkedBody {
         self.expecting = match self.expecting {
             Expecting::SizeLine => match chunk_size(line)? {
                 0 => Expecting::Trailers(MOST_LINE_BYTES),
-                size if size > MOST_BODY_BYTES - self.decoded.len() => return Err(TOO_LARGE),
+                size if size > self.most - self.decoded.len() => return Err(TOO_LARGE),
                 size => Expecting::Data(size),
             },
             Expecting::Trailers(left) if !line.is_empty() => Expecting::Trailers(left - line.len()),

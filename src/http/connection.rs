@@ -11,7 +11,7 @@ use tiny_http::Method;
 
 use super::body::ChunkedBody;
 use super::event_stream::EventStream;
-use super::head::{self, Framing, Head, Refusal, refusal};
+use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
 use super::listener::{Entry, Shared};
 use super::message::{Answer, Reply, Request, json_reply, print};
 
@@ -106,10 +106,14 @@ impl Connection<'_> {
     /// Makes the whole body the beginning of the input, decoded, and gives its length.
     fn read_body(&mut self, head: &Head<'_>) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
+        let most = self.shared.limits.body_bytes;
+        if matches!(head.framing, Framing::Length(length) if length > most) {
+            return Err(Some(TOO_LARGE));
+        }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| None)?;
         }
-        let mut chunked = ChunkedBody::default();
+        let mut chunked = ChunkedBody::new(most);
         loop {
             match head.framing {
                 Framing::Length(length) if self.input.len() >= length => return Ok(length),

@@ -5,7 +5,7 @@ use std::str;
 
 use tiny_http::Method;
 
-use super::{MOST_BODY_BYTES, MOST_FIELDS, MOST_HEAD_BYTES};
+use super::{MOST_FIELDS, MOST_HEAD_BYTES};
 
 /// How long the body is (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) const fn refusal(status: u16, reason: &'static str) -> Refusal {
 }
 
 /// For a body that is longer than we take.
-pub(super) const TOO_LARGE: Refusal = refusal(413, "The request body is larger than 4 MiB.");
+pub(super) const TOO_LARGE: Refusal = refusal(413, "The request body is larger than MAX_REQUEST_BYTES allows.");
 const MALFORMED: Refusal = refusal(400, "The request head is malformed.");
 
 /// A request head, borrowed from the bytes that were read.
@@ -194,8 +194,7 @@ impl<'a> Fields<'a> {
 }
 
 fn content_length(digits: &str) -> Result<usize, Refusal> {
-    let length = number(digits, 10).ok_or(refusal(400, "Content-Length is malformed."))?;
-    if length > MOST_BODY_BYTES { Err(TOO_LARGE) } else { Ok(length) }
+    number(digits, 10).ok_or(refusal(400, "Content-Length is malformed."))
 }
 
 /// The number that `digits`, and nothing but digits, are.

@@ -31,6 +31,8 @@ pub struct Limits {
     pub answer: Duration,
     /// For requests in flight to finish when the server is told to stop.
     pub shutdown: Duration,
+    /// The most bytes of a request body (413).
+    pub body_bytes: usize,
 }
 
 impl Default for Limits {
@@ -43,6 +45,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),
+            body_bytes: 4 * 1024 * 1024,
         }
     }
 }
@@ -51,5 +54,3 @@ impl Default for Limits {
 pub const MOST_HEAD_BYTES: usize = 16 * 1024;
 /// The most fields of a request head (431).
 pub const MOST_FIELDS: usize = 100;
-/// The most bytes of a request body (413).
-pub const MOST_BODY_BYTES: usize = 4 * 1024 * 1024;
