@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, Timeout};
@@ -18,10 +18,13 @@ use zeroize::Zeroizing;
 
 use crate::entra::{agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
+use crate::json_pointer;
+use crate::link;
 use crate::media_type;
 use crate::oauth::claims_challenge::Challenge;
 use crate::resolver::RememberingResolver;
 use crate::secret::Secret;
+use crate::select::Selection;
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
 const TIMEOUT: Duration = Duration::from_secs(100);
@@ -35,6 +38,11 @@ const RETRY_WINDOW: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS: usize = 64;
 /// A body that is longer than is handed on is counted up to so many bytes.
 const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Of how much more than is handed on a part may be selected.
+const SELECTED_FROM: usize = 16;
+/// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
+const NEXT_LINK: &str = "@odata.nextLink";
 
 /// Request headers that a caller may set, beside those that begin with `x-`.
 const ALLOWED: [&str; 7] =
@@ -68,7 +76,9 @@ pub(crate) struct Call<'a> {
     pub(crate) target: Target,
     /// Checked by [`headers`].
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Vec<u8>>,
+    pub(crate) body: Option<Cow<'a, [u8]>>,
+    /// What is wanted of a successful answer, when it is JSON.
+    pub(crate) select: Option<&'a Selection>,
 }
 
 /// What came back.
@@ -88,10 +98,32 @@ pub(crate) struct Reply {
     pub(crate) retry_after: Option<Duration>,
     /// An image: its media type and its bytes in Base64.
     pub(crate) image: Option<(String, String)>,
-    /// The length of the whole body, when it was longer than what `data` has of it.
+    /// The length of the whole body, or of what was selected, when it was longer than what `data` has of it.
     pub(crate) truncated: Option<u64>,
     /// The length of the body, as far as it was read.
     pub(crate) length: u64,
+    /// The pointers that select nothing.
+    pub(crate) not_found: Vec<String>,
+    /// Where the next page is.
+    pub(crate) next: Option<NextPage>,
+}
+
+/// Where an answer says that it goes on.
+pub(crate) enum NextPage {
+    /// Below the base: it can be called.
+    Here(String),
+    /// The token does not go there.
+    Elsewhere(String),
+}
+
+/// The bytes of an answer that are handed on.
+struct Content {
+    /// Of the whole body, as far as it was read.
+    length: u64,
+    bytes: Vec<u8>,
+    truncated: Option<u64>,
+    not_found: Vec<String>,
+    next_link: Option<String>,
 }
 
 /// The backend.
@@ -212,16 +244,31 @@ impl Backend {
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
             body => self.run(request.body(body.as_deref().unwrap_or_default())?, left)?,
         };
-        let (bytes, truncated) = self.read(&mut answer)?;
-        let length = truncated.unwrap_or(bytes.len() as u64);
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
+        let content = self.content(&mut answer, content_type.as_deref(), call)?;
+        let Content { length, bytes, truncated, not_found, next_link } = content;
         let (data, image) = present(bytes, content_type.as_deref(), truncated.is_some());
+        let is_page = answer.status().is_success();
+        let next = is_page.then(|| self.next_page(next_link, answer.headers(), &call.target)).flatten();
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.0.to_string();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
-        Ok(Reply { status, endpoint, content_type, challenge, headers, data, retry_after, image, truncated, length })
+        Ok(Reply {
+            status,
+            endpoint,
+            content_type,
+            challenge,
+            headers,
+            data,
+            retry_after,
+            image,
+            truncated,
+            length,
+            not_found,
+            next,
+        })
     }
 
     /// Sends the request; once more, when `left` is what is left of its time.
@@ -234,25 +281,70 @@ impl Backend {
         self.agent.run(again.timeout_global(left).build())
     }
 
-    /// As much of the body as is handed on, and the length of the whole when that is more.
-    fn read(&self, answer: &mut Response<Body>) -> std::io::Result<(Vec<u8>, Option<u64>)> {
-        let declared =
-            answer.headers().get("content-encoding").is_none().then(|| answer.body().content_length()).flatten();
-        let most = u64::try_from(self.max_response_bytes).unwrap_or(u64::MAX);
-        let mut reader = answer.body_mut().with_config().limit(u64::MAX).reader();
-        let mut bytes =
-            Vec::with_capacity(usize::try_from(declared.unwrap_or_default().min(most)).unwrap_or_default() + 1);
-        reader.by_ref().take(most + 1).read_to_end(&mut bytes)?;
-        if bytes.len() <= self.max_response_bytes {
-            return Ok((bytes, None));
-        }
-        bytes.truncate(self.max_response_bytes);
-        let total = match declared {
-            Some(length) => length,
-            None => most + 1 + std::io::copy(&mut reader.take(MOST_COUNTED_BYTES), &mut std::io::sink())?,
+    /// As much of the body as is handed on, or of what is selected of it.
+    fn content(
+        &self,
+        answer: &mut Response<Body>,
+        content_type: Option<&str>,
+        call: &Call<'_>,
+    ) -> std::io::Result<Content> {
+        let is_success = answer.status().is_success();
+        let is_json = is_success && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
+        let selection = call.select.filter(|_| is_success);
+        let most = self.max_response_bytes;
+        let read_most = if is_json && selection.is_some() { most.saturating_mul(SELECTED_FROM) } else { most };
+        let (bytes, truncated) = read(answer, read_most)?;
+        let length = truncated.unwrap_or(bytes.len() as u64);
+        let text = std::str::from_utf8(&bytes).ok().filter(|_| is_json && truncated.is_none());
+        let is_worth_it = |text: &&str| selection.is_some() || text.contains(NEXT_LINK);
+        let json = text.filter(is_worth_it).and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let next_link = json.and_then(|json| json_pointer::member(json, NEXT_LINK));
+        let next_link = next_link.and_then(|link| serde_json::from_str(link.get()).ok());
+        let (mut bytes, not_found) = match (selection, json) {
+            (Some(selection), Some(json)) => {
+                let (parts, not_found) = selection.of(json);
+                (parts.into_bytes(), not_found)
+            }
+            (selection, _) => (bytes, selection.map(Selection::pointers).unwrap_or_default()),
         };
-        Ok((bytes, Some(total)))
+        let handed_on = bytes.len();
+        bytes.truncate(most);
+        let truncated = truncated.or_else(|| (handed_on > most).then_some(handed_on as u64));
+        Ok(Content { length, bytes, truncated, not_found, next_link })
     }
+
+    /// Where the body or a `Link` (RFC 8288 §3.2: relative to what was called) says that the next page is.
+    fn next_page(&self, next_link: Option<String>, headers: &HeaderMap, called: &Target) -> Option<NextPage> {
+        let fields = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+        let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
+        let link = called.0.join(&link).ok().filter(|_| !link.is_empty())?;
+        let target = self.target(link.as_str(), &[]);
+        Some(target.map_or_else(|_| NextPage::Elsewhere(link.into()), |target| NextPage::Here(target.0.into())))
+    }
+}
+
+/// As much of the body as `most` bytes, and the length of the whole when that is more.
+fn read(answer: &mut Response<Body>, most: usize) -> std::io::Result<(Vec<u8>, Option<u64>)> {
+    let declared = declared(answer);
+    let limit = u64::try_from(most).unwrap_or(u64::MAX);
+    let mut reader = answer.body_mut().with_config().limit(u64::MAX).reader();
+    let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
+    let mut bytes = Vec::with_capacity(expected + 1);
+    reader.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
+    if bytes.len() <= most {
+        return Ok((bytes, None));
+    }
+    bytes.truncate(most);
+    let total = match declared {
+        Some(length) => length,
+        None => limit + 1 + std::io::copy(&mut reader.take(MOST_COUNTED_BYTES), &mut std::io::sink())?,
+    };
+    Ok((bytes, Some(total)))
+}
+
+/// The length that the answer declares of the body as we get it.
+fn declared(answer: &Response<Body>) -> Option<u64> {
+    answer.headers().get("content-encoding").is_none().then(|| answer.body().content_length()).flatten()
 }
 
 /// How long to wait before a call is made again that ended in `result`; `None` where it is not.

@@ -44,13 +44,13 @@ impl Server {
     ///
     /// # Errors
     /// The address cannot be had, or the token file is out of order.
-    pub fn start(config: Config, clock: Clock, limits: Limits) -> Result<Self, Failure> {
+    pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
         let (host, port) = (&config.server_host, config.server_port);
         let listeners = Listeners::bind(host, port).map_err(|error| {
             Failure::new(Kind::Configuration, format!("Could not listen on {host} port {port} ({error})."))
                 .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
         })?;
-        let limits = Limits { body_bytes: config.max_request_bytes, ..limits };
+        limits.body_bytes = config.max_request_bytes;
         let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;

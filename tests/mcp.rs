@@ -998,7 +998,7 @@ fn check_schema(schema: &Value, at: &str) {
             }
             "additionalProperties" if value.is_boolean() => {}
             "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
-            "minLength" | "maxLength" | "maxProperties" | "maxItems" => assert!(value.is_u64(), "{at}"),
+            "minLength" | "maxLength" | "maxProperties" | "minItems" | "maxItems" => assert!(value.is_u64(), "{at}"),
             "minimum" | "maximum" => assert!(value.is_number(), "{at}"),
             "enum" => assert!(value.as_array().unwrap().iter().all(Value::is_string), "{at}"),
             _ => panic!("{at}: is this a keyword, and do both checkers know it?"),
@@ -1037,8 +1037,8 @@ fn every_tool_is_well_defined() {
 #[test]
 fn every_tool_takes_the_arguments_it_is_said_to_take() {
     let (_entra, server) = start();
-    let reads = ["endpoint", "headers", "params", "user_id"];
-    let writes = ["data", "endpoint", "headers", "params", "user_id"];
+    let reads = ["endpoint", "headers", "params", "select", "user_id"];
+    let writes = ["data", "endpoint", "headers", "params", "select", "user_id"];
     let expected: BTreeMap<&str, (&[&str], &[&str])> = BTreeMap::from([
         ("ping", (&[][..], &[][..])),
         ("get_server_info", (&[], &[])),

@@ -1,5 +1,6 @@
 //! The tools: what `tools.json` describes, done.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use super::protocol::VERSIONS;
 use super::schema;
 use super::tool_result::{self, add};
 use crate::audit::{Entry, Event};
-use crate::backend::{self, Backend, Call};
+use crate::backend::{self, Backend, Call, NextPage};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::device_sign_in::DeviceSignIn;
@@ -22,6 +23,7 @@ use crate::oauth::aadsts::{self, Advice};
 use crate::oauth::authorize::{Demand, Prompt};
 use crate::oauth::claims_challenge::{Challenge, Claims};
 use crate::pending::{Attempt, Way};
+use crate::select::Selection;
 use crate::sign_in::{PAUSE, SignIn};
 use crate::token_cache::Account;
 
@@ -467,13 +469,14 @@ impl Tools {
         self.config.policy.check_path(backend.path(&target))?;
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
         let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
+        let select = arguments.get("select").map(Selection::parse).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
         user_id.clone_into(&mut entry.user_id);
         let mut account = self.sign_in.acquire(&user_id)?;
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
         self.sign_in.audit.ready()?;
-        let call = Call { method, target, headers, body };
+        let call = Call { method, target, headers, body, select: select.as_ref() };
         let mut reply = backend.send(&call, &account.access_token)?;
         let first = reply.challenge.clone();
         // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
@@ -574,13 +577,13 @@ fn done(result: Result<Value, Failure>) -> Called {
 
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
 /// its text.
-fn request_body(data: &RawValue, headers: &mut HeaderMap) -> Result<Vec<u8>, Failure> {
+fn request_body<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(data.get().into());
+        return Ok(data.get().as_bytes().into());
     }
-    read(data).map(String::into_bytes).ok_or_else(|| {
+    read(data).map(|text: String| text.into_bytes().into()).ok_or_else(|| {
         Failure::new(Kind::InvalidRequest, format!("data must be a string to be sent as {media_type}."))
             .hint("Leave out Content-Type to send it as JSON.")
     })
@@ -629,8 +632,14 @@ fn api_result(reply: backend::Reply) -> Vec<u8> {
     add(&mut members, "total_bytes", reply.truncated);
     add(&mut members, "error", error);
     add(&mut members, "message", message);
-    add(&mut members, "hint", status_hint(reply.status));
+    add(&mut members, "hint", status_hint(reply.status).or(select_hint(&reply)));
+    add(&mut members, "not_found", Some(reply.not_found).filter(|pointers| !pointers.is_empty()));
     add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
+    match reply.next {
+        Some(NextPage::Here(url)) => add(&mut members, "next", Some(url)),
+        Some(NextPage::Elsewhere(url)) => add(&mut members, "next_outside_base", Some(url)),
+        None => {}
+    }
     add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)).cloned());
     add(&mut members, "headers", Some(reply.headers));
     // The body stands last and as it came: it is not read into a tree.
@@ -642,6 +651,13 @@ fn api_result(reply: backend::Reply) -> Vec<u8> {
         Some(picture) => tool_result::content(&[picture], &structured, image, error.is_some()),
         None => tool_result::content(&structured, &structured, image, error.is_some()),
     }
+}
+
+fn select_hint(reply: &backend::Reply) -> Option<&'static str> {
+    (!reply.not_found.is_empty()).then_some(
+        "not_found names the pointers of select that found nothing; an answer that is not JSON, or is too long to be read \
+         as a whole, is handed on as it is.",
+    )
 }
 
 fn status_hint(status: u16) -> Option<&'static str> {
