@@ -9,15 +9,16 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, AsSendBody, Body, Timeout};
+use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
 use crate::entra::{agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
+use crate::files::{Destination, Moved, NotSaved, Source, Watch};
 use crate::json_pointer;
 use crate::link;
 use crate::media_type;
@@ -28,6 +29,8 @@ use crate::select::Selection;
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
 const TIMEOUT: Duration = Duration::from_secs(100);
+/// The same for one that moves a file.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(900);
 /// When a call may be made again that has failed: so long after each failure,
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(450)];
 /// after this where the backend wants less (429) and does not say when,
@@ -76,9 +79,29 @@ pub(crate) struct Call<'a> {
     pub(crate) target: Target,
     /// Checked by [`headers`].
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Cow<'a, [u8]>>,
+    pub(crate) body: Content<'a>,
     /// What is wanted of a successful answer, when it is JSON.
     pub(crate) select: Option<&'a Selection>,
+    /// Where a successful answer goes, instead of into the reply.
+    pub(crate) save_to: Option<Destination<'a>>,
+    /// Watches over a file that is moved.
+    pub(crate) watch: Watch<'a>,
+}
+
+/// The body of a request.
+pub(crate) enum Content<'a> {
+    /// None.
+    Nothing,
+    /// These bytes.
+    Bytes(Cow<'a, [u8]>),
+    /// What is in this file.
+    File(Source),
+}
+
+impl Call<'_> {
+    fn moves_a_file(&self) -> bool {
+        self.save_to.is_some() || matches!(self.body, Content::File(_))
+    }
 }
 
 /// What came back.
@@ -106,6 +129,8 @@ pub(crate) struct Reply {
     pub(crate) not_found: Vec<String>,
     /// Where the next page is.
     pub(crate) next: Option<NextPage>,
+    /// The file that was sent, or that the body was saved to: its name and what was moved.
+    pub(crate) file: Option<(String, Moved)>,
 }
 
 /// Where an answer says that it goes on.
@@ -116,14 +141,16 @@ pub(crate) enum NextPage {
     Elsewhere(String),
 }
 
-/// The bytes of an answer that are handed on.
-struct Content {
+/// What of an answer is handed on.
+#[derive(Default)]
+struct Part {
     /// Of the whole body, as far as it was read.
     length: u64,
     bytes: Vec<u8>,
     truncated: Option<u64>,
     not_found: Vec<String>,
     next_link: Option<String>,
+    saved: Option<Moved>,
 }
 
 /// The backend.
@@ -219,34 +246,59 @@ impl Backend {
     /// The backend cannot be reached, or does not finish its answer.
     pub(crate) fn send(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, Failure> {
         let begun = Instant::now();
-        let mut pauses = PAUSES.into_iter();
-        let mut left = None;
+        // A file that broke off is moved again only when somebody asks for it again.
+        let mut pauses = PAUSES.into_iter().filter(|_| !call.moves_a_file());
+        let mut left = call.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
             let result = self.exchange(call, access_token, left);
             let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
-                return result.map_err(|error| unanswered(&call.target.0, &error));
+                return result.map_err(|error| unanswered(&call.target.0, &error)).flatten();
             };
             thread::sleep(pause);
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
         }
     }
 
-    fn exchange(&self, call: &Call<'_>, access_token: &Secret, left: Option<Duration>) -> Result<Reply, ureq::Error> {
+    /// The inner failure is one of ours: a file that cannot be sent or made.
+    fn exchange(
+        &self,
+        call: &Call<'_>,
+        access_token: &Secret,
+        left: Option<Duration>,
+    ) -> Result<Result<Reply, Failure>, ureq::Error> {
         let request = Request::builder().method(call.method).uri(call.target.0.as_str());
         let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
         let mut bearer = HeaderValue::from_str(&bearer).map_err(ureq::http::Error::from)?;
         bearer.set_sensitive(true);
         let request = request.header(AUTHORIZATION, bearer);
         let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let mut sent = None;
         let mut answer = match &call.body {
-            None if matches!(call.method, "GET" | "DELETE") => self.run(request.body(())?, left)?,
+            Content::Nothing if matches!(call.method, "GET" | "DELETE") => self.run(request.body(())?, left)?,
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
-            body => self.run(request.body(body.as_deref().unwrap_or_default())?, left)?,
+            Content::Nothing => self.run(request.body(&[][..])?, left)?,
+            Content::Bytes(bytes) => self.run(request.body(bytes.as_ref())?, left)?,
+            Content::File(source) => {
+                let mut reader = source.reader(call.watch)?;
+                let request = request.header(CONTENT_LENGTH, source.size).body(SendBody::from_reader(&mut reader))?;
+                let answer = self.run(request, left);
+                let moved = match reader.ended() {
+                    Ok(moved) => moved,
+                    Err(failure) => return Ok(Err(failure)),
+                };
+                sent = Some((source.name.clone(), moved));
+                answer?
+            }
         };
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
-        let content = self.content(&mut answer, content_type.as_deref(), call)?;
-        let Content { length, bytes, truncated, not_found, next_link } = content;
+        let part = match self.part(&mut answer, content_type.as_deref(), call) {
+            Ok(part) => part,
+            Err(NotSaved::Here(failure)) => return Ok(Err(failure)),
+            Err(NotSaved::There(error)) => return Err(error.into()),
+        };
+        let Part { length, bytes, truncated, not_found, next_link, saved } = part;
+        let file = saved.and_then(|saved| Some((call.save_to.as_ref()?.name.clone(), saved))).or(sent);
         let (data, image) = present(bytes, content_type.as_deref(), truncated.is_some());
         let is_page = answer.status().is_success();
         let next = is_page.then(|| self.next_page(next_link, answer.headers(), &call.target)).flatten();
@@ -255,7 +307,7 @@ impl Backend {
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.0.to_string();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
-        Ok(Reply {
+        Ok(Ok(Reply {
             status,
             endpoint,
             content_type,
@@ -268,32 +320,36 @@ impl Backend {
             length,
             not_found,
             next,
-        })
+            file,
+        }))
     }
 
-    /// Sends the request; once more, when `left` is what is left of its time.
+    /// Sends the request; where there is so much time `left` for it, on a new connection: the others that idle may
+    /// be as stale as one that has failed.
     fn run<B: AsSendBody>(&self, request: Request<B>, left: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
         if left.is_none() {
             return self.agent.run(request);
         }
-        // The other connections that idle may be as stale as the one that failed.
         let again = self.agent.configure_request(request).max_idle_age(Duration::ZERO);
         self.agent.run(again.timeout_global(left).build())
     }
 
-    /// As much of the body as is handed on, or of what is selected of it.
-    fn content(
-        &self,
-        answer: &mut Response<Body>,
-        content_type: Option<&str>,
-        call: &Call<'_>,
-    ) -> std::io::Result<Content> {
+    /// As much of the body as is handed on, or of what is selected of it, unless a file is made of it.
+    fn part(&self, answer: &mut Response<Body>, content_type: Option<&str>, call: &Call<'_>) -> Result<Part, NotSaved> {
+        // 204 and 205 have no content (RFC 9110 §15.3.5).
+        let has_content = answer.status().is_success() && !matches!(answer.status().as_u16(), 204 | 205);
+        if let Some(destination) = call.save_to.as_ref().filter(|_| has_content) {
+            let declared = declared(answer);
+            let reader = answer.body_mut().with_config().limit(u64::MAX).reader();
+            let saved = destination.save(reader, declared, call.watch)?;
+            return Ok(Part { length: saved.bytes, saved: Some(saved), ..Part::default() });
+        }
         let is_success = answer.status().is_success();
         let is_json = is_success && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
         let selection = call.select.filter(|_| is_success);
         let most = self.max_response_bytes;
         let read_most = if is_json && selection.is_some() { most.saturating_mul(SELECTED_FROM) } else { most };
-        let (bytes, truncated) = read(answer, read_most)?;
+        let (bytes, truncated) = read(answer, read_most).map_err(NotSaved::There)?;
         let length = truncated.unwrap_or(bytes.len() as u64);
         let text = std::str::from_utf8(&bytes).ok().filter(|_| is_json && truncated.is_none());
         let is_worth_it = |text: &&str| selection.is_some() || text.contains(NEXT_LINK);
@@ -310,7 +366,7 @@ impl Backend {
         let handed_on = bytes.len();
         bytes.truncate(most);
         let truncated = truncated.or_else(|| (handed_on > most).then_some(handed_on as u64));
-        Ok(Content { length, bytes, truncated, not_found, next_link })
+        Ok(Part { length, bytes, truncated, not_found, next_link, saved: None })
     }
 
     /// Where the body or a `Link` (RFC 8288 §3.2: relative to what was called) says that the next page is.
@@ -348,13 +404,17 @@ fn declared(answer: &Response<Body>) -> Option<u64> {
 }
 
 /// How long to wait before a call is made again that ended in `result`; `None` where it is not.
-fn pause_before_retry(method: &str, result: &Result<Reply, ureq::Error>, pause: Duration) -> Option<Duration> {
+fn pause_before_retry(
+    method: &str,
+    result: &Result<Result<Reply, Failure>, ureq::Error>,
+    pause: Duration,
+) -> Option<Duration> {
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
         Err(ureq::Error::Timeout(_)) => None,
         Err(error) => (is_idempotent || was_not_sent(error)).then_some(pause),
-        Ok(Reply { status, retry_after, .. }) if is_idempotent => match status {
+        Ok(Ok(Reply { status, retry_after, .. })) if is_idempotent => match status {
             429 => Some(retry_after.unwrap_or(THROTTLED)),
             502..=504 => Some(retry_after.unwrap_or(pause)),
             _ => None,

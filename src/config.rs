@@ -61,6 +61,8 @@ pub const SETTINGS: &[Setting] = &[
     setting("DENIED_ENDPOINTS", "", "patterns of paths that may not be called, also where the above allows them"),
     setting("MAX_RESPONSE_BYTES", "1048576", "how much of a backend answer is handed on, in bytes"),
     setting("MAX_REQUEST_BYTES", "4194304", "how long the body of a request may be, in bytes"),
+    setting("FILES_DIR", "", "the directory of the files that calls may send and make; without it, none"),
+    setting("MAX_FILE_BYTES", "104857600", "how large such a file may be, in bytes"),
     setting("LOG_LEVEL", "info", "error, warn, info or debug"),
     setting(
         "AUDIT_LOG",
@@ -74,6 +76,8 @@ pub const SETTINGS: &[Setting] = &[
 const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;
 /// The bounds of `MAX_REQUEST_BYTES`: what is sent to the API is held in memory.
 const REQUEST_BYTES: [usize; 2] = [64 * 1024, 256 * 1024 * 1024];
+/// The largest `MAX_FILE_BYTES`: 1 TiB.
+const MOST_FILE_BYTES: u64 = 1 << 40;
 /// The largest `SIGN_IN_WAIT_SECONDS`: a call that waits holds a connection.
 const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
 /// The longest redirect URI that Entra takes.
@@ -183,6 +187,10 @@ pub struct Config {
     pub max_response_bytes: usize,
     /// How long the body of a request may be, in bytes.
     pub max_request_bytes: usize,
+    /// The directory of the files that calls may send and make.
+    pub files_dir: Option<PathBuf>,
+    /// How large such a file may be, in bytes.
+    pub max_file_bytes: u64,
     /// How much is logged.
     pub log_level: log::LevelFilter,
     /// Where sign-ins and calls are recorded.
@@ -373,6 +381,8 @@ impl Reader<'_> {
             },
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
             max_request_bytes: self.or_default("MAX_REQUEST_BYTES", max_request_bytes),
+            files_dir: self.optional("FILES_DIR", files_dir),
+            max_file_bytes: self.or_default("MAX_FILE_BYTES", max_file_bytes),
             authority: Authority::new(authority_host.or(cloud).or_else(|| cloud_host("public").ok())?, tenant),
             log_level: log_level?,
             server_port,
@@ -452,6 +462,16 @@ fn max_request_bytes(text: &str) -> Result<usize, String> {
     let [least, most] = REQUEST_BYTES;
     let bytes = text.parse().ok().filter(|bytes| (least..=most).contains(bytes));
     bytes.ok_or_else(|| format!("write a number of bytes from {least} to {most}"))
+}
+
+fn files_dir(text: &str) -> Result<PathBuf, String> {
+    demand(!text.contains(char::is_control), "write the path of a directory")?;
+    Ok(PathBuf::from(text))
+}
+
+fn max_file_bytes(text: &str) -> Result<u64, String> {
+    let bytes = text.parse().ok().filter(|bytes| (1..=MOST_FILE_BYTES).contains(bytes));
+    bytes.ok_or_else(|| format!("write a number of bytes from 1 to {MOST_FILE_BYTES}"))
 }
 
 fn response_mode(text: &str) -> Result<ResponseMode, String> {

@@ -20,6 +20,7 @@ pub mod doctor;
 mod entra;
 pub mod env_file;
 pub mod error;
+mod files;
 pub mod http;
 mod json_pointer;
 mod link;

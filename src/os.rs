@@ -26,6 +26,30 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// The given options, refusing a link in the file's place, and not waiting for the other end of a pipe.
+pub fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
+    #[cfg(unix)]
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    options
+}
+
+/// Whether both are of the same file, as far as the system tells.
+pub fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
+    #[cfg(unix)]
+    return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    #[cfg(not(unix))]
+    return one.file_type() == other.file_type() && one.created().ok() == other.created().ok();
+}
+
+/// Whether the file has hard links, which may stand anywhere.
+#[cfg_attr(not(unix), allow(unused_variables))]
+pub fn has_other_names(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    return metadata.nlink() > 1;
+    #[cfg(not(unix))]
+    return false;
+}
+
 /// Whether anybody but the owner may read or write the file.
 #[cfg_attr(not(unix), allow(unused_variables))]
 pub fn others_have_access(metadata: &Metadata) -> bool {

@@ -19,7 +19,7 @@ use support::server::{Setup, TempDir};
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
 const TENANT_ID: &str = "7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94";
 const REQUIRED: [(&str, &str); 2] = [("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID)];
-const DEFAULTS: [(&str, &str); 25] = [
+const DEFAULTS: [(&str, &str); 27] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -42,6 +42,8 @@ const DEFAULTS: [(&str, &str); 25] = [
     ("DENIED_ENDPOINTS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("MAX_REQUEST_BYTES", "4194304"),
+    ("FILES_DIR", ""),
+    ("MAX_FILE_BYTES", "104857600"),
     ("LOG_LEVEL", "info"),
     ("AUDIT_LOG", ""),
     ("AUDIT_LOG_REQUIRED", "true"),
@@ -213,6 +215,8 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("MAX_REQUEST_BYTES", "65535", "from 65536 to 268435456"),
         ("MAX_REQUEST_BYTES", "268435457", "from 65536 to 268435456"),
         ("MAX_REQUEST_BYTES", "4M", "from 65536 to 268435456"),
+        ("MAX_FILE_BYTES", "0", "from 1 to 1099511627776"),
+        ("MAX_FILE_BYTES", "1099511627777", "from 1 to 1099511627776"),
         ("LOG_LEVEL", "verbose", "error, warn, info or debug"),
         ("LOG_LEVEL", "trace", "error, warn, info or debug"),
         ("AUDIT_LOG", "logs/", "the path of a file"),
@@ -328,6 +332,8 @@ fn every_setting_can_be_set() {
         ("DENIED_ENDPOINTS", "/me/secrets"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("MAX_REQUEST_BYTES", "8388608"),
+        ("FILES_DIR", "/srv/files"),
+        ("MAX_FILE_BYTES", "1000000000"),
         ("LOG_LEVEL", "debug"),
         ("AUDIT_LOG", "audit.jsonl"),
         ("AUDIT_LOG_REQUIRED", "false"),
@@ -374,6 +380,8 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("DENIED_ENDPOINTS", &["/$batch", "/admin*/**", "/**/secrets/**"]),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("MAX_REQUEST_BYTES", &["65536", "268435456"]),
+        ("FILES_DIR", &["files", "/srv/files"]),
+        ("MAX_FILE_BYTES", &["1", "1099511627776"]),
         ("LOG_LEVEL", &["error", "warn", "info", "debug"]),
         ("AUDIT_LOG", &["-", "audit.jsonl", "/var/log/entra-auth-mcp/audit.jsonl"]),
         ("AUDIT_LOG_REQUIRED", &["true", "false"]),

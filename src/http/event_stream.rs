@@ -28,7 +28,7 @@ impl<'a> EventStream<'a> {
     ///
     /// # Errors
     /// The client is gone.
-    pub fn message(&mut self, data: &str) -> io::Result<()> {
+    pub fn message(&self, data: &str) -> io::Result<()> {
         let lines = data.replace(['\n', '\r'], "\ndata: ");
         self.send(&format!("event: message\ndata: {lines}\n\n"))
     }
@@ -37,7 +37,7 @@ impl<'a> EventStream<'a> {
     ///
     /// # Errors
     /// The client is gone.
-    pub fn keep_alive(&mut self) -> io::Result<()> {
+    pub fn keep_alive(&self) -> io::Result<()> {
         self.send(": keep-alive\n\n")
     }
 
@@ -64,6 +64,23 @@ impl<'a> EventStream<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is still somebody to work for.
+    ///
+    /// # Errors
+    /// The client is gone, or the server was told to stop.
+    pub fn check(&self) -> io::Result<()> {
+        match (self.client_is_gone(), self.connection.shared.is_stopping()) {
+            (false, false) => Ok(()),
+            (true, _) => Err(io::Error::other("the client is gone")),
+            (false, true) => Err(io::Error::other("the server is stopping")),
+        }
+    }
+
+    /// How long a stream may say nothing.
+    pub fn keep_alive_interval(&self) -> Duration {
+        self.connection.shared.limits.keep_alive
     }
 
     /// Whether the client has closed its side.

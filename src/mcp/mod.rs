@@ -3,6 +3,7 @@
 
 pub mod elicitation;
 pub mod jsonrpc;
+mod progress;
 pub mod protocol;
 pub mod schema;
 pub mod tool_result;

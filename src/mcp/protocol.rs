@@ -14,7 +14,8 @@ use super::elicitation::Manner;
 use super::jsonrpc::{
     self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted, read,
 };
-use super::tools::{Called, ToolCall, Tools};
+use super::progress::Progress;
+use super::tools::{Called, ToolCall, Tools, Turn};
 use crate::error::Failure;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
@@ -105,12 +106,20 @@ impl Protocol {
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
-        match self.perform(&client, method, params, false) {
+        match self.perform(&client, method, params, Turn::First) {
             Ok(Called::Wait(wait)) => {
                 let (token, body) = (progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body)))
+                    let progress = Progress::new(stream, token.as_deref());
+                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
+                }))
+            }
+            Ok(Called::Transfer) => {
+                let (token, body) = (progress_token(params), request.body.to_vec());
+                Ok(Answer::stream(move |stream| {
+                    let progress = Progress::new(stream, token.as_deref());
+                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
                 }))
             }
             Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, &called)))),
@@ -120,10 +129,13 @@ impl Protocol {
         }
     }
 
-    /// The response to a request that has waited: it is read anew, and this time it does not wait.
-    fn again(&self, client: &Client, id: &RawValue, body: &[u8]) -> Vec<u8> {
+    /// The response to a request that is streamed: it is read anew, and this time it does not wait.
+    fn again(&self, client: &Client, id: &RawValue, body: &[u8], progress: &Progress<'_>) -> Vec<u8> {
+        let watch = |bytes, total| progress.moved(bytes, total);
         let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
-            Ok(Ok(Message::Request { method, params, .. })) => self.perform(client, &method, &params, true),
+            Ok(Ok(Message::Request { method, params, .. })) => {
+                self.perform(client, &method, &params, Turn::Last(&watch))
+            }
             // It was a request a moment ago.
             _ => Err(RpcError::new(jsonrpc::INTERNAL_ERROR, "The request could not be read again.")),
         };
@@ -153,7 +165,7 @@ impl Protocol {
         match jsonrpc::message(message) {
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
-                let performed = self.perform(client, &method, &params, true);
+                let performed = self.perform(client, &method, &params, Turn::Last(&|_, _| Ok(())));
                 let refused = |error: RpcError| error.response(Some(id)).into_bytes();
                 Some(performed.map_or_else(refused, |called| response(false, id, &called)))
             }
@@ -163,13 +175,7 @@ impl Protocol {
     }
 
     /// What `method` gives to `client`.
-    fn perform(
-        &self,
-        client: &Client,
-        method: &str,
-        params: &Object<'_>,
-        has_waited: bool,
-    ) -> Result<Called, RpcError> {
+    fn perform(&self, client: &Client, method: &str, params: &Object<'_>, turn: Turn<'_>) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
         let done = |members: String| Ok(Called::Done(members.into_bytes()));
@@ -183,20 +189,20 @@ impl Protocol {
                 Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
             }
             "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.list)),
-            "tools/call" => self.call(client, params, has_waited),
+            "tools/call" => self.call(client, params, turn),
             _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
         }
     }
 
-    fn call(&self, client: &Client, params: &Object<'_>, has_waited: bool) -> Result<Called, RpcError> {
+    fn call(&self, client: &Client, params: &Object<'_>, turn: Turn<'_>) -> Result<Called, RpcError> {
         let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
         let name = tool_name(params)?;
         let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
         let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
         let returned =
-            if client.is_modern { self.tools.returned(params, &name, &arguments, has_waited)? } else { None };
+            if client.is_modern { self.tools.returned(params, &name, &arguments, turn.is_last())? } else { None };
         let (manner, client) = (client.manner(), client.name.as_str());
-        let call = ToolCall { name: &name, arguments: &arguments, client, manner, returned, has_waited };
+        let call = ToolCall { name: &name, arguments: &arguments, client, manner, returned, turn };
         self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
 
@@ -254,7 +260,7 @@ fn response(is_modern: bool, id: &RawValue, called: &Called) -> Vec<u8> {
         Called::Done(members) => ("complete", members.as_slice()),
         Called::InputRequired(members) => ("input_required", members.as_bytes()),
         // Nothing waits twice.
-        Called::Wait(_) => ("complete", &[] as &[u8]),
+        Called::Wait(_) | Called::Transfer => ("complete", &[] as &[u8]),
     };
     let begin = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"#);
     if !is_modern {

@@ -13,11 +13,12 @@ use super::protocol::VERSIONS;
 use super::schema;
 use super::tool_result::{self, add};
 use crate::audit::{Entry, Event};
-use crate::backend::{self, Backend, Call, NextPage};
+use crate::backend::{self, Backend, Call, Content, NextPage};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::device_sign_in::DeviceSignIn;
 use crate::error::{Failure, Kind};
+use crate::files::{Files, Watch};
 use crate::media_type;
 use crate::oauth::aadsts::{self, Advice};
 use crate::oauth::authorize::{Demand, Prompt};
@@ -44,8 +45,23 @@ pub(super) struct ToolCall<'a> {
     pub(super) manner: Manner,
     /// What came of asking for a sign-in before.
     pub(super) returned: Option<Returned>,
-    /// Whether there was a wait already, so that this time it is answered.
-    pub(super) has_waited: bool,
+    /// Whether it can still become a stream.
+    pub(super) turn: Turn<'a>,
+}
+
+/// Which time it is that a call is made.
+#[derive(Clone, Copy)]
+pub(super) enum Turn<'a> {
+    /// It may be put off until there is a stream, and a wait is over.
+    First,
+    /// It is answered, and what it moves is watched.
+    Last(Watch<'a>),
+}
+
+impl Turn<'_> {
+    pub(super) fn is_last(self) -> bool {
+        matches!(self, Self::Last(_))
+    }
 }
 
 /// What a call leads to.
@@ -56,6 +72,8 @@ pub(super) enum Called {
     InputRequired(String),
     /// The call is to be made again when a sign-in has ended, or at the latest at the deadline.
     Wait(Wait),
+    /// The call is to be made again with a stream: it moves a file.
+    Transfer,
 }
 
 /// Waiting for a sign-in to end.
@@ -73,6 +91,7 @@ pub(crate) struct Tools {
     sign_in: Arc<SignIn>,
     device_sign_in: DeviceSignIn,
     backend: Option<Backend>,
+    files: Option<Files>,
     seal: Seal,
     started: Instant,
     /// Name, title, description, schemas and annotations of every tool.
@@ -85,12 +104,19 @@ impl Tools {
     /// The tools that act through `sign_in`.
     ///
     /// # Errors
-    /// No randomness.
+    /// No randomness; `FILES_DIR` cannot be used.
     pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
         let definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
         let mut listed = definitions.clone();
         if !config.allow_device_code {
-            forget_method(&mut listed);
+            forget(&mut listed, "method");
+        }
+        let files = config.files_dir.as_ref();
+        let files = files.map(|directory| Files::open(directory, config.max_file_bytes, &config.token_cache_file));
+        let files = files.transpose()?;
+        match files {
+            Some(_) => admit_writing(&mut listed),
+            None => ["save_to", "body_file"].into_iter().for_each(|argument| forget(&mut listed, argument)),
         }
         let can_be_called = |tool: &Value| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -99,6 +125,7 @@ impl Tools {
         listed.as_array_mut().into_iter().for_each(|tools| tools.retain(can_be_called));
         Ok(Self {
             backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
+            files,
             seal: Seal::new()?,
             started: Instant::now(),
             list: listed.to_string(),
@@ -143,7 +170,7 @@ impl Tools {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => Ok(self.server_info()),
             "authenticate_user" => return Some(self.authenticate(call, user_id.unwrap_or_default())),
-            "check_auth_status" => match self.awaited(user_id, arguments).filter(|_| !call.has_waited) {
+            "check_auth_status" => match self.awaited(user_id, arguments).filter(|_| !call.turn.is_last()) {
                 Some(wait) => return Some(Ok(Called::Wait(wait))),
                 None => Ok(self.status(user_id)),
             },
@@ -151,9 +178,15 @@ impl Tools {
             "logout_user" => self.sign_out(user_id, call.client),
             _ => {
                 let method = method_of(name)?;
+                let moves_a_file = ["save_to", "body_file"].into_iter().any(|name| arguments.get(name).is_some());
+                let watch = match call.turn {
+                    Turn::First if moves_a_file && self.files.is_some() => return Some(Ok(Called::Transfer)),
+                    Turn::First => NOBODY,
+                    Turn::Last(watch) => watch,
+                };
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
                 let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
-                return Some(match self.call_api(call, &method, user_id) {
+                return Some(match self.call_api(call, &method, user_id, watch) {
                     Ok(members) => Ok(Called::Done(members)),
                     Err(failure) if failure.kind == Kind::SignInRequired => self.ask_for(call, user_id, &failure),
                     Err(failure) => Ok(done(Err(failure))),
@@ -215,7 +248,7 @@ impl Tools {
             }
             Some(_) => None,
             None => {
-                let is_awaited = *action == Some(Action::Accept) && !call.has_waited && under_way.is_some();
+                let is_awaited = *action == Some(Action::Accept) && !call.turn.is_last() && under_way.is_some();
                 let (user_id, deadline) = (Some(user_id.clone()), since + self.config.sign_in_wait);
                 is_awaited.then_some(Called::Wait(Wait { user_id, since, deadline }))
             }
@@ -431,13 +464,41 @@ impl Tools {
         }))
     }
 
-    fn call_api(&self, call: &ToolCall<'_>, method: &str, user_id: Option<&str>) -> Result<Vec<u8>, Failure> {
+    /// The place that the argument `name` gives to a file, made of it by `open`.
+    fn file<'f, T>(
+        &'f self,
+        arguments: &Object<'_>,
+        name: &str,
+        open: impl Fn(&'f Files, &str) -> Result<T, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        let Some(path) = arguments.read::<String>(name) else { return Ok(None) };
+        let files = self.files.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Configuration, format!("{name} needs a directory for files: FILES_DIR is not set."))
+                .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
+        })?;
+        let other = ["data", "select"].into_iter().find(|other| arguments.get(other).is_some());
+        match (name, other) {
+            ("body_file", Some("data")) | ("save_to", Some("select")) => {
+                let message = format!("{name} and {} cannot both be given.", other.unwrap_or_default());
+                Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
+            }
+            _ => open(files, &path).map(Some),
+        }
+    }
+
+    fn call_api(
+        &self,
+        call: &ToolCall<'_>,
+        method: &str,
+        user_id: Option<&str>,
+        watch: Watch<'_>,
+    ) -> Result<Vec<u8>, Failure> {
         self.sign_in.audit.ready()?;
         let mut entry = Entry::new(Event::ApiCall, user_id.unwrap_or_default(), call.client);
         entry.method = method;
-        let result = self.exchange(&mut entry, method, user_id, call.arguments);
+        let result = self.exchange(&mut entry, user_id, call.arguments, watch);
         match &result {
-            Ok(reply) => {
+            Ok((reply, _)) => {
                 (entry.status, entry.bytes) = (Some(reply.status), Some(reply.length));
                 entry.correlation_id = correlation_id(reply);
                 entry.ended(error_code(reply.status).unwrap_or("ok"));
@@ -445,17 +506,19 @@ impl Tools {
             Err(failure) => entry.failed(Some(failure)),
         }
         let recorded = self.sign_in.audit.record(&entry);
-        let reply = result?;
-        recorded.map(|()| api_result(reply))
+        let (reply, sent_as) = result?;
+        recorded.map(|()| api_result(reply, sent_as))
     }
 
+    /// The API's answer, and the media type of a file that was sent.
     fn exchange(
         &self,
         entry: &mut Entry<'_>,
-        method: &str,
         user_id: Option<&str>,
         arguments: &Object<'_>,
-    ) -> Result<backend::Reply, Failure> {
+        watch: Watch<'_>,
+    ) -> Result<(backend::Reply, Option<String>), Failure> {
+        let method = entry.method;
         let backend = self.backend.as_ref().ok_or_else(|| {
             Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
@@ -468,7 +531,18 @@ impl Tools {
         target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.path(&target))?;
         let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
-        let body = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
+        let data = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
+        let source = self.file(arguments, "body_file", Files::source)?;
+        let save_to = self.file(arguments, "save_to", Files::destination)?;
+        let body = match (source, data) {
+            (Some(source), _) => {
+                let any = HeaderValue::from_static("application/octet-stream");
+                headers.entry(CONTENT_TYPE).or_insert(any);
+                Content::File(source)
+            }
+            (None, data) => data.map_or(Content::Nothing, Content::Bytes),
+        };
+        let sent_as = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let select = arguments.get("select").map(Selection::parse).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
         user_id.clone_into(&mut entry.user_id);
@@ -476,7 +550,7 @@ impl Tools {
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
         self.sign_in.audit.ready()?;
-        let call = Call { method, target, headers, body, select: select.as_ref() };
+        let call = Call { method, target, headers, body, select: select.as_ref(), save_to, watch };
         let mut reply = backend.send(&call, &account.access_token)?;
         let first = reply.challenge.clone();
         // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
@@ -487,7 +561,7 @@ impl Tools {
             account = renewed;
             reply = backend.send(&call, &account.access_token)?;
         }
-        Ok(reply)
+        Ok((reply, sent_as.filter(|_| matches!(call.body, Content::File(_)))))
     }
 
     /// The account with another token, for an API that does not take the one that it was sent; `None` where
@@ -562,11 +636,25 @@ fn method_of(name: &str) -> Option<String> {
     Some(name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase())
 }
 
-/// Without device codes there is no choice of a method.
-fn forget_method(definitions: &mut Value) {
+/// For a call of which nobody follows the progress.
+const NOBODY: Watch<'static> = &|_, _| Ok(());
+
+/// A call that can make a file does not only read.
+fn admit_writing(definitions: &mut Value) {
+    let tools = definitions.as_array_mut().into_iter().flatten();
+    for tool in tools.filter(|tool| tool.pointer("/inputSchema/properties/save_to").is_some()) {
+        if let Some(annotations) = tool.get_mut("annotations") {
+            add(annotations, "readOnlyHint", Some(false));
+            add(annotations, "destructiveHint", Some(false));
+        }
+    }
+}
+
+/// Leaves out an argument that the settings do not allow.
+fn forget(definitions: &mut Value, argument: &str) {
     for tool in definitions.as_array_mut().into_iter().flatten() {
         if let Some(properties) = tool.pointer_mut("/inputSchema/properties").and_then(Value::as_object_mut) {
-            properties.remove("method");
+            properties.remove(argument);
         }
     }
 }
@@ -616,7 +704,8 @@ fn correlation_id(reply: &backend::Reply) -> Option<String> {
     id.as_str().map(str::to_owned)
 }
 
-fn api_result(reply: backend::Reply) -> Vec<u8> {
+/// `sent_as` is the media type of a file that was sent.
+fn api_result(reply: backend::Reply, sent_as: Option<String>) -> Vec<u8> {
     let error = error_code(reply.status);
     let message = error.map(|error| match error {
         REDIRECT => NOT_FOLLOWED.to_owned(),
@@ -635,6 +724,11 @@ fn api_result(reply: backend::Reply) -> Vec<u8> {
     add(&mut members, "hint", status_hint(reply.status).or(select_hint(&reply)));
     add(&mut members, "not_found", Some(reply.not_found).filter(|pointers| !pointers.is_empty()));
     add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
+    if let Some((path, moved)) = reply.file {
+        let content_type = sent_as.or_else(|| reply.content_type.clone());
+        let file = json!({"path": path, "bytes": moved.bytes, "sha256": moved.sha256, "content_type": content_type});
+        add(&mut members, "file", Some(file));
+    }
     match reply.next {
         Some(NextPage::Here(url)) => add(&mut members, "next", Some(url)),
         Some(NextPage::Elsewhere(url)) => add(&mut members, "next_outside_base", Some(url)),

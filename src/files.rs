@@ -1,0 +1,317 @@
+//! The files below `FILES_DIR`, the only ones that calls may read or make. A name is checked part by part
+//! before anything is opened, a link is never followed, and what was opened is compared with what was meant.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::error::{Failure, Kind};
+use crate::os;
+
+/// The longest name of a file, with its directories.
+const MOST_NAME_BYTES: usize = 1024;
+/// The longest name that file systems take in one directory.
+const MOST_PART_BYTES: usize = 255;
+/// So much is moved at a time.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Told how many bytes were moved, and of how many. Its error ends the transfer.
+pub(crate) type Watch<'a> = &'a dyn Fn(u64, Option<u64>) -> io::Result<()>;
+
+/// A file that was moved.
+pub(crate) struct Moved {
+    /// Its length.
+    pub(crate) bytes: u64,
+    /// The SHA-256 of its bytes, in hexadecimal digits.
+    pub(crate) sha256: String,
+}
+
+/// The directory.
+pub(crate) struct Files {
+    root: PathBuf,
+    most: u64,
+}
+
+impl Files {
+    /// The files below `directory`, of at most so many bytes each.
+    ///
+    /// # Errors
+    /// It is no directory, or the token file would be one of its files.
+    pub(crate) fn open(directory: &Path, most: u64, token_file: &Path) -> Result<Self, Failure> {
+        let refuse = |reason: &str| {
+            Failure::new(Kind::Configuration, format!("FILES_DIR is {}: {reason}.", directory.display()))
+                .hint("Set it to a directory that exists and is for the files of API calls alone.")
+        };
+        let root = fs::canonicalize(directory).map_err(|error| refuse(&error.to_string()))?;
+        if !root.is_dir() || root.parent().is_none() {
+            return Err(refuse("it is not a directory, or a whole file system"));
+        }
+        let beside = token_file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if fs::canonicalize(beside).is_ok_and(|beside| beside.starts_with(&root)) {
+            return Err(refuse("TOKEN_CACHE_FILE lies in it, and a call could send the tokens away"));
+        }
+        Ok(Self { root, most })
+    }
+
+    /// The file `name`, open to be sent.
+    ///
+    /// # Errors
+    /// The name leads elsewhere; there is no such regular file; it is too large.
+    pub(crate) fn source(&self, name: &str) -> Result<Source, Failure> {
+        let path = self.path(name)?;
+        let refuse = |reason: &str| refusal(name, reason);
+        let meant = fs::symlink_metadata(&path).map_err(|error| refuse(&error.to_string()))?;
+        if !meant.is_file() {
+            return Err(refuse("it is not a regular file but a link, a directory or a device"));
+        }
+        let file = os::without_following(OpenOptions::new().read(true)).open(&path);
+        let file = file.map_err(|error| refuse(&error.to_string()))?;
+        let metadata = self.verified(&file, &path).map_err(|error| refuse(&error.to_string()))?;
+        // Another name of it may stand anywhere, and so may what it was meant for.
+        if os::has_other_names(&metadata) {
+            return Err(refuse("it has further names (hard links)"));
+        }
+        let size = metadata.len();
+        if size > self.most {
+            return Err(refuse(&format!("it has {size} bytes, and MAX_FILE_BYTES is {}", self.most)));
+        }
+        Ok(Source { name: name.to_owned(), file, size })
+    }
+
+    /// The place for a new file `name`.
+    ///
+    /// # Errors
+    /// The name leads elsewhere, or something stands there.
+    pub(crate) fn destination(&self, name: &str) -> Result<Destination<'_>, Failure> {
+        let path = self.path(name)?;
+        match fs::symlink_metadata(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(refusal(name, &error.to_string())),
+            Ok(_) => return Err(refusal(name, "it exists already, and nothing is overwritten")),
+        }
+        Ok(Destination { files: self, name: name.to_owned(), path })
+    }
+
+    /// Where `name` is, all of its directories being there and no links.
+    fn path(&self, name: &str) -> Result<PathBuf, Failure> {
+        if name.len() > MOST_NAME_BYTES {
+            return Err(refusal(name, "it is too long"));
+        }
+        if let Some(reason) = name.split('/').find_map(fault) {
+            return Err(refusal(name, reason));
+        }
+        let mut path = self.root.clone();
+        let mut parts = name.split('/').peekable();
+        while let Some(part) = parts.next() {
+            path.push(part);
+            let is_directory = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            if parts.peek().is_some() && !is_directory() {
+                return Err(refusal(name, &format!("{part:?} is not a directory in FILES_DIR")));
+            }
+        }
+        Ok(path)
+    }
+
+    /// The metadata of `file`, which was opened at `path`: still the file that is there, and there without links.
+    fn verified(&self, file: &File, path: &Path) -> io::Result<Metadata> {
+        let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
+        let is_meant = opened.is_file() && os::is_same_file(&opened, &there) && fs::canonicalize(path)? == path;
+        if is_meant && path.starts_with(&self.root) { Ok(opened) } else { Err(io::Error::other("it was replaced")) }
+    }
+}
+
+fn refusal(name: &str, reason: &str) -> Failure {
+    Failure::new(Kind::InvalidRequest, format!("The file {name:?} is refused: {reason}."))
+        .hint("Give a path relative to FILES_DIR, such as report.pdf or a/report.pdf; directories are not made, and files not overwritten.")
+}
+
+/// Why `part` of a name is taken on no system, so that a name means the same on each.
+fn fault(part: &str) -> Option<&'static str> {
+    let stem = part.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
+    let is_device = match stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")) {
+        Some(number) => matches!(number, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"),
+        None => matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"),
+    };
+    // `ENV~1` is another name of `.env` on Windows.
+    let is_short_name = part.split('~').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    match part {
+        "" => Some("it is empty, absolute, or has an empty part"),
+        // `..`, and what programs read of themselves.
+        _ if part.starts_with('.') => Some("a part of it begins with a dot"),
+        _ if part.ends_with(['.', ' ']) || part.starts_with(' ') => Some("a part of it ends in a dot or a space"),
+        _ if part.len() > MOST_PART_BYTES => Some("a part of it is too long"),
+        _ if part.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c)) => {
+            Some("it holds a control character, a backslash or one of : * ? \" < > |")
+        }
+        _ if is_device || is_short_name => Some("a part of it is the name of a device or a short name on Windows"),
+        _ => None,
+    }
+}
+
+/// A file to be sent, as often as is needed.
+pub(crate) struct Source {
+    /// Relative to `FILES_DIR`.
+    pub(crate) name: String,
+    file: File,
+    /// Its length when it was opened.
+    pub(crate) size: u64,
+}
+
+impl Source {
+    /// Its bytes from the first on.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn reader<'a>(&'a self, watch: Watch<'a>) -> io::Result<Sending<'a>> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        Ok(Sending { source: self, watch, sent: 0, hash: Sha256::new(), fault: None })
+    }
+}
+
+/// Reads a [`Source`], and sees to it that it is as long as was announced.
+pub(crate) struct Sending<'a> {
+    source: &'a Source,
+    watch: Watch<'a>,
+    sent: u64,
+    hash: Sha256,
+    fault: Option<Failure>,
+}
+
+impl Sending<'_> {
+    /// What was sent.
+    ///
+    /// # Errors
+    /// Why the file could not be read to its end, or was not to be.
+    pub(crate) fn ended(self) -> Result<Moved, Failure> {
+        self.fault.map_or_else(|| Ok(Moved { bytes: self.sent, sha256: hex(self.hash) }), Err)
+    }
+
+    fn fail(&mut self, error: &io::Error) -> io::Error {
+        self.fault = Some(ended(error));
+        io::ErrorKind::Other.into()
+    }
+}
+
+impl Read for Sending<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.source.size - self.sent).unwrap_or(usize::MAX);
+        let most = buffer.len().min(left);
+        let read = (&self.source.file).read(buffer.get_mut(..most).unwrap_or_default());
+        let count = read.map_err(|error| self.fail(&error))?;
+        if count == 0 && most > 0 {
+            return Err(self.fail(&io::Error::other("the file became shorter while it was sent")));
+        }
+        self.hash.update(buffer.get(..count).unwrap_or_default());
+        self.sent += count as u64;
+        (self.watch)(self.sent, Some(self.source.size)).map_err(|error| self.fail(&error))?;
+        Ok(count)
+    }
+}
+
+/// For a transfer that was broken off here.
+fn ended(error: &io::Error) -> Failure {
+    Failure::new(Kind::RetryLater, format!("The transfer was broken off: {error}."))
+        .hint("No file was made. Of a file that was being sent, the API may have got a part.")
+}
+
+/// A place for a file that is not made yet.
+pub(crate) struct Destination<'a> {
+    files: &'a Files,
+    /// Relative to `FILES_DIR`.
+    pub(crate) name: String,
+    path: PathBuf,
+}
+
+impl Destination<'_> {
+    /// Makes the file of what `reader` gives, `declared` bytes where that is known. A file that does not become
+    /// whole is removed.
+    ///
+    /// # Errors
+    /// [`NotSaved`]: which side failed.
+    pub(crate) fn save(
+        &self,
+        mut reader: impl Read,
+        declared: Option<u64>,
+        watch: Watch<'_>,
+    ) -> Result<Moved, NotSaved> {
+        let most = self.files.most;
+        let too_large = || {
+            let message = format!("The answer is longer than MAX_FILE_BYTES, which is {most}; no file was made.");
+            let hint = "Ask for less, or ask whoever runs this server for a larger MAX_FILE_BYTES.";
+            NotSaved::Here(Failure::new(Kind::Configuration, message).hint(hint))
+        };
+        if declared.is_some_and(|declared| declared > most) {
+            return Err(too_large());
+        }
+        let mut part = Part::create(self).map_err(|error| self.failure(&error))?;
+        let (mut piece, mut bytes, mut hash) = (vec![0; PIECE_BYTES], 0_u64, Sha256::new());
+        loop {
+            let count = match reader.read(&mut piece) {
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(NotSaved::There)?,
+            };
+            bytes += count as u64;
+            if bytes > most {
+                return Err(too_large());
+            }
+            let read = piece.get(..count).unwrap_or_default();
+            hash.update(read);
+            part.file.write_all(read).map_err(|error| self.failure(&error))?;
+            watch(bytes, declared).map_err(|error| NotSaved::Here(ended(&error)))?;
+        }
+        part.file.sync_all().map_err(|error| self.failure(&error))?;
+        part.is_whole = true;
+        Ok(Moved { bytes, sha256: hex(hash) })
+    }
+
+    fn failure(&self, error: &io::Error) -> NotSaved {
+        let message = format!("The file {:?} could not be written ({error}); there is none.", self.name);
+        let hint = "Give another name, or check FILES_DIR, its permissions and the free space on the disk.";
+        NotSaved::Here(Failure::new(Kind::Configuration, message).hint(hint))
+    }
+}
+
+/// Why there is no file.
+pub(crate) enum NotSaved {
+    /// The file could not be made.
+    Here(Failure),
+    /// What it was to hold did not come.
+    There(io::Error),
+}
+
+/// A file that is being written; unless it becomes whole, it is removed when it is dropped.
+struct Part<'a> {
+    file: File,
+    path: &'a Path,
+    is_whole: bool,
+}
+
+impl<'a> Part<'a> {
+    fn create(destination: &'a Destination<'_>) -> io::Result<Self> {
+        let path = &destination.path;
+        let mut options = OpenOptions::new();
+        let file = os::without_following(os::private(options.write(true).create_new(true))).open(path)?;
+        let part = Self { file, path, is_whole: false };
+        destination.files.verified(&part.file, path)?;
+        Ok(part)
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        let is_ours = || match (self.file.metadata(), fs::symlink_metadata(self.path)) {
+            (Ok(ours), Ok(there)) => os::is_same_file(&ours, &there),
+            _ => false,
+        };
+        if !self.is_whole && is_ours() {
+            let _ = fs::remove_file(self.path);
+        }
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+}
