@@ -629,3 +629,22 @@ fn a_proxy_that_is_not_supported_is_a_failure() {
     let failure = only(&sound.diagnose(), "proxy", "failure");
     assert!(failure.contains("SOCKS") && failure.contains("ALL_PROXY"), "{failure}");
 }
+
+#[test]
+fn a_directory_for_files_is_looked_at_where_one_is_set() {
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None);
+    let files = |setup: &Setup| {
+        let report = diagnose(setup);
+        let found = report["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "files").cloned();
+        found.map(|finding| finding["level"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(files(&setup), None);
+    let within = setup.directory.file("within");
+    std::fs::create_dir(&within).unwrap();
+    let setup = setup.with("FILES_DIR", within.to_str().unwrap());
+    assert_eq!(files(&setup).as_deref(), Some("ok"));
+    // Where the token file is, there must be none.
+    let directory = setup.directory.0.to_str().unwrap().to_owned();
+    assert_eq!(files(&setup.with("FILES_DIR", &directory)).as_deref(), Some("failure"));
+}

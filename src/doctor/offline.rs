@@ -8,6 +8,7 @@ use super::online::DEADLINE;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
 use crate::entra::agent_config;
+use crate::files::Files;
 use crate::http::listener::Listeners;
 use crate::oauth::aadsts;
 use crate::os;
@@ -58,6 +59,7 @@ pub fn check(mut variables: BTreeMap<String, String>, clock: &Clock, findings: &
         findings.push(Finding::ok("redirect-uri", &message));
     }
     token_file(&config, clock, findings);
+    findings.extend(files(&config));
     wrong.is_empty().then_some(config)
 }
 
@@ -79,6 +81,15 @@ fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
         let message = format!("The sign-in of {user_id} has ended.");
         findings.push(Finding::warning("token-file", &message, "Sign in again, or sign out."));
     }
+}
+
+/// The directory for files, where there is one.
+fn files(config: &Config) -> Option<Finding> {
+    let directory = config.files_dir.as_ref()?;
+    Some(match Files::open(directory, config.max_file_bytes, &config.token_cache_file) {
+        Ok(_) => Finding::ok("files", &format!("Calls may send and make files in {}.", directory.display())),
+        Err(failure) => Finding::failed("files", failure),
+    })
 }
 
 /// Whether the port can be had or is held by a server of ours. Where any will do, `config` gets the one found.
