@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LINK, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
@@ -281,6 +283,8 @@ impl Backend {
             Content::Bytes(bytes) => self.run(request.body(bytes.as_ref())?, left)?,
             Content::File(source) => {
                 let mut reader = source.reader(call.watch)?;
+                // An API that does not take the token says so before the file is sent (RFC 9110 §10.1.1).
+                let request = if source.size == 0 { request } else { request.header(EXPECT, "100-continue") };
                 let request = request.header(CONTENT_LENGTH, source.size).body(SendBody::from_reader(&mut reader))?;
                 let answer = self.run(request, left);
                 let moved = match reader.ended() {

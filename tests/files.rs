@@ -4,7 +4,8 @@
 mod support;
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -304,6 +305,47 @@ fn a_file_is_sent_again_when_the_token_was_not_taken() {
     assert!(bench.backend.requests().iter().all(|request| request.body == bytes));
     assert_eq!(count.load(Ordering::SeqCst), 2);
     assert_grows(&answered, "up", bytes.len());
+}
+
+/// It answers from the head of a request alone, and closes.
+#[test]
+fn an_api_that_refuses_the_token_is_not_sent_the_file() {
+    let entra = Entra::start();
+    let files = TempDir::new();
+    let bytes = vec![7; 12_000_000];
+    fs::write(files.file("in"), &bytes).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let api = thread::spawn(move || {
+        let mut bodies = Vec::new();
+        for status in ["401 \r\nWWW-Authenticate: Bearer error=\"invalid_token\"", "200 "] {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while line != "\r\n" {
+                line.clear();
+                reader.read_line(&mut line).unwrap();
+            }
+            let mut body = Vec::new();
+            if status.starts_with("200") {
+                stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").unwrap();
+                reader.take(12_000_000).read_to_end(&mut body).unwrap();
+            }
+            bodies.push(body);
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+        }
+        bodies
+    });
+    let server = Setup::new(&entra, None)
+        .with("BACKEND_API_BASE_URL", &base)
+        .with("FILES_DIR", files.0.to_str().unwrap())
+        .start();
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let answered = mcp.call_with("api_put_request", json!({"endpoint": "/x", "body_file": "in"}), json!({}));
+    let sent = &answered.response["result"]["structuredContent"];
+    assert_eq!((&sent["status"], &sent["file"]["bytes"]), (&json!(200), &json!(12_000_000)), "{sent}");
+    assert!(api.join().unwrap() == [vec![], bytes]);
 }
 
 #[test]
