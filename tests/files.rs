@@ -84,9 +84,10 @@ impl Bench {
         let mut waiting = vec![self.files.0.clone()];
         while let Some(directory) = waiting.pop() {
             for entry in fs::read_dir(directory).unwrap().map(Result::unwrap) {
-                match entry.file_type().unwrap().is_dir() {
-                    true => waiting.push(entry.path()),
-                    false => found.push(entry.path().strip_prefix(&self.files.0).unwrap().display().to_string()),
+                if entry.file_type().unwrap().is_dir() {
+                    waiting.push(entry.path());
+                } else {
+                    found.push(entry.path().strip_prefix(&self.files.0).unwrap().display().to_string());
                 }
             }
         }
@@ -100,7 +101,7 @@ fn definitions(mcp: &mut Mcp) -> Vec<Value> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 fn noise(length: usize) -> Vec<u8> {
