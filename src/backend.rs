@@ -417,7 +417,11 @@ fn pause_before_retry(
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
         Err(ureq::Error::Timeout(_)) => None,
-        Err(error) => (is_idempotent || was_not_sent(error)).then_some(pause),
+        // An answer that cannot be understood will be no better the next time.
+        Err(error) => {
+            let is_broken_off = matches!(error, ureq::Error::Io(_));
+            ((is_idempotent && is_broken_off) || was_not_sent(error)).then_some(pause)
+        }
         Ok(Ok(Reply { status, retry_after, .. })) if is_idempotent => match status {
             429 => Some(retry_after.unwrap_or(THROTTLED)),
             502..=504 => Some(retry_after.unwrap_or(pause)),
