@@ -66,9 +66,14 @@ const LOOKALIKES: [char; 10] = [
 const HANDED_ON: [&str; 6] = ["etag", "last-modified", "location", "retry-after", "link", "preference-applied"];
 
 /// A URL below the backend's base, fit to be sent the token.
-pub(crate) struct Target(Url);
+pub struct Target(Url);
 
 impl Target {
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
     /// Its path alone.
     pub(crate) fn path(&self) -> &str {
         self.0.path()
@@ -156,7 +161,7 @@ struct Part {
 }
 
 /// The backend.
-pub(crate) struct Backend {
+pub struct Backend {
     agent: Agent,
     base: Url,
     max_response_bytes: usize,
@@ -164,7 +169,7 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// `base` ends in a slash.
-    pub(crate) fn new(base: Url, max_response_bytes: usize) -> Self {
+    pub fn new(base: Url, max_response_bytes: usize) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
             .max_idle_connections(IDLE_CONNECTIONS)
@@ -179,7 +184,7 @@ impl Backend {
     ///
     /// # Errors
     /// Whatever would leave the base, or could be read by the backend as if it did.
-    pub(crate) fn target(&self, endpoint: &str, parameters: &[(String, String)]) -> Result<Target, Failure> {
+    pub fn target(&self, endpoint: &str, parameters: &[(String, String)]) -> Result<Target, Failure> {
         let refuse = |reason: &str| {
             Failure::new(Kind::InvalidRequest, format!("The endpoint {endpoint:?} is refused: {reason}."))
                 .hint(format!("Give a path below {}, or an absolute URL that begins with it.", self.base))

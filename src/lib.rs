@@ -11,7 +11,7 @@
 
 pub mod access_key;
 mod audit;
-mod backend;
+pub mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -39,5 +39,5 @@ mod select;
 pub mod serve;
 mod sign_in;
 mod sync;
-mod token_cache;
+pub mod token_cache;
 pub mod verbs;
