@@ -226,8 +226,12 @@ impl Backend {
         }
         let below = match endpoint.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
                 let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                // No host but a plain one is the base's; of others, `url` makes what nobody has written.
+                if authority.is_empty() || !authority.is_ascii() || authority.contains('%') {
+                    return Err("it does not lie under the base URL");
+                }
+                let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
                 // The base itself may stand without its last slash.
                 let is_base = self.base.path().strip_suffix('/') == Some(path);
                 let below = if is_base { Some("") } else { path.strip_prefix(self.base.path()) };

@@ -200,6 +200,9 @@ const REFUSED: &[&str] = &[
     "http://evil.example?{backend}/v1.0/me",
     "http://evil.example#{backend}/v1.0/me",
     "http://127。0。0。1:{port}/v1.0/me",
+    "http://Z\u{e9}.example/v1.0/me",
+    "http://Z%c3%a9.example/v1.0/me",
+    "http:////Z\u{e9}.example/v1.0/me",
     // The same host under another name, port or scheme.
     "http://localhost:{port}/v1.0/me",
     "http://127.0.0.1/v1.0/me",
