@@ -1,7 +1,8 @@
 //! Chunked bodies: any split gives the same, and what was encoded is decoded.
 
-use entra_auth_mcp::http::MOST_BODY_BYTES;
 use entra_auth_mcp::http::body::ChunkedBody;
+
+const MOST_BODY_BYTES: usize = 4 * 1024 * 1024;
 
 pub fn holds(input: &[u8]) {
     let (size, bytes) = super::choice(input);
@@ -21,7 +22,7 @@ pub fn holds(input: &[u8]) {
 
 /// The body, how many bytes of `input` it takes, and whether it has ended; or the status of the refusal.
 fn decoded(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), u16> {
-    let mut body = ChunkedBody::default();
+    let mut body = ChunkedBody::new(MOST_BODY_BYTES);
     let (mut waiting, mut used) = (Vec::new(), 0);
     for piece in input.chunks(step) {
         waiting.extend_from_slice(piece);
