@@ -5,12 +5,13 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-/// `[{…}, …]` of about so many bytes, with the quotes and escapes that real data has.
+/// `[{…}, …]` of nearly so many bytes, never more, with the quotes and escapes that real data has.
 pub fn json(bytes: usize) -> String {
     let item = |n: usize| {
         format!(r#"{{"id":{n},"subject":"Re: \"Budget\" – näher","from":"ada@contoso.example","isRead":true}}"#)
     };
-    let items: Vec<String> = (0..(bytes / item(1000).len()).max(1)).map(|n| item(1000 + n)).collect();
+    let count = (bytes - 2) / (item(1_000_000).len() + 1);
+    let items: Vec<String> = (0..count).map(|n| item(1_000_000 + n)).collect();
     format!("[{}]", items.join(","))
 }
 
