@@ -5,7 +5,7 @@
 //! main -> cli -> serve -> routes -> mcp, pages, sign_in
 //! cli -> verbs -> serve, mcp/tools, sign_in
 //! cli -> doctor -> oauth, entra, token_cache
-//! mcp/tools -> sign_in, backend
+//! mcp/tools -> sign_in, policy, files, select, backend
 //! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache, audit
 //! ```
 
