@@ -2,22 +2,20 @@
 //! path, and nowhere else.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read as _};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LINK, RETRY_AFTER, WWW_AUTHENTICATE,
-};
-use ureq::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri};
+use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
-use url::{Url, form_urlencoded};
+use url::Url;
 use zeroize::Zeroizing;
 
+use crate::confinement::{Base, Target};
 use crate::entra::{agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
 use crate::files::{Destination, Moved, NotSaved, Source, Watch};
@@ -49,42 +47,14 @@ const SELECTED_FROM: usize = 16;
 /// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
 const NEXT_LINK: &str = "@odata.nextLink";
 
-/// Request headers that a caller may set, beside those that begin with `x-`.
-const ALLOWED: [&str; 7] =
-    ["accept", "content-type", "if-match", "if-none-match", "prefer", "consistencylevel", "idempotency-key"];
-/// Those that begin so tell a server or a proxy of another client than the one that the token is of,
-const OF_CLIENTS: &str = "x-forward x-real-ip x-client- x-cluster-client-ip x-remote- x-auth x-user \
-                          x-ms-client- x-ms-token x-amzn- x-arr- x-envoy- x-goog-";
-/// and those of another host, path or method than the one that was checked here.
-const OF_TARGETS: &str = "x-original- x-rewrite-url x-host x-http-method x-method-override";
-/// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
-const LOOKALIKES: [char; 10] = [
-    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}', '\u{ff0f}',
-    '\u{ff3c}',
-];
 /// Response headers that are handed on, beside those that name a request or a correlation id.
 const HANDED_ON: [&str; 6] = ["etag", "last-modified", "location", "retry-after", "link", "preference-applied"];
-
-/// A URL below the backend's base, fit to be sent the token.
-pub struct Target(Url);
-
-impl Target {
-    /// The whole URL.
-    pub fn as_str(&self) -> &str {
-        self.0.as_str()
-    }
-
-    /// Its path alone.
-    pub(crate) fn path(&self) -> &str {
-        self.0.path()
-    }
-}
 
 /// What is to be sent.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: Target,
-    /// Checked by [`headers`].
+    /// Checked by [`crate::request_headers`].
     pub(crate) headers: HeaderMap,
     pub(crate) body: Content<'a>,
     /// What is wanted of a successful answer, when it is JSON.
@@ -163,7 +133,8 @@ struct Part {
 /// The backend.
 pub struct Backend {
     agent: Agent,
-    base: Url,
+    /// What every call lies below.
+    pub(crate) base: Base,
     max_response_bytes: usize,
 }
 
@@ -176,78 +147,7 @@ impl Backend {
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
         let agent = Agent::with_parts(config, DefaultConnector::new(), RememberingResolver::default());
-        Self { agent, base, max_response_bytes }
-    }
-
-    /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and `parameters`
-    /// mean.
-    ///
-    /// # Errors
-    /// Whatever would leave the base, or could be read by the backend as if it did.
-    pub fn target(&self, endpoint: &str, parameters: &[(String, String)]) -> Result<Target, Failure> {
-        let refuse = |reason: &str| {
-            Failure::new(Kind::InvalidRequest, format!("The endpoint {endpoint:?} is refused: {reason}."))
-                .hint(format!("Give a path below {}, or an absolute URL that begins with it.", self.base))
-        };
-        let below = self.below_base(endpoint).map_err(refuse)?;
-        let mut url = Url::parse(&format!("{}{below}", self.base)).map_err(|error| refuse(&error.to_string()))?;
-        if !parameters.is_empty() {
-            let own = url.query().filter(|query| !query.is_empty());
-            let mut query = own.map(|query| format!("{query}&")).unwrap_or_default();
-            let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
-            // A space as %20: not every backend takes a plus for one. A plus itself is %2B here.
-            query.push_str(&encoded.replace('+', "%20"));
-            url.set_query(Some(&query));
-        }
-        // Whatever the checks above missed: the URL that is called lies under the base.
-        if !self.is_own_origin(&url) || !url.path().starts_with(self.base.path()) || url.fragment().is_some() {
-            return Err(refuse("it leads out of the base URL"));
-        }
-        Uri::try_from(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
-        Ok(Target(url))
-    }
-
-    /// The path of `target` below the base, as it is sent.
-    pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
-        target.0.path().strip_prefix(self.base.path()).unwrap_or_default()
-    }
-
-    fn is_own_origin(&self, url: &Url) -> bool {
-        url.origin() == self.base.origin() && url.username().is_empty() && url.password().is_none()
-    }
-
-    /// What `endpoint` adds to the base, its every part checked as it was written.
-    fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
-        if endpoint.chars().any(|c| c.is_control() || c == '\\' || c == '#') {
-            return Err("it holds a control character, a backslash or a fragment");
-        }
-        if endpoint.starts_with("//") {
-            return Err("it begins with two slashes");
-        }
-        let below = match endpoint.split_once("://") {
-            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
-                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-                // No host but a plain one is the base's; of others, `url` makes what nobody has written.
-                if authority.is_empty() || !authority.is_ascii() || authority.contains('%') {
-                    return Err("it does not lie under the base URL");
-                }
-                let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
-                // The base itself may stand without its last slash.
-                let is_base = self.base.path().strip_suffix('/') == Some(path);
-                let below = if is_base { Some("") } else { path.strip_prefix(self.base.path()) };
-                // An empty userinfo is lost in parsing.
-                let is_own = self.is_own_origin(&url) && !authority.contains('@');
-                below.filter(|_| is_own).ok_or("it does not lie under the base URL")?
-            }
-            _ => endpoint.strip_prefix('/').unwrap_or(endpoint),
-        };
-        let path = below.split('?').next().unwrap_or_default();
-        if path.split('/').any(escapes) {
-            return Err(
-                "it holds a segment that leads upwards or could be read so, an encoded control character, or %u and a number",
-            );
-        }
-        Ok(below)
+        Self { agent, base: Base(base), max_response_bytes }
     }
 
     /// Sends `call` with the bearer token (RFC 6750 §2.1). Redirects are not followed. What has failed is sent
@@ -264,7 +164,7 @@ impl Backend {
             let result = self.exchange(call, access_token, left);
             let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
-                return result.map_err(|error| unanswered(&call.target.0, &error)).flatten();
+                return result.map_err(|error| unanswered(&call.target, &error)).flatten();
             };
             thread::sleep(pause);
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
@@ -278,7 +178,7 @@ impl Backend {
         access_token: &Secret,
         left: Option<Duration>,
     ) -> Result<Result<Reply, Failure>, ureq::Error> {
-        let request = Request::builder().method(call.method).uri(call.target.0.as_str());
+        let request = Request::builder().method(call.method).uri(call.target.as_str());
         let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
         let mut bearer = HeaderValue::from_str(&bearer).map_err(ureq::http::Error::from)?;
         bearer.set_sensitive(true);
@@ -318,7 +218,7 @@ impl Backend {
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
-        let endpoint = call.target.0.to_string();
+        let endpoint = call.target.as_str().to_owned();
         let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
         Ok(Ok(Reply {
             status,
@@ -386,9 +286,12 @@ impl Backend {
     fn next_page(&self, next_link: Option<String>, headers: &HeaderMap, called: &Target) -> Option<NextPage> {
         let fields = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
         let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
-        let link = called.0.join(&link).ok().filter(|_| !link.is_empty())?;
-        let target = self.target(link.as_str(), &[]);
-        Some(target.map_or_else(|_| NextPage::Elsewhere(link.into()), |target| NextPage::Here(target.0.into())))
+        let link = called.join(&link).ok().filter(|_| !link.is_empty())?;
+        let target = self.base.target(link.as_str(), &[]);
+        Some(
+            target
+                .map_or_else(|_| NextPage::Elsewhere(link.into()), |target| NextPage::Here(target.as_str().to_owned())),
+        )
     }
 }
 
@@ -450,13 +353,14 @@ fn was_not_sent(error: &ureq::Error) -> bool {
     }
 }
 
-fn unanswered(url: &Url, error: &ureq::Error) -> Failure {
+fn unanswered(target: &Target, error: &ureq::Error) -> Failure {
     let acted = if was_not_sent(error) {
         "The request was not sent."
     } else {
         "Whether the API has acted on the request is not known."
     };
-    Failure::new(Kind::BackendUnreachable, format!("The API did not answer {url}: {}", explain(error))).hint(acted)
+    Failure::new(Kind::BackendUnreachable, format!("The API did not answer {}: {}", target.as_str(), explain(error)))
+        .hint(acted)
 }
 
 /// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date.
@@ -472,65 +376,6 @@ fn handed_on(headers: &HeaderMap) -> Map<String, Value> {
     let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
     let list = |name| headers.get_all(name).iter().map(text).collect::<Vec<_>>().join(", ");
     names.map(|name| (name.to_string(), list(name).into())).collect()
-}
-
-/// Whether a segment could be read as `.` or `..`, however often a server decodes it, whichever
-/// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3, §5.2.4).
-/// What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629 §10).
-fn escapes(segment: &str) -> bool {
-    let mut decoded = segment.to_owned();
-    loop {
-        let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
-        let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
-        if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) || has_wide_escape(&decoded) {
-            return true;
-        }
-        match percent_encoding::percent_decode_str(&decoded).decode_utf8().map(Cow::into_owned) {
-            Ok(once_more) if once_more == decoded => return false,
-            Ok(once_more) => decoded = once_more,
-            Err(_) => return true,
-        }
-    }
-}
-
-/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes it.
-fn has_wide_escape(text: &str) -> bool {
-    let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
-    let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));
-    text.split('%').skip(1).any(is_wide)
-}
-
-/// The caller's headers, when all of them are harmless.
-///
-/// # Errors
-/// Which one is not.
-pub(crate) fn headers(given: &BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in given {
-        let refuse = |reason: &str| {
-            Failure::new(Kind::InvalidRequest, format!("The header {name:?} is refused: {reason}."))
-                .hint(format!("Allowed are {} and X-… headers.", ALLOWED.join(", ")))
-        };
-        let lower = name.to_ascii_lowercase();
-        if !is_allowed(&lower) {
-            return Err(refuse("callers may not set it"));
-        }
-        let (Ok(key), Ok(value)) = (HeaderName::try_from(lower), HeaderValue::from_str(value)) else {
-            return Err(refuse("it holds characters that a header cannot carry"));
-        };
-        if headers.insert(key, value).is_some() {
-            return Err(refuse("it is given twice"));
-        }
-    }
-    headers.entry(ACCEPT).or_insert(HeaderValue::from_static("application/json, */*;q=0.8"));
-    Ok(headers)
-}
-
-/// Only letters, digits and hyphens: CGI (RFC 3875 §4.1.18) and its kin take `x-real_ip` for `x-real-ip`.
-fn is_allowed(name: &str) -> bool {
-    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-    let mut refused = OF_CLIENTS.split(' ').chain(OF_TARGETS.split(' '));
-    ALLOWED.contains(&name) || (name.starts_with("x-") && is_plain && !refused.any(|start| name.starts_with(start)))
 }
 
 fn text(value: &HeaderValue) -> String {

@@ -5,16 +5,17 @@
 //! main -> cli -> serve -> routes -> mcp, pages, sign_in
 //! cli -> verbs -> serve, mcp/tools, sign_in
 //! cli -> doctor -> oauth, entra, token_cache
-//! mcp/tools -> sign_in, policy, files, select, backend
+//! mcp/tools -> sign_in, mcp/api -> policy, confinement, files, select, backend
 //! device_sign_in -> sign_in -> oauth (pure), pending, entra, token_cache, audit
 //! ```
 
 pub mod access_key;
 mod audit;
-pub mod backend;
+mod backend;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod confinement;
 mod device_sign_in;
 pub mod doctor;
 mod entra;
@@ -32,6 +33,7 @@ pub mod os;
 mod pages;
 mod pending;
 pub mod policy;
+mod request_headers;
 mod resolver;
 mod routes;
 pub mod secret;

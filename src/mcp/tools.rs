@@ -1,39 +1,30 @@
 //! The tools: what `tools.json` describes, done.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json, value::RawValue};
-use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
 
+use super::api::Api;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
-use super::jsonrpc::{Object, RpcError, read};
+use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
 use super::schema;
 use super::tool_result::{self, add};
-use crate::audit::{Entry, Event};
-use crate::backend::{self, Backend, Call, Content, NextPage};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::device_sign_in::DeviceSignIn;
 use crate::error::{Failure, Kind};
-use crate::files::{Files, Watch};
-use crate::media_type;
+use crate::files::Watch;
 use crate::oauth::aadsts::{self, Advice};
 use crate::oauth::authorize::{Demand, Prompt};
-use crate::oauth::claims_challenge::{Challenge, Claims};
+use crate::oauth::claims_challenge::Claims;
 use crate::pending::{Attempt, Way};
-use crate::select::Selection;
-use crate::sign_in::{PAUSE, SignIn};
+use crate::sign_in::SignIn;
 use crate::token_cache::Account;
 
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
-
-const REDIRECT: &str = "redirect";
-const NOT_FOLLOWED: &str =
-    "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 /// A call of a tool.
 pub(super) struct ToolCall<'a> {
@@ -90,8 +81,7 @@ pub(crate) struct Tools {
     config: Arc<Config>,
     sign_in: Arc<SignIn>,
     device_sign_in: DeviceSignIn,
-    backend: Option<Backend>,
-    files: Option<Files>,
+    api: Api,
     seal: Seal,
     started: Instant,
     /// Name, title, description, schemas and annotations of every tool.
@@ -111,12 +101,12 @@ impl Tools {
         if !config.allow_device_code {
             forget(&mut listed, "method");
         }
-        let files = config.files_dir.as_ref();
-        let files = files.map(|directory| Files::open(directory, config.max_file_bytes, &config.token_cache_file));
-        let files = files.transpose()?;
-        match files {
-            Some(_) => admit_writing(&mut listed),
-            None => ["save_to", "body_file"].into_iter().for_each(|argument| forget(&mut listed, argument)),
+        let api = Api::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        if api.has_files() {
+            admit_writing(&mut listed);
+        } else {
+            forget(&mut listed, "save_to");
+            forget(&mut listed, "body_file");
         }
         let can_be_called = |tool: &Value| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -124,8 +114,7 @@ impl Tools {
         };
         listed.as_array_mut().into_iter().for_each(|tools| tools.retain(can_be_called));
         Ok(Self {
-            backend: config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes)),
-            files,
+            api,
             seal: Seal::new()?,
             started: Instant::now(),
             list: listed.to_string(),
@@ -180,13 +169,13 @@ impl Tools {
                 let method = method_of(name)?;
                 let moves_a_file = ["save_to", "body_file"].into_iter().any(|name| arguments.get(name).is_some());
                 let watch = match call.turn {
-                    Turn::First if moves_a_file && self.files.is_some() => return Some(Ok(Called::Transfer)),
+                    Turn::First if moves_a_file && self.api.has_files() => return Some(Ok(Called::Transfer)),
                     Turn::First => NOBODY,
                     Turn::Last(watch) => watch,
                 };
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
                 let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
-                return Some(match self.call_api(call, &method, user_id, watch) {
+                return Some(match self.api.call(call.client, &method, user_id, arguments, watch) {
                     Ok(members) => Ok(Called::Done(members)),
                     Err(failure) if failure.kind == Kind::SignInRequired => self.ask_for(call, user_id, &failure),
                     Err(failure) => Ok(done(Err(failure))),
@@ -463,172 +452,6 @@ impl Tools {
                                 live on until they expire. To end the browser's own session with Microsoft, open logout_url."),
         }))
     }
-
-    /// The place that the argument `name` gives to a file, made of it by `open`.
-    fn file<'f, T>(
-        &'f self,
-        arguments: &Object<'_>,
-        name: &str,
-        open: impl Fn(&'f Files, &str) -> Result<T, Failure>,
-    ) -> Result<Option<T>, Failure> {
-        let Some(path) = arguments.read::<String>(name) else { return Ok(None) };
-        let files = self.files.as_ref().ok_or_else(|| {
-            Failure::new(Kind::Configuration, format!("{name} needs a directory for files: FILES_DIR is not set."))
-                .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
-        })?;
-        let other = ["data", "select"].into_iter().find(|other| arguments.get(other).is_some());
-        match (name, other) {
-            ("body_file", Some("data")) | ("save_to", Some("select")) => {
-                let message = format!("{name} and {} cannot both be given.", other.unwrap_or_default());
-                Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
-            }
-            _ => open(files, &path).map(Some),
-        }
-    }
-
-    fn call_api(
-        &self,
-        call: &ToolCall<'_>,
-        method: &str,
-        user_id: Option<&str>,
-        watch: Watch<'_>,
-    ) -> Result<Vec<u8>, Failure> {
-        self.sign_in.audit.ready()?;
-        let mut entry = Entry::new(Event::ApiCall, user_id.unwrap_or_default(), call.client);
-        entry.method = method;
-        let result = self.exchange(&mut entry, user_id, call.arguments, watch);
-        match &result {
-            Ok((reply, _)) => {
-                (entry.status, entry.bytes) = (Some(reply.status), Some(reply.length));
-                entry.correlation_id = correlation_id(reply);
-                entry.ended(error_code(reply.status).unwrap_or("ok"));
-            }
-            Err(failure) => entry.failed(Some(failure)),
-        }
-        let recorded = self.sign_in.audit.record(&entry);
-        let (reply, sent_as) = result?;
-        recorded.map(|()| api_result(reply, sent_as))
-    }
-
-    /// The API's answer, and the media type of a file that was sent.
-    fn exchange(
-        &self,
-        entry: &mut Entry<'_>,
-        user_id: Option<&str>,
-        arguments: &Object<'_>,
-        watch: Watch<'_>,
-    ) -> Result<(backend::Reply, Option<String>), Failure> {
-        let method = entry.method;
-        let backend = self.backend.as_ref().ok_or_else(|| {
-            Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
-                .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
-        })?;
-        // Everything is checked before a token is touched.
-        self.config.policy.check_method(method)?;
-        let endpoint: String = arguments.read("endpoint").unwrap_or_default();
-        entry.asked_for(&endpoint);
-        let target = backend.target(&endpoint, &parameters(arguments))?;
-        target.path().clone_into(&mut entry.path);
-        self.config.policy.check_path(backend.path(&target))?;
-        let mut headers = backend::headers(&arguments.read("headers").unwrap_or_default())?;
-        let data = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
-        let source = self.file(arguments, "body_file", Files::source)?;
-        let save_to = self.file(arguments, "save_to", Files::destination)?;
-        let body = match (source, data) {
-            (Some(source), _) => {
-                let any = HeaderValue::from_static("application/octet-stream");
-                headers.entry(CONTENT_TYPE).or_insert(any);
-                Content::File(source)
-            }
-            (None, data) => data.map_or(Content::Nothing, Content::Bytes),
-        };
-        let sent_as = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
-        let select = arguments.get("select").map(Selection::parse).transpose()?;
-        let user_id = self.sign_in.choose(user_id)?;
-        user_id.clone_into(&mut entry.user_id);
-        let mut account = self.sign_in.acquire(&user_id)?;
-        entry.account = Some(Arc::clone(&account));
-        // A refresh may just have been the first that could not be recorded.
-        self.sign_in.audit.ready()?;
-        let call = Call { method, target, headers, body, select: select.as_ref(), save_to, watch };
-        let mut reply = backend.send(&call, &account.access_token)?;
-        let first = reply.challenge.clone();
-        // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
-        // has asked for them.
-        for _ in 0..2 {
-            let may_renew = first.is_none() || reply.challenge == first;
-            let Some(renewed) = self.renewed(&user_id, &account, &reply, may_renew)? else { break };
-            account = renewed;
-            reply = backend.send(&call, &account.access_token)?;
-        }
-        Ok((reply, sent_as.filter(|_| matches!(call.body, Content::File(_)))))
-    }
-
-    /// The account with another token, for an API that does not take the one that it was sent; `None` where
-    /// the API's answer stands.
-    ///
-    /// # Errors
-    /// A sign-in is due, or Entra refuses what the API wants.
-    fn renewed(
-        &self,
-        user_id: &str,
-        rejected: &Account,
-        reply: &backend::Reply,
-        may_renew: bool,
-    ) -> Result<Option<Arc<Account>>, Failure> {
-        let usual = Claims::default();
-        let claims = match (reply.status, &reply.challenge) {
-            (401, Some(Challenge::Claims(claims))) => claims,
-            (401, _) => &usual,
-            (403, Some(Challenge::InsufficientScope(missing))) => {
-                return self.check_scope(user_id, rejected, missing).map(|()| None);
-            }
-            _ => return Ok(None),
-        };
-        let is_more = *claims != usual;
-        let renewed = if may_renew { self.sign_in.renew(user_id, rejected, claims) } else { Ok(None) };
-        let refused = match renewed {
-            Ok(None) if is_more => None,
-            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => Some(failure),
-            // Then the API's own words are the better answer.
-            Err(_) => return Ok(None),
-            renewed => return renewed,
-        };
-        // Who has just signed in for it is not asked again at once.
-        if is_more && self.has_signed_in(user_id, |demand| demand.wanted.is_like(claims)) {
-            return Ok(None);
-        }
-        Err(refused.unwrap_or_else(|| {
-            // What no refresh has brought, a sign-in may bring.
-            let extra_scope = self.sign_in.extra_scope(rejected).to_owned();
-            let (wanted, claims) = (claims.clone(), claims.clone());
-            let demand = Demand { wanted, claims, extra_scope, ..Demand::default() };
-            self.sign_in.note(user_id, demand);
-            Failure::new(Kind::SignInRequired, "The API wants a further check of the user.")
-        }))
-    }
-
-    /// A scope that the API misses, a sign-in may bring, unless it was asked for already.
-    ///
-    /// # Errors
-    /// That sign-in is due.
-    fn check_scope(&self, user_id: &str, account: &Account, missing: &[String]) -> Result<(), Failure> {
-        let known = self.sign_in.extra_scope(account);
-        let Some(extra_scope) = self.config.scopes.widened(known, missing) else { return Ok(()) };
-        if self.has_signed_in(user_id, |demand| demand.extra_scope == extra_scope) {
-            return Ok(());
-        }
-        self.sign_in.note(user_id, Demand { extra_scope, ..Demand::default() });
-        let message = format!("The API wants a permission that is missing: {}.", missing.join(", "));
-        Err(Failure::new(Kind::SignInRequired, message))
-    }
-
-    /// Whether `user_id` has just signed in for a demand that `fits`.
-    fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
-        let now = self.sign_in.now();
-        let is_recent = self.sign_in.last_sign_in(user_id).is_some_and(|at| now < at + PAUSE.as_secs());
-        is_recent && self.sign_in.pending().has_success(user_id, fits, now)
-    }
 }
 
 /// The HTTP method of the API tool `name`; `None` for the others.
@@ -661,104 +484,4 @@ fn forget(definitions: &mut Value, argument: &str) {
 
 fn done(result: Result<Value, Failure>) -> Called {
     Called::Done(tool_result::of(result))
-}
-
-/// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
-/// its text.
-fn request_body<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
-    let content_type = headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
-    let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
-    if media_type::is_json(&media_type) {
-        return Ok(data.get().as_bytes().into());
-    }
-    read(data).map(|text: String| text.into_bytes().into()).ok_or_else(|| {
-        Failure::new(Kind::InvalidRequest, format!("data must be a string to be sent as {media_type}."))
-            .hint("Leave out Content-Type to send it as JSON.")
-    })
-}
-
-/// `params` as the pairs of a query; an array repeats its key.
-fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
-    let params: Object<'_> = arguments.read("params").unwrap_or_default();
-    let scalar = |raw: &RawValue| read(raw).unwrap_or_else(|| raw.get().to_owned());
-    let pairs = params.0.into_iter().flat_map(|(name, value)| {
-        let items = read(value).unwrap_or_else(|| vec![value]);
-        items.into_iter().map(move |item| (name.clone(), scalar(item)))
-    });
-    pairs.collect()
-}
-
-/// What an answer with this status is called in `error`, where it is one.
-fn error_code(status: u16) -> Option<&'static str> {
-    match status {
-        ..300 | 304 => None,
-        300..400 => Some(REDIRECT),
-        400.. => Some("http_error"),
-    }
-}
-
-/// What the API calls the request by, where it says so.
-fn correlation_id(reply: &backend::Reply) -> Option<String> {
-    let named = |end: &str| reply.headers.iter().find(|(name, _)| name.ends_with(end)).map(|(_, value)| value);
-    let id = named("correlation-id").or_else(|| named("request-id"))?;
-    id.as_str().map(str::to_owned)
-}
-
-/// `sent_as` is the media type of a file that was sent.
-fn api_result(reply: backend::Reply, sent_as: Option<String>) -> Vec<u8> {
-    let error = error_code(reply.status);
-    let message = error.map(|error| match error {
-        REDIRECT => NOT_FOLLOWED.to_owned(),
-        _ => format!("The API answered with status {}.", reply.status),
-    });
-    let mut members = json!({
-        "success": error.is_none(),
-        "status": reply.status,
-        "endpoint": reply.endpoint,
-        "content_type": reply.content_type,
-        "truncated": reply.truncated.is_some(),
-    });
-    add(&mut members, "total_bytes", reply.truncated);
-    add(&mut members, "error", error);
-    add(&mut members, "message", message);
-    add(&mut members, "hint", status_hint(reply.status).or(select_hint(&reply)));
-    add(&mut members, "not_found", Some(reply.not_found).filter(|pointers| !pointers.is_empty()));
-    add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
-    if let Some((path, moved)) = reply.file {
-        let content_type = sent_as.or_else(|| reply.content_type.clone());
-        let file = json!({"path": path, "bytes": moved.bytes, "sha256": moved.sha256, "content_type": content_type});
-        add(&mut members, "file", Some(file));
-    }
-    match reply.next {
-        Some(NextPage::Here(url)) => add(&mut members, "next", Some(url)),
-        Some(NextPage::Elsewhere(url)) => add(&mut members, "next_outside_base", Some(url)),
-        None => {}
-    }
-    add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)).cloned());
-    add(&mut members, "headers", Some(reply.headers));
-    // The body stands last and as it came: it is not read into a tree.
-    let members = members.to_string();
-    let structured = [members.strip_suffix('}').unwrap_or_default(), ",\"data\":", &reply.data, "}"];
-    let image = reply.image.as_ref();
-    let picture = image.map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
-    match &picture {
-        Some(picture) => tool_result::content(&[picture], &structured, image, error.is_some()),
-        None => tool_result::content(&structured, &structured, image, error.is_some()),
-    }
-}
-
-fn select_hint(reply: &backend::Reply) -> Option<&'static str> {
-    (!reply.not_found.is_empty()).then_some(
-        "not_found names the pointers of select that found nothing; an answer that is not JSON, or is too long to be read \
-         as a whole, is handed on as it is.",
-    )
-}
-
-fn status_hint(status: u16) -> Option<&'static str> {
-    match status {
-        401 => Some("The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API."),
-        403 => Some("The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope."),
-        429 | 503 => Some("Wait for retry_after_seconds, or a minute where that is absent, then call again."),
-        _ => None,
-    }
 }

@@ -1,6 +1,6 @@
 //! The endpoint confinement: what passes lies under the base for the most lenient reader, and for `url`.
 
-use entra_auth_mcp::backend::Backend;
+use entra_auth_mcp::confinement::Base;
 use url::{Url, form_urlencoded};
 
 use super::lenient::stays_below;
@@ -20,7 +20,7 @@ pub fn holds(input: &[u8]) {
     let (endpoint, parameters) = text.split_once('\u{1}').unwrap_or((&text, ""));
     let endpoint = endpoint.replace("{base}", base.as_str());
     let parameters: Vec<(String, String)> = form_urlencoded::parse(parameters.as_bytes()).into_owned().collect();
-    let Ok(target) = Backend::new(base.clone(), 1).target(&endpoint, &parameters) else { return };
+    let Ok(target) = Base(base.clone()).target(&endpoint, &parameters) else { return };
     let target = target.as_str();
     assert!(target.starts_with(base.as_str()), "{endpoint:?} led to {target}");
     assert!(target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{endpoint:?} led to {target}");

@@ -1,0 +1,135 @@
+//! Endpoints are confined to the backend's base URL: what would leave it, or could be read by a server as if it
+//! did, is refused before a token is fetched.
+
+use std::borrow::Cow;
+
+use ureq::http::Uri;
+use url::{Url, form_urlencoded};
+
+use crate::error::{Failure, Kind};
+
+/// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
+const LOOKALIKES: [char; 10] = [
+    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}', '\u{ff0f}',
+    '\u{ff3c}',
+];
+/// The base URL; its path ends in a slash.
+pub struct Base(pub Url);
+
+/// A URL below the backend's base, fit to be sent the token.
+pub struct Target(Url);
+
+impl Target {
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        self.0.as_str()
+    }
+
+    /// What a relative `link` means that was found there (RFC 3986 §5).
+    pub(crate) fn join(&self, link: &str) -> Result<Url, url::ParseError> {
+        self.0.join(link)
+    }
+
+    /// Its path alone.
+    pub(crate) fn path(&self) -> &str {
+        self.0.path()
+    }
+}
+
+impl Base {
+    /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and `parameters` mean.
+    ///
+    /// # Errors
+    /// Whatever would leave the base, or could be read by the backend as if it did.
+    pub fn target(&self, endpoint: &str, parameters: &[(String, String)]) -> Result<Target, Failure> {
+        let refuse = |reason: &str| {
+            Failure::new(Kind::InvalidRequest, format!("The endpoint {endpoint:?} is refused: {reason}."))
+                .hint(format!("Give a path below {}, or an absolute URL that begins with it.", self.0))
+        };
+        let below = self.below_base(endpoint).map_err(refuse)?;
+        let mut url = Url::parse(&format!("{}{below}", self.0)).map_err(|error| refuse(&error.to_string()))?;
+        if !parameters.is_empty() {
+            let own = url.query().filter(|query| !query.is_empty());
+            let mut query = own.map(|query| format!("{query}&")).unwrap_or_default();
+            let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            // A space as %20: not every backend takes a plus for one. A plus itself is %2B here.
+            query.push_str(&encoded.replace('+', "%20"));
+            url.set_query(Some(&query));
+        }
+        // Whatever the checks above missed: the URL that is called lies under the base.
+        if !self.is_own_origin(&url) || !url.path().starts_with(self.0.path()) || url.fragment().is_some() {
+            return Err(refuse("it leads out of the base URL"));
+        }
+        Uri::try_from(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
+        Ok(Target(url))
+    }
+
+    /// The path of `target` below the base, as it is sent.
+    pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
+        target.0.path().strip_prefix(self.0.path()).unwrap_or_default()
+    }
+
+    fn is_own_origin(&self, url: &Url) -> bool {
+        url.origin() == self.0.origin() && url.username().is_empty() && url.password().is_none()
+    }
+
+    /// What `endpoint` adds to the base, its every part checked as it was written.
+    fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
+        if endpoint.chars().any(|c| c.is_control() || c == '\\' || c == '#') {
+            return Err("it holds a control character, a backslash or a fragment");
+        }
+        if endpoint.starts_with("//") {
+            return Err("it begins with two slashes");
+        }
+        let below = match endpoint.split_once("://") {
+            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+                let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+                // No host but a plain one is the base's; of others, `url` makes what nobody has written.
+                if authority.is_empty() || !authority.is_ascii() || authority.contains('%') {
+                    return Err("it does not lie under the base URL");
+                }
+                let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
+                // The base itself may stand without its last slash.
+                let is_base = self.0.path().strip_suffix('/') == Some(path);
+                let below = if is_base { Some("") } else { path.strip_prefix(self.0.path()) };
+                // An empty userinfo is lost in parsing.
+                let is_own = self.is_own_origin(&url) && !authority.contains('@');
+                below.filter(|_| is_own).ok_or("it does not lie under the base URL")?
+            }
+            _ => endpoint.strip_prefix('/').unwrap_or(endpoint),
+        };
+        let path = below.split('?').next().unwrap_or_default();
+        if path.split('/').any(escapes) {
+            return Err(
+                "it holds a segment that leads upwards or could be read so, an encoded control character, or %u and a number",
+            );
+        }
+        Ok(below)
+    }
+}
+
+/// Whether a segment could be read as `.` or `..`, however often a server decodes it, whichever
+/// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3, §5.2.4).
+/// What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629 §10).
+fn escapes(segment: &str) -> bool {
+    let mut decoded = segment.to_owned();
+    loop {
+        let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
+        let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
+        if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) || has_wide_escape(&decoded) {
+            return true;
+        }
+        match percent_encoding::percent_decode_str(&decoded).decode_utf8().map(Cow::into_owned) {
+            Ok(once_more) if once_more == decoded => return false,
+            Ok(once_more) => decoded = once_more,
+            Err(_) => return true,
+        }
+    }
+}
+
+/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes it.
+fn has_wide_escape(text: &str) -> bool {
+    let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
+    let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));
+    text.split('%').skip(1).any(is_wide)
+}
