@@ -115,6 +115,8 @@ impl Entry {
 #[derive(Default)]
 pub struct PendingSignIns {
     entries: Mutex<VecDeque<Entry>>,
+    /// The last that have given way, so that whoever comes for one learns why it is not there.
+    evicted: Mutex<VecDeque<Arc<Attempt>>>,
     changed: Condvar,
 }
 
@@ -163,11 +165,32 @@ impl PendingSignIns {
             // Nobody is in the middle of one that is only offered, or over.
             let is_idle = |entry: &Entry| matches!(entry.phase, Phase::Offered | Phase::Ended(..));
             let oldest = entries.iter().position(is_idle).unwrap_or(0);
-            entries.remove(oldest);
+            entries
+                .remove(oldest)
+                .filter(|entry| entry.ending().is_none())
+                .into_iter()
+                .for_each(|entry| self.evict(entry));
         }
         entries.push_back(Entry { attempt: Arc::clone(&attempt), phase });
         self.changed.notify_all();
         Ok(attempt)
+    }
+
+    fn evict(&self, entry: Entry) {
+        log::warn!("{MOST} sign-ins are under way; the oldest, of {}, gives way", entry.attempt.user_id);
+        let mut evicted = locked(&self.evicted);
+        evicted.truncate(MOST - 1);
+        evicted.push_front(entry.attempt);
+    }
+
+    /// Why the sign-in that `is_meant` is not there: it has given way to another, or else for `reason`.
+    fn missing(&self, is_meant: impl Fn(&Attempt) -> bool, now: u64, reason: &str) -> Failure {
+        let has_given_way = locked(&self.evicted).iter().any(|attempt| attempt.expires_at > now && is_meant(attempt));
+        start_again(if has_given_way {
+            "Too many sign-ins were begun at once, and this one had to give way."
+        } else {
+            reason
+        })
     }
 
     /// A sign-in of `user_id` that can be shown to a person again, so that a client that asks and asks pushes
@@ -197,9 +220,10 @@ impl PendingSignIns {
         cookie: impl Fn(&str) -> Option<String>,
     ) -> Result<Arc<Attempt>, Failure> {
         let mut entries = self.current(now);
-        let is_meant = |entry: &&mut Entry| entry.attempt.browser().is_some_and(|own| own.ticket.matches(ticket));
-        let entry = entries.iter_mut().find(is_meant);
-        let entry = entry.ok_or_else(|| start_again("This sign-in link is unknown or has expired."))?;
+        let is_meant = |attempt: &Attempt| attempt.browser().is_some_and(|own| own.ticket.matches(ticket));
+        let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
+        let unknown = || self.missing(is_meant, now, "This sign-in link is unknown or has expired.");
+        let entry = entry.ok_or_else(unknown)?;
         match entry.phase {
             Phase::Offered => entry.phase = Phase::Sent,
             Phase::Sent if entry.is_bound_by(cookie(&cookie_name(&entry.attempt.handle)).as_deref()) => {}
@@ -215,10 +239,12 @@ impl PendingSignIns {
     pub fn take_response(&self, response: AuthorizationResponse, now: u64) -> Result<String, Failure> {
         let mut entries = self.current(now);
         let state = response.state.expose();
-        let is_meant = |entry: &&mut Entry| entry.attempt.browser().is_some_and(|own| own.proofs.state.matches(state));
-        let entry = entries.iter_mut().find(is_meant);
+        let is_meant = |attempt: &Attempt| attempt.browser().is_some_and(|own| own.proofs.state.matches(state));
+        let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
         let entry = entry.ok_or_else(|| {
-            start_again("This answer of Entra belongs to no sign-in that is under way here; it may have expired.")
+            const UNKNOWN: &str =
+                "This answer of Entra belongs to no sign-in that is under way here; it may have expired.";
+            self.missing(is_meant, now, UNKNOWN)
         })?;
         if !matches!(entry.phase, Phase::Sent) {
             return Err(start_again("This answer of Entra was used already."));

@@ -838,7 +838,7 @@ fn a_sign_in_takes_ten_minutes_at_most() {
 fn of_too_many_sign_ins_the_oldest_gives_way() {
     let (_entra, server) = start();
     let links: Vec<String> = (0..65).map(|number| link(&server, &format!("user-{number}"))).collect();
-    assert_refused(&server, &Browser::new().navigate(&links[0]), "unknown");
+    assert_refused(&server, &Browser::new().navigate(&links[0]), "give way");
     for kept in [&links[1], &links[64]] {
         assert_signed_in(&Browser::new().sign_in(kept, ADA));
     }
