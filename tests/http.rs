@@ -46,7 +46,7 @@ struct SignedIn {
 fn signed_in(limits: impl FnOnce(&mut Limits)) -> SignedIn {
     let entra = Entra::start();
     let backend = Backend::start_for(&entra);
-    let setup = Setup::new(&entra, Some(&backend));
+    let setup = Setup::new(&entra, Some(&backend)).with("MAX_RESPONSE_BYTES", "16777216");
     let server = setup.start();
     let page = Browser::new().sign_in(&format!("{}/auth/login?user_id={ADA}", server.url()), ADA);
     assert_eq!(page.status, 200, "{}", page.text());
@@ -749,6 +749,23 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
         stream.write_all(request.as_bytes()).is_ok() && stream.read(&mut [0]).is_ok_and(|count| count > 0)
     };
     assert!(flood.into_iter().map(is_open).filter(|open| *open).count() <= 8);
+}
+
+/// What they ask for does not fit into the buffers between them and the server.
+#[test]
+fn clients_that_leave_their_answers_unread_lock_nobody_out() {
+    let SignedIn { server, backend, _entra } = signed_in(|limits| limits.connections = 2);
+    backend.on(|_| Some(Reply::new(200, "text/plain", vec![b'x'; 15 * 1024 * 1024]).into()));
+    let mut greedy = [Wire::to(&server), Wire::to(&server)];
+    for wire in &mut greedy {
+        wire.send(call(&server, "/large"));
+        // The head has come, so the answer is being written.
+        assert_eq!(wire.0.fill_buf().unwrap().first(), Some(&b'H'));
+    }
+    let start = Instant::now();
+    while server.client().try_request("GET", "/healthz", &[], b"").map_or(503, |reply| reply.status) != 200 {
+        assert!(start.elapsed() < PATIENCE, "no place becomes free");
+    }
 }
 
 #[test]

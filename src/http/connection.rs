@@ -43,7 +43,8 @@ pub fn serve(shared: &Shared, entry: &Entry) {
             Err(Some(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
-                let _ = connection.write_reply(json_reply(status, body), false, false);
+                let (head, body) = print(json_reply(status, body), false);
+                let _ = connection.write_pieces([&head, &body]);
                 break;
             }
         }
@@ -111,7 +112,7 @@ impl Connection<'_> {
             return Err(Some(TOO_LARGE));
         }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| None)?;
+            self.write_pieces([b"HTTP/1.1 100 Continue\r\n\r\n", &[]]).map_err(|_| None)?;
         }
         let mut chunked = ChunkedBody::new(most);
         loop {
@@ -160,7 +161,14 @@ impl Connection<'_> {
         self.write_all([bytes, &[]])
     }
 
-    fn write_all(&self, [mut first, mut second]: [&[u8]; 2]) -> io::Result<()> {
+    /// Meanwhile the connection may be given up for another, if the client does not read.
+    fn write_all(&self, pieces: [&[u8]; 2]) -> io::Result<()> {
+        self.entry.begin_answer();
+        self.write_pieces(pieces)?;
+        if self.entry.end_answer() { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }
+    }
+
+    fn write_pieces(&self, [mut first, mut second]: [&[u8]; 2]) -> io::Result<()> {
         let (mut socket, whole) = (&self.entry.socket, self.shared.limits.answer);
         let deadline = Instant::now() + whole;
         let mut left = whole;

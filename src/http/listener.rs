@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,11 @@ const STACK_BYTES: usize = 512 * 1024;
 const MOST_REFUSALS: usize = 16;
 /// Connections that were given up and whose threads have not ended yet, beyond the limit.
 const MOST_ENDING: usize = 64;
+/// An answer that its client leaves unread so long is given up where its place is needed.
+const UNREAD_PATIENCE: Duration = Duration::from_millis(100);
+/// A client may wait so long for a place, as long as places become free.
+const ROOM_PATIENCE: Duration = Duration::from_millis(250);
+const ROOM_STEP: Duration = Duration::from_millis(10);
 /// How often a server that stops looks whether requests have ended.
 const STOP_STEP: Duration = Duration::from_millis(10);
 /// After a failed accept (no descriptors, say) the listener pauses, then goes on.
@@ -47,7 +52,15 @@ const IN_REQUEST: u64 = 0;
 /// Added while the body of a request is awaited: only then is it given up after every idle one, and
 /// not because the server stops.
 const RECEIVING: u64 = 1 << 63;
+/// Added to the time, while an answer is being written: given up last, once its client has left it unread for long.
+const ANSWERING: u64 = 0b11 << 62;
 const EVICTED: u64 = u64::MAX;
+
+/// Milliseconds since somebody first asked.
+fn clock() -> u64 {
+    static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(FIRST.elapsed().as_millis()).unwrap_or_default()
+}
 
 impl Entry {
     /// Marks that a head has come, whose body may take its time.
@@ -58,6 +71,16 @@ impl Entry {
     /// Marks the start of a request; `false` when the connection was given up just before.
     pub fn begin_request(&self) -> bool {
         self.idle_since.swap(IN_REQUEST, Ordering::AcqRel) != EVICTED
+    }
+
+    /// Marks that an answer is being written.
+    pub fn begin_answer(&self) {
+        self.idle_since.store(ANSWERING | clock(), Ordering::Release);
+    }
+
+    /// Marks that it is written; `false` when the connection was given up meanwhile.
+    pub fn end_answer(&self) -> bool {
+        self.begin_request()
     }
 
     /// Marks the end of a request.
@@ -97,13 +120,15 @@ impl Shared {
         connections.len()
     }
 
-    /// Closes the connection that has been idle longest, or else that has waited longest for the
-    /// body of its request; `false` when every request is in hand.
+    /// Closes the connection that has been idle longest, or else that has waited longest for the body of its
+    /// request, or else that leaves its answer unread; `false` when every request is in hand.
     fn evict_longest_idle(&self) -> bool {
         let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
         // A request that ends in this moment leaves its connection idle for the shortest time: it comes last.
         entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire).wrapping_sub(IN_REQUEST + 1));
-        entries.iter().any(|entry| entry.evict(EVICTED))
+        let patience = u64::try_from(UNREAD_PATIENCE.as_millis()).unwrap_or_default();
+        let end = ANSWERING | clock().saturating_sub(patience);
+        entries.iter().any(|entry| entry.evict(end))
     }
 }
 
@@ -216,13 +241,22 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
 }
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
+    // After one wait in vain, nobody waits any more until there is room again.
+    let mut patience = ROOM_PATIENCE;
     loop {
         let accepted = listener.accept();
         if shared.is_stopping() {
             return;
         }
         match accepted {
-            Ok((socket, _)) => admit(shared, socket),
+            Ok((socket, _)) if has_room(shared, patience) => {
+                patience = ROOM_PATIENCE;
+                admit(shared, socket);
+            }
+            Ok((socket, _)) => {
+                patience = Duration::ZERO;
+                refuse(shared, socket);
+            }
             // A client that has left again is no reason to pause, or to take anybody's place.
             Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
             Err(error) => {
@@ -234,13 +268,23 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Gives the connection a thread, if need be in the place of the one that has been idle longest.
-fn admit(shared: &Arc<Shared>, socket: TcpStream) {
-    let open = shared.connections().len();
-    let most = shared.limits.connections;
-    if open >= most && !(open < most + MOST_ENDING && shared.evict_longest_idle()) {
-        return refuse(shared, socket);
+/// Whether there is a place for one more connection, be it that of another, or one that becomes free in time.
+fn has_room(shared: &Shared, patience: Duration) -> bool {
+    let (begun, most) = (Instant::now(), shared.limits.connections);
+    loop {
+        let open = shared.connections().len();
+        if open < most || (open < most + MOST_ENDING && shared.evict_longest_idle()) {
+            return true;
+        }
+        if begun.elapsed() >= patience || shared.is_stopping() {
+            return false;
+        }
+        thread::sleep(ROOM_STEP);
     }
+}
+
+/// Gives the connection a thread.
+fn admit(shared: &Arc<Shared>, socket: TcpStream) {
     let entry = Arc::new(Entry { socket, idle_since: AtomicU64::new(IN_REQUEST) });
     entry.end_request();
     shared.connections().push(Arc::downgrade(&entry));
