@@ -17,8 +17,8 @@ const STACK_BYTES: usize = 512 * 1024;
 const MOST_REFUSALS: usize = 16;
 /// Connections that were given up and whose threads have not ended yet, beyond the limit.
 const MOST_ENDING: usize = 64;
-/// An answer that its client leaves unread so long is given up where its place is needed.
-const UNREAD_PATIENCE: Duration = Duration::from_millis(100);
+/// So long a connection may be without a request, or an answer unread, before its place can be another's.
+const CLIENT_PATIENCE: Duration = Duration::from_millis(100);
 /// A client may wait so long for a place, as long as places become free.
 const ROOM_PATIENCE: Duration = Duration::from_millis(250);
 const ROOM_STEP: Duration = Duration::from_millis(10);
@@ -42,7 +42,7 @@ pub struct Shared {
 pub struct Entry {
     /// The connection's socket.
     pub socket: TcpStream,
-    /// When the last request ended, counted in requests, or one of the values below. It is the one
+    /// When the last request ended, in microseconds, or one of the values below. It is the one
     /// word on which the connection and whoever wants its place must agree.
     idle_since: AtomicU64,
 }
@@ -56,10 +56,10 @@ const RECEIVING: u64 = 1 << 63;
 const ANSWERING: u64 = 0b11 << 62;
 const EVICTED: u64 = u64::MAX;
 
-/// Milliseconds since somebody first asked.
+/// Microseconds since somebody first asked, never 0.
 fn clock() -> u64 {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(FIRST.elapsed().as_millis()).unwrap_or_default()
+    1 + u64::try_from(FIRST.elapsed().as_micros()).unwrap_or_default()
 }
 
 impl Entry {
@@ -85,14 +85,15 @@ impl Entry {
 
     /// Marks the end of a request.
     pub fn end_request(&self) {
-        static ENDED: AtomicU64 = AtomicU64::new(IN_REQUEST + 1);
-        self.idle_since.store(ENDED.fetch_add(1, Ordering::Relaxed), Ordering::Release);
+        self.idle_since.store(clock(), Ordering::Release);
     }
 
-    /// Closes the connection if it is idle, or in whatever other state comes before `end`.
-    fn evict(&self, end: u64) -> bool {
-        let idle = |since| (IN_REQUEST + 1..end).contains(&since).then_some(EVICTED);
-        let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, idle);
+    /// Closes the connection if it is idle, or in whatever other state comes before `end`, and has been so since
+    /// `latest` or longer.
+    fn evict(&self, end: u64, latest: u64) -> bool {
+        let fits = |since: &u64| (IN_REQUEST + 1..end).contains(since) && *since & !ANSWERING <= latest;
+        let evict = |since| Some(since).filter(fits).map(|_| EVICTED);
+        let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, evict);
         // Its thread wakes from its read and ends.
         evicted.map(|_| self.socket.shutdown(Shutdown::Both)).is_ok()
     }
@@ -115,20 +116,21 @@ impl Shared {
     fn evict_idle(&self) -> usize {
         let connections = self.connections();
         for entry in connections.iter().filter_map(Weak::upgrade) {
-            entry.evict(RECEIVING);
+            entry.evict(RECEIVING, EVICTED);
         }
         connections.len()
     }
 
     /// Closes the connection that has been idle longest, or else that has waited longest for the body of its
-    /// request, or else that leaves its answer unread; `false` when every request is in hand.
+    /// request, or else that leaves its answer unread; `false` when every request is in hand, or is so new that
+    /// its client has had no time yet.
     fn evict_longest_idle(&self) -> bool {
         let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
         // A request that ends in this moment leaves its connection idle for the shortest time: it comes last.
         entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire).wrapping_sub(IN_REQUEST + 1));
-        let patience = u64::try_from(UNREAD_PATIENCE.as_millis()).unwrap_or_default();
-        let end = ANSWERING | clock().saturating_sub(patience);
-        entries.iter().any(|entry| entry.evict(end))
+        let patience = u64::try_from(CLIENT_PATIENCE.as_micros()).unwrap_or_default();
+        let latest = clock().saturating_sub(patience);
+        entries.iter().any(|entry| entry.evict(EVICTED, latest))
     }
 }
 
