@@ -26,6 +26,14 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options
 }
 
+/// How many files, sockets among them, this process may have open at a time; `None` where the system has no such
+/// limit, or does not tell without `unsafe`.
+pub fn most_descriptors() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
 /// The given options, refusing a link in the file's place, and not waiting for the other end of a pipe.
 pub fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]

@@ -12,11 +12,14 @@ use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::http::listener::{HttpServer, Listeners};
 use crate::http::message::SERVER_NAME;
+use crate::os;
 use crate::routes::Routes;
 use crate::sign_in::SignIn;
 
 /// How long a server may take to say that it runs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Open files of the server itself: listeners, logs, the token file and its locks, and a few to spare.
+const OWN_DESCRIPTORS: usize = 16;
 
 /// Whether a server with these settings runs already.
 pub fn is_running(config: &Config) -> bool {
@@ -51,6 +54,7 @@ impl Server {
                 .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
         })?;
         limits.body_bytes = config.max_request_bytes;
+        limits.connections = places(limits.connections, os::most_descriptors());
         let config = Arc::new(config.at_port(listeners.port()));
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
@@ -103,4 +107,17 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// How many of `most` connections this process has descriptors for: one more for the call of the API that each may
+/// make, half a one for those that end or are refused, and some for files.
+fn places(most: usize, descriptors: Option<usize>) -> usize {
+    let Some(descriptors) = descriptors else { return most };
+    let places = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 5 * 2).max(1);
+    if places < most {
+        log::warn!(
+            "connections at a time: at most {places}, as only {descriptors} open files are allowed (`ulimit -n`)"
+        );
+    }
+    places.min(most)
 }

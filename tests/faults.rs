@@ -67,6 +67,36 @@ impl World {
     }
 }
 
+// ---- Descriptors ----
+
+#[cfg(target_os = "linux")]
+#[test]
+fn with_few_descriptors_there_are_fewer_places_and_who_finds_none_is_told_so() {
+    const PLACES: usize = 18;
+    let world = World::new();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 64 && exec \"$0\"", env!("CARGO_BIN_EXE_entra-auth-mcp")]);
+    let server = Process::start(command, &world.setup);
+    server.modern().sign_in(ADA);
+    assert!(server.log().contains("at most 18, as only 64 open files"), "{}", server.log());
+    let hold = world.backend.hold();
+    thread::scope(|scope| {
+        let slow = || server.modern().ok("api_get_request", json!({"endpoint": "/slow"}));
+        let held: Vec<_> = (0..PLACES).map(|_| scope.spawn(slow)).collect();
+        hold.wait_for_arrivals(PLACES);
+        for _ in 0..2 * PLACES {
+            let reply = server.client().get("/healthz");
+            assert_eq!((reply.status, reply.header("Retry-After")), (503, Some("1")));
+        }
+        drop(hold);
+        for call in held {
+            assert_eq!(call.join().unwrap()["status"], 200);
+        }
+    });
+    (0..2 * PLACES).for_each(|_| drop(me(&mut server.modern())));
+    assert!(!server.log().contains("os error 24"), "{}", server.log());
+}
+
 // ---- The disk ----
 
 #[test]

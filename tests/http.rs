@@ -1581,7 +1581,7 @@ fn a_server_on_every_address_is_reached_and_stops() {
 #[test]
 fn a_server_without_a_free_descriptor_makes_room_and_goes_on() {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 20 && exec \"$0\"", env!("CARGO_BIN_EXE_entra-auth-mcp")]);
+    command.args(["-c", "ulimit -n 9 && exec \"$0\"", env!("CARGO_BIN_EXE_entra-auth-mcp")]);
     let setup = setup();
     let server = Process::start(command, &setup);
     let flood: Vec<TcpStream> = (0..20).map(|_| connect(&server.address()).unwrap()).collect();

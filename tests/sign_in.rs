@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use support::browser::{Browser, Cookie, Page, SameSite};
 use support::entra::{self, ADA, EVE, Entra, GRACE, OTHER_TENANT_ID, Platform, TENANT_ID, TokenFailure, User};
 use support::http::{Answer, Client, EventReader, Reply, Request, StandIn};
-use support::server::{Running, Setup};
+use support::server::{Process, Running, Setup};
 use support::{base64url, decode_pairs, encode_pairs, escape_html, value_of};
 use url::Url;
 
@@ -842,6 +843,18 @@ fn of_too_many_sign_ins_the_oldest_gives_way() {
     for kept in [&links[1], &links[64]] {
         assert_signed_in(&Browser::new().sign_in(kept, ADA));
     }
+}
+
+#[test]
+fn the_log_says_whose_sign_in_gave_way() {
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None).with("LOG_LEVEL", "warn");
+    let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let begin = |number: usize| server.modern().ok("authenticate_user", json!({"user_id": format!("user-{number}")}));
+    (0..64).for_each(|number| drop(begin(number)));
+    assert!(!server.log().contains("gives way"), "{}", server.log());
+    begin(64);
+    assert!(server.log().contains("64 sign-ins are under way; the oldest, of user-0, gives way"), "{}", server.log());
 }
 
 #[test]

@@ -13,10 +13,11 @@ use crate::sync::locked;
 
 /// Enough for a TLS handshake and the deepest JSON; memory is taken only as it is touched.
 const STACK_BYTES: usize = 512 * 1024;
-/// Threads that wait for refused clients to read why, beyond the limit of connections.
-const MOST_REFUSALS: usize = 16;
-/// Connections that were given up and whose threads have not ended yet, beyond the limit.
-const MOST_ENDING: usize = 64;
+/// Beyond the limit of connections there may be a part of it once more: those that were given up and whose threads
+/// have not ended yet,
+const ENDING_PART: usize = 4;
+/// and those that were refused, whose threads wait for them to read why.
+const REFUSALS_PART: usize = 16;
 /// So long a connection may be without a request, or an answer unread, before its place can be another's.
 const CLIENT_PATIENCE: Duration = Duration::from_millis(100);
 /// A client may wait so long for a place, as long as places become free.
@@ -275,7 +276,7 @@ fn has_room(shared: &Shared, patience: Duration) -> bool {
     let (begun, most) = (Instant::now(), shared.limits.connections);
     loop {
         let open = shared.connections().len();
-        if open < most || (open < most + MOST_ENDING && shared.evict_longest_idle()) {
+        if open < most || (open <= most + most / ENDING_PART && shared.evict_longest_idle()) {
             return true;
         }
         if begun.elapsed() >= patience || shared.is_stopping() {
@@ -302,7 +303,7 @@ fn refuse(shared: &Shared, socket: TcpStream) {
     tell_no_room(&socket);
     let place = Arc::clone(&shared.refusals);
     // One more is held by `shared`.
-    if Arc::strong_count(&place) <= MOST_REFUSALS + 1 {
+    if Arc::strong_count(&place) <= shared.limits.connections / REFUSALS_PART + 2 {
         let _ = spawn("refusal", move || {
             connection::drain(&socket);
             drop(place);

@@ -53,7 +53,7 @@ struct Counts {
 }
 
 const LONG: Counts = Counts { connections: 10_000, open: 2000, slow: 500, vanishing: 500, calls: 200_000 };
-const SHORT: Counts = Counts { connections: 1000, open: 600, slow: 300, vanishing: 60, calls: 4000 };
+const SHORT: Counts = Counts { connections: 1000, open: 600, slow: 100, vanishing: 60, calls: 4000 };
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
