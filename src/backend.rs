@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::io::{ErrorKind, Read as _};
+use std::string::FromUtf8Error;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -119,11 +120,11 @@ pub(crate) enum NextPage {
 }
 
 /// What of an answer is handed on.
-#[derive(Default)]
 struct Part {
     /// Of the whole body, as far as it was read.
     length: u64,
-    bytes: Vec<u8>,
+    /// Text, or bytes that are none.
+    body: Result<String, FromUtf8Error>,
     truncated: Option<u64>,
     not_found: Vec<String>,
     next_link: Option<String>,
@@ -178,7 +179,7 @@ impl Backend {
         access_token: &Secret,
         left: Option<Duration>,
     ) -> Result<Result<Reply, Failure>, ureq::Error> {
-        let request = Request::builder().method(call.method).uri(call.target.as_str());
+        let request = Request::builder().method(call.method).uri(call.target.uri().clone());
         let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
         let mut bearer = HeaderValue::from_str(&bearer).map_err(ureq::http::Error::from)?;
         bearer.set_sensitive(true);
@@ -210,9 +211,9 @@ impl Backend {
             Err(NotSaved::Here(failure)) => return Ok(Err(failure)),
             Err(NotSaved::There(error)) => return Err(error.into()),
         };
-        let Part { length, bytes, truncated, not_found, next_link, saved } = part;
+        let Part { length, body, truncated, not_found, next_link, saved } = part;
         let file = saved.and_then(|saved| Some((call.save_to.as_ref()?.name.clone(), saved))).or(sent);
-        let (data, image) = present(bytes, content_type.as_deref(), truncated.is_some());
+        let (data, image) = present(body, content_type.as_deref(), truncated.is_some());
         let is_page = answer.status().is_success();
         let next = is_page.then(|| self.next_page(next_link, answer.headers(), &call.target)).flatten();
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
@@ -255,7 +256,9 @@ impl Backend {
             let declared = declared(answer);
             let reader = answer.body_mut().with_config().limit(u64::MAX).reader();
             let saved = destination.save(reader, declared, call.watch)?;
-            return Ok(Part { length: saved.bytes, saved: Some(saved), ..Part::default() });
+            let (truncated, not_found, next_link) = Default::default();
+            let (length, body) = (saved.bytes, Ok(String::new()));
+            return Ok(Part { length, body, truncated, not_found, next_link, saved: Some(saved) });
         }
         let is_success = answer.status().is_success();
         let is_json = is_success && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
@@ -264,22 +267,27 @@ impl Backend {
         let read_most = if is_json && selection.is_some() { most.saturating_mul(SELECTED_FROM) } else { most };
         let (bytes, truncated) = read(answer, read_most).map_err(NotSaved::There)?;
         let length = truncated.unwrap_or(bytes.len() as u64);
-        let text = std::str::from_utf8(&bytes).ok().filter(|_| is_json && truncated.is_none());
-        let is_worth_it = |text: &&str| selection.is_some() || text.contains(NEXT_LINK);
+        let body = String::from_utf8(bytes);
+        let text = body.as_ref().ok().filter(|_| is_json && truncated.is_none());
+        let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
         let json = text.filter(is_worth_it).and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let next_link = json.and_then(|json| json_pointer::member(json, NEXT_LINK));
         let next_link = next_link.and_then(|link| serde_json::from_str(link.get()).ok());
-        let (mut bytes, not_found) = match (selection, json) {
+        let (mut body, not_found) = match (selection, json) {
             (Some(selection), Some(json)) => {
                 let (parts, not_found) = selection.of(json);
-                (parts.into_bytes(), not_found)
+                (Ok(parts), not_found)
             }
-            (selection, _) => (bytes, selection.map(Selection::pointers).unwrap_or_default()),
+            (selection, _) => (body, selection.map(Selection::pointers).unwrap_or_default()),
         };
-        let handed_on = bytes.len();
-        bytes.truncate(most);
+        let handed_on = body.as_ref().map_or_else(|error| error.as_bytes().len(), String::len);
         let truncated = truncated.or_else(|| (handed_on > most).then_some(handed_on as u64));
-        Ok(Part { length, bytes, truncated, not_found, next_link, saved: None })
+        if handed_on > most {
+            let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
+            bytes.truncate(most);
+            body = String::from_utf8(bytes);
+        }
+        Ok(Part { length, body, truncated, not_found, next_link, saved: None })
     }
 
     /// Where the body or a `Link` (RFC 8288 §3.2: relative to what was called) says that the next page is.
@@ -383,14 +391,16 @@ fn text(value: &HeaderValue) -> String {
 }
 
 /// JSON as JSON, byte for byte; text as text; anything else as Base64, and images as such, too.
-fn present(bytes: Vec<u8>, content_type: Option<&str>, truncated: bool) -> (String, Option<(String, String)>) {
-    if bytes.is_empty() {
-        return ("null".to_owned(), None);
-    }
+fn present(
+    body: Result<String, FromUtf8Error>,
+    content_type: Option<&str>,
+    truncated: bool,
+) -> (String, Option<(String, String)>) {
     let media_type = media_type::essence(content_type.unwrap_or_default());
     let is_json = media_type::is_json(&media_type);
     let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
-    let bytes = match String::from_utf8(bytes) {
+    let bytes = match body {
+        Ok(nothing) if nothing.is_empty() => return ("null".to_owned(), None),
         Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => return (json, None),
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),

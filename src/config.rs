@@ -306,8 +306,12 @@ impl Config {
 pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'static str)> {
     let unknown = names.filter(|name| !SETTINGS.iter().any(|setting| setting.name == *name));
     let misspelling_of = |name: &str| {
-        let is_near =
-            |setting: &&Setting| edit_distance(&name.to_ascii_uppercase(), setting.name) * 5 <= setting.name.len();
+        let name = name.to_ascii_uppercase();
+        let is_near = |setting: &&Setting| {
+            let most = setting.name.len() / 5;
+            // The distance is at least that of the lengths, which costs nothing to see.
+            name.len().abs_diff(setting.name.len()) <= most && edit_distance(&name, setting.name) <= most
+        };
         SETTINGS.iter().find(is_near).map(|setting| setting.name)
     };
     unknown.filter_map(|name| Some((name, misspelling_of(name)?))).collect()
@@ -317,7 +321,9 @@ pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'sta
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, in_a) in a.bytes().enumerate() {
-        let above = std::mem::replace(&mut row, vec![i + 1]);
+        let mut next = Vec::with_capacity(row.len());
+        next.push(i + 1);
+        let above = std::mem::replace(&mut row, next);
         for ((replaced, deleted), in_b) in above.iter().zip(above.iter().skip(1)).zip(b.bytes()) {
             let inserted = row.last().map_or(0, |left| left + 1);
             row.push(inserted.min(deleted + 1).min(replaced + usize::from(in_a != in_b)));

@@ -17,22 +17,30 @@ const LOOKALIKES: [char; 10] = [
 pub struct Base(pub Url);
 
 /// A URL below the backend's base, fit to be sent the token.
-pub struct Target(Url);
+pub struct Target {
+    url: Url,
+    uri: Uri,
+}
 
 impl Target {
     /// The whole URL.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        self.url.as_str()
+    }
+
+    /// The same, as the request is made to it.
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
     }
 
     /// What a relative `link` means that was found there (RFC 3986 §5).
     pub(crate) fn join(&self, link: &str) -> Result<Url, url::ParseError> {
-        self.0.join(link)
+        self.url.join(link)
     }
 
     /// Its path alone.
     pub(crate) fn path(&self) -> &str {
-        self.0.path()
+        self.url.path()
     }
 }
 
@@ -60,17 +68,23 @@ impl Base {
         if !self.is_own_origin(&url) || !url.path().starts_with(self.0.path()) || url.fragment().is_some() {
             return Err(refuse("it leads out of the base URL"));
         }
-        Uri::try_from(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
-        Ok(Target(url))
+        let uri = Uri::try_from(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
+        Ok(Target { url, uri })
     }
 
     /// The path of `target` below the base, as it is sent.
     pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
-        target.0.path().strip_prefix(self.0.path()).unwrap_or_default()
+        target.path().strip_prefix(self.0.path()).unwrap_or_default()
+    }
+
+    fn origin(&self) -> (&str, Option<&str>, Option<u16>) {
+        (self.0.scheme(), self.0.host_str(), self.0.port_or_known_default())
     }
 
     fn is_own_origin(&self, url: &Url) -> bool {
-        url.origin() == self.0.origin() && url.username().is_empty() && url.password().is_none()
+        (url.scheme(), url.host_str(), url.port_or_known_default()) == self.origin()
+            && url.username().is_empty()
+            && url.password().is_none()
     }
 
     /// What `endpoint` adds to the base, its every part checked as it was written.
@@ -112,16 +126,17 @@ impl Base {
 /// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3, §5.2.4).
 /// What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629 §10).
 fn escapes(segment: &str) -> bool {
-    let mut decoded = segment.to_owned();
+    let mut decoded = Cow::Borrowed(segment);
     loop {
         let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
         let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
         if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) || has_wide_escape(&decoded) {
             return true;
         }
-        match percent_encoding::percent_decode_str(&decoded).decode_utf8().map(Cow::into_owned) {
-            Ok(once_more) if once_more == decoded => return false,
-            Ok(once_more) => decoded = once_more,
+        decoded = match percent_encoding::percent_decode_str(&decoded).decode_utf8() {
+            // Nothing is encoded any more.
+            Ok(Cow::Borrowed(_)) => return false,
+            Ok(Cow::Owned(once_more)) => once_more.into(),
             Err(_) => return true,
         }
     }

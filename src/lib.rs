@@ -32,6 +32,7 @@ pub mod oauth;
 pub mod os;
 mod pages;
 mod pending;
+pub mod pieces;
 pub mod policy;
 mod request_headers;
 mod resolver;

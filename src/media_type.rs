@@ -2,7 +2,16 @@
 
 /// `type/subtype` of a `Content-Type` or an `Accept` range: lower case, without parameters.
 pub(crate) fn essence(value: &str) -> String {
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    bare(value).to_ascii_lowercase()
+}
+
+/// Whether that of `value` is `essence`.
+pub(crate) fn is(value: &str, essence: &str) -> bool {
+    bare(value).eq_ignore_ascii_case(essence)
+}
+
+fn bare(value: &str) -> &str {
+    value.split(';').next().unwrap_or_default().trim()
 }
 
 /// Whether the media type is JSON or made of it (RFC 6839 §3.1).
@@ -20,13 +29,14 @@ pub(crate) fn is_text(essence: &str) -> bool {
 
 /// Whether a client with these `Accept` fields takes `wanted`. The most specific range counts, and a
 /// weight of zero refuses (RFC 9110 §12.4.2, §12.5.1).
-pub(crate) fn is_accepted<'a>(accept: impl Iterator<Item = &'a str>, wanted: &str) -> bool {
-    let ranges: Vec<&str> = accept.flat_map(|field| field.split(',')).collect();
+pub(crate) fn is_accepted<'a>(accept: &(impl Iterator<Item = &'a str> + Clone), wanted: &str) -> bool {
     let kind = wanted.split('/').next().unwrap_or_default();
-    let most_specific = [wanted, &format!("{kind}/*"), "*/*"]
-        .into_iter()
-        .find_map(|range| ranges.iter().find(|given| essence(given) == range));
-    most_specific.is_some_and(|range| {
+    let find =
+        |fits: &dyn Fn(&str) -> bool| accept.clone().flat_map(|field| field.split(',')).find(|given| fits(given));
+    let is_of_kind = |range: &str| bare(range).strip_suffix("/*").is_some_and(|given| given.eq_ignore_ascii_case(kind));
+    let range =
+        find(&|range| is(range, wanted)).or_else(|| find(&is_of_kind)).or_else(|| find(&|range| is(range, "*/*")));
+    range.is_some_and(|range| {
         let mut parameters = range.split(';').map(|parameter| parameter.trim().to_ascii_lowercase());
         !parameters.any(|parameter| matches!(parameter.as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
     })

@@ -48,7 +48,7 @@ fn page_with(status: u16, title: &str, template: &str, values: &[(&str, Html)], 
     let Html(html) = filled(include_str!("pages/page.html"), &values);
     // Without a referrer a form would come without its origin, too (Fetch §3.2).
     let (form_action, referrer_policy) = if has_form { ("'self'", "same-origin") } else { ("'none'", "no-referrer") };
-    let reply = reply_under(status, "text/html; charset=utf-8", html.into_bytes(), referrer_policy);
+    let reply = reply_under(status, "text/html; charset=utf-8", html.into(), referrer_policy);
     // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(

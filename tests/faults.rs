@@ -82,14 +82,14 @@ fn with_few_descriptors_there_are_fewer_places_and_who_finds_none_is_told_so() {
     let hold = world.backend.hold();
     thread::scope(|scope| {
         let slow = || server.modern().ok("api_get_request", json!({"endpoint": "/slow"}));
-        let held: Vec<_> = (0..PLACES).map(|_| scope.spawn(slow)).collect();
+        let calls: Vec<_> = (0..PLACES).map(|_| scope.spawn(slow)).collect();
         hold.wait_for_arrivals(PLACES);
         for _ in 0..2 * PLACES {
             let reply = server.client().get("/healthz");
             assert_eq!((reply.status, reply.header("Retry-After")), (503, Some("1")));
         }
         drop(hold);
-        for call in held {
+        for call in calls {
             assert_eq!(call.join().unwrap()["status"], 200);
         }
     });

@@ -500,6 +500,17 @@ fn json_is_handed_on_exactly_as_it_came() {
 }
 
 #[test]
+fn the_text_of_a_result_is_its_structured_content_whatever_it_holds() {
+    let mut bench = Bench::new();
+    let body = "{\r\n\t\"a\\\"b\\\\\": [\"\\u0001\\n\",\t\"näher – 🙂 \u{7f}\"]\n}";
+    bench.answer(Reply::new(200, "application/json", body));
+    let result = bench.get("/x");
+    let text = text_of(&result);
+    assert!(text.ends_with(&format!(",\"data\":{body}}}")), "{text}");
+    assert_eq!(serde_json::from_str::<Value>(text).unwrap(), result["structuredContent"]);
+}
+
+#[test]
 fn what_only_claims_to_be_json_is_handed_on_as_text() {
     let mut bench = Bench::new();
     for body in ["{\"a\":", "<html>busy</html>", "{} {}", "NaN"] {

@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::iter;
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -16,7 +17,9 @@ use super::listener::{Entry, Shared};
 use super::message::{Answer, Reply, Request, json_reply, print};
 
 /// One `read` takes at most so much.
-const READ_BYTES: usize = 16 * 1024;
+const MOST_READ_BYTES: usize = 64 * 1024;
+/// The first one so much: most requests are shorter.
+const READ_BYTES: usize = 2 * 1024;
 /// A buffer that one large request grew beyond this is given back.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 /// After an error answer, so much of what the client still sends is read and thrown away, so that
@@ -44,7 +47,7 @@ pub fn serve(shared: &Shared, entry: &Entry) {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
                 let (head, body) = print(json_reply(status, body), false);
-                let _ = connection.write_pieces([&head, &body]);
+                let _ = connection.write_pieces(iter::once(head.as_slice()).chain(body.iter()));
                 break;
             }
         }
@@ -112,7 +115,7 @@ impl Connection<'_> {
             return Err(Some(TOO_LARGE));
         }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
-            self.write_pieces([b"HTTP/1.1 100 Continue\r\n\r\n", &[]]).map_err(|_| None)?;
+            self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..])).map_err(|_| None)?;
         }
         let mut chunked = ChunkedBody::new(most);
         loop {
@@ -153,22 +156,25 @@ impl Connection<'_> {
     /// Writes head and, unless it answers a `HEAD`, body: in one piece, where the socket has room for it.
     fn write_reply(&self, reply: Reply, keep_alive: bool, is_head: bool) -> io::Result<()> {
         let (head, body) = print(reply, keep_alive);
-        self.write_all([&head, if is_head { &[] } else { &body }])
+        let body = body.iter().filter(|_| !is_head);
+        self.write_all(iter::once(head.as_slice()).chain(body))
     }
 
     /// Writes all of `bytes` within the time that one answer has.
     pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all([bytes, &[]])
+        self.write_all(iter::once(bytes))
     }
 
     /// Meanwhile the connection may be given up for another, if the client does not read.
-    fn write_all(&self, pieces: [&[u8]; 2]) -> io::Result<()> {
+    fn write_all<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
         self.entry.begin_answer();
         self.write_pieces(pieces)?;
         if self.entry.end_answer() { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }
     }
 
-    fn write_pieces(&self, [mut first, mut second]: [&[u8]; 2]) -> io::Result<()> {
+    fn write_pieces<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
+        let mut pieces: Vec<IoSlice<'b>> = pieces.map(IoSlice::new).collect();
+        let mut pieces = pieces.as_mut_slice();
         let (mut socket, whole) = (&self.entry.socket, self.shared.limits.answer);
         let deadline = Instant::now() + whole;
         let mut left = whole;
@@ -176,16 +182,13 @@ impl Connection<'_> {
             if self.write_timeout.replace(Some(left)) != Some(left) {
                 socket.set_write_timeout(Some(left))?;
             }
-            match socket.write_vectored(&[IoSlice::new(first), IoSlice::new(second)]) {
+            match socket.write_vectored(pieces) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => {
-                    second = second.get(count.saturating_sub(first.len())..).unwrap_or_default();
-                    first = first.get(count..).unwrap_or_default();
-                }
+                Ok(count) => IoSlice::advance_slices(&mut pieces, count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
-            if first.is_empty() && second.is_empty() {
+            if pieces.is_empty() {
                 return Ok(());
             }
             left = time_left(deadline)?;
@@ -217,14 +220,17 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
 
 /// Reads at least one byte; the end of the stream is an error, as nothing more can come of it.
 fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
-    let mut bytes = [0; READ_BYTES];
-    loop {
-        match socket.read(&mut bytes) {
-            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+    let filled = input.len();
+    input.resize(filled + filled.clamp(READ_BYTES, MOST_READ_BYTES), 0);
+    let read = loop {
+        match socket.read(input.get_mut(filled..).unwrap_or_default()) {
+            Ok(0) => break Err(ErrorKind::UnexpectedEof.into()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            result => return result.map(|count| input.extend_from_slice(bytes.get(..count).unwrap_or_default())),
+            result => break result,
         }
-    }
+    };
+    input.truncate(filled + read.as_ref().map_or(0, |count| *count));
+    read.map(drop)
 }
 
 /// Says that nothing more will come, and lets the client finish what it is sending.

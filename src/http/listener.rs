@@ -315,6 +315,6 @@ fn tell_no_room(mut socket: &TcpStream) {
     let reply = json_reply(503, r#"{"error":"All connections are busy. Try again."}"#.to_owned());
     let (head, body) = print(with_field(reply, "Retry-After", "1"), false);
     // A fresh socket has room for this; where it has not, the client learns from the close.
-    let _ = socket.set_nonblocking(true).and_then(|()| socket.write(&[head, body].concat()));
+    let _ = socket.set_nonblocking(true).and_then(|()| socket.write(&[head, body.concat()].concat()));
     let _ = socket.set_nonblocking(false);
 }

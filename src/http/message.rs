@@ -6,6 +6,7 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use super::event_stream::EventStream;
 use super::head::Head;
+use crate::pieces::Pieces;
 
 /// A request, borrowed from the connection's buffers.
 pub struct Request<'a> {
@@ -23,7 +24,7 @@ impl<'a> Request<'a> {
     }
 
     /// Every value of the field `name`, in any case.
-    pub fn fields(&self, name: &str) -> impl Iterator<Item = &'a str> {
+    pub fn fields(&self, name: &str) -> impl Iterator<Item = &'a str> + Clone {
         self.head.fields.values(name)
     }
 
@@ -47,7 +48,7 @@ impl<'a> Request<'a> {
 /// A response whose body is in memory; the body is kept apart, so that it is written as it was made.
 pub struct Reply {
     head: Response<Empty>,
-    body: Vec<u8>,
+    body: Pieces,
 }
 
 impl Reply {
@@ -71,7 +72,7 @@ pub enum Answer<'a> {
 impl<'a> Answer<'a> {
     /// An answer that `run` streams.
     pub fn stream(run: impl FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a) -> Self {
-        let Reply { head, body } = reply(200, "text/event-stream", Vec::new());
+        let Reply { head, body } = reply(200, "text/event-stream", Pieces::default());
         let endless = Reply { head: head.with_data(io::empty(), None), body };
         // nginx would hold the events back otherwise.
         Self::Stream(with_field(endless, "X-Accel-Buffering", "no"), Box::new(run))
@@ -98,12 +99,12 @@ pub trait Application: Send + Sync {
 pub const SERVER_NAME: &str = "entra-auth-mcp";
 
 /// A response of `status` with a body of `content_type`.
-pub fn reply(status: u16, content_type: &str, body: Vec<u8>) -> Reply {
+pub fn reply(status: u16, content_type: &str, body: Pieces) -> Reply {
     reply_under(status, content_type, body, "no-referrer")
 }
 
 /// The same under another `Referrer-Policy`.
-pub fn reply_under(status: u16, content_type: &str, body: Vec<u8>, referrer_policy: &str) -> Reply {
+pub fn reply_under(status: u16, content_type: &str, body: Pieces, referrer_policy: &str) -> Reply {
     let head = Response::new(StatusCode(status), Vec::new(), io::empty(), Some(body.len()), None);
     // Never chunked: the length is known.
     let response = Reply { head: head.with_chunked_threshold(usize::MAX), body };
@@ -119,11 +120,11 @@ pub fn reply_under(status: u16, content_type: &str, body: Vec<u8>, referrer_poli
 
 /// A response of `status` without a body.
 pub fn empty_reply(status: u16) -> Reply {
-    reply(status, "", Vec::new())
+    reply(status, "", Pieces::default())
 }
 
 /// A response with a body of JSON.
-pub fn json_reply(status: u16, body: impl Into<Vec<u8>>) -> Reply {
+pub fn json_reply(status: u16, body: impl Into<Pieces>) -> Reply {
     reply(status, "application/json", body.into())
 }
 
@@ -139,7 +140,7 @@ pub fn with_field(mut response: Reply, name: &'static str, value: &str) -> Reply
 
 /// The head of `reply` as bytes, and its body. `tiny_http` keeps `Connection` to itself, so it is put in behind
 /// the status line; and it gives a 204 a length, which that must not have (RFC 9110 §8.6).
-pub(super) fn print(reply: Reply, keep_alive: bool) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn print(reply: Reply, keep_alive: bool) -> (Vec<u8>, Pieces) {
     let mut bytes = Vec::with_capacity(512);
     let has_no_content = reply.status() == 204;
     // Writing into memory cannot fail.

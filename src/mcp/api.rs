@@ -17,6 +17,7 @@ use crate::files::{Files, Watch};
 use crate::media_type;
 use crate::oauth::authorize::Demand;
 use crate::oauth::claims_challenge::{Challenge, Claims};
+use crate::pieces::Pieces;
 use crate::request_headers;
 use crate::select::Selection;
 use crate::sign_in::{PAUSE, SignIn};
@@ -82,7 +83,7 @@ impl Api {
         user_id: Option<&str>,
         arguments: &Object<'_>,
         watch: Watch<'_>,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Pieces, Failure> {
         self.sign_in.audit.ready()?;
         let mut entry = Entry::new(Event::ApiCall, user_id.unwrap_or_default(), client);
         entry.method = method;
@@ -97,7 +98,7 @@ impl Api {
         }
         let recorded = self.sign_in.audit.record(&entry);
         let (reply, sent_as) = result?;
-        recorded.map(|()| api_result::of(reply, sent_as))
+        recorded.map(|()| api_result::of(reply, sent_as.as_deref()))
     }
 
     /// The API's answer, and the media type of a file that was sent.
@@ -166,16 +167,15 @@ impl Api {
         reply: &backend::Reply,
         may_renew: bool,
     ) -> Result<Option<Arc<Account>>, Failure> {
-        let usual = Claims::default();
         let claims = match (reply.status, &reply.challenge) {
             (401, Some(Challenge::Claims(claims))) => claims,
-            (401, _) => &usual,
+            (401, _) => &Claims::default(),
             (403, Some(Challenge::InsufficientScope(missing))) => {
                 return self.check_scope(user_id, rejected, missing).map(|()| None);
             }
             _ => return Ok(None),
         };
-        let is_more = *claims != usual;
+        let is_more = *claims != Claims::default();
         let renewed = if may_renew { self.sign_in.renew(user_id, rejected, claims) } else { Ok(None) };
         let refused = match renewed {
             Ok(None) if is_more => None,
@@ -241,7 +241,7 @@ fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
     let scalar = |raw: &RawValue| read(raw).unwrap_or_else(|| raw.get().to_owned());
     let pairs = params.0.into_iter().flat_map(|(name, value)| {
         let items = read(value).unwrap_or_else(|| vec![value]);
-        items.into_iter().map(move |item| (name.clone(), scalar(item)))
+        items.into_iter().map(move |item| (name.clone().into_owned(), scalar(item)))
     });
     pairs.collect()
 }

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use super::tool_result::{self, add};
+use super::tool_result::{self, Members};
 use crate::backend::{self, NextPage};
+use crate::pieces::Pieces;
 
 const REDIRECT: &str = "redirect";
 const NOT_FOLLOWED: &str =
@@ -27,46 +28,41 @@ pub(super) fn correlation_id(reply: &backend::Reply) -> Option<String> {
 
 /// The members of the result of a call that the API has answered. `sent_as` is the media type of a file that was
 /// sent.
-pub(super) fn of(reply: backend::Reply, sent_as: Option<String>) -> Vec<u8> {
+pub(super) fn of(reply: backend::Reply, sent_as: Option<&str>) -> Pieces {
     let error = error_code(reply.status);
     let message = error.map(|error| match error {
         REDIRECT => NOT_FOLLOWED.to_owned(),
         _ => format!("The API answered with status {}.", reply.status),
     });
-    let mut members = json!({
-        "success": error.is_none(),
-        "status": reply.status,
-        "endpoint": reply.endpoint,
-        "content_type": reply.content_type,
-        "truncated": reply.truncated.is_some(),
-    });
-    add(&mut members, "total_bytes", reply.truncated);
-    add(&mut members, "error", error);
-    add(&mut members, "message", message);
-    add(&mut members, "hint", status_hint(reply.status).or(select_hint(&reply)));
-    add(&mut members, "not_found", Some(reply.not_found).filter(|pointers| !pointers.is_empty()));
-    add(&mut members, "retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
+    let mut members = Members::new();
+    members.add("success", Some(error.is_none()));
+    members.add("status", Some(reply.status));
+    members.add("endpoint", Some(&reply.endpoint));
+    members.add("content_type", Some(&reply.content_type));
+    members.add("truncated", Some(reply.truncated.is_some()));
+    members.add("total_bytes", reply.truncated);
+    members.add("error", error);
+    members.add("message", message);
+    members.add("hint", status_hint(reply.status).or(select_hint(&reply)));
+    members.add("not_found", Some(&reply.not_found).filter(|pointers| !pointers.is_empty()));
+    members.add("retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
     if let Some((path, moved)) = reply.file {
-        let content_type = sent_as.or_else(|| reply.content_type.clone());
+        let content_type = sent_as.or(reply.content_type.as_deref());
         let file = json!({"path": path, "bytes": moved.bytes, "sha256": moved.sha256, "content_type": content_type});
-        add(&mut members, "file", Some(file));
+        members.add("file", Some(file));
     }
     match reply.next {
-        Some(NextPage::Here(url)) => add(&mut members, "next", Some(url)),
-        Some(NextPage::Elsewhere(url)) => add(&mut members, "next_outside_base", Some(url)),
+        Some(NextPage::Here(url)) => members.add("next", Some(url)),
+        Some(NextPage::Elsewhere(url)) => members.add("next_outside_base", Some(url)),
         None => {}
     }
-    add(&mut members, "redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)).cloned());
-    add(&mut members, "headers", Some(reply.headers));
-    // The body stands last and as it came: it is not read into a tree.
-    let members = members.to_string();
-    let structured = [members.strip_suffix('}').unwrap_or_default(), ",\"data\":", &reply.data, "}"];
+    members.add("redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)));
+    members.add("headers", Some(&reply.headers));
+    let members = members.into_json();
     let image = reply.image.as_ref();
     let picture = image.map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
-    match &picture {
-        Some(picture) => tool_result::content(&[picture], &structured, image, error.is_some()),
-        None => tool_result::content(&structured, &structured, image, error.is_some()),
-    }
+    // The body stands last and as it came: it is not read into a tree.
+    tool_result::content(picture.as_deref(), &members, Some(reply.data), image, error.is_some())
 }
 
 fn select_hint(reply: &backend::Reply) -> Option<&'static str> {

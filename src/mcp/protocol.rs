@@ -19,6 +19,7 @@ use super::tools::{Called, ToolCall, Tools, Turn};
 use crate::error::Failure;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
+use crate::pieces::Pieces;
 use crate::{media_type, secret};
 
 /// The revision with per-request metadata.
@@ -122,7 +123,7 @@ impl Protocol {
                     stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
                 }))
             }
-            Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, &called)))),
+            Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, called)))),
             Err(error) if client.is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
@@ -141,7 +142,7 @@ impl Protocol {
         };
         performed.map_or_else(
             |error| error.response(Some(id)).into_bytes(),
-            |called| response(client.is_modern, id, &called),
+            |called| response(client.is_modern, id, called).concat(),
         )
     }
 
@@ -156,21 +157,28 @@ impl Protocol {
         }
         let client = Client { name: user_agent(request), ..Client::default() };
         let batched = |message| self.batched(&client, message);
-        let responses: Vec<Vec<u8>> = messages.into_iter().filter_map(batched).collect();
-        let whole = || json_reply(200, [b"[", responses.join(&b',').as_slice(), b"]"].concat());
-        Ok(Answer::Reply(if responses.is_empty() { empty_reply(202) } else { whole() }))
+        let mut whole = Pieces::default();
+        for response in messages.into_iter().filter_map(batched) {
+            whole.copy(if whole.is_empty() { b"[" } else { b"," });
+            whole.append(response);
+        }
+        if whole.is_empty() {
+            return Ok(Answer::Reply(empty_reply(202)));
+        }
+        whole.copy(b"]");
+        Ok(Answer::Reply(json_reply(200, whole)))
     }
 
-    fn batched(&self, client: &Client, message: &RawValue) -> Option<Vec<u8>> {
+    fn batched(&self, client: &Client, message: &RawValue) -> Option<Pieces> {
         match jsonrpc::message(message) {
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
                 let performed = self.perform(client, &method, &params, Turn::Last(&|_, _| Ok(())));
-                let refused = |error: RpcError| error.response(Some(id)).into_bytes();
-                Some(performed.map_or_else(refused, |called| response(false, id, &called)))
+                let refused = |error: RpcError| error.response(Some(id)).into();
+                Some(performed.map_or_else(refused, |called| response(false, id, called)))
             }
             Ok(Message::Notification | Message::Response) => None,
-            Err(bad) => Some(bad.error.response(bad.id).into_bytes()),
+            Err(bad) => Some(bad.error.response(bad.id).into()),
         }
     }
 
@@ -178,7 +186,7 @@ impl Protocol {
     fn perform(&self, client: &Client, method: &str, params: &Object<'_>, turn: Turn<'_>) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
-        let done = |members: String| Ok(Called::Done(members.into_bytes()));
+        let done = |members: String| Ok(Called::Done(members.into()));
         match method {
             "server/discover" if is_modern => {
                 done(format!(r#""supportedVersions":{},{}{caching}"#, json!(VERSIONS), offer()))
@@ -188,7 +196,12 @@ impl Protocol {
             "tools/list" if params.get("cursor").is_some() => {
                 Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
             }
-            "tools/list" => done(format!(r#""tools":{}{caching}"#, self.tools.list)),
+            "tools/list" => {
+                let mut members = Pieces::from(r#""tools":"#);
+                members.share(&self.tools.list);
+                members.copy(caching.as_bytes());
+                Ok(Called::Done(members))
+            }
             "tools/call" => self.call(client, params, turn),
             _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
         }
@@ -255,20 +268,23 @@ fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
 }
 
 /// The response with what a call led to, and with the members that every modern result has.
-fn response(is_modern: bool, id: &RawValue, called: &Called) -> Vec<u8> {
+fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
     let (kind, members) = match called {
-        Called::Done(members) => ("complete", members.as_slice()),
-        Called::InputRequired(members) => ("input_required", members.as_bytes()),
+        Called::Done(members) => ("complete", members),
+        Called::InputRequired(members) => ("input_required", members.into()),
         // Nothing waits twice.
-        Called::Wait(_) | Called::Transfer => ("complete", &[] as &[u8]),
+        Called::Wait(_) | Called::Transfer => ("complete", Pieces::default()),
     };
-    let begin = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"#);
-    if !is_modern {
-        return [begin.as_bytes(), members, b"}}"].concat();
+    let mut response = Pieces::from(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"#));
+    if is_modern {
+        response.copy(format!(r#""resultType":"{kind}","#).as_bytes());
     }
-    let kind = format!(r#""resultType":"{kind}","#);
-    let meta = format!(r#","_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#);
-    [begin.as_bytes(), kind.as_bytes(), members, meta.as_bytes()].concat()
+    response.append(members);
+    if is_modern {
+        response.copy(format!(r#","_meta":{{"{SERVER_INFO_KEY}":{SERVER_INFO}}}"#).as_bytes());
+    }
+    response.copy(b"}}");
+    response
 }
 
 /// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
@@ -282,8 +298,7 @@ fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
     let can_open = version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
     let session = if can_open { format!("{version}.{URLS}.{random}") } else { format!("{version}.{random}") };
     let members = format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer());
-    let called = Called::Done(members.into_bytes());
-    let reply = json_reply(200, response(false, id, &called));
+    let reply = json_reply(200, response(false, id, Called::Done(members.into())));
     Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &session)))
 }
 
@@ -311,10 +326,11 @@ fn tool_name(params: &Object<'_>) -> Result<String, RpcError> {
 /// 2026-07-28 transports, "Sending Messages").
 fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
     let refuse = |status, message| Err(RpcError::new(INVALID_REQUEST, message).at(status));
-    if media_type::essence(request.field("content-type").unwrap_or_default()) != "application/json" {
+    if !media_type::is(request.field("content-type").unwrap_or_default(), "application/json") {
         return refuse(415, "Content-Type must be application/json.");
     }
-    let is_accepted = |wanted| media_type::is_accepted(request.fields("accept"), wanted);
+    let accept = request.fields("accept");
+    let is_accepted = |wanted| media_type::is_accepted(&accept, wanted);
     if !is_accepted("application/json") || !is_accepted("text/event-stream") {
         return refuse(406, "Accept must list application/json and text/event-stream.");
     }

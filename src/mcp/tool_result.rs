@@ -1,17 +1,20 @@
 //! Results of tool calls, each as the members of the JSON-RPC result.
 
+use std::slice;
+
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::jsonrpc::quote;
 use crate::error::Failure;
+use crate::pieces::Pieces;
 
 /// The result whose text and structured content are the JSON object `members`, or why there is none.
-pub(super) fn of(result: Result<Value, Failure>) -> Vec<u8> {
+pub(super) fn of(result: Result<Value, Failure>) -> Pieces {
     match result {
         Ok(mut members) => {
             add(&mut members, "success", Some(true));
-            let structured = members.to_string();
-            content(&[&structured], &[&structured], None, false)
+            content(None, &members.to_string(), None, None, false)
         }
         Err(failure) => of_failure(&failure, None),
     }
@@ -21,7 +24,7 @@ pub(super) fn of(result: Result<Value, Failure>) -> Vec<u8> {
 const OF_OFFER: [&str; 3] = ["sign_in_url", "user_code", "errors_on_microsofts_page"];
 
 /// A failure that a model can act on; where a sign-in mends it, with the offer of one.
-pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Vec<u8> {
+pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Pieces {
     let mut members = json!({
         "success": false,
         "error": failure.kind.code(),
@@ -39,27 +42,65 @@ pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Vec<u8> {
     for name in OF_OFFER {
         add(&mut members, name, offer.and_then(|offer| offer.get(name)).cloned());
     }
-    content(&[&failure.text()], &[&members.to_string()], None, true)
+    content(Some(&failure.text()), &members.to_string(), None, None, true)
 }
 
-/// `text` is what a model reads first, `structured` a JSON object, both in parts; an image is its media type and
-/// its bytes in Base64. A long part is copied once as it is and once as a part of a string, and no more.
-pub(super) fn content(text: &[&str], structured: &[&str], image: Option<&(String, String)>, is_error: bool) -> Vec<u8> {
-    let length = |parts: &[&str]| parts.iter().map(|part| part.len()).sum::<usize>();
+/// The JSON object `members`, with `data`, if any, as one more member; a model reads `text` first, or else the object.
+/// An image is its media type and its bytes in Base64. A long `data` is escaped once and otherwise not copied.
+pub(super) fn content(
+    text: Option<&str>,
+    members: &str,
+    data: Option<String>,
+    image: Option<&(String, String)>,
+    is_error: bool,
+) -> Pieces {
+    let open = members.strip_suffix('}').unwrap_or_default();
+    let (comma, known) = data.as_ref().map_or(("", ""), |data| (",\"data\":", data.as_str()));
+    let structured = [open, comma, known, "}"];
+    let text = text.as_ref().map_or(structured.as_slice(), slice::from_ref);
     // Escaping adds an eighth or so to JSON.
-    let mut members = Vec::with_capacity(256 + length(text) / 8 * 9 + length(structured));
-    members.extend(br#""content":[{"type":"text","text":"#);
-    quote(&mut members, text);
+    let length = text.iter().map(|part| part.len()).sum::<usize>() / 8 * 9 + open.len();
+    let mut json = Vec::with_capacity(256 + length);
+    json.extend(br#""content":[{"type":"text","text":"#);
+    quote(&mut json, text);
     if let Some((media_type, base64)) = image {
-        members.extend([br#"},{"type":"image","data":""#, base64.as_bytes(), br#"","mimeType":"#].concat());
-        quote(&mut members, &[media_type]);
+        json.extend([br#"},{"type":"image","data":""#, base64.as_bytes(), br#"","mimeType":"#].concat());
+        quote(&mut json, &[media_type]);
     }
-    members.extend(br#"}],"structuredContent":"#);
-    for part in structured {
-        members.extend(part.as_bytes());
+    json.extend([br#"}],"structuredContent":"#, open.as_bytes(), comma.as_bytes()].concat());
+    let mut members = Pieces::from(json);
+    if let Some(data) = data {
+        members.push(data);
     }
-    members.extend(format!(r#","isError":{is_error}"#).as_bytes());
+    members.copy(format!(r#"}},"isError":{is_error}"#).as_bytes());
     members
+}
+
+/// A JSON object that is written member by member.
+pub(super) struct Members(Vec<u8>);
+
+impl Members {
+    /// One without members.
+    pub(super) fn new() -> Self {
+        Self(b"{}".to_vec())
+    }
+
+    /// Adds the member `name`, when there is a value.
+    pub(super) fn add(&mut self, name: &str, value: Option<impl Serialize>) {
+        let Some(value) = value else { return };
+        self.0.pop();
+        self.0.extend_from_slice(if self.0.len() > 1 { b",\"" } else { b"\"" });
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        // Writing into memory cannot fail.
+        let _ = serde_json::to_writer(&mut self.0, &value);
+        self.0.push(b'}');
+    }
+
+    /// The object.
+    pub(super) fn into_json(self) -> String {
+        String::from_utf8(self.0).unwrap_or_default()
+    }
 }
 
 /// Adds the member `name` to a JSON object, when there is a value.

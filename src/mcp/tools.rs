@@ -20,6 +20,7 @@ use crate::oauth::aadsts::{self, Advice};
 use crate::oauth::authorize::{Demand, Prompt};
 use crate::oauth::claims_challenge::Claims;
 use crate::pending::{Attempt, Way};
+use crate::pieces::Pieces;
 use crate::sign_in::SignIn;
 use crate::token_cache::Account;
 
@@ -58,7 +59,7 @@ impl Turn<'_> {
 /// What a call leads to.
 pub(super) enum Called {
     /// The members of the result, as JSON.
-    Done(Vec<u8>),
+    Done(Pieces),
     /// The members of a result that asks the person for something first.
     InputRequired(String),
     /// The call is to be made again when a sign-in has ended, or at the latest at the deadline.
@@ -87,7 +88,7 @@ pub(crate) struct Tools {
     /// Name, title, description, schemas and annotations of every tool.
     definitions: Value,
     /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
-    pub(super) list: String,
+    pub(super) list: Arc<str>,
 }
 
 impl Tools {
@@ -117,7 +118,7 @@ impl Tools {
             api,
             seal: Seal::new()?,
             started: Instant::now(),
-            list: listed.to_string(),
+            list: listed.to_string().into(),
             definitions,
             config,
             sign_in,
