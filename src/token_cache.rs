@@ -240,7 +240,7 @@ impl TokenCache {
             return Ok(Arc::clone(&unwritten.lock));
         }
         let digest = Sha256::digest(user_id.as_bytes());
-        let number = digest.iter().take(8).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+        let number = digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
         let suffix = format!(".refresh-{number:016x}");
         let patience = if is_patient { REFRESH_PATIENCE } else { Duration::ZERO };
         // That it is another's turn is no trouble.

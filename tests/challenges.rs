@@ -309,7 +309,7 @@ mod device_code {
     use entra_auth_mcp::oauth::authority::{Authority, Tenant};
     use entra_auth_mcp::oauth::authorize::Application;
     use entra_auth_mcp::oauth::claims_challenge::Claims;
-    use entra_auth_mcp::oauth::device_code::{DeviceAuthorization, next_interval, poll, request};
+    use entra_auth_mcp::oauth::device_code::{DeviceAuthorization, less_often, next_interval, poll, request};
     use entra_auth_mcp::oauth::scope::Scopes;
     use entra_auth_mcp::oauth::token::OauthError;
     use serde_json::{Value, json};
@@ -435,6 +435,19 @@ mod device_code {
             assert_eq!(next_interval(error, 5), next, "{error}");
         }
         assert_eq!(next_interval("slow_down", u64::MAX), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_poll_that_fails_makes_the_next_ones_rarer_up_to_one_a_minute() {
+        assert_eq!([1, 5, 31, 60, 90].map(less_often), [2, 10, 60, 60, 90]);
+        assert_eq!(less_often(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn the_longest_user_code_has_32_characters() {
+        let mut response = good();
+        response["user_code"] = json!("A".repeat(32));
+        assert_eq!(parsed(&response).unwrap().user_code.len(), 32);
     }
 
     #[test]

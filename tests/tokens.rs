@@ -927,6 +927,10 @@ fn the_python_servers_file_is_converted_once_and_kept() {
     let seconds = status["expires_in_seconds"].as_u64().unwrap();
     assert!((3450..3500).contains(&seconds), "{status}");
     assert_eq!((&world.file()["version"], world.user_ids().len()), (&json!(1), 2));
+    let account = world.account(ADA);
+    assert_eq!((text(&account["oid"]), text(&account["granted_scope"])), (entra::ADA_OID, "api://backend/access"));
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    assert!((now - 150..now - 99).contains(&account["signed_in_at"].as_u64().unwrap()), "{account}");
     let arguments = json!({"user_id": ADA, "endpoint": "/me"});
     server.modern().ok("api_get_request", arguments.clone());
     assert_eq!((world.bearer().as_str(), world.asked()), (text(&before["access_token"]), 1));
