@@ -442,6 +442,14 @@ mod token {
     }
 
     #[test]
+    fn a_token_lives_no_longer_than_a_year() {
+        for (said, believed) in [(90 * 86_400, 90 * 86_400), (366 * 86_400, 366 * 86_400), (u64::MAX, 366 * 86_400)] {
+            let body = format!(r#"{{"token_type":"Bearer","access_token":"a","expires_in":{said}}}"#);
+            assert_eq!(TokenResponse::parse(body.as_bytes()).unwrap().expires_in, believed, "{said}");
+        }
+    }
+
+    #[test]
     fn what_is_no_token_response_is_refused() {
         for body in [
             "",
