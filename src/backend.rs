@@ -256,9 +256,14 @@ impl Backend {
             let declared = declared(answer);
             let reader = answer.body_mut().with_config().limit(u64::MAX).reader();
             let saved = destination.save(reader, declared, call.watch)?;
-            let (truncated, not_found, next_link) = Default::default();
-            let (length, body) = (saved.bytes, Ok(String::new()));
-            return Ok(Part { length, body, truncated, not_found, next_link, saved: Some(saved) });
+            return Ok(Part {
+                length: saved.bytes,
+                body: Ok(String::new()),
+                truncated: None,
+                not_found: Vec::new(),
+                next_link: None,
+                saved: Some(saved),
+            });
         }
         let is_success = answer.status().is_success();
         let is_json = is_success && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
@@ -400,7 +405,7 @@ fn present(
     let is_json = media_type::is_json(&media_type);
     let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
     let bytes = match body {
-        Ok(nothing) if nothing.is_empty() => return ("null".to_owned(), None),
+        Ok(text) if text.is_empty() => return ("null".to_owned(), None),
         Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => return (json, None),
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),

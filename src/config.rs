@@ -321,9 +321,7 @@ pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'sta
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, in_a) in a.bytes().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        next.push(i + 1);
-        let above = std::mem::replace(&mut row, next);
+        let above = std::mem::replace(&mut row, vec![i + 1]);
         for ((replaced, deleted), in_b) in above.iter().zip(above.iter().skip(1)).zip(b.bytes()) {
             let inserted = row.last().map_or(0, |left| left + 1);
             row.push(inserted.min(deleted + 1).min(replaced + usize::from(in_a != in_b)));

@@ -379,7 +379,7 @@ fn user_agent<'r>(request: &Request<'r>) -> &'r str {
 }
 
 fn is_form(request: &Request<'_>) -> bool {
-    request.field("content-type").map(media_type::essence).as_deref() == Some("application/x-www-form-urlencoded")
+    request.field("content-type").is_some_and(|value| media_type::is(value, "application/x-www-form-urlencoded"))
 }
 
 /// Whether a page of another origin has sent the browser here (Fetch Metadata). Another port of

@@ -276,7 +276,7 @@ fn has_room(shared: &Shared, patience: Duration) -> bool {
     let (begun, most) = (Instant::now(), shared.limits.connections);
     loop {
         let open = shared.connections().len();
-        if open < most || (open <= most + most / ENDING_PART && shared.evict_longest_idle()) {
+        if open < most || (open < most + (most / ENDING_PART).max(1) && shared.evict_longest_idle()) {
             return true;
         }
         if begun.elapsed() >= patience || shared.is_stopping() {
@@ -303,7 +303,7 @@ fn refuse(shared: &Shared, socket: TcpStream) {
     tell_no_room(&socket);
     let place = Arc::clone(&shared.refusals);
     // One more is held by `shared`.
-    if Arc::strong_count(&place) <= shared.limits.connections / REFUSALS_PART + 2 {
+    if Arc::strong_count(&place) <= (shared.limits.connections / REFUSALS_PART).max(1) + 1 {
         let _ = spawn("refusal", move || {
             connection::drain(&socket);
             drop(place);
