@@ -22,6 +22,10 @@ const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
 /// For the whole exchange; Entra answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a connection reads into, and as long as the head of an answer may be;
+const INPUT_BYTES: usize = 64 * 1024;
+/// and what it sends from, which holds the head of a request: more than servers take.
+const OUTPUT_BYTES: usize = 32 * 1024;
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
 pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
@@ -40,6 +44,9 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
+        .input_buffer_size(INPUT_BYTES)
+        .max_response_header_size(INPUT_BYTES)
+        .output_buffer_size(OUTPUT_BYTES)
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
