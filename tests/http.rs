@@ -615,6 +615,20 @@ fn a_connection_that_stays_idle_is_closed_without_a_word() {
 }
 
 #[test]
+fn a_connection_that_goes_quiet_is_served_on_another_thread() {
+    let quiet = Duration::from_millis(1);
+    let server = setup().limits(|limits| limits.quiet = quiet).start();
+    let [mut lively, mut wire] = [Wire::to(&server), Wire::to(&server)];
+    for _ in 0..3 {
+        let begun = Instant::now();
+        while begun.elapsed() < quiet * 50 {
+            use_once(&server, &mut lively);
+        }
+        use_once(&server, &mut wire);
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let server = setup().limits(|limits| limits.answer = SOON).start();
     let list = post_message(&server, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}));

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
+use super::Limits;
 use super::body::ChunkedBody;
 use super::event_stream::EventStream;
 use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
@@ -30,19 +31,33 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const INTERNAL_ERROR: &str = r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
 /// Why a connection ends without an answer. A refusal is told to the client first; without one, the
-/// client closed, or went silent between requests, or the transport failed, or the place was needed.
+/// client closed, or the transport failed, or the place was needed.
 type End = Option<Refusal>;
 
-/// Serves the connection until it ends.
-pub fn serve(shared: &Shared, entry: &Entry) {
+/// How far a connection has been served.
+#[derive(PartialEq, Eq)]
+pub enum Served {
+    /// To its end.
+    Whole,
+    /// Until it went quiet.
+    Quiet,
+}
+
+/// Serves the connection until it ends, or goes quiet; one that is quiet already, until it ends or calls again and
+/// goes quiet once more.
+pub fn serve(shared: &Shared, entry: &Entry, mut is_quiet: bool) -> Served {
     let _ = entry.socket.set_nodelay(true);
     let (read_timeout, write_timeout) = Default::default();
     let mut connection = Connection { shared, entry, input: Vec::new(), read_timeout, write_timeout };
     loop {
+        if let Err(served) = connection.await_request(is_quiet) {
+            return served;
+        }
+        is_quiet = false;
         match connection.exchange() {
             Ok(true) => {}
             Ok(false) => break,
-            Err(None) => return,
+            Err(None) => return Served::Whole,
             Err(Some(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
@@ -53,6 +68,7 @@ pub fn serve(shared: &Shared, entry: &Entry) {
         }
     }
     drain(&entry.socket);
+    Served::Whole
 }
 
 pub struct Connection<'a> {
@@ -66,6 +82,23 @@ pub struct Connection<'a> {
 }
 
 impl Connection<'_> {
+    /// Waits for the first byte of a request, for as long as a connection may idle.
+    fn await_request(&mut self, is_quiet: bool) -> Result<(), Served> {
+        if !self.input.is_empty() {
+            return Ok(());
+        }
+        if self.shared.is_stopping() {
+            return Err(Served::Whole);
+        }
+        let Limits { idle, quiet, .. } = self.shared.limits;
+        let (patience, then) = match idle.checked_sub(quiet) {
+            Some(_) if !is_quiet => (quiet, Served::Quiet),
+            Some(rest) => (rest, Served::Whole),
+            None => (idle, Served::Whole),
+        };
+        self.read_within(patience).map_err(|error| if is_late(&error) { then } else { Served::Whole })
+    }
+
     /// Reads one request and answers it. `true`: another may follow.
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
@@ -86,12 +119,6 @@ impl Connection<'_> {
 
     /// Takes the bytes of one head off the input.
     fn read_head(&mut self) -> Result<Vec<u8>, End> {
-        if self.input.is_empty() {
-            if self.shared.is_stopping() {
-                return Err(None);
-            }
-            self.read_within(self.shared.limits.idle).map_err(|_| None)?;
-        }
         let deadline = Instant::now() + self.shared.limits.head;
         let mut seen = 0;
         loop {
@@ -197,10 +224,9 @@ impl Connection<'_> {
 
     /// Reads what is there by `deadline`; a client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
-        time_left(deadline).and_then(|left| self.read_within(left)).map_err(|error| match error.kind() {
-            ErrorKind::WouldBlock | ErrorKind::TimedOut => Some(refusal(408, late)),
-            _ => None,
-        })
+        time_left(deadline)
+            .and_then(|left| self.read_within(left))
+            .map_err(|error| is_late(&error).then(|| refusal(408, late)))
     }
 
     /// Reads at least one byte within `timeout`.
@@ -210,6 +236,11 @@ impl Connection<'_> {
         }
         read_some(&self.entry.socket, &mut self.input)
     }
+}
+
+/// Whether the time was up.
+fn is_late(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
 /// How long it is until `deadline`; once it has passed, an error.

@@ -7,8 +7,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::Limits;
+use super::connection::{self, Served};
 use super::message::{Application, json_reply, print, with_field};
-use super::{Limits, connection};
+use super::workers::Workers;
 use crate::sync::locked;
 
 /// Enough for a TLS handshake and the deepest JSON; memory is taken only as it is touched.
@@ -33,6 +35,7 @@ pub struct Shared {
     pub(super) limits: Limits,
     pub(super) application: Box<dyn Application>,
     stopping: AtomicBool,
+    workers: Workers<Arc<Entry>>,
     /// Held by the thread of every refusal, and so counted.
     refusals: Arc<()>,
     /// Each is held by its thread alone, and so ends with it, however that ends.
@@ -165,7 +168,8 @@ impl Listeners {
     /// The operating system's, when there is no thread to be had.
     pub fn serve(self, application: Box<dyn Application>, limits: Limits) -> io::Result<HttpServer> {
         let (stopping, refusals, connections) = Default::default();
-        let shared = Arc::new(Shared { limits, application, stopping, refusals, connections });
+        let workers = Workers::new();
+        let shared = Arc::new(Shared { limits, application, stopping, workers, refusals, connections });
         let mut server = HttpServer { shared, listeners: Vec::new() };
         for (address, socket) in self.0 {
             let (shared, socket) = (Arc::clone(&server.shared), Arc::new(socket));
@@ -207,6 +211,7 @@ impl HttpServer {
         if self.shared.stopping.swap(true, Ordering::AcqRel) {
             return;
         }
+        self.shared.workers.close();
         // Their descriptors may be what the connections below need.
         self.shared.evict_idle();
         for (address, _) in &self.listeners {
@@ -286,15 +291,38 @@ fn has_room(shared: &Shared, patience: Duration) -> bool {
     }
 }
 
-/// Gives the connection a thread.
+/// Gives the connection a thread: one that waits, or a new one.
 fn admit(shared: &Arc<Shared>, socket: TcpStream) {
     let entry = Arc::new(Entry { socket, idle_since: AtomicU64::new(IN_REQUEST) });
     entry.end_request();
     shared.connections().push(Arc::downgrade(&entry));
-    let (its_shared, its_entry) = (Arc::clone(shared), Arc::clone(&entry));
-    if let Err(error) = spawn("connection", move || connection::serve(&its_shared, &its_entry)) {
-        log::warn!("there was no thread for a connection ({error})");
-        tell_no_room(&entry.socket);
+    if let Err(entry) = shared.workers.give(entry) {
+        let socket = Arc::clone(&entry);
+        if let Err(error) = spawn_work(shared, entry, false) {
+            log::warn!("there was no thread for a connection ({error})");
+            tell_no_room(&socket.socket);
+        }
+    }
+}
+
+fn spawn_work(shared: &Arc<Shared>, entry: Arc<Entry>, is_quiet: bool) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    spawn("connection", move || work(&shared, entry, is_quiet))
+}
+
+/// Serves the connection, and then others while there are any. What goes quiet gets a new thread: a call has left
+/// this one with a stack of eighty kilobytes, which would stay for as long as the client does.
+fn work(shared: &Arc<Shared>, mut entry: Arc<Entry>, mut is_quiet: bool) {
+    loop {
+        match connection::serve(shared, &entry, is_quiet) {
+            Served::Quiet if spawn_work(shared, Arc::clone(&entry), true).is_ok() => return,
+            Served::Quiet => is_quiet = true,
+            Served::Whole => {
+                drop(entry);
+                let Some(next) = shared.workers.wait(shared.limits.quiet) else { return };
+                (entry, is_quiet) = (next, false);
+            }
+        }
     }
 }
 

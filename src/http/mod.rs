@@ -11,6 +11,7 @@ pub(crate) mod event_stream;
 pub mod head;
 pub(crate) mod listener;
 pub(crate) mod message;
+mod workers;
 
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct Limits {
     pub body: Duration,
     /// Without a byte, between requests or before the first.
     pub idle: Duration,
+    /// Without anything to do, until a thread gives back the memory that a call has left it with.
+    pub quiet: Duration,
     /// Between signs of life on a stream that has nothing to say.
     pub keep_alive: Duration,
     /// For one answer, or one event of a stream, to be taken.
@@ -42,6 +45,7 @@ impl Default for Limits {
             head: Duration::from_secs(10),
             body: Duration::from_secs(30),
             idle: Duration::from_secs(60),
+            quiet: Duration::from_secs(1),
             keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),

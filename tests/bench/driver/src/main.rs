@@ -7,6 +7,7 @@ mod peer;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use load::Client;
@@ -140,6 +141,8 @@ fn idle(peer: &Peer, backend: &str, work: &Path, figures: &mut Figures) -> Resul
         client.exchange(&request).map_err(failed)?;
         clients.push(client);
         if number == 250 {
+            // So long that a server may give back what only calls need.
+            thread::sleep(Duration::from_secs(2));
             note("c MiB, 250 connections", server.memory("VmRSS"));
         }
     }

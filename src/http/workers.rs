@@ -1,0 +1,61 @@
+//! Threads that have done their work and wait a moment for more, which is cheaper than a new thread.
+
+use std::sync::{Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::sync::locked;
+
+/// Threads that wait.
+pub struct Workers<T> {
+    state: Mutex<State<T>>,
+    changed: Condvar,
+}
+
+struct State<T> {
+    /// For threads that are about to wake.
+    given: Vec<T>,
+    /// The others that wait.
+    waiting: usize,
+    is_closed: bool,
+}
+
+impl<T> Workers<T> {
+    /// Nobody waits yet.
+    pub fn new() -> Self {
+        let state = Mutex::new(State { given: Vec::new(), waiting: 0, is_closed: false });
+        Self { state, changed: Condvar::new() }
+    }
+
+    /// Gives `work` to a thread that waits.
+    ///
+    /// # Errors
+    /// There is none; `work` comes back.
+    pub fn give(&self, work: T) -> Result<(), T> {
+        let mut state = locked(&self.state);
+        let Some(waiting) = state.waiting.checked_sub(1) else { return Err(work) };
+        state.waiting = waiting;
+        state.given.push(work);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    /// Waits for work, at most for `patience`.
+    pub fn wait(&self, patience: Duration) -> Option<T> {
+        let mut state = locked(&self.state);
+        state.waiting += 1;
+        let has_none = |state: &mut State<T>| state.given.is_empty() && !state.is_closed;
+        let waited = self.changed.wait_timeout_while(state, patience, has_none);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let work = state.given.pop();
+        if work.is_none() {
+            state.waiting -= 1;
+        }
+        work
+    }
+
+    /// Lets everyone go who waits, now and from now on.
+    pub fn close(&self) {
+        locked(&self.state).is_closed = true;
+        self.changed.notify_all();
+    }
+}
