@@ -307,27 +307,33 @@ pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'sta
     let unknown = names.filter(|name| !SETTINGS.iter().any(|setting| setting.name == *name));
     let misspelling_of = |name: &str| {
         let name = name.to_ascii_uppercase();
-        let is_near = |setting: &&Setting| {
+        let is_meant = |setting: &&Setting| {
             let most = setting.name.len() / 5;
             // The distance is at least that of the lengths, which costs nothing to see.
-            name.len().abs_diff(setting.name.len()) <= most && edit_distance(&name, setting.name) <= most
+            name.len().abs_diff(setting.name.len()) <= most && is_near(&name, setting.name, most)
         };
-        SETTINGS.iter().find(is_near).map(|setting| setting.name)
+        SETTINGS.iter().find(is_meant).map(|setting| setting.name)
     };
     unknown.filter_map(|name| Some((name, misspelling_of(name)?))).collect()
 }
 
-/// How many characters to insert, delete or replace to make `b` of `a` (Levenshtein).
-fn edit_distance(a: &str, b: &str) -> usize {
+/// Whether `b` can be made of `a` by inserting, deleting or replacing at most `most` characters (Levenshtein).
+fn is_near(a: &str, b: &str, most: usize) -> bool {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, in_a) in a.bytes().enumerate() {
-        let above = std::mem::replace(&mut row, vec![i + 1]);
-        for ((replaced, deleted), in_b) in above.iter().zip(above.iter().skip(1)).zip(b.bytes()) {
-            let inserted = row.last().map_or(0, |left| left + 1);
-            row.push(inserted.min(deleted + 1).min(replaced + usize::from(in_a != in_b)));
+        let (mut replaced, mut inserted) = (i, i + 1);
+        row.iter_mut().take(1).for_each(|distance| *distance = inserted);
+        for (distance, in_b) in row.iter_mut().skip(1).zip(b.bytes()) {
+            let deleted = *distance;
+            inserted = (inserted + 1).min(deleted + 1).min(replaced + usize::from(in_a != in_b));
+            (replaced, *distance) = (deleted, inserted);
+        }
+        // It grows no smaller any more.
+        if row.iter().all(|distance| *distance > most) {
+            return false;
         }
     }
-    row.last().copied().unwrap_or_default()
+    row.last().is_some_and(|distance| *distance <= most)
 }
 
 /// Whether `host` names this machine alone.
