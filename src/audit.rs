@@ -42,7 +42,7 @@ pub(crate) struct Entry<'a> {
     begun: Instant,
     pub(crate) user_id: String,
     /// What the client calls itself.
-    client: &'a str,
+    pub(crate) client: &'a str,
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) method: &'a str,
     pub(crate) path: String,

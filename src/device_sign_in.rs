@@ -23,11 +23,17 @@ pub struct DeviceSignIn {
 
 impl DeviceSignIn {
     /// A sign-in of `user_id` with a device code, which must bring `demand`: one that still waits for the
-    /// person, or a new one.
+    /// person, or a new one, on record as that of a client that calls itself `client`.
     ///
     /// # Errors
     /// A `user_id` that cannot be one; Entra gives no code.
-    pub fn offer(&self, sign_in: &Arc<SignIn>, user_id: &str, demand: Demand) -> Result<Arc<Attempt>, Failure> {
+    pub fn offer(
+        &self,
+        sign_in: &Arc<SignIn>,
+        user_id: &str,
+        demand: Demand,
+        client: &str,
+    ) -> Result<Arc<Attempt>, Failure> {
         check_user_id(user_id)?;
         let now = sign_in.now();
         if let Some(attempt) = sign_in.pending().offered(user_id, &demand, true, now) {
@@ -42,13 +48,13 @@ impl DeviceSignIn {
         sign_in.audit.ready()?;
         let device = self.ask(sign_in, &demand)?;
         let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
-        let (own, pending) = (Arc::clone(sign_in), Arc::clone(&attempt));
+        let (own, pending, client) = (Arc::clone(sign_in), Arc::clone(&attempt), client.to_owned());
         let spawned = thread::Builder::new().name("device code".to_owned()).spawn(move || {
             if let Way::Device(device) = &pending.way
                 && let Some(outcome) = poll(&own, &pending, device)
             {
                 // Nobody is at the other end of a connection.
-                let _ = own.end(&pending, outcome, Entry::new(Event::SignIn, &pending.user_id, ""));
+                let _ = own.end(&pending, outcome, Entry::new(Event::SignIn, &pending.user_id, &client));
             }
         });
         spawned.map(|_| Arc::clone(&attempt)).map_err(|error| {

@@ -401,11 +401,11 @@ impl SignIn {
     // ---- Acquiring a token ----
 
     /// The account of `user_id` (without one, the only signed-in account), its access token good for
-    /// use now.
+    /// use now. Where Entra has to be asked, that is on record as of a client that calls itself `client`.
     ///
     /// # Errors
     /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
-    pub fn acquire(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+    pub fn acquire(&self, user_id: &str, client: &str) -> Result<Arc<Account>, Failure> {
         let account = self.usable(user_id)?;
         if self.is_fresh(&account) {
             return Ok(account);
@@ -417,7 +417,7 @@ impl SignIn {
             None if self.is_valid(&account) => return Ok(account),
             None => locked(&flight),
         };
-        match self.refresh_in_turn(user_id, &mut turns, None, &Claims::default()) {
+        match self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default()) {
             // Entra cannot be had: what is left of the token serves, if it is still there.
             Err(failure) if failure.kind != Kind::SignInRequired => {
                 Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
@@ -432,7 +432,13 @@ impl SignIn {
     ///
     /// # Errors
     /// As [`SignIn::acquire`].
-    pub fn renew(&self, user_id: &str, rejected: &Account, claims: &Claims) -> Result<Option<Arc<Account>>, Failure> {
+    pub fn renew(
+        &self,
+        user_id: &str,
+        client: &str,
+        rejected: &Account,
+        claims: &Claims,
+    ) -> Result<Option<Arc<Account>>, Failure> {
         let flight = self.flight(user_id);
         let mut turns = locked(&flight);
         let (account, now) = (self.usable(user_id)?, self.now());
@@ -444,7 +450,7 @@ impl SignIn {
         if turns.renewed.as_ref().is_some_and(is_recent) || account.refresh_token.is_none() {
             return Ok(None);
         }
-        let renewed = self.refresh_in_turn(user_id, &mut turns, Some(&rejected.access_token), claims)?;
+        let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
         turns.renewed = Some((now, claims.clone()));
         Ok(Some(renewed))
     }
@@ -516,6 +522,7 @@ impl SignIn {
     fn refresh_in_turn(
         &self,
         user_id: &str,
+        client: &str,
         turns: &mut Turns,
         rejected: Option<&Secret>,
         claims: &Claims,
@@ -535,7 +542,7 @@ impl SignIn {
         }
         let is_patient = rejected.is_some() || !self.is_valid(&account);
         let lock = self.cache.lock_refresh(user_id, is_patient);
-        let result = lock.and_then(|lock| self.refresh(lock, user_id, rejected, claims));
+        let result = lock.and_then(|lock| self.refresh(lock, user_id, client, rejected, claims));
         if let Err(failure) = &result {
             let pause = match failure.kind {
                 Kind::TokenCache => Duration::ZERO,
@@ -565,6 +572,7 @@ impl SignIn {
         &self,
         lock: RefreshLock,
         user_id: &str,
+        client: &str,
         rejected: Option<&Secret>,
         claims: &Claims,
     ) -> Result<Arc<Account>, Failure> {
@@ -583,7 +591,7 @@ impl SignIn {
         let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
         let old = Account::clone(&account);
         let mut refused = None;
-        let mut entry = Entry::new(Event::Refresh, user_id, "");
+        let mut entry = Entry::new(Event::Refresh, user_id, client);
         entry.account = Some(Arc::clone(&account));
         let answer = self.entra.token(&self.config, form, "the refresh");
         entry.failed(answer.as_ref().err().map(|refusal| &refusal.failure));

@@ -45,7 +45,8 @@ pub fn login(
     };
     check_user_id(&user_id)?;
     if with_code || config.sign_in_method == SignInMethod::DeviceCode {
-        let attempt = DeviceSignIn::default().offer(&sign_in, &user_id, sign_in.due(&user_id, None))?;
+        let attempt =
+            DeviceSignIn::default().offer(&sign_in, &user_id, sign_in.due(&user_id, None), "entra-auth-mcp login")?;
         if let Way::Device(device) = &attempt.way {
             let (uri, code) = (&device.verification_uri, &device.user_code);
             show(&format!("To sign in as {user_id}:\nOpen {uri} on any device and enter the code {code}\n"), None);

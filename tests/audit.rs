@@ -134,9 +134,9 @@ fn each_sign_in_refresh_call_and_sign_out_is_a_line() {
         call("GET", "/v1.0/me", "ok", me.clone()),
         call("POST", "/v1.0/nothing", "http_error", json!({"status": 405})),
         json!({"event": "api_call", "client": "test/1", "method": "DELETE", "path": "https://evil.example/x", "outcome": "invalid_request"}),
-        of("refresh", "ok", json!({})),
+        of("refresh", "ok", json!({"client": "test/1"})),
         call("GET", "/v1.0/me", "ok", me),
-        of("refresh", "sign_in_required", json!({})),
+        of("refresh", "sign_in_required", json!({"client": "test/1"})),
         json!({"event": "api_call", "user_id": ADA, "client": "test/1", "method": "GET", "path": "/v1.0/me", "outcome": "sign_in_required"}),
         of("sign_out", "ok", json!({"client": "test/1"})),
     ];
@@ -209,6 +209,7 @@ fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
     assert_eq!(login.end().0, 0);
     let line = world.last_line();
     assert_eq!((&line["event"], &line["outcome"], &line["oid"]), (&json!("sign_in"), &json!("ok"), &json!(ADA_OID)));
+    assert_eq!(line["client"], "entra-auth-mcp login");
     let mut logout = Command::new(PROGRAM);
     logout.args(["logout", ADA]);
     assert_eq!(Verb::run(logout, &setup).0, 0);

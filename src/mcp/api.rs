@@ -137,7 +137,7 @@ impl Api {
         let select = arguments.get("select").map(Selection::parse).transpose()?;
         let user_id = self.sign_in.choose(user_id)?;
         user_id.clone_into(&mut entry.user_id);
-        let mut account = self.sign_in.acquire(&user_id)?;
+        let mut account = self.sign_in.acquire(&user_id, entry.client)?;
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
         self.sign_in.audit.ready()?;
@@ -148,7 +148,7 @@ impl Api {
         // has asked for them.
         for _ in 0..2 {
             let may_renew = first.is_none() || reply.challenge == first;
-            let Some(renewed) = self.renewed(&user_id, &account, &reply, may_renew)? else { break };
+            let Some(renewed) = self.renewed(&user_id, entry.client, &account, &reply, may_renew)? else { break };
             account = renewed;
             reply = backend.send(&call, &account.access_token)?;
         }
@@ -163,6 +163,7 @@ impl Api {
     fn renewed(
         &self,
         user_id: &str,
+        client: &str,
         rejected: &Account,
         reply: &backend::Reply,
         may_renew: bool,
@@ -176,7 +177,7 @@ impl Api {
             _ => return Ok(None),
         };
         let is_more = *claims != Claims::default();
-        let renewed = if may_renew { self.sign_in.renew(user_id, rejected, claims) } else { Ok(None) };
+        let renewed = if may_renew { self.sign_in.renew(user_id, client, rejected, claims) } else { Ok(None) };
         let refused = match renewed {
             Ok(None) if is_more => None,
             Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => Some(failure),

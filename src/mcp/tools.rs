@@ -281,16 +281,22 @@ impl Tools {
             add(&mut status, "message", Some(message));
             return Ok(done(Ok(status)));
         }
-        match (self.offer(user_id, self.sign_in.due(user_id, prompt), with_code), call.manner) {
+        match (self.offer(call, user_id, self.sign_in.due(user_id, prompt), with_code), call.manner) {
             (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
             (Ok(attempt), _) => self.ask(call, &attempt, ""),
             (Err(failure), _) => Ok(done(Err(failure))),
         }
     }
 
-    fn offer(&self, user_id: &str, demand: Demand, with_code: bool) -> Result<Arc<Attempt>, Failure> {
+    fn offer(
+        &self,
+        call: &ToolCall<'_>,
+        user_id: &str,
+        demand: Demand,
+        with_code: bool,
+    ) -> Result<Arc<Attempt>, Failure> {
         if with_code {
-            self.device_sign_in.offer(&self.sign_in, user_id, demand)
+            self.device_sign_in.offer(&self.sign_in, user_id, demand, call.client)
         } else {
             self.sign_in.offer(user_id, demand)
         }
@@ -302,7 +308,7 @@ impl Tools {
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
         let (demand, with_code) =
             (self.sign_in.due_of_caller(user_id), self.config.sign_in_method == SignInMethod::DeviceCode);
-        match (self.offer(user_id, demand, with_code), call.manner) {
+        match (self.offer(call, user_id, demand, with_code), call.manner) {
             (Ok(attempt), Manner::Link) => {
                 let offer = self.describe_offer(&attempt);
                 let what = offer.get("message").and_then(Value::as_str).unwrap_or_default();
