@@ -742,6 +742,31 @@ fn a_missing_scope_is_asked_for_beside_the_configured_ones_and_kept() {
 }
 
 #[test]
+fn what_was_granted_is_asked_for_by_a_sign_in_that_nobody_has_to_make_too() {
+    let world = World::labelled();
+    let mut mcp = world.server.modern();
+    steps_up(&world, &mut world.server.modern_url(), "/write");
+    let begun = mcp.ok("authenticate_user", json!({"user_id": LABEL, "prompt": "login"}));
+    let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(value_of(&world.entra.last_authorize(), "scope"), Some(WIDER));
+    assert_eq!(world.account()["extra_scope"], WRITE_SCOPE);
+}
+
+#[test]
+fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_another() {
+    let world = World::labelled();
+    let page = Browser::new().sign_in(&format!("{}/auth/login?user_id=other", world.server.url()), GRACE);
+    assert_eq!(page.status, 200, "{}", page.text());
+    let mut mcp = world.server.modern_url();
+    for user_id in [LABEL, "other"] {
+        let arguments = json!({"endpoint": "/write", "user_id": user_id});
+        assert!(matches!(make(&mut mcp, "get", &arguments, &json!({})), Outcome::Asked(_)));
+    }
+    assert_eq!(value_of(&login_leads_to(&world.server), "scope"), Some(WIDER));
+}
+
+#[test]
 fn several_missing_scopes_add_up_in_whichever_way_they_are_named() {
     let world = World::labelled();
     let mut mcp = world.server.modern_url();
@@ -1002,6 +1027,31 @@ fn a_device_code_that_entra_has_refused_is_not_asked_for_again_for_a_minute() {
     world.entra.set(|settings| settings.client_id = client_id);
     world.advance(PAUSE);
     mcp.ok("authenticate_user", json!({"user_id": "other"}));
+}
+
+#[test]
+fn a_device_code_is_refused_to_whoever_wants_the_same_and_asked_for_where_more_is_wanted() {
+    let world = World::labelled_with(|setup| setup.with("SIGN_IN_METHOD", "device_code"));
+    world.entra.set(|settings| settings.client_id = "of-another-registration".to_owned());
+    let asked = || world.entra.device_requests().len();
+    let mut mcp = world.server.modern();
+    // In whose name it is wanted is not what Entra is asked.
+    world.advance(EXPIRED);
+    done(&mut mcp, "/me");
+    mcp.fails("authenticate_user", json!({"user_id": "other"}));
+    done(&mut mcp, "/me");
+    assert_eq!(asked(), 1);
+
+    world.entra.set(|settings| settings.client_id = support::entra::CLIENT_ID.to_owned());
+    world.advance(PAUSE);
+    ok(&mut mcp, "/me");
+    world.entra.set(|settings| settings.client_id = "of-another-registration".to_owned());
+    world.answer(without_scope("write"));
+    done(&mut mcp, "/x");
+    done(&mut mcp, "/x");
+    assert_eq!(asked(), 2);
+    mcp.fails("authenticate_user", json!({"user_id": "other"}));
+    assert_eq!(asked(), 3);
 }
 
 #[test]
