@@ -15,6 +15,7 @@ use support::backend::Backend;
 use support::entra::{ADA, Entra};
 use support::http::{Answer, Reply, Request, StandIn};
 use support::lock;
+use support::random::Random;
 use support::server::{Mcp, Running, Setup};
 
 /// A server with Ada signed in, whose backend has its base at `/v1.0` and answers everything, and a
@@ -534,7 +535,7 @@ fn no_random_endpoint_leads_out() {
     ];
     let mut bench = Bench::new();
     let authority = bench.backend.origin().replace("http://", "");
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..1000 {
         let length = 1 + random.below(6);
@@ -571,17 +572,5 @@ fn the_most_lenient_reader_sees_through_every_disguise() {
         "http://evil.example/v1.0/",
     ] {
         assert!(!stays_below(target, "v1.0"), "{target}");
-    }
-}
-
-/// xorshift64: the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 >> 33).unwrap() % limit
     }
 }

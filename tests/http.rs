@@ -19,6 +19,7 @@ use support::backend::Backend;
 use support::browser::Browser;
 use support::entra::{ADA, Entra};
 use support::http::{Reply, chunks, connect, one_shot, raw, raw_then_eof, read_to_close};
+use support::random::Random;
 use support::server::{MEDIA_TYPES, Process, Running, Setup};
 
 const KIB: usize = 1024;
@@ -1606,17 +1607,7 @@ fn a_server_without_a_free_descriptor_makes_room_and_goes_on() {
 
 // ---- Garbage ----
 
-/// xorshift64*: the same garbage on every run.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % end
-    }
-
     fn byte(&mut self) -> u8 {
         u8::try_from(self.below(256)).unwrap()
     }
@@ -1693,7 +1684,7 @@ fn garbage_never_stops_the_server() {
         get(&server, "/").replacen("\r\n\r\n", "\r\nCookie: a=b; c=\r\nOrigin: null\r\n\r\n", 1),
     ];
     let throw = |seed: u64| {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         for round in 0..600 {
             let garbage = match random.below(4) {
                 0 => random.bytes(),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::entra::{ADA, Entra};
 use support::http::Reply;
+use support::random::Random;
 use support::server::{Mcp, Running, Setup};
 
 fn patterns(list: &str) -> Vec<Pattern> {
@@ -198,17 +199,7 @@ fn a_path_that_can_be_read_in_too_many_ways_is_refused() {
     }
 }
 
-/// xorshift64*: the same paths on every run.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        usize::try_from(self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33).unwrap() % end
-    }
-
     fn one_in(&mut self, count: usize) -> bool {
         self.below(count) == 0
     }
@@ -237,7 +228,7 @@ impl Random {
 
 #[test]
 fn no_random_writing_of_a_path_dodges_a_denial() {
-    let (mut random, denying) = (Random(0x5eed), policy("", "/admin/keys/**"));
+    let (mut random, denying) = (Random::new(0x5eed), policy("", "/admin/keys/**"));
     for _ in 0..2000 {
         let path = random.disguised("admin/keys/1");
         assert!(denying.check_path(&path).is_err(), "{path:?} is allowed");
@@ -254,7 +245,7 @@ fn the_matcher_agrees_with_one_that_tries_everything() {
             _ => false,
         }
     }
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     let mut seen = BTreeSet::new();
     for _ in 0..20_000 {
         let mut letters = |choices: &str, most: usize| -> String {

@@ -16,60 +16,36 @@ mod kills;
 mod names;
 #[path = "faults/outages.rs"]
 mod outages;
+mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::PathBuf;
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
-/// The first argument of this program when it is to be the server.
-const AS_SERVER: &str = "--as-server";
+use program::{Wanted, arguments, binary};
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == AS_SERVER) {
-        return entra_auth_mcp::cli::run(arguments.into_iter().skip(1));
-    }
-    let (options, wanted): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|word| word.starts_with('-'));
-    let is_short = options == ["--short"];
-    if !is_short && !options.is_empty() {
-        eprintln!("usage: stress_faults [--short] [SCENARIO]…");
-        return ExitCode::from(2);
-    }
-    kills::expect_panics_of_workers();
-    let run = |name: &str, scenario: &dyn Fn() -> String| {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            let begun = Instant::now();
-            let outcome = scenario();
-            println!("{name}: {outcome} ({:.1} s)", begun.elapsed().as_secs_f64());
-        }
+    let wanted = match Wanted::of_arguments("stress_faults") {
+        Ok(wanted) => wanted,
+        Err(code) => return code,
     };
-    run("kills", &|| kills::run(if is_short { 100 } else { 1000 }));
+    let is_short = wanted.is_short;
+    kills::expect_panics_of_workers();
+    wanted.run("kills", || kills::run(if is_short { 100 } else { 1000 }));
     #[cfg(unix)]
     {
-        run("full-disk", &disk::full_and_read_only);
-        run("forbidden", &disk::forbidden);
-        run("locked", &|| disk::locked(is_short));
+        wanted.run("full-disk", disk::full_and_read_only);
+        wanted.run("forbidden", disk::forbidden);
+        wanted.run("locked", || disk::locked(is_short));
     }
-    run("bursts", &|| bursts::run(if is_short { 3 } else { 20 }));
-    run("outages", &|| outages::run(if is_short { 1 } else { 10 }));
-    run("names", &names::run);
+    wanted.run("bursts", || bursts::run(if is_short { 3 } else { 20 }));
+    wanted.run("outages", || outages::run(if is_short { 1 } else { 10 }));
+    wanted.run("names", names::run);
     ExitCode::SUCCESS
 }
 
-/// The program that serves.
-fn program() -> PathBuf {
-    std::env::var_os("RELEASE_BINARY").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
-}
-
-/// What makes `program` a server.
-fn arguments() -> Vec<&'static str> {
-    if std::env::var_os("RELEASE_BINARY").is_some() { vec![] } else { vec![AS_SERVER] }
-}
-
 fn server() -> Command {
-    let mut command = Command::new(program());
+    let mut command = Command::new(binary());
     command.args(arguments());
     command
 }
@@ -86,7 +62,7 @@ fn server_in_its_own_file_systems(preparation: &str, with: &[&str]) -> Option<Co
     let mut command = Command::new("unshare");
     let count = with.len();
     let script = format!("set -e; {preparation}; shift {count}; exec \"$@\"");
-    command.args(own).args(["sh", "-c", &script, "sh"]).args(with).arg(program()).args(arguments());
+    command.args(own).args(["sh", "-c", &script, "sh"]).args(with).arg(binary()).args(arguments());
     Some(command)
 }
 

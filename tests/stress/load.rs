@@ -6,6 +6,7 @@
 //! The server runs as a process of its own: the binary that `RELEASE_BINARY` names, else this program once more.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod program;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -17,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use program::{Wanted, arguments, binary};
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::entra::{ADA, Entra};
@@ -24,8 +26,6 @@ use support::http::{Reply, Request, StandIn};
 use support::mcp::Mcp;
 use support::server::{Process, Setup};
 
-/// The first argument of this program when it is to be the server.
-const AS_SERVER: &str = "--as-server";
 /// 256 connections, 64 that end, 16 refusals; and those that accept, watch for signals and the like.
 const MOST_THREADS: usize = 256 + 64 + 16 + 8;
 /// A descriptor for each connection and for its call of the API, 64 kept for the next call, and those of the server.
@@ -56,17 +56,11 @@ const LONG: Counts = Counts { connections: 10_000, open: 2000, slow: 500, vanish
 const SHORT: Counts = Counts { connections: 1000, open: 600, slow: 100, vanishing: 60, calls: 4000 };
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().is_some_and(|first| first == AS_SERVER) {
-        return entra_auth_mcp::cli::run(arguments.into_iter().skip(1));
-    }
-    let (options, wanted): (Vec<String>, Vec<String>) = arguments.into_iter().partition(|word| word.starts_with('-'));
-    let is_short = options == ["--short"];
-    if !is_short && !options.is_empty() {
-        eprintln!("usage: stress_load [--short] [SCENARIO]…");
-        return ExitCode::from(2);
-    }
-    let counts = if is_short { SHORT } else { LONG };
+    let wanted = match Wanted::of_arguments("stress_load") {
+        Ok(wanted) => wanted,
+        Err(code) => return code,
+    };
+    let counts = if wanted.is_short { SHORT } else { LONG };
     let scenarios: [(&str, Scenario); 7] = [
         ("opened-and-closed", opened_and_closed),
         ("half-open", half_open),
@@ -77,11 +71,7 @@ fn main() -> ExitCode {
         ("descriptors", descriptors),
     ];
     for (name, scenario) in scenarios {
-        if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {
-            let begun = Instant::now();
-            let outcome = scenario(&Bench::new(name), &counts);
-            println!("{name}: {outcome} ({:.1} s)", begun.elapsed().as_secs_f64());
-        }
+        wanted.run(name, || scenario(&Bench::new(name), &counts));
     }
     ExitCode::SUCCESS
 }
@@ -207,12 +197,9 @@ impl Usage {
 }
 
 fn server(has_few_descriptors: bool) -> Command {
-    let release = std::env::var_os("RELEASE_BINARY");
-    let own = if release.is_some() { None } else { Some(AS_SERVER) };
-    let program = release.map_or_else(|| std::env::current_exe().unwrap(), Into::into);
     let mut command = Command::new("sh");
     let limit = if has_few_descriptors { "ulimit -n 64 && " } else { "" };
-    command.args(["-c", &format!("{limit}exec \"$@\""), "sh"]).arg(program).args(own);
+    command.args(["-c", &format!("{limit}exec \"$@\""), "sh"]).arg(binary()).args(arguments());
     command
 }
 

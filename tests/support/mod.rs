@@ -18,6 +18,7 @@ pub mod browser;
 pub mod entra;
 pub mod http;
 pub mod mcp;
+pub mod random;
 pub mod schema;
 pub mod server;
 

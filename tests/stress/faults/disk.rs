@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::program::{arguments, binary};
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::encode_pairs;
 use crate::support::entra::{ADA, Entra, GRACE};
 use crate::support::server::{Mcp, Process, Setup};
-use crate::{arguments, program, server, server_in_its_own_file_systems, uid};
+use crate::{server, server_in_its_own_file_systems, uid};
 
 const NOBODY: u32 = 65534;
 
@@ -183,7 +184,7 @@ pub fn forbidden() -> String {
                 return Some(server());
             }
             let copy = setup.directory.file("server");
-            fs::copy(program(), &copy).unwrap();
+            fs::copy(binary(), &copy).unwrap();
             chown(setup.directory.file("tokens"), Some(NOBODY), Some(NOBODY)).unwrap();
             let mut command = Command::new("setpriv");
             command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]);
