@@ -201,7 +201,8 @@ impl AuditLog {
     }
 
     fn write_out(&self, state: &mut State) -> Result<(), Failure> {
-        let written = self.try_to_write_out(state).map_err(|error| self.failure(&error));
+        let place = || self.target.as_ref().map_or_else(String::new, place);
+        let written = self.try_to_write_out(state).map_err(|error| failure(&place(), &error));
         match &written {
             Err(failure) if !state.is_broken => log::error!("{}", failure.text()),
             Ok(()) if state.is_broken => log::warn!("the audit log can be written again"),
@@ -229,28 +230,54 @@ impl AuditLog {
         state.file = file;
         Ok(())
     }
+}
 
-    fn failure(&self, error: &io::Error) -> Failure {
-        let place = match &self.target {
-            Some(AuditTarget::File(path)) => path.display().to_string(),
-            _ => "on standard output".to_owned(),
-        };
-        let message = format!("The audit log {place} cannot be written ({error}).");
-        Failure::new(Kind::Configuration, message).hint(
-            "See to AUDIT_LOG, its directory's permissions and the free space on the disk; with \
-             AUDIT_LOG_REQUIRED=false calls go through unrecorded.",
-        )
+/// Where `target` is written, if that could be done now; nothing is made or changed.
+///
+/// # Errors
+/// Why it could not.
+pub(crate) fn look(target: &AuditTarget) -> Result<String, Failure> {
+    let place = place(target);
+    let AuditTarget::File(path) = target else { return Ok(place) };
+    let opened = check_regular(path).and_then(|()| OpenOptions::new().append(true).open(path).map(drop));
+    let looked = opened.or_else(|error| match (error.kind(), path.parent()) {
+        (io::ErrorKind::NotFound, Some(parent)) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
+        _ => Err(error),
+    });
+    looked.map_err(|error| failure(&place, &error)).map(|()| place)
+}
+
+fn place(target: &AuditTarget) -> String {
+    match target {
+        AuditTarget::StandardOutput => "to standard output".to_owned(),
+        AuditTarget::File(path) => format!("to {}", path.display()),
     }
+}
+
+fn failure(place: &str, error: &io::Error) -> Failure {
+    Failure::new(Kind::Configuration, format!("The audit log cannot be written {place} ({error}).")).hint(
+        "See to AUDIT_LOG, its directory's permissions and the free space on the disk; with \
+         AUDIT_LOG_REQUIRED=false calls go through unrecorded.",
+    )
+}
+
+/// Refuses what is there and is no regular file.
+fn check_regular(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.is_file() => Err(irregular()),
+        _ => Ok(()),
+    }
+}
+
+fn irregular() -> io::Error {
+    io::Error::other("it is not a regular file but a link, a directory or a device")
 }
 
 /// The file at `path`, for its owner alone; made where there is none. As for the token file, a link or a device
 /// in its place is refused.
 fn open(path: &Path) -> io::Result<File> {
-    let irregular = || io::Error::other("it is not a regular file but a link, a directory or a device");
     // Asked before, since to open a pipe may take for ever,
-    if fs::symlink_metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(irregular());
-    }
+    check_regular(path)?;
     let file = os::private(OpenOptions::new().create(true).append(true)).open(path)?;
     // and after, since a link may have been put there meanwhile.
     let (there, opened) = (fs::symlink_metadata(path)?, file.metadata()?);

@@ -443,6 +443,25 @@ fn a_directory_that_takes_no_files_is_a_failure() {
     assert!(failure.contains("absent") && failure.contains("TOKEN_CACHE_FILE"), "{failure}");
 }
 
+// ---- The audit log ----
+
+#[test]
+fn an_audit_log_that_cannot_be_written_is_told_and_none_is_made() {
+    let at = |path: &str| Sound::new().with("AUDIT_LOG", path);
+    let sound = at("audit.jsonl");
+    assert!(found(&sound.diagnose(), "audit-log", "ok").contains("audit.jsonl"));
+    assert!(!sound.setup.directory.file("audit.jsonl").exists());
+    assert!(found(&at("-").diagnose(), "audit-log", "ok").contains("standard output"));
+    for path in ["absent/audit.jsonl", "directory"] {
+        let sound = at(path);
+        fs::create_dir(sound.setup.directory.file("directory")).unwrap();
+        let failure = only(&sound.diagnose(), "audit-log", "failure");
+        assert!(failure.contains("AUDIT_LOG"), "{failure}");
+        // Calls go through all the same.
+        only(&sound.with("AUDIT_LOG_REQUIRED", "false").diagnose(), "audit-log", "warning");
+    }
+}
+
 // ---- The port ----
 
 #[test]

@@ -5,6 +5,7 @@ use std::fs;
 
 use super::Finding;
 use super::online::DEADLINE;
+use crate::audit;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
 use crate::entra::agent_config;
@@ -59,6 +60,7 @@ pub fn check(mut variables: BTreeMap<String, String>, clock: &Clock, findings: &
         findings.push(Finding::ok("redirect-uri", &message));
     }
     token_file(&config, clock, findings);
+    findings.extend(audit_log(&config));
     findings.extend(files(&config));
     wrong.is_empty().then_some(config)
 }
@@ -81,6 +83,15 @@ fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
         let message = format!("The sign-in of {user_id} has ended.");
         findings.push(Finding::warning("token-file", &message, "Sign in again, or sign out."));
     }
+}
+
+/// The audit log, where there is one.
+fn audit_log(config: &Config) -> Option<Finding> {
+    Some(match (audit::look(config.audit_log.as_ref()?), config.audit_log_required) {
+        (Ok(place), _) => Finding::ok("audit-log", &format!("It is written {place}.")),
+        (Err(failure), true) => Finding::failed("audit-log", failure),
+        (Err(failure), false) => Finding::warning("audit-log", &failure.message, &failure.hint),
+    })
 }
 
 /// The directory for files, where there is one.
