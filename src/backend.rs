@@ -17,7 +17,7 @@ use url::Url;
 use zeroize::Zeroizing;
 
 use crate::confinement::{Base, Target};
-use crate::entra::{agent_config, explain, is_unresolved};
+use crate::entra::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
 use crate::error::{Failure, Kind};
 use crate::files::{Destination, Moved, NotSaved, Source, Watch};
 use crate::json_pointer;
@@ -40,6 +40,8 @@ const THROTTLED: Duration = Duration::from_secs(1);
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 /// Connections kept open for the next call.
 const IDLE_CONNECTIONS: usize = 64;
+/// The URL and each header have so much room, beside what else stands in their line.
+const MOST_LINE_BYTES: usize = OUTPUT_BYTES - 1024;
 /// A body that is longer than is handed on is counted up to so many bytes.
 const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -306,6 +308,19 @@ impl Backend {
                 .map_or_else(|_| NextPage::Elsewhere(link.into()), |target| NextPage::Here(target.as_str().to_owned())),
         )
     }
+}
+
+/// Refuses a request with a longer line in its head than can be sent.
+///
+/// # Errors
+/// There is one.
+pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Failure> {
+    let longest = headers.values().map(HeaderValue::len).chain([target.as_str().len()]).max();
+    if longest.is_none_or(|longest| longest <= MOST_LINE_BYTES) {
+        return Ok(());
+    }
+    let message = format!("The URL or a header of this call has more than {MOST_LINE_BYTES} bytes.");
+    Err(Failure::new(Kind::InvalidRequest, message).hint("No server takes that. Ask for less at a time."))
 }
 
 /// As much of the body as `most` bytes, and the length of the whole when that is more.

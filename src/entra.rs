@@ -24,8 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a connection reads into, and as long as the head of an answer may be;
 const INPUT_BYTES: usize = 64 * 1024;
-/// and what it sends from, which holds the head of a request: more than servers take.
-const OUTPUT_BYTES: usize = 32 * 1024;
+/// and what it sends from, which holds each line of the head of a request: more than servers take.
+pub const OUTPUT_BYTES: usize = 32 * 1024;
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
 pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);

@@ -246,6 +246,27 @@ fn harmless_headers_go_along() {
 }
 
 #[test]
+fn a_url_or_a_header_that_is_longer_than_servers_take_is_refused_in_few_words() {
+    let mut bench = Bench::new();
+    let long = |length| "x".repeat(length);
+    bench.mcp.ok("api_get_request", json!({"endpoint": "/echo", "params": {"q": long(30_000)}}));
+    bench
+        .mcp
+        .ok("api_get_request", json!({"endpoint": "/echo", "headers": {"x-a": long(31_000), "x-b": long(31_000)}}));
+    let before = bench.backend.requests().len();
+    for length in [32_000, 40_000, 200_000] {
+        for given in [json!({"params": {"q": long(length)}}), json!({"headers": {"x-long": long(length)}})] {
+            let mut arguments = given.clone();
+            arguments["endpoint"] = json!("/echo");
+            let refused = bench.mcp.fails("api_get_request", arguments);
+            assert_eq!(refused["error"], "invalid_request");
+            assert!(refused.to_string().len() < 500, "{refused}");
+        }
+    }
+    assert_eq!(bench.backend.requests().len(), before);
+}
+
+#[test]
 fn an_answer_of_any_type_is_accepted_unless_the_caller_says_otherwise() {
     let mut bench = Bench::new();
     bench.get("/echo");

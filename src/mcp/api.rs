@@ -122,6 +122,7 @@ impl Api {
         target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.base.path(&target))?;
         let mut headers = request_headers::checked(&arguments.read("headers").unwrap_or_default())?;
+        backend::check_head(&target, &headers)?;
         let data = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
         let source = self.file(arguments, "body_file", Files::source)?;
         let save_to = self.file(arguments, "save_to", Files::destination)?;
