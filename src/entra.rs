@@ -8,14 +8,14 @@ use rustls::crypto::ring;
 use ureq::Agent;
 use ureq::http::HeaderMap;
 use ureq::tls::{RootCerts, TlsConfig};
-use url::{Url, form_urlencoded};
+use url::Url;
 use zeroize::Zeroizing;
 
 use crate::config::{Config, is_loopback_host};
 use crate::error::{EntraError, Failure, Kind};
 use crate::oauth::aadsts;
 use crate::oauth::device_code::DeviceAuthorization;
-use crate::oauth::token::{Form, OauthError, TokenResponse};
+use crate::oauth::token::{Form, OauthError, TokenResponse, encoded};
 
 /// A token response is a few kilobytes; what is longer is none.
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -140,13 +140,6 @@ impl Entra {
         let error = OauthError::parse(&body).ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
         Err(Refusal { failure: refusal(config, &error, purpose), error: Some(Box::new(error)) })
     }
-}
-
-/// `form` as it is sent, in a buffer that does not grow, since what is left behind of it would not be wiped.
-fn encoded(form: Form<'_>) -> Zeroizing<String> {
-    let most = form.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
-    let buffer = String::with_capacity(most);
-    Zeroizing::new(form_urlencoded::Serializer::new(buffer).extend_pairs(form).finish())
 }
 
 /// What an OAuth error means here, in words that fit `config`.

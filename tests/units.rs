@@ -431,7 +431,16 @@ mod scope {
 
 mod token {
     use entra_auth_mcp::error::Kind;
-    use entra_auth_mcp::oauth::token::{OauthError, TokenResponse};
+    use entra_auth_mcp::oauth::token::{OauthError, TokenResponse, encoded};
+
+    /// A buffer that grows leaves behind what it held, which nobody wipes.
+    #[test]
+    fn a_form_is_written_into_as_much_memory_as_it_can_need_at_most() {
+        let encoded = encoded(vec![("code", "{é}"), ("claims", "\"%&=\"")]);
+        assert_eq!(*encoded, "code=%7B%C3%A9%7D&claims=%22%25%26%3D%22");
+        // No '&' follows the last.
+        assert_eq!(encoded.capacity(), encoded.len() + 1);
+    }
 
     #[test]
     fn numbers_may_be_strings() {

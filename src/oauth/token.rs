@@ -2,6 +2,8 @@
 //! A public client: no secret, ever.
 
 use serde_json::Value;
+use url::form_urlencoded;
+use zeroize::Zeroizing;
 
 use super::authorize::{Application, Demand, Prompt};
 use super::claims_challenge::Claims;
@@ -45,6 +47,13 @@ pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret, cla
         ("refresh_token", refresh_token.expose()),
         ("claims", claims.as_str()),
     ]
+}
+
+/// `form` as it is sent, in a buffer that does not grow, since what is left behind of it would not be wiped.
+pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
+    let most = form.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
+    let buffer = String::with_capacity(most);
+    Zeroizing::new(form_urlencoded::Serializer::new(buffer).extend_pairs(form).finish())
 }
 
 /// A successful token response (RFC 6749 §5.1). The access token is opaque: it is for the backend.
