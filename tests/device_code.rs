@@ -5,7 +5,8 @@
 mod support;
 
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -184,6 +185,20 @@ fn a_code_that_has_expired_is_waited_for_no_longer() {
     assert_ne!(begin(&mut mcp, ADA), first);
 }
 
+#[test]
+fn at_the_very_second_at_which_a_code_expires_it_is_polled_for_no_more() {
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None).with("SIGN_IN_METHOD", "device_code").to_the_second();
+    let (server, other) = (setup.start(), setup.start());
+    let expired = begin(&mut server.modern(), ADA);
+    server.clock.advance(900);
+    // Its first poll is due after that of the other one.
+    let user_code = begin(&mut other.modern(), GRACE);
+    entra.approve_device(&user_code, GRACE);
+    assert_eq!(ended(&mut other.modern(), GRACE)["authenticated"], true);
+    assert_eq!(device(&entra, &expired).polls, 0);
+}
+
 // ---- How the polling goes on and ends ----
 
 /// The stand-in takes it ill to be polled before its time, which each of these puts off.
@@ -348,6 +363,53 @@ fn a_code_that_entra_refuses_is_not_asked_for_again_for_a_minute() {
     assert!(mcp.ok("authenticate_user", json!({"user_id": ADA, "method": "browser"})).get("user_code").is_none());
     world.advance(60);
     begin(&mut mcp, ADA);
+}
+
+/// Whoever is asked for a sign-in, and by which call: the code would be the same (AADSTS50196).
+#[test]
+fn a_refused_code_is_not_asked_for_again_for_anybody_but_for_what_differs() {
+    let oauth = Reply::of_json(400, &json!({"error": "unauthorized_client", "error_codes": [700_016]}));
+    let later = Reply::empty(503).with("Retry-After", "30");
+    for (reply, seconds, another) in [(oauth, 60, 2), (later, 30, 1)] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let authority = StandIn::serve(move |_| {
+            count.fetch_add(1, Ordering::SeqCst);
+            Answer::from(reply.clone())
+        });
+        let setup = Setup::new(&Entra::start(), None).with("SIGN_IN_METHOD", "device_code").to_the_second();
+        let server = setup.with("AZURE_AUTHORITY_HOST", &authority.url()).start();
+        let mut mcp = server.modern();
+        let mut fails = |arguments: Value, times: usize| {
+            mcp.fails("authenticate_user", arguments);
+            assert_eq!(asked.load(Ordering::SeqCst), times, "{seconds}");
+        };
+        fails(json!({"user_id": ADA}), 1);
+        server.clock.advance(seconds - 1);
+        fails(json!({"user_id": GRACE}), 1);
+        server.clock.advance(1);
+        fails(json!({"user_id": GRACE}), 2);
+        // What Entra refuses for one thing it may grant for another, unless it is not to be had at all.
+        fails(json!({"user_id": GRACE, "prompt": "login"}), 1 + another);
+    }
+}
+
+#[test]
+fn a_call_in_a_persons_name_asks_no_more_often_for_a_code_that_is_refused() {
+    let world = world();
+    let mut mcp = world.server.modern();
+    let link = mcp.ok("authenticate_user", json!({"user_id": "work", "method": "browser"}));
+    Browser::new().sign_in(&text(&link["sign_in_url"]), ADA);
+    world.advance(4000);
+    world.entra.revoke_all();
+    // A code for it expires unused.
+    assert!(mcp.fails("api_get_request", me())["user_code"].is_string());
+    world.advance(901);
+    world.entra.set(|settings| settings.client_id = OTHER_TENANT_ID.to_owned());
+    for _ in 0..2 {
+        assert_eq!(mcp.fails("api_get_request", me())["aadsts"], 700_016);
+        assert_eq!(world.entra.device_requests().len(), 2);
+    }
 }
 
 #[test]

@@ -836,6 +836,30 @@ fn a_sign_in_takes_ten_minutes_at_most() {
 }
 
 #[test]
+fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
+    let (entra, server) = start_with(Setup::to_the_second);
+    let in_time = link(&server, ADA);
+    server.clock.advance(599);
+    assert_eq!(Browser::new().navigate(&in_time).status, 200);
+    let expired = link(&server, ADA);
+    let waiting = wait_for(&server, Some(ADA));
+    server.clock.advance(600);
+    assert_eq!(result(waiting)["pending_sign_in"], false);
+    assert_refused(&server, &Browser::new().navigate(&expired), "expired");
+    assert_eq!(entra.authorize_requests().len(), 1);
+}
+
+#[test]
+fn a_link_is_shown_again_while_it_has_more_than_half_its_life_to_come() {
+    let (_entra, server) = start_with(Setup::to_the_second);
+    let first = link(&server, ADA);
+    server.clock.advance(299);
+    assert_eq!(link(&server, ADA), first);
+    server.clock.advance(1);
+    assert_ne!(link(&server, ADA), first);
+}
+
+#[test]
 fn of_too_many_sign_ins_the_oldest_gives_way() {
     let (_entra, server) = start();
     let links: Vec<String> = (0..65).map(|number| link(&server, &format!("user-{number}"))).collect();
@@ -843,6 +867,23 @@ fn of_too_many_sign_ins_the_oldest_gives_way() {
     for kept in [&links[1], &links[64]] {
         assert_signed_in(&Browser::new().sign_in(kept, ADA));
     }
+}
+
+#[test]
+fn why_a_sign_in_is_gone_is_known_of_the_last_that_gave_way_for_as_long_as_they_had() {
+    let (_entra, server) = start_with(Setup::to_the_second);
+    let links: Vec<String> = (0..129).map(|number| link(&server, &format!("user-{number}"))).collect();
+    let says = |number: usize, why: &str| {
+        assert_refused(&server, &Browser::new().navigate(&links[number]), why);
+    };
+    says(0, "unknown or has expired");
+    for number in [1, 64] {
+        says(number, "give way");
+    }
+    server.clock.advance(599);
+    says(64, "give way");
+    server.clock.advance(1);
+    says(64, "unknown or has expired");
 }
 
 #[test]

@@ -360,6 +360,17 @@ fn a_refusal_without_claims_leads_to_one_refresh_a_minute() {
 }
 
 #[test]
+fn the_minute_after_a_refresh_for_a_refusal_is_sixty_seconds() {
+    let world = World::labelled_with(Setup::to_the_second);
+    let mut mcp = world.server.modern();
+    world.answer(refused(401, &["Bearer error=\"invalid_token\""]));
+    for (seconds, requests, refreshes) in [(0, 2, 1), (59, 1, 0), (1, 2, 1)] {
+        world.advance(seconds);
+        assert_eq!(world.during(|| handed_on(&mut mcp, "/x", 401)), ((), requests, refreshes), "{seconds}");
+    }
+}
+
+#[test]
 fn where_no_refresh_can_be_had_the_apis_own_refusal_is_handed_on() {
     let failures = [
         TokenFailure::Status(503, None),
@@ -607,6 +618,36 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
         }
         assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(CP1));
     }
+}
+
+#[test]
+fn what_a_sign_in_must_bring_is_due_for_as_long_as_it_may_take() {
+    let world = World::labelled_with(Setup::to_the_second);
+    world.entra.require_interaction_for_claims(true);
+    asks(&mut world.server.modern_url(), "/cae");
+    for (seconds, claims) in [(SIGN_IN - 1, WANTED), (1, CP1)] {
+        world.advance(seconds);
+        assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(claims));
+    }
+}
+
+/// Whoever makes up names could else fill the memory.
+#[test]
+fn of_too_many_people_of_whom_more_is_wanted_one_gives_way_to_the_next() {
+    let world = World::new();
+    let login = |number: usize| format!("/auth/login?user_id=user-{number}");
+    let (kept, claims) = (64, Some(ENTRAS));
+    world.entra.fail_tokens(TokenFailure::Oauth { error: "invalid_grant", aadsts: 50076, suberror: None, claims });
+    for number in 0..=kept {
+        assert_eq!(Browser::new().sign_in(&format!("{}{}", world.server.url(), login(number)), ADA).status, 400);
+    }
+    let is_due = |number: &usize| {
+        let reply = world.server.client().get(&login(*number));
+        let query = reply.header("Location").unwrap().split_once('?').unwrap().1;
+        value_of(&decode_pairs(query.as_bytes()), "claims") == Some(ENTRAS_SENT)
+    };
+    assert!(is_due(&kept), "the newest stays");
+    assert_eq!((0..=kept).filter(is_due).count(), kept);
 }
 
 #[test]
@@ -1007,6 +1048,25 @@ fn what_entra_has_refused_is_not_sent_again_for_a_minute() {
     world.advance(PAUSE);
     asks(&mut mcp, "/cae");
     assert_eq!((world.refreshes_with(WANTED), world.refreshes_with(&wanted)), (2, 1));
+}
+
+/// An API that thinks of other claims for each call could else fill the memory.
+#[test]
+fn of_the_claims_that_entra_has_refused_the_last_sixteen_are_remembered() {
+    let world = World::labelled_with(Setup::to_the_second);
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    let mut asked = |number: usize| {
+        let value = format!("c{number}");
+        let claims = json!({"access_token": {"acrs": {"essential": true, "value": value}}});
+        world.backend.challenge_with(vec![claims_header(&claims)]);
+        asks(&mut mcp, "/cae");
+        world.refreshes_with(&WANTED.replace("c1", &value))
+    };
+    for number in 0..=16 {
+        assert_eq!(asked(number), 1);
+    }
+    assert_eq!([asked(1), asked(0)], [1, 2], "the oldest was forgotten, and it alone");
 }
 
 #[test]

@@ -152,6 +152,35 @@ fn a_token_is_refreshed_when_entra_would_like_it_to_be() {
 }
 
 #[test]
+fn the_seconds_at_which_a_token_is_due_and_has_expired_are_the_first_of_their_kind() {
+    let world = World::to_the_second();
+    let first = world.call();
+    world.advance(3900 - 300 - 1);
+    assert_eq!((world.call(), world.asked()), (first.clone(), 1));
+    world.entra.fail_tokens(TokenFailure::Status(503, Some(299)));
+    world.advance(1);
+    assert_eq!((world.call(), world.asked()), (first.clone(), 2));
+    world.advance(298);
+    assert_eq!((world.call(), world.asked()), (first.clone(), 2), "Entra wants to be left alone for so long");
+    world.advance(1);
+    // Entra is asked again at the second that it has named, ...
+    assert_eq!((world.call(), world.asked()), (first, 3));
+    world.advance(1);
+    // ... and at the one in which the token expires, nobody is sent it any more (RFC 6749 §5.1).
+    assert_eq!(world.refused()["error"], "retry_later");
+
+    let world = World::to_the_second();
+    world.entra.set(|settings| settings.refresh_in = Some(1000));
+    world.server.modern().sign_in(GRACE);
+    let mut mcp = world.server.modern();
+    for (seconds, refreshes) in [(999, 0), (1, 1)] {
+        world.advance(seconds);
+        mcp.ok("api_get_request", json!({"user_id": GRACE, "endpoint": "/me"}));
+        assert_eq!(world.entra.refreshes(), refreshes);
+    }
+}
+
+#[test]
 fn a_refresh_sends_what_was_requested_and_never_what_was_granted() {
     let world = World::signed_in();
     assert_ne!(world.account(ADA)["granted_scope"], SCOPE);
@@ -443,6 +472,19 @@ fn while_entra_is_unwell_everything_is_kept_and_it_is_left_alone() {
         world.advance(longest + 1);
         assert_ne!(world.call(), before["access_token"]);
         assert_eq!(world.asked(), 4);
+    }
+}
+
+/// An OAuth error has no header to say when to come back.
+#[test]
+fn an_error_that_will_pass_is_tried_again_after_five_seconds() {
+    let world = World::to_the_second();
+    world.advance(DUE + THE_REST);
+    world.entra.fail_tokens(oauth("temporarily_unavailable", 90033));
+    for (seconds, asked) in [(0, 2), (4, 2), (1, 3)] {
+        world.advance(seconds);
+        assert_eq!(world.refused()["error"], "retry_later");
+        assert_eq!(world.asked(), asked);
     }
 }
 

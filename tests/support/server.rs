@@ -47,16 +47,22 @@ impl Drop for TempDir {
 
 /// A clock that a test moves.
 #[derive(Clone, Default)]
-pub struct TestClock(Arc<AtomicU64>);
+pub struct TestClock {
+    ahead: Arc<AtomicU64>,
+    /// Where it stands while no test moves it; without this, it goes on by itself.
+    stands_at: Option<SystemTime>,
+}
 
 impl TestClock {
     pub fn advance(&self, seconds: u64) {
-        self.0.fetch_add(seconds, Ordering::SeqCst);
+        self.ahead.fetch_add(seconds, Ordering::SeqCst);
     }
 
     pub fn clock(&self) -> Clock {
-        let ahead = Arc::clone(&self.0);
-        Clock::from_fn(move || SystemTime::now() + Duration::from_secs(ahead.load(Ordering::SeqCst)))
+        let Self { ahead, stands_at } = self.clone();
+        Clock::from_fn(move || {
+            stands_at.unwrap_or_else(SystemTime::now) + Duration::from_secs(ahead.load(Ordering::SeqCst))
+        })
     }
 }
 
@@ -99,6 +105,13 @@ impl Setup {
         self
     }
 
+    /// The server's clock stands still but for what a test adds, so that the very second of a change shows.
+    #[must_use]
+    pub fn to_the_second(mut self) -> Self {
+        self.clock.stands_at = Some(SystemTime::now());
+        self
+    }
+
     #[must_use]
     pub fn limits(mut self, change: impl FnOnce(&mut Limits)) -> Self {
         change(&mut self.limits);
@@ -138,6 +151,15 @@ impl World {
     /// Ada is signed in.
     pub fn signed_in() -> Self {
         let world = Self::new();
+        world.server.modern().sign_in(entra::ADA);
+        world
+    }
+
+    /// Ada is signed in at a server whose clock only the test moves.
+    pub fn to_the_second() -> Self {
+        let mut world = Self::new();
+        world.setup = world.setup.to_the_second();
+        world.server = world.setup.start();
         world.server.modern().sign_in(entra::ADA);
         world
     }
