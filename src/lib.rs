@@ -18,7 +18,7 @@ pub mod config;
 pub mod confinement;
 mod device_sign_in;
 pub mod doctor;
-mod entra;
+pub mod entra;
 pub mod env_file;
 pub mod error;
 mod files;

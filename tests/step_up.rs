@@ -778,6 +778,8 @@ fn a_missing_scope_is_asked_for_beside_the_configured_ones_and_kept() {
             ok(&mut server.modern(), "/write");
             assert_eq!(world.last_scope(), WIDER);
         }
+        // So does a sign-in that no call has led to.
+        assert_eq!(value_of(&login_leads_to(&world.server), "scope"), Some(WIDER));
         assert_eq!((world.entra.refreshes(), &world.account()["extra_scope"]), (2, &json!(WRITE_SCOPE)));
     }
 }

@@ -178,7 +178,9 @@ fn the_backend_is_called_only_when_its_certificate_holds() {
             assert_eq!(backend.arrived().len(), 1, "{what}");
         } else {
             assert_eq!(result["error"], "backend_unreachable", "{what}: {result}");
-            assert_explained(result["message"].as_str().unwrap(), what);
+            let message = result["message"].as_str().unwrap();
+            assert_explained(message, what);
+            assert!(!is_trusted || message.contains("add the proxy's root certificate"), "{what}: {message}");
             assert_eq!(backend.arrived(), [""; 0], "{what}");
         }
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use support::backend::Backend;
 use support::browser::{Browser, Page};
 use support::entra::{self, ADA, Entra, GRACE, TENANT_ID, TokenFailure};
+use support::http::Reply;
 use support::server::{Mcp, Process, Running, Setup, World};
 use support::{PATIENCE, encode_pairs, lock, value_of};
 
@@ -212,6 +213,22 @@ fn numbers_may_come_as_text() {
     world.advance(1000);
     world.call();
     assert_eq!(world.entra.refreshes(), 1);
+}
+
+/// Groups and roles make them long, and the head of a request with them.
+#[test]
+fn tokens_and_heads_may_be_many_kilobytes_long() {
+    let entra = Entra::start();
+    let backend = Backend::start(None);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    let long = "A".repeat(16 * 1024);
+    let token = long.clone();
+    entra.token_tamper(move |body| body["access_token"] = json!(token));
+    server.modern().sign_in(ADA);
+    let head = long.clone();
+    backend.on(move |_| Some(Reply::of_json(200, &json!({"done": true})).with("X-Long", &head).into()));
+    assert_eq!(call(&mut server.modern())["data"]["done"], true);
+    assert_eq!(backend.last().header("authorization"), Some(format!("Bearer {long}").as_str()));
 }
 
 #[test]

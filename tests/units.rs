@@ -1,6 +1,8 @@
 //! The pure parts, by tables: what a specification says goes in, and what must come out.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
+
 mod clock {
     use entra_auth_mcp::clock::iso8601_seconds;
 
@@ -17,6 +19,63 @@ mod clock {
         ] {
             assert_eq!(iso8601_seconds(epoch), text);
         }
+    }
+}
+
+mod entra {
+    use std::collections::BTreeMap;
+    use std::io::{Error as IoError, ErrorKind};
+
+    use entra_auth_mcp::config::Config;
+    use entra_auth_mcp::entra::{mend, refusal};
+    use entra_auth_mcp::oauth::token::OauthError;
+    use serde_json::json;
+
+    #[test]
+    fn what_to_do_about_a_transport_error_fits_it() {
+        let io = |kind| ureq::Error::Io(IoError::from(kind));
+        let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
+        for (error, part) in [
+            (ureq::Error::HostNotFound, "host name"),
+            (ureq::Error::Io(IoError::other("failed to lookup address information: no name")), "host name"),
+            (ureq::Error::Timeout(ureq::Timeout::Global), "took too long"),
+            (general("No CA certificates were loaded from the system"), "install ca-certificates"),
+            (ureq::Error::Tls("No CA certificates were loaded from the system"), "install ca-certificates"),
+            (rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(), "add the proxy's root certificate"),
+            // Where they are missing, only who looks for them can say.
+            (ureq::Error::Io(IoError::other("No CA certificates")), "add the proxy's root certificate"),
+            (general("handshake failure"), "firewall"),
+            (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
+            (io(ErrorKind::ConnectionReset), "firewall"),
+            (ureq::Error::ConnectionFailed, "firewall"),
+        ] {
+            assert!(mend(&error).contains(part), "{error}: {}", mend(&error));
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+        let settings = [("AZURE_CLIENT_ID", super::CLIENT_ID), ("AZURE_TENANT_ID", super::CLIENT_ID)];
+        let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let config = Config::from_variables(&settings).unwrap();
+        for (error, suberror, hint) in [
+            ("invalid_grant", "", "Sign in again."),
+            ("invalid_grant", "message_only", "Sign in again if that was not meant, or ask an administrator."),
+            ("access_denied", "", "Sign in again if that was not meant, or ask an administrator."),
+            ("temporarily_unavailable", "", "Try again later."),
+            ("invalid_client", "", "Check the settings and the app registration."),
+        ] {
+            for (description, said) in [("", error), ("It is so.", "It is so.")] {
+                let body = json!({"error": error, "suberror": suberror, "error_description": description,
+                    "correlation_id": "c"});
+                let failure = refusal(&config, &OauthError::parse(body.to_string().as_bytes()).unwrap(), "the test");
+                assert_eq!((failure.hint.as_str(), failure.message), (hint, format!("Entra refused the test: {said}")));
+                let entra = failure.entra.unwrap();
+                assert_eq!((entra.correlation_id.as_deref(), entra.title), (Some("c"), None));
+            }
+        }
+        let known = OauthError::parse(br#"{"error":"access_denied","error_description":"AADSTS65004: No."}"#).unwrap();
+        assert_eq!(refusal(&config, &known, "the test").entra.unwrap().title, Some("Consent was declined"));
     }
 }
 
