@@ -58,7 +58,7 @@ impl DeviceSignIn {
             }
         });
         spawned.map(|_| Arc::clone(&attempt)).map_err(|error| {
-            sign_in.pending().drop_one(&attempt.handle);
+            sign_in.pending().withdraw(&attempt.handle);
             Failure::new(Kind::Internal, format!("There was no thread to wait for the sign-in with ({error})."))
         })
     }

@@ -298,12 +298,6 @@ impl PendingSignIns {
         self.changed.notify_all();
     }
 
-    /// Forgets the sign-in `handle`.
-    pub fn drop_one(&self, handle: &str) {
-        locked(&self.entries).retain(|entry| entry.attempt.handle != handle);
-        self.changed.notify_all();
-    }
-
     /// Forgets all of them: nobody waits any longer.
     pub fn close(&self) {
         locked(&self.entries).clear();
