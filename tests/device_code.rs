@@ -188,7 +188,7 @@ fn a_code_that_has_expired_is_waited_for_no_longer() {
 #[test]
 fn at_the_very_second_at_which_a_code_expires_it_is_polled_for_no_more() {
     let entra = Entra::start();
-    let setup = Setup::new(&entra, None).with("SIGN_IN_METHOD", "device_code").to_the_second();
+    let setup = Setup::new(&entra, None).with("SIGN_IN_METHOD", "device_code").by_the_second();
     let (server, other) = (setup.start(), setup.start());
     let expired = begin(&mut server.modern(), ADA);
     server.clock.advance(900);
@@ -377,7 +377,7 @@ fn a_refused_code_is_not_asked_for_again_for_anybody_but_for_what_differs() {
             count.fetch_add(1, Ordering::SeqCst);
             Answer::from(reply.clone())
         });
-        let setup = Setup::new(&Entra::start(), None).with("SIGN_IN_METHOD", "device_code").to_the_second();
+        let setup = Setup::new(&Entra::start(), None).with("SIGN_IN_METHOD", "device_code").by_the_second();
         let server = setup.with("AZURE_AUTHORITY_HOST", &authority.url()).start();
         let mut mcp = server.modern();
         let mut fails = |arguments: Value, times: usize| {

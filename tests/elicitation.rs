@@ -412,6 +412,16 @@ fn who_does_not_want_to_sign_in_is_left_alone() {
 }
 
 #[test]
+fn a_sign_in_that_is_declined_takes_no_other_with_it() {
+    let world = patient();
+    let mut mcp = world.server.modern_url();
+    let others = ask(&mut mcp, "authenticate_user", &json!({"user_id": "other"}));
+    let asked = ask(&mut mcp, "api_get_request", &me());
+    mcp.call_with("api_get_request", me(), asked.answered_with("decline"));
+    assert!(!opens(&asked.url) && opens(&others.url));
+}
+
+#[test]
 fn a_sign_in_that_was_given_up_elsewhere_is_asked_for_again_at_once() {
     let world = patient();
     let mut clients = [world.server.modern_url(), world.server.modern_url()];

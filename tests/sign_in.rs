@@ -837,7 +837,7 @@ fn a_sign_in_takes_ten_minutes_at_most() {
 
 #[test]
 fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
-    let (entra, server) = start_with(Setup::to_the_second);
+    let (entra, server) = start_with(Setup::by_the_second);
     let in_time = link(&server, ADA);
     server.clock.advance(599);
     assert_eq!(Browser::new().navigate(&in_time).status, 200);
@@ -851,7 +851,7 @@ fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
 
 #[test]
 fn a_link_is_shown_again_while_it_has_more_than_half_its_life_to_come() {
-    let (_entra, server) = start_with(Setup::to_the_second);
+    let (_entra, server) = start_with(Setup::by_the_second);
     let first = link(&server, ADA);
     server.clock.advance(299);
     assert_eq!(link(&server, ADA), first);
@@ -871,7 +871,7 @@ fn of_too_many_sign_ins_the_oldest_gives_way() {
 
 #[test]
 fn why_a_sign_in_is_gone_is_known_of_the_last_that_gave_way_for_as_long_as_they_had() {
-    let (_entra, server) = start_with(Setup::to_the_second);
+    let (_entra, server) = start_with(Setup::by_the_second);
     let links: Vec<String> = (0..129).map(|number| link(&server, &format!("user-{number}"))).collect();
     let says = |number: usize, why: &str| {
         assert_refused(&server, &Browser::new().navigate(&links[number]), why);

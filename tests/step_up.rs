@@ -361,7 +361,7 @@ fn a_refusal_without_claims_leads_to_one_refresh_a_minute() {
 
 #[test]
 fn the_minute_after_a_refresh_for_a_refusal_is_sixty_seconds() {
-    let world = World::labelled_with(Setup::to_the_second);
+    let world = World::labelled_with(Setup::by_the_second);
     let mut mcp = world.server.modern();
     world.answer(refused(401, &["Bearer error=\"invalid_token\""]));
     for (seconds, requests, refreshes) in [(0, 2, 1), (59, 1, 0), (1, 2, 1)] {
@@ -407,6 +407,19 @@ fn without_a_refresh_token_a_refusal_is_handed_on_and_claims_are_asked_of_the_pe
     let authorized = steps_up(&world, &mut mcp, "/cae");
     assert_eq!(value_of(&authorized, "claims"), Some(WANTED));
     assert_eq!(world.entra.refreshes(), 0);
+}
+
+#[test]
+fn a_sign_in_that_has_run_out_is_asked_of_the_same_person_by_name() {
+    let world = World::labelled();
+    let mut file: Value = serde_json::from_slice(&std::fs::read(world.server.token_file()).unwrap()).unwrap();
+    file["accounts"][LABEL]["refresh_token"] = Value::Null;
+    std::fs::write(world.server.token_file(), file.to_string()).unwrap();
+    world.advance(EXPIRED);
+    let asked = asks(&mut world.server.modern_url(), "/me");
+    Browser::new().navigate(&asked.url);
+    // Entra has wanted nothing here, nor has the API.
+    assert_eq!(value_of(&world.entra.last_authorize(), "login_hint"), Some(ADA));
 }
 
 #[test]
@@ -595,18 +608,18 @@ fn a_sign_in_that_has_not_satisfied_entra_is_not_followed_at_once_by_the_next() 
 
 #[test]
 fn a_declined_step_up_leaves_the_account_as_it_was() {
-    for legacy in [false, true] {
+    for (endpoint, legacy) in [("/cae", false), ("/write", false), ("/cae", true), ("/write", true)] {
         let world = World::labelled();
         world.entra.require_interaction_for_claims(true);
         let mut mcp = world.server.modern_url();
-        let asked = asks(&mut mcp, "/cae");
+        let asked = asks(&mut mcp, endpoint);
         if legacy {
             // There a client declines by not repeating the call.
             ok(&mut world.server.legacy_url("2025-11-25"), "/me");
             world.advance(SIGN_IN);
         } else {
             let extra = declined(&asked);
-            let arguments = json!({"endpoint": "/cae", "user_id": LABEL});
+            let arguments = json!({"endpoint": endpoint, "user_id": LABEL});
             let (outcome, requests, _) = world.during(|| make(&mut mcp, "get", &arguments, &extra));
             assert_eq!((&is_done(outcome)["error"], requests), (&json!("refused"), 0));
             assert_eq!(Browser::new().navigate(&asked.url).status, 400);
@@ -616,19 +629,53 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
         for mut mcp in clients(&world.server) {
             ok(&mut mcp, "/me");
         }
-        assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(CP1));
+        let leads_to = login_leads_to(&world.server);
+        assert_eq!(["claims", "scope"].map(|name| value_of(&leads_to, name)), [Some(CP1), Some(SCOPE)]);
+        // Whoever calls for it again needs it again, whether Entra is asked meanwhile or not.
+        asks(&mut mcp, endpoint);
+        let (leads_to, due) =
+            (login_leads_to(&world.server), if endpoint == "/cae" { [WANTED, SCOPE] } else { [CP1, WIDER] });
+        assert_eq!(["claims", "scope"].map(|name| value_of(&leads_to, name)), due.map(Some));
     }
+}
+
+/// As when an administrator has lifted a policy meanwhile.
+#[test]
+fn a_refresh_that_brings_what_was_wanted_makes_the_sign_in_for_it_needless_for_that_person_alone() {
+    let world = World::labelled();
+    Browser::new().sign_in(&format!("{}/auth/login?user_id=other", world.server.url()), GRACE);
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern();
+    for user_id in [LABEL, "other"] {
+        mcp.fails("api_get_request", json!({"endpoint": "/cae", "user_id": user_id}));
+    }
+    // One without the claims brings nothing.
+    handed_on(&mut mcp, "/status/401", 401);
+    assert!(!says_signed_in(&world.server));
+    world.entra.require_interaction_for_claims(false);
+    world.advance(PAUSE);
+    assert_eq!(world.during(|| drop(ok(&mut mcp, "/cae"))).2, 1);
+    assert!(says_signed_in(&world.server));
+    assert_eq!(mcp.ok("authenticate_user", json!({"user_id": "other"}))["already_signed_in"], false);
 }
 
 #[test]
 fn what_a_sign_in_must_bring_is_due_for_as_long_as_it_may_take() {
-    let world = World::labelled_with(Setup::to_the_second);
+    let world = World::labelled_with(Setup::by_the_second);
     world.entra.require_interaction_for_claims(true);
     asks(&mut world.server.modern_url(), "/cae");
     for (seconds, claims) in [(SIGN_IN - 1, WANTED), (1, CP1)] {
         world.advance(seconds);
         assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(claims));
     }
+}
+
+#[test]
+fn a_sign_in_that_fails_for_no_more_than_its_code_leaves_nothing_due() {
+    let world = World::labelled();
+    world.fail_next("invalid_grant", None, None);
+    assert_eq!(Browser::new().sign_in(&login_url(&world.server.url()), ADA).status, 400);
+    assert!(says_signed_in(&world.server));
 }
 
 /// Whoever makes up names could else fill the memory.
@@ -1055,7 +1102,7 @@ fn what_entra_has_refused_is_not_sent_again_for_a_minute() {
 /// An API that thinks of other claims for each call could else fill the memory.
 #[test]
 fn of_the_claims_that_entra_has_refused_the_last_sixteen_are_remembered() {
-    let world = World::labelled_with(Setup::to_the_second);
+    let world = World::labelled_with(Setup::by_the_second);
     world.entra.require_interaction_for_claims(true);
     let mut mcp = world.server.modern_url();
     let mut asked = |number: usize| {

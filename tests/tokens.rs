@@ -17,7 +17,7 @@ use support::backend::Backend;
 use support::browser::{Browser, Page};
 use support::entra::{self, ADA, Entra, GRACE, TENANT_ID, TokenFailure};
 use support::http::Reply;
-use support::server::{Mcp, Process, Running, Setup, World};
+use support::server::{Mcp, Process, Running, Setup, TempDir, World};
 use support::{PATIENCE, encode_pairs, lock, value_of};
 
 const SCOPE: &str = "openid profile offline_access api://backend/access";
@@ -154,7 +154,7 @@ fn a_token_is_refreshed_when_entra_would_like_it_to_be() {
 
 #[test]
 fn the_seconds_at_which_a_token_is_due_and_has_expired_are_the_first_of_their_kind() {
-    let world = World::to_the_second();
+    let world = World::by_the_second();
     let first = world.call();
     world.advance(3900 - 300 - 1);
     assert_eq!((world.call(), world.asked()), (first.clone(), 1));
@@ -170,7 +170,7 @@ fn the_seconds_at_which_a_token_is_due_and_has_expired_are_the_first_of_their_ki
     // ... and at the one in which the token expires, nobody is sent it any more (RFC 6749 §5.1).
     assert_eq!(world.refused()["error"], "retry_later");
 
-    let world = World::to_the_second();
+    let world = World::by_the_second();
     world.entra.set(|settings| settings.refresh_in = Some(1000));
     world.server.modern().sign_in(GRACE);
     let mut mcp = world.server.modern();
@@ -397,6 +397,8 @@ fn a_sign_in_that_was_revoked_is_asked_for_again_every_time() {
     world.entra.revoke_all();
     for _ in 0..2 {
         assert_eq!(world.refused()["error"], "sign_in_required");
+        // Of the token, too, nothing is left.
+        assert_eq!(status(&world.server, ADA)["expires_in_seconds"], 0);
     }
 }
 
@@ -492,15 +494,29 @@ fn while_entra_is_unwell_everything_is_kept_and_it_is_left_alone() {
     }
 }
 
+/// Entra has refused nothing.
+#[test]
+fn a_refresh_that_no_lock_was_to_be_had_for_is_tried_again_at_once() {
+    let world = World::signed_in();
+    world.advance(DUE + THE_REST);
+    let (directory, elsewhere) = (&world.setup.directory.0, TempDir::new());
+    fs::rename(directory, elsewhere.file("away")).unwrap();
+    assert_eq!((&world.refused()["error"], world.asked()), (&json!("token_cache"), 1));
+    fs::rename(elsewhere.file("away"), directory).unwrap();
+    world.call();
+    assert_eq!(world.entra.refreshes(), 1);
+}
+
 /// An OAuth error has no header to say when to come back.
 #[test]
 fn an_error_that_will_pass_is_tried_again_after_five_seconds() {
-    let world = World::to_the_second();
+    let world = World::by_the_second();
     world.advance(DUE + THE_REST);
     world.entra.fail_tokens(oauth("temporarily_unavailable", 90033));
-    for (seconds, asked) in [(0, 2), (4, 2), (1, 3)] {
+    for (seconds, asked, left) in [(0, 2, Value::Null), (4, 2, json!(1)), (1, 3, Value::Null)] {
         world.advance(seconds);
-        assert_eq!(world.refused()["error"], "retry_later");
+        let refused = world.refused();
+        assert_eq!((&refused["error"], &refused["retry_after_seconds"]), (&json!("retry_later"), &left));
         assert_eq!(world.asked(), asked);
     }
 }

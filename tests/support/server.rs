@@ -107,7 +107,7 @@ impl Setup {
 
     /// The server's clock stands still but for what a test adds, so that the very second of a change shows.
     #[must_use]
-    pub fn to_the_second(mut self) -> Self {
+    pub fn by_the_second(mut self) -> Self {
         self.clock.stands_at = Some(SystemTime::now());
         self
     }
@@ -156,9 +156,9 @@ impl World {
     }
 
     /// Ada is signed in at a server whose clock only the test moves.
-    pub fn to_the_second() -> Self {
+    pub fn by_the_second() -> Self {
         let mut world = Self::new();
-        world.setup = world.setup.to_the_second();
+        world.setup = world.setup.by_the_second();
         world.server = world.setup.start();
         world.server.modern().sign_in(entra::ADA);
         world
