@@ -417,13 +417,10 @@ impl SignIn {
             None if self.is_valid(&account) => return Ok(account),
             None => locked(&flight),
         };
-        match self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default()) {
+        self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default()).or_else(|failure| {
             // Entra cannot be had: what is left of the token serves, if it is still there.
-            Err(failure) if failure.kind != Kind::SignInRequired => {
-                Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
-            }
-            result => result,
-        }
+            Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
+        })
     }
 
     /// Another token in place of the one of `rejected`, which the backend does not take: one with `claims`.

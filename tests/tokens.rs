@@ -560,6 +560,19 @@ fn a_new_sign_in_does_not_wait_until_entra_wants_to_be_asked_again() {
     assert_eq!(world.entra.refreshes(), 1);
 }
 
+#[test]
+fn a_new_sign_in_at_another_server_serves_though_entra_has_just_refused_the_last_one() {
+    let world = World::signed_in();
+    let other = world.setup.start();
+    world.advance(DUE + THE_REST);
+    world.entra.revoke_all();
+    assert_eq!(world.refused()["error"], "sign_in_required");
+    // It is due for a refresh from the beginning.
+    world.entra.expires_in(200);
+    assert_eq!(sign_in(&other.url(), ADA, ADA).status, 200);
+    world.call();
+}
+
 // ---- What happens meanwhile ----
 
 #[test]
