@@ -493,8 +493,7 @@ impl SignIn {
 
     /// The scopes that are requested for the account.
     fn requested(&self, account: &Account) -> String {
-        let extra = Some(self.extra_scope(account)).filter(|extra| !extra.is_empty());
-        let wider = extra.and_then(|extra| self.config.scopes.with(extra));
+        let wider = self.config.scopes.with(self.extra_scope(account));
         wider.as_ref().unwrap_or(&self.config.scopes).requested().to_owned()
     }
 

@@ -648,7 +648,9 @@ fn an_address_may_be_another_one_of_the_same_person() {
 #[test]
 fn a_label_takes_whoever_signs_in() {
     let (_entra, server) = start();
-    assert_signed_in(&sign_in(&server, "work", GRACE));
+    let page = sign_in(&server, "work", GRACE);
+    assert_signed_in(&page);
+    assert!(page.text().contains(&format!("{GRACE} is signed in as work.")), "{}", page.text());
     assert_eq!(who_is(&server, "work").as_deref(), Some(GRACE));
 }
 

@@ -27,7 +27,7 @@ mod entra {
     use std::io::{Error as IoError, ErrorKind};
 
     use entra_auth_mcp::config::Config;
-    use entra_auth_mcp::entra::{mend, refusal};
+    use entra_auth_mcp::entra::{explain, mend, refusal};
     use entra_auth_mcp::oauth::token::OauthError;
     use serde_json::json;
 
@@ -50,6 +50,7 @@ mod entra {
             (ureq::Error::ConnectionFailed, "firewall"),
         ] {
             assert!(mend(&error).contains(part), "{error}: {}", mend(&error));
+            assert_eq!(explain(&error), format!("{error}. {}", mend(&error)));
         }
     }
 
