@@ -5,7 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::process::Command;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use support::browser::{Browser, Cookie, Page, SameSite};
 use support::entra::{self, ADA, EVE, Entra, GRACE, OTHER_TENANT_ID, Platform, TENANT_ID, TokenFailure, User};
 use support::http::{Answer, Client, EventReader, Reply, Request, StandIn};
 use support::server::{Process, Running, Setup};
-use support::{base64url, decode_pairs, encode_pairs, escape_html, value_of};
+use support::{PATIENCE, base64url, decode_pairs, encode_pairs, escape_html, value_of};
 use url::Url;
 
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -846,7 +846,10 @@ fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
     let expired = link(&server, ADA);
     let waiting = wait_for(&server, Some(ADA));
     server.clock.advance(600);
-    assert_eq!(result(waiting)["pending_sign_in"], false);
+    let (sender, ended) = mpsc::channel();
+    thread::spawn(move || sender.send(result(waiting)));
+    let status = ended.recv_timeout(PATIENCE).expect("nobody waits until the client has had enough");
+    assert_eq!(status["pending_sign_in"], false);
     assert_refused(&server, &Browser::new().navigate(&expired), "expired");
     assert_eq!(entra.authorize_requests().len(), 1);
 }
