@@ -289,7 +289,8 @@ fn a_sign_in_that_is_given_up_is_polled_for_no_longer_and_stores_nothing() {
     hold.wait_for_arrivals(1);
     link.fails("logout_user", json!({"user_id": "in flight"}));
     drop(hold);
-    // Others before their first poll.
+    // Others before their first poll, while somebody else's goes on.
+    begin(&mut link, "bystander");
     let tool = begin(&mut link, "tool");
     link.fails("logout_user", json!({"user_id": "tool"}));
     let page = begin(&mut link, "page");
