@@ -17,7 +17,7 @@ use crate::sync::locked;
 use crate::token_cache::Account;
 
 /// Of the names and paths that others have chosen, so many characters are recorded.
-const MOST_CHARS: usize = 1024;
+pub(crate) const MOST_CHARS: usize = 1024;
 /// Of an id, which is shorter, whatever somebody put in its place.
 const MOST_ID_CHARS: usize = 64;
 /// Lines that wait in memory until they can be written; beyond it the oldest is lost.
@@ -232,7 +232,8 @@ impl AuditLog {
     }
 }
 
-/// Where `target` is written, if that could be done now; nothing is made or changed.
+/// Where `target` is written, as far as can be told without making or changing anything: the file takes more, or
+/// there is a directory to make it in.
 ///
 /// # Errors
 /// Why it could not.

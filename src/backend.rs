@@ -320,7 +320,8 @@ pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Fai
         return Ok(());
     }
     let message = format!("The URL or a header of this call has more than {MOST_LINE_BYTES} bytes.");
-    Err(Failure::new(Kind::InvalidRequest, message).hint("No server takes that. Ask for less at a time."))
+    Err(Failure::new(Kind::InvalidRequest, message)
+        .hint("Few servers take that. Ask for less at a time, or send it in a body."))
 }
 
 /// As much of the body as `most` bytes, and the length of the whole when that is more.

@@ -317,7 +317,7 @@ pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'sta
     unknown.filter_map(|name| Some((name, misspelling_of(name)?))).collect()
 }
 
-/// Whether `b` can be made of `a` by inserting, deleting or replacing at most `most` characters (Levenshtein).
+/// Whether `b` can be made of `a` by inserting, deleting or replacing at most `most` bytes (Levenshtein).
 fn is_near(a: &str, b: &str, most: usize) -> bool {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, in_a) in a.bytes().enumerate() {

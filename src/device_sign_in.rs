@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::audit::{Entry, Event};
+use crate::audit::{Entry, Event, MOST_CHARS};
 use crate::error::{Failure, Kind};
 use crate::oauth::authorize::{Application, Demand};
 use crate::oauth::device_code::{self, DeviceAuthorization};
@@ -48,7 +48,8 @@ impl DeviceSignIn {
         sign_in.audit.ready()?;
         let device = self.ask(sign_in, &demand)?;
         let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
-        let (own, pending, client) = (Arc::clone(sign_in), Arc::clone(&attempt), client.to_owned());
+        let (own, pending, client) =
+            (Arc::clone(sign_in), Arc::clone(&attempt), client.chars().take(MOST_CHARS).collect::<String>());
         let spawned = thread::Builder::new().name("device code".to_owned()).spawn(move || {
             if let Way::Device(device) = &pending.way
                 && let Some(outcome) = poll(&own, &pending, device)

@@ -22,9 +22,10 @@ const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
 /// For the whole exchange; Entra answers within a second.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection reads into, and as long as the head of an answer may be;
+/// What a connection reads into, and one byte more than the head of an answer may have: one that fills it would
+/// else look like a connection that has ended;
 const INPUT_BYTES: usize = 64 * 1024;
-/// and what it sends from, which holds each line of the head of a request: more than servers take.
+/// and what it sends from, which holds each line of the head of a request: more than most servers take.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
 pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
@@ -45,7 +46,7 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .max_redirects(0)
         .max_redirects_will_error(false)
         .input_buffer_size(INPUT_BYTES)
-        .max_response_header_size(INPUT_BYTES)
+        .max_response_header_size(INPUT_BYTES - 1)
         .output_buffer_size(OUTPUT_BYTES)
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(CONNECT_TIMEOUT))

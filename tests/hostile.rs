@@ -188,6 +188,17 @@ fn whatever_the_api_answers_the_call_has_a_result_and_the_server_goes_on() {
     assert_eq!(world.call()["success"], true);
 }
 
+#[test]
+fn an_answer_whose_head_is_too_long_is_called_so_and_not_asked_for_again() {
+    let world = World::signed_in();
+    let head = [b"HTTP/1.1 200 OK\r\nETag: ".to_vec(), vec![b'x'; 100_000], b"\r\n\r\n".to_vec()].concat();
+    world.backend.on(move |_| Some(Answer::raw(head.clone())));
+    let before = world.backend.requests().len();
+    let result = world.call();
+    assert!(result["message"].as_str().unwrap().contains("header"), "{result}");
+    assert_eq!(world.backend.requests().len(), before + 1);
+}
+
 /// `start`, and then `again` for as long as somebody reads it.
 fn endless(start: &'static [u8], again: &'static [u8]) -> Answer {
     Answer::script(move |stream| {

@@ -606,7 +606,9 @@ fn a_body_that_takes_too_long_is_ended_however_steadily_it_trickles() {
 
 #[test]
 fn a_connection_that_stays_idle_is_closed_without_a_word() {
-    let server = setup().limits(|limits| limits.idle = Duration::from_millis(500)).start();
+    // By the thread that it has come to when it went quiet.
+    let times = |limits: &mut Limits| (limits.quiet, limits.idle) = (SOON, 5 * SOON);
+    let server = setup().limits(times).start();
     let silent = Wire::to(&server);
     let mut wire = Wire::to(&server);
     wire.send(get(&server, "/healthz"));

@@ -1,4 +1,4 @@
-//! One connection, on its own thread: requests are read, answered and followed by the next, in
+//! One connection, on one thread at a time: requests are read, answered and followed by the next, in
 //! order, until either side has had enough.
 
 use std::cell::Cell;
@@ -91,7 +91,7 @@ impl Connection<'_> {
             return Err(Served::Whole);
         }
         let Limits { idle, quiet, .. } = self.shared.limits;
-        let (patience, then) = match idle.checked_sub(quiet) {
+        let (patience, then) = match idle.checked_sub(quiet).filter(|rest| !rest.is_zero() && !quiet.is_zero()) {
             Some(_) if !is_quiet => (quiet, Served::Quiet),
             Some(rest) => (rest, Served::Whole),
             None => (idle, Served::Whole),

@@ -38,7 +38,7 @@ pub struct Shared {
     workers: Workers<Arc<Entry>>,
     /// Held by the thread of every refusal, and so counted.
     refusals: Arc<()>,
-    /// Each is held by its thread alone, and so ends with it, however that ends.
+    /// Each is held by whoever serves it, or is about to, and so ends with that, however it ends.
     connections: Mutex<Vec<Weak<Entry>>>,
 }
 
