@@ -400,8 +400,7 @@ impl SignIn {
 
     // ---- Acquiring a token ----
 
-    /// The account of `user_id` (without one, the only signed-in account), its access token good for
-    /// use now. Where Entra has to be asked, that is on record as of a client that calls itself `client`.
+    /// The account of `user_id`, its access token good for use now. Where Entra has to be asked, that is on record as of a client that calls itself `client`.
     ///
     /// # Errors
     /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
@@ -418,7 +417,7 @@ impl SignIn {
             None => locked(&flight),
         };
         self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default()).or_else(|failure| {
-            // Entra cannot be had: what is left of the token serves, if it is still there.
+            // What is left of the token serves, unless the refusal has ended it; perhaps another server has a new one.
             Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
         })
     }

@@ -618,7 +618,7 @@ fn a_connection_that_stays_idle_is_closed_without_a_word() {
 }
 
 #[test]
-fn a_connection_that_goes_quiet_is_served_on_another_thread() {
+fn a_connection_that_has_gone_quiet_is_still_served() {
     let quiet = Duration::from_millis(1);
     let server = setup().limits(|limits| limits.quiet = quiet).start();
     let [mut lively, mut wire] = [Wire::to(&server), Wire::to(&server)];

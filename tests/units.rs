@@ -545,3 +545,33 @@ mod token {
         assert!(OauthError::parse(b"{}").is_none());
     }
 }
+
+mod workers {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use entra_auth_mcp::http::workers::Workers;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn work_goes_to_a_thread_that_waits_and_comes_back_where_none_does() {
+        let workers = Arc::new(Workers::default());
+        assert_eq!(workers.give(1), Err(1), "nobody waits yet");
+        let waiting = Arc::clone(&workers);
+        let worker = thread::spawn(move || [(); 2].map(|()| waiting.wait(PATIENCE)));
+        for work in [2, 3] {
+            // Until it waits.
+            while workers.give(work).is_err() {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(worker.join().unwrap(), [Some(2), Some(3)]);
+        assert_eq!(workers.wait(Duration::ZERO), None);
+        assert_eq!(workers.give(4), Err(4), "it has waited long enough");
+        workers.close();
+        assert_eq!(workers.wait(PATIENCE), None);
+        assert_eq!(workers.give(5), Err(5));
+    }
+}

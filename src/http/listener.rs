@@ -167,8 +167,7 @@ impl Listeners {
     /// # Errors
     /// The operating system's, when there is no thread to be had.
     pub fn serve(self, application: Box<dyn Application>, limits: Limits) -> io::Result<HttpServer> {
-        let (stopping, refusals, connections) = Default::default();
-        let workers = Workers::new();
+        let (stopping, workers, refusals, connections) = Default::default();
         let shared = Arc::new(Shared { limits, application, stopping, workers, refusals, connections });
         let mut server = HttpServer { shared, listeners: Vec::new() };
         for (address, socket) in self.0 {
@@ -296,12 +295,11 @@ fn admit(shared: &Arc<Shared>, socket: TcpStream) {
     let entry = Arc::new(Entry { socket, idle_since: AtomicU64::new(IN_REQUEST) });
     entry.end_request();
     shared.connections().push(Arc::downgrade(&entry));
-    if let Err(entry) = shared.workers.give(entry) {
-        let socket = Arc::clone(&entry);
-        if let Err(error) = spawn_work(shared, entry, false) {
-            log::warn!("there was no thread for a connection ({error})");
-            tell_no_room(&socket.socket);
-        }
+    if let Err(entry) = shared.workers.give(entry)
+        && let Err(error) = spawn_work(shared, Arc::clone(&entry), false)
+    {
+        log::warn!("there was no thread for a connection ({error})");
+        tell_no_room(&entry.socket);
     }
 }
 
@@ -310,8 +308,8 @@ fn spawn_work(shared: &Arc<Shared>, entry: Arc<Entry>, is_quiet: bool) -> io::Re
     spawn("connection", move || work(&shared, entry, is_quiet))
 }
 
-/// Serves the connection, and then others while there are any. What goes quiet gets a new thread: a call has left
-/// this one with a stack of eighty kilobytes, which would stay for as long as the client does.
+/// Serves the connection, and then others while there are any. What goes quiet gets a new thread: a call leaves a stack
+/// of eighty kilobytes, which would stay for as long as the client does.
 fn work(shared: &Arc<Shared>, mut entry: Arc<Entry>, mut is_quiet: bool) {
     loop {
         match connection::serve(shared, &entry, is_quiet) {

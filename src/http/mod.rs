@@ -11,7 +11,7 @@ pub(crate) mod event_stream;
 pub mod head;
 pub(crate) mod listener;
 pub(crate) mod message;
-mod workers;
+pub mod workers;
 
 use std::time::Duration;
 

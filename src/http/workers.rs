@@ -19,13 +19,14 @@ struct State<T> {
     is_closed: bool,
 }
 
-impl<T> Workers<T> {
-    /// Nobody waits yet.
-    pub fn new() -> Self {
+impl<T> Default for Workers<T> {
+    fn default() -> Self {
         let state = Mutex::new(State { given: Vec::new(), waiting: 0, is_closed: false });
         Self { state, changed: Condvar::new() }
     }
+}
 
+impl<T> Workers<T> {
     /// Gives `work` to a thread that waits.
     ///
     /// # Errors
