@@ -25,6 +25,7 @@ use crate::link;
 use crate::media_type;
 use crate::oauth::claims_challenge::Challenge;
 use crate::resolver::RememberingResolver;
+use crate::retry_after::wait;
 use crate::secret::Secret;
 use crate::select::Selection;
 
@@ -222,7 +223,8 @@ impl Backend {
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.as_str().to_owned();
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?));
+        let retry_after =
+            answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, SystemTime::now()));
         Ok(Ok(Reply {
             status,
             endpoint,
@@ -390,12 +392,6 @@ fn unanswered(target: &Target, error: &ureq::Error) -> Failure {
     };
     Failure::new(Kind::BackendUnreachable, format!("The API did not answer {}: {}", target.as_str(), explain(error)))
         .hint(acted)
-}
-
-/// `Retry-After` (RFC 9110 §10.2.3): seconds, or a date.
-fn wait(retry_after: &str) -> Option<Duration> {
-    let until = || httpdate::parse_http_date(retry_after).ok()?.duration_since(SystemTime::now()).ok();
-    retry_after.trim().parse().map(Duration::from_secs).ok().or_else(until)
 }
 
 /// The headers that a caller gets to see. Several of one name are one list (RFC 9110 §5.3).

@@ -2,7 +2,7 @@
 //! through `ureq`.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::ring;
 use ureq::Agent;
@@ -16,6 +16,7 @@ use crate::error::{EntraError, Failure, Kind};
 use crate::oauth::aadsts;
 use crate::oauth::device_code::DeviceAuthorization;
 use crate::oauth::token::{Form, OauthError, TokenResponse, encoded};
+use crate::retry_after::wait;
 
 /// A token response is a few kilobytes; what is longer is none.
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -161,10 +162,10 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
     }
 }
 
-/// `Retry-After` in whole seconds (RFC 9110 §10.2.3), within bounds.
+/// `Retry-After` within bounds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let value = headers.get("retry-after").and_then(|value| value.to_str().ok());
-    value.and_then(|seconds| seconds.trim().parse().ok()).map_or(DEFAULT_RETRY, Duration::from_secs).min(LONGEST_RETRY)
+    value.and_then(|value| wait(value, SystemTime::now())).map_or(DEFAULT_RETRY, |wait| wait.min(LONGEST_RETRY))
 }
 
 /// A transport error in words, with what to do about it.

@@ -36,6 +36,7 @@ pub mod pieces;
 pub mod policy;
 mod request_headers;
 mod resolver;
+pub mod retry_after;
 mod routes;
 pub mod secret;
 mod select;

@@ -11,6 +11,7 @@ use entra_auth_mcp::clock::iso8601_seconds;
 use entra_auth_mcp::http::head::{Framing, end_of_head, parse};
 use entra_auth_mcp::oauth::claims_challenge::Claims;
 use entra_auth_mcp::oauth::scope::Scopes;
+use entra_auth_mcp::retry_after::wait;
 use random::Random;
 use serde_json::{Value, json};
 
@@ -29,6 +30,26 @@ fn a_time_is_that_of_the_http_date_of_the_same_second_and_later_ones_sort_behind
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(first));
         let (year, day, time) = (&date[12..16], &date[5..7], &date[17..25]);
         assert_eq!((&one[..4], &one[8..10], &one[11..19]), (year, day, time), "{one} {date}");
+    }
+}
+
+#[test]
+fn a_wait_is_what_the_field_says_and_never_more_than_can_be_added_to() {
+    let mut random = Random::new(SEED);
+    for _ in 0..ROUNDS {
+        let [now, seconds] = [(); 2].map(|()| random.next() % 100_000_000_000);
+        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
+        let padded = |text: &str| format!("{}{text}\t", " ".repeat(text.len() % 2));
+        let longest = Duration::from_secs(1 << 31);
+        let wanted = Duration::from_secs(seconds).min(longest);
+        assert_eq!(wait(&padded(&seconds.to_string()), at(now)), Some(wanted));
+        let digits = random.some(&["0", "1", "9", "99999999999"], 9).concat();
+        let is_in_bounds = wait(&digits, at(now)).is_some_and(|wait| wait <= longest);
+        assert_eq!(is_in_bounds, !digits.is_empty(), "{digits:?}");
+        let date = wait(&padded(&httpdate::fmt_http_date(at(seconds))), at(now));
+        assert_eq!(date, seconds.checked_sub(now).map(Duration::from_secs), "{seconds} {now}");
+        let neither = [random.pick(&["-", "+", "0x", "1 ", ".", "Mon, ", "é"]), &seconds.to_string()].concat();
+        assert_eq!(wait(&neither, at(now)), None, "{neither:?}");
     }
 }
 
