@@ -158,8 +158,13 @@ impl Backend {
     /// again, a little later, on a new connection; but not where it could then be done twice.
     ///
     /// # Errors
-    /// The backend cannot be reached, or does not finish its answer.
+    /// The token is too long to be sent; the backend cannot be reached, or does not finish its answer.
     pub(crate) fn send(&self, call: &Call<'_>, access_token: &Secret) -> Result<Reply, Failure> {
+        if access_token.expose().len() > MOST_LINE_BYTES {
+            let message = format!("The access token has more than {MOST_LINE_BYTES} bytes.");
+            return Err(Failure::new(Kind::Configuration, message)
+                .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
+        }
         let begun = Instant::now();
         // A file that broke off is moved again only when somebody asks for it again.
         let mut pauses = PAUSES.into_iter().filter(|_| !call.moves_a_file());

@@ -232,6 +232,18 @@ fn tokens_and_heads_may_be_many_kilobytes_long() {
 }
 
 #[test]
+fn a_token_that_is_longer_than_servers_take_is_not_sent_and_the_way_out_is_named() {
+    let world = World::new();
+    world.entra.token_tamper(|body| body["access_token"] = json!("A".repeat(32_000)));
+    world.server.modern().sign_in(ADA);
+    let refused = world.server.modern().fails("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(refused["error"], "configuration");
+    let hint = refused["hint"].as_str().unwrap();
+    assert!(hint.contains("fewer claims") && refused.to_string().len() < 500, "{refused}");
+    assert_eq!(world.backend.requests().len(), 0);
+}
+
+#[test]
 fn many_calls_at_once_share_one_refresh() {
     let world = World::signed_in();
     // Of two servers that share the file; two processes differ in nothing from them.
