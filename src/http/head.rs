@@ -79,13 +79,16 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
 
 /// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
-    let is_text = |byte: &u8| !byte.is_ascii_control() || matches!(byte, b'\t' | b'\r' | b'\n');
-    let is_in_line = |pair: &[u8]| match pair {
-        [b'\r', next] => *next == b'\n',
-        [_, b'\n'] | [b'\n', b' ' | b'\t'] => false,
-        _ => true,
+    let is_fit = |(at, byte): (usize, &u8)| {
+        let (before, after) = (at.checked_sub(1).and_then(|before| bytes.get(before)), bytes.get(at + 1));
+        match byte {
+            b'\t' => true,
+            b'\r' => matches!(after, None | Some(b'\n')),
+            b'\n' => matches!(before, None | Some(b'\r')) && !matches!(after, Some(b' ' | b'\t')),
+            _ => !byte.is_ascii_control(),
+        }
     };
-    if bytes.iter().all(is_text) && bytes.windows(2).all(is_in_line) {
+    if bytes.iter().enumerate().all(is_fit) {
         return Ok(());
     }
     Err(refusal(400, "The request head holds a control character, a bare line break or a folded line."))
