@@ -69,6 +69,13 @@ struct Noted {
 /// Whoever holds it is the one whose turn it is.
 type Flight = Arc<Mutex<Turns>>;
 
+/// Who is meant, and their account as it was found then.
+pub struct Chosen {
+    /// Their label.
+    pub user_id: String,
+    account: Option<Arc<Account>>,
+}
+
 /// What a browser is sent on with.
 pub struct Opened {
     /// Names the sign-in.
@@ -400,12 +407,14 @@ impl SignIn {
 
     // ---- Acquiring a token ----
 
-    /// The account of `user_id`, its access token good for use now. Where Entra has to be asked, that is on record as of a client that calls itself `client`.
+    /// The account of who was `chosen`, its access token good for use now. Where Entra has to be asked, that is on
+    /// record as of a client that calls itself `client`.
     ///
     /// # Errors
     /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
-    pub fn acquire(&self, user_id: &str, client: &str) -> Result<Arc<Account>, Failure> {
-        let account = self.usable(user_id)?;
+    pub fn acquire(&self, chosen: &Chosen, client: &str) -> Result<Arc<Account>, Failure> {
+        let user_id = chosen.user_id.as_str();
+        let account = chosen.account.clone().ok_or_else(|| not_signed_in(user_id))?;
         if self.is_fresh(&account) {
             return Ok(account);
         }
@@ -455,28 +464,26 @@ impl SignIn {
         Arc::clone(locked(&self.flights).entry(user_id.to_owned()).or_default())
     }
 
-    /// The `user_id` that is meant: the given one, or that of the only account.
+    /// Who is meant: the given `user_id`, or that of the only account.
     ///
     /// # Errors
     /// There is no account, or several.
-    pub fn choose(&self, user_id: Option<&str>) -> Result<String, Failure> {
+    pub fn choose(&self, user_id: Option<&str>) -> Result<Chosen, Failure> {
         if let Some(user_id) = user_id {
-            return Ok(user_id.to_owned());
+            return Ok(Chosen { user_id: user_id.to_owned(), account: self.known(user_id) });
         }
-        let names: Vec<String> = self.accounts().into_keys().collect();
-        match names.as_slice() {
-            [only] => Ok(only.clone()),
-            [] => Err(Failure::new(Kind::SignInRequired, "Nobody is signed in.")),
-            several => {
-                let message = format!("Several accounts are signed in: {}.", several.join(", "));
-                Err(Failure::new(Kind::InvalidRequest, message).hint("Say which one is meant with user_id."))
-            }
+        let accounts = self.accounts();
+        if accounts.len() > 1 {
+            let names: Vec<String> = accounts.into_keys().collect();
+            let message = format!("Several accounts are signed in: {}.", names.join(", "));
+            return Err(Failure::new(Kind::InvalidRequest, message).hint("Say which one is meant with user_id."));
         }
+        let only = accounts.into_iter().next().map(|(user_id, account)| Chosen { user_id, account: Some(account) });
+        only.ok_or_else(|| Failure::new(Kind::SignInRequired, "Nobody is signed in."))
     }
 
     fn usable(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
-        let account = self.cache.get(user_id).filter(|account| self.is_ours(account));
-        account.ok_or_else(|| Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in.")))
+        self.known(user_id).ok_or_else(|| not_signed_in(user_id))
     }
 
     /// Tokens of another application are left alone: they may be wanted again.
@@ -651,10 +658,10 @@ impl SignIn {
     /// # Errors
     /// Nobody, or several to choose from; the file or the audit log cannot be written.
     pub fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<String, Failure> {
-        let user_id = self.choose(user_id)?;
+        let Chosen { user_id, account } = self.choose(user_id)?;
         self.audit.ready()?;
         let mut entry = Entry::new(Event::SignOut, &user_id, client);
-        entry.account = self.known(&user_id);
+        entry.account = account;
         self.pending.forget(&user_id);
         let forget = |accounts: &mut Accounts| {
             accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
@@ -676,6 +683,10 @@ impl SignIn {
 /// What a sign-in that went well is answered with.
 pub(crate) fn success(user_id: &str, account: &Account) -> String {
     format!("{} is signed in as {user_id}.", account.username)
+}
+
+fn not_signed_in(user_id: &str) -> Failure {
+    Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in."))
 }
 
 pub(crate) fn check_user_id(user_id: &str) -> Result<(), Failure> {

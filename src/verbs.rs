@@ -130,7 +130,7 @@ pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> 
 
 /// The account that is meant, in the words of a command line.
 fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
-    sign_in.choose(user_id).map_err(|failure| match failure.kind {
+    sign_in.choose(user_id).map(|chosen| chosen.user_id).map_err(|failure| match failure.kind {
         Kind::InvalidRequest => failure.hint(format!("Say which one is meant: entra-auth-mcp {verb} USER.")),
         _ => failure,
     })

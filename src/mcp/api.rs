@@ -136,9 +136,9 @@ impl Api {
         };
         let sent_as = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let select = arguments.get("select").map(Selection::parse).transpose()?;
-        let user_id = self.sign_in.choose(user_id)?;
-        user_id.clone_into(&mut entry.user_id);
-        let mut account = self.sign_in.acquire(&user_id, entry.client)?;
+        let chosen = self.sign_in.choose(user_id)?;
+        chosen.user_id.clone_into(&mut entry.user_id);
+        let mut account = self.sign_in.acquire(&chosen, entry.client)?;
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
         self.sign_in.audit.ready()?;
@@ -149,7 +149,9 @@ impl Api {
         // has asked for them.
         for _ in 0..2 {
             let may_renew = first.is_none() || reply.challenge == first;
-            let Some(renewed) = self.renewed(&user_id, entry.client, &account, &reply, may_renew)? else { break };
+            let Some(renewed) = self.renewed(&chosen.user_id, entry.client, &account, &reply, may_renew)? else {
+                break;
+            };
             account = renewed;
             reply = backend.send(&call, &account.access_token)?;
         }

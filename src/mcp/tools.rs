@@ -304,7 +304,7 @@ impl Tools {
 
     /// Asks for the sign-in without which `call` has failed.
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
-        let chosen = self.sign_in.choose(user_id);
+        let chosen = self.sign_in.choose(user_id).map(|chosen| chosen.user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
         let (demand, with_code) =
             (self.sign_in.due_of_caller(user_id), self.config.sign_in_method == SignInMethod::DeviceCode);
