@@ -55,7 +55,8 @@ impl Base {
                 .hint(format!("Give a path below {}, or an absolute URL that begins with it.", self.0))
         };
         let below = self.below_base(endpoint).map_err(refuse)?;
-        let mut url = Url::parse(&format!("{}{below}", self.0)).map_err(|error| refuse(&error.to_string()))?;
+        // `./`, so that nothing in it is taken for a scheme or a host (RFC 3986 §4.2).
+        let mut url = self.0.join(&format!("./{below}")).map_err(|error| refuse(&error.to_string()))?;
         if !parameters.is_empty() {
             let own = url.query().filter(|query| !query.is_empty());
             let mut query = own.map(|query| format!("{query}&")).unwrap_or_default();
