@@ -1,5 +1,8 @@
 //! Media types (RFC 9110 §8.3.1): what a body is, and what a client takes.
 
+/// The weights of what is not taken.
+const NONE: [&str; 4] = ["q=0", "q=0.0", "q=0.00", "q=0.000"];
+
 /// `type/subtype` of a `Content-Type` or an `Accept` range: lower case, without parameters.
 pub(crate) fn essence(value: &str) -> String {
     bare(value).to_ascii_lowercase()
@@ -37,7 +40,7 @@ pub(crate) fn is_accepted<'a>(accept: &(impl Iterator<Item = &'a str> + Clone), 
     let range =
         find(&|range| is(range, wanted)).or_else(|| find(&is_of_kind)).or_else(|| find(&|range| is(range, "*/*")));
     range.is_some_and(|range| {
-        let mut parameters = range.split(';').map(|parameter| parameter.trim().to_ascii_lowercase());
-        !parameters.any(|parameter| matches!(parameter.as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+        let mut parameters = range.split(';').map(str::trim);
+        !parameters.any(|parameter| NONE.iter().any(|none| parameter.eq_ignore_ascii_case(none)))
     })
 }

@@ -55,7 +55,7 @@ impl Api {
         name: &str,
         open: impl Fn(&'f Files, &str) -> Result<T, Failure>,
     ) -> Result<Option<T>, Failure> {
-        let Some(path) = arguments.read::<String>(name) else { return Ok(None) };
+        let Some(path) = arguments.text(name) else { return Ok(None) };
         let files = self.files.as_ref().ok_or_else(|| {
             Failure::new(Kind::Configuration, format!("{name} needs a directory for files: FILES_DIR is not set."))
                 .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
@@ -116,7 +116,7 @@ impl Api {
         })?;
         // Everything is checked before a token is touched.
         self.config.policy.check_method(method)?;
-        let endpoint: String = arguments.read("endpoint").unwrap_or_default();
+        let endpoint = arguments.text("endpoint").unwrap_or_default();
         entry.asked_for(&endpoint);
         let target = backend.base.target(&endpoint, &parameters(arguments))?;
         target.path().clone_into(&mut entry.path);

@@ -15,6 +15,9 @@ pub(super) const METHOD_NOT_FOUND: i32 = -32601;
 pub(super) const INVALID_PARAMS: i32 = -32602;
 pub(super) const INTERNAL_ERROR: i32 = -32603;
 
+/// RFC 8259 §2.
+const WHITE_SPACE: [char; 4] = [' ', '\t', '\n', '\r'];
+
 /// A JSON-RPC error.
 #[derive(Debug)]
 pub struct RpcError {
@@ -81,6 +84,11 @@ impl<'a> Object<'a> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
     }
 
+    /// The value of `name`, when it is a string; as it stands in the text unless it has escapes.
+    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
+        self.read(name).map(|Text(text)| text)
+    }
+
     /// The value of `name`, when it is a `T`.
     pub(super) fn read<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
         read(self.get(name)?)
@@ -99,7 +107,7 @@ pub enum Message<'a> {
         /// A string or an integer, as the client wrote it.
         id: &'a RawValue,
         /// What is asked for.
-        method: String,
+        method: Cow<'a, str>,
         /// Empty where there are none.
         params: Object<'a>,
     },
@@ -122,28 +130,30 @@ pub struct BadMessage<'a> {
 ///
 /// # Errors
 /// `Parse error`.
-pub fn parse(body: &[u8]) -> Result<&RawValue, RpcError> {
-    serde_json::from_slice::<Checked>(body)
-        .and_then(|Checked| serde_json::from_slice(body))
-        .map_err(|error| RpcError::new(PARSE_ERROR, format!("The body is not acceptable JSON: {error}.")))
+pub fn parse(body: &[u8]) -> Result<&str, RpcError> {
+    let refuse =
+        |error: &dyn fmt::Display| RpcError::new(PARSE_ERROR, format!("The body is not acceptable JSON: {error}."));
+    let text = std::str::from_utf8(body).map_err(|error| refuse(&error))?;
+    let checked = serde_json::from_str(text).map_err(|error| refuse(&error));
+    checked.map(|Checked| text.trim_matches(WHITE_SPACE))
 }
 
 /// Reads one message.
 ///
 /// # Errors
 /// `Invalid Request`, or `Invalid params` for params that are no object.
-pub fn message(value: &RawValue) -> Result<Message<'_>, BadMessage<'_>> {
-    let object: Object<'_> = read(value).unwrap_or_default();
+pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
+    let object: Object<'_> = serde_json::from_str(value).unwrap_or_default();
     let id = object.get("id");
     let bad = |code, message| BadMessage { id: id.filter(|id| is_id(id)), error: RpcError::new(code, message) };
-    if object.read::<String>("jsonrpc").as_deref() != Some("2.0") {
+    if object.text("jsonrpc").as_deref() != Some("2.0") {
         return Err(bad(INVALID_REQUEST, "A message is an object whose jsonrpc is \"2.0\"."));
     }
-    let Some(method) = object.get("method") else {
+    if object.get("method").is_none() {
         let is_response = object.get("result").or(object.get("error")).is_some();
         return if is_response { Ok(Message::Response) } else { Err(bad(INVALID_REQUEST, "There is no method.")) };
-    };
-    let method = read(method).ok_or_else(|| bad(INVALID_REQUEST, "method must be a string."))?;
+    }
+    let method = object.text("method").ok_or_else(|| bad(INVALID_REQUEST, "method must be a string."))?;
     let Some(id) = id else { return Ok(Message::Notification) };
     if !is_id(id) {
         return Err(bad(INVALID_REQUEST, "id must be a string or an integer."));
@@ -172,33 +182,33 @@ impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
         f.write_str("an object")
     }
     fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
-        while let Some((Key(name), value)) = map.next_entry()? {
+        while let Some((Text(name), value)) = map.next_entry()? {
             self.0.push((name, value));
         }
         Ok(self)
     }
 }
 
-/// The key of a member, as it stands in the text unless it has escapes.
-struct Key<'a>(Cow<'a, str>);
+/// A string, as it stands in the text unless it has escapes.
+struct Text<'a>(Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Self(Cow::default()))
     }
 }
 
-impl<'de: 'a, 'a> Visitor<'de> for Key<'a> {
+impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
     type Value = Self;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
+        f.write_str("a string")
     }
-    fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self, E> {
-        Ok(Self(key.into()))
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self, E> {
+        Ok(Self(text.into()))
     }
-    fn visit_str<E>(self, key: &str) -> Result<Self, E> {
-        Ok(Self(key.to_owned().into()))
+    fn visit_str<E>(self, text: &str) -> Result<Self, E> {
+        Ok(Self(text.to_owned().into()))
     }
 }
 
@@ -241,7 +251,7 @@ impl<'de> Visitor<'de> for Checked {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
         let mut keys = BTreeSet::new();
-        while let Some((Key(key), Self)) = map.next_entry::<Key<'de>, Self>()? {
+        while let Some((Text(key), Self)) = map.next_entry::<Text<'de>, Self>()? {
             if let Some(twice) = keys.replace(key) {
                 return Err(A::Error::custom(format_args!("the key {twice:?} stands twice in one object")));
             }

@@ -3,6 +3,7 @@
 //! A request with per-request `_meta`, or with the header `MCP-Protocol-Version: 2026-07-28`, is
 //! modern; every other one is legacy (MCP 2026-07-28 versioning, "Backward Compatibility").
 
+use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -82,7 +83,7 @@ impl Protocol {
     fn try_answer<'a>(&'a self, request: &Request<'_>) -> Answered<'a> {
         check_media_types(request)?;
         let body = jsonrpc::parse(request.body)?;
-        if body.get().starts_with('[') {
+        if body.starts_with('[') {
             return self.batch(request, body);
         }
         match jsonrpc::message(body) {
@@ -99,9 +100,9 @@ impl Protocol {
 
     fn request<'a>(&'a self, request: &Request<'_>, id: &RawValue, method: &str, params: &Object<'_>) -> Answered<'a> {
         let client = client(request, method, params)?;
-        let own_id = id.to_owned();
         match method {
             "subscriptions/listen" if client.is_modern => {
+                let own_id = id.to_owned();
                 return Ok(Answer::stream(move |stream| self.subscription(&own_id, stream)));
             }
             "initialize" if !client.is_modern => return initialize(id, params),
@@ -109,7 +110,7 @@ impl Protocol {
         }
         match self.perform(&client, method, params, Turn::First) {
             Ok(Called::Wait(wait)) => {
-                let (token, body) = (progress_token(params), request.body.to_vec());
+                let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
                     let progress = Progress::new(stream, token.as_deref());
@@ -117,7 +118,7 @@ impl Protocol {
                 }))
             }
             Ok(Called::Transfer) => {
-                let (token, body) = (progress_token(params), request.body.to_vec());
+                let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     let progress = Progress::new(stream, token.as_deref());
                     stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
@@ -147,11 +148,11 @@ impl Protocol {
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
-    fn batch<'a>(&'a self, request: &Request<'_>, body: &RawValue) -> Answered<'a> {
+    fn batch<'a>(&'a self, request: &Request<'_>, body: &str) -> Answered<'a> {
         if version(request)? != BATCHING {
             return Err(RpcError::new(INVALID_REQUEST, "Only revision 2025-03-26 has batches."));
         }
-        let messages: Vec<&RawValue> = read(body).unwrap_or_default();
+        let messages: Vec<&RawValue> = serde_json::from_str(body).unwrap_or_default();
         if messages.is_empty() || messages.len() > MOST_BATCHED {
             return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
         }
@@ -170,7 +171,7 @@ impl Protocol {
     }
 
     fn batched(&self, client: &Client, message: &RawValue) -> Option<Pieces> {
-        match jsonrpc::message(message) {
+        match jsonrpc::message(message.get()) {
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
                 let performed = self.perform(client, &method, &params, Turn::Last(&|_, _| Ok(())));
@@ -318,8 +319,8 @@ fn progress_token(params: &Object<'_>) -> Option<Box<RawValue>> {
     meta.get("progressToken").filter(|token| jsonrpc::is_id(token)).map(ToOwned::to_owned)
 }
 
-fn tool_name(params: &Object<'_>) -> Result<String, RpcError> {
-    params.read("name").ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
+fn tool_name<'a>(params: &Object<'a>) -> Result<Cow<'a, str>, RpcError> {
+    params.text("name").ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
 }
 
 /// 415 for a body that is not JSON, 406 for a client that cannot take both kinds of answer (MCP
@@ -450,9 +451,9 @@ fn version(request: &Request<'_>) -> Result<&'static str, RpcError> {
 
 /// The value of `Mcp-Name`: plain, or UTF-8 in Base64 between `=?base64?` and `?=` (MCP 2026-07-28
 /// transports, "Value Encoding").
-fn decoded(value: &str) -> Option<String> {
+fn decoded(value: &str) -> Option<Cow<'_, str>> {
     match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
-        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok(),
-        None => value.is_ascii().then(|| value.to_owned()),
+        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
+        None => value.is_ascii().then_some(Cow::Borrowed(value)),
     }
 }

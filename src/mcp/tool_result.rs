@@ -82,7 +82,10 @@ pub(super) struct Members(Vec<u8>);
 impl Members {
     /// One without members.
     pub(super) fn new() -> Self {
-        Self(b"{}".to_vec())
+        // Most have less.
+        let mut json = Vec::with_capacity(512);
+        json.extend_from_slice(b"{}");
+        Self(json)
     }
 
     /// Adds the member `name`, when there is a value.

@@ -154,7 +154,7 @@ impl Tools {
         if let Some(called) = call.returned.as_ref().and_then(|returned| self.resumed(call, returned)) {
             return Some(Ok(called));
         }
-        let user_id = arguments.read::<String>("user_id");
+        let user_id = arguments.text("user_id");
         let user_id = user_id.as_deref();
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
@@ -256,8 +256,8 @@ impl Tools {
     }
 
     fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
-        let prompt = call.arguments.read::<String>("prompt").and_then(|name| Prompt::parse(&name));
-        let with_code = match call.arguments.read::<String>("method").as_deref() {
+        let prompt = call.arguments.text("prompt").and_then(|name| Prompt::parse(&name));
+        let with_code = match call.arguments.text("method").as_deref() {
             Some(method) => method == SignInMethod::DeviceCode.name(),
             None => self.config.sign_in_method == SignInMethod::DeviceCode,
         };

@@ -33,7 +33,7 @@ fn is_read_rightly(body: &[u8]) {
     assert_eq!(members(&tree), colons(body), "a key stands twice");
     match message(raw) {
         Ok(Message::Request { id, method, params }) => {
-            assert_eq!((tree["jsonrpc"].as_str(), tree["method"].as_str()), (Some("2.0"), Some(method.as_str())));
+            assert_eq!((tree["jsonrpc"].as_str(), tree["method"].as_str()), (Some("2.0"), Some(method.as_ref())));
             assert!(tree["id"].is_string() || !id.get().contains(['.', 'e', 'E']), "{id}");
             let given = tree.get("params").and_then(Value::as_object).cloned().unwrap_or_default();
             for (name, value) in given {
