@@ -233,14 +233,21 @@ fn tokens_and_heads_may_be_many_kilobytes_long() {
 
 #[test]
 fn a_token_that_is_longer_than_servers_take_is_not_sent_and_the_way_out_is_named() {
-    let world = World::new();
-    world.entra.token_tamper(|body| body["access_token"] = json!("A".repeat(32_000)));
-    world.server.modern().sign_in(ADA);
-    let refused = world.server.modern().fails("api_get_request", json!({"endpoint": "/me"}));
+    let sign_in = |length| {
+        let (entra, backend) = (Entra::start(), Backend::start(None));
+        let server = Setup::new(&entra, Some(&backend)).start();
+        entra.token_tamper(move |body| body["access_token"] = json!("A".repeat(length)));
+        server.modern().sign_in(ADA);
+        (server, backend, entra)
+    };
+    let (server, ..) = &sign_in(31 * 1024);
+    call(&mut server.modern());
+    let (server, backend, _) = &sign_in(31 * 1024 + 1);
+    let refused = server.modern().fails("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(refused["error"], "configuration");
     let hint = refused["hint"].as_str().unwrap();
     assert!(hint.contains("fewer claims") && refused.to_string().len() < 500, "{refused}");
-    assert_eq!(world.backend.requests().len(), 0);
+    assert_eq!(backend.requests().len(), 0);
 }
 
 #[test]
