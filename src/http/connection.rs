@@ -174,7 +174,7 @@ impl Connection<'_> {
                 let mut stream = EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
                 // A bug in here ends the thread, and so the answer, unfinished, and the connection.
                 run(&mut stream)?;
-                stream.send("")?;
+                stream.end()?;
             }
         }
         Ok(keep_alive)

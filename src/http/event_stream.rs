@@ -91,8 +91,12 @@ impl<'a> EventStream<'a> {
         socket.set_nonblocking(false).is_err() || !is_there
     }
 
-    /// An empty chunk is the last (RFC 9112 §7.1): sending nothing ends the answer.
-    pub(super) fn send(&self, event: &str) -> io::Result<()> {
+    /// Ends the answer: with an empty chunk, which is the last (RFC 9112 §7.1), or else with the connection.
+    pub(super) fn end(&self) -> io::Result<()> {
+        if self.chunked { self.send("") } else { Ok(()) }
+    }
+
+    fn send(&self, event: &str) -> io::Result<()> {
         if self.chunked {
             self.connection.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
         } else {
