@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{Deserializer as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A pointer.
@@ -75,7 +75,7 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     }
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(Key(name)) = map.next_key()? {
+        while let Some(Text(name)) = map.next_key()? {
             // Of a key that stands there twice, the last counts, as with most readers.
             if name == self.0 { found = Some(map.next_value()?) } else { map.next_value::<IgnoredAny>().map(drop)? }
         }
@@ -101,25 +101,25 @@ fn index(token: &str) -> Option<usize> {
     token.parse().ok().filter(|_| is_index)
 }
 
-/// A key, borrowed where it holds no escape.
-struct Key<'a>(Cow<'a, str>);
+/// A string in a JSON text, borrowed from it unless it has escapes.
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 
-impl<'de> serde::Deserialize<'de> for Key<'de> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self(Cow::default()))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(text)))
-            }
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
+impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self, E> {
+        Ok(Self(text.into()))
+    }
+    fn visit_str<E>(self, text: &str) -> Result<Self, E> {
+        Ok(Self(text.to_owned().into()))
     }
 }

@@ -1,7 +1,7 @@
 //! Media types (RFC 9110 §8.3.1): what a body is, and what a client takes.
 
-/// The weights of what is not taken.
-const NONE: [&str; 4] = ["q=0", "q=0.0", "q=0.00", "q=0.000"];
+/// The weights of what is not taken (RFC 9110 §12.4.2).
+const ZERO_WEIGHTS: [&str; 4] = ["q=0", "q=0.0", "q=0.00", "q=0.000"];
 
 /// `type/subtype` of a `Content-Type` or an `Accept` range: lower case, without parameters.
 pub(crate) fn essence(value: &str) -> String {
@@ -41,6 +41,6 @@ pub(crate) fn is_accepted<'a>(accept: &(impl Iterator<Item = &'a str> + Clone), 
         find(&|range| is(range, wanted)).or_else(|| find(&is_of_kind)).or_else(|| find(&|range| is(range, "*/*")));
     range.is_some_and(|range| {
         let mut parameters = range.split(';').map(str::trim);
-        !parameters.any(|parameter| NONE.iter().any(|none| parameter.eq_ignore_ascii_case(none)))
+        !parameters.any(|parameter| ZERO_WEIGHTS.iter().any(|zero| parameter.eq_ignore_ascii_case(zero)))
     })
 }

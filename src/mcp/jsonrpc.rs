@@ -9,6 +9,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::json_pointer::Text;
+
 pub(super) const PARSE_ERROR: i32 = -32700;
 pub(super) const INVALID_REQUEST: i32 = -32600;
 pub(super) const METHOD_NOT_FOUND: i32 = -32601;
@@ -186,29 +188,6 @@ impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
             self.0.push((name, value));
         }
         Ok(self)
-    }
-}
-
-/// A string, as it stands in the text unless it has escapes.
-struct Text<'a>(Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Self(Cow::default()))
-    }
-}
-
-impl<'de: 'a, 'a> Visitor<'de> for Text<'a> {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string")
-    }
-    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self, E> {
-        Ok(Self(text.into()))
-    }
-    fn visit_str<E>(self, text: &str) -> Result<Self, E> {
-        Ok(Self(text.to_owned().into()))
     }
 }
 
