@@ -25,7 +25,7 @@ use crate::link;
 use crate::media_type;
 use crate::oauth::claims_challenge::Challenge;
 use crate::resolver::RememberingResolver;
-use crate::retry_after::wait;
+use crate::retry_after;
 use crate::secret::Secret;
 use crate::select::Selection;
 
@@ -228,8 +228,10 @@ impl Backend {
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
         let endpoint = call.target.as_str().to_owned();
-        let retry_after =
-            answer.headers().get(RETRY_AFTER).and_then(|value| wait(value.to_str().ok()?, SystemTime::now()));
+        let retry_after = answer
+            .headers()
+            .get(RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
         Ok(Ok(Reply {
             status,
             endpoint,

@@ -1,5 +1,5 @@
-//! Entra's token and device code endpoints over the network. Only this file, `backend` and `doctor` call
-//! through `ureq`.
+//! Entra's token and device code endpoints over the network. Beside this file, `backend`, `doctor` and `serve` (which asks
+//! whether a server runs here) call through `ureq`.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -16,7 +16,7 @@ use crate::error::{EntraError, Failure, Kind};
 use crate::oauth::aadsts;
 use crate::oauth::device_code::DeviceAuthorization;
 use crate::oauth::token::{Form, OauthError, TokenResponse, encoded};
-use crate::retry_after::wait;
+use crate::retry_after;
 
 /// A token response is a few kilobytes; what is longer is none.
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -165,7 +165,7 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
 /// `Retry-After` within bounds.
 fn retry_after(headers: &HeaderMap) -> Duration {
     let value = headers.get("retry-after").and_then(|value| value.to_str().ok());
-    value.and_then(|value| wait(value, SystemTime::now())).map_or(DEFAULT_RETRY, |wait| wait.min(LONGEST_RETRY))
+    value.and_then(|value| retry_after::parse(value, SystemTime::now())).unwrap_or(DEFAULT_RETRY).min(LONGEST_RETRY)
 }
 
 /// A transport error in words, with what to do about it.

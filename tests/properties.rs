@@ -11,7 +11,7 @@ use entra_auth_mcp::clock::iso8601_seconds;
 use entra_auth_mcp::http::head::{Framing, end_of_head, parse};
 use entra_auth_mcp::oauth::claims_challenge::Claims;
 use entra_auth_mcp::oauth::scope::Scopes;
-use entra_auth_mcp::retry_after::wait;
+use entra_auth_mcp::retry_after;
 use random::Random;
 use serde_json::{Value, json};
 
@@ -42,14 +42,18 @@ fn a_wait_is_what_the_field_says_and_never_more_than_can_be_added_to() {
         let padded = |text: &str| format!("{}{text}\t", " ".repeat(text.len() % 2));
         let longest = Duration::from_secs(1 << 31);
         let wanted = Duration::from_secs(seconds).min(longest);
-        assert_eq!(wait(&padded(&seconds.to_string()), at(now)), Some(wanted));
+        assert_eq!(retry_after::parse(&padded(&seconds.to_string()), at(now)), Some(wanted));
         let digits = random.some(&["0", "1", "9", "99999999999"], 9).concat();
-        let is_in_bounds = wait(&digits, at(now)).is_some_and(|wait| wait <= longest);
+        let is_in_bounds = retry_after::parse(&digits, at(now)).is_some_and(|wait| wait <= longest);
         assert_eq!(is_in_bounds, !digits.is_empty(), "{digits:?}");
-        let date = wait(&padded(&httpdate::fmt_http_date(at(seconds))), at(now));
-        assert_eq!(date, seconds.checked_sub(now).map(Duration::from_secs), "{seconds} {now}");
+        let date = padded(&httpdate::fmt_http_date(at(seconds)));
+        let until = |now| retry_after::parse(&date, now);
+        assert_eq!(until(at(now)), seconds.checked_sub(now).map(Duration::from_secs), "{seconds} {now}");
+        // A part of a second is waited for, too.
+        let one_more = seconds.checked_sub(now).map(|left| Duration::from_secs(left + 1));
+        assert_eq!(until(at(now) - Duration::from_nanos(1)), one_more);
         let neither = [random.pick(&["-", "+", "0x", "1 ", ".", "Mon, ", "é"]), &seconds.to_string()].concat();
-        assert_eq!(wait(&neither, at(now)), None, "{neither:?}");
+        assert_eq!(retry_after::parse(&neither, at(now)), None, "{neither:?}");
     }
 }
 
