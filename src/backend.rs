@@ -264,7 +264,7 @@ impl Backend {
         // 204 and 205 have no content (RFC 9110 §15.3.5).
         let has_content = answer.status().is_success() && !matches!(answer.status().as_u16(), 204 | 205);
         if let Some(destination) = call.save_to.as_ref().filter(|_| has_content) {
-            let declared = declared(answer);
+            let declared = answer.body().content_length();
             let reader = answer.body_mut().with_config().limit(u64::MAX).reader();
             let saved = destination.save(reader, declared, call.watch)?;
             return Ok(Part {
@@ -335,7 +335,7 @@ pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Fai
 
 /// As much of the body as `most` bytes, and the length of the whole when that is more.
 fn read(answer: &mut Response<Body>, most: usize) -> std::io::Result<(Vec<u8>, Option<u64>)> {
-    let declared = declared(answer);
+    let declared = answer.body().content_length();
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
     let mut reader = answer.body_mut().with_config().limit(u64::MAX).reader();
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
@@ -345,16 +345,13 @@ fn read(answer: &mut Response<Body>, most: usize) -> std::io::Result<(Vec<u8>, O
         return Ok((bytes, None));
     }
     bytes.truncate(most);
-    let total = match declared {
-        Some(length) => length,
-        None => limit + 1 + std::io::copy(&mut reader.take(MOST_COUNTED_BYTES), &mut std::io::sink())?,
+    let counted = || {
+        let mut rest = reader.take(MOST_COUNTED_BYTES);
+        // What is handed on has come; the rest may break off.
+        let _ = std::io::copy(&mut rest, &mut std::io::sink());
+        limit + 1 + MOST_COUNTED_BYTES - rest.limit()
     };
-    Ok((bytes, Some(total)))
-}
-
-/// The length that the answer declares of the body as we get it.
-fn declared(answer: &Response<Body>) -> Option<u64> {
-    answer.headers().get("content-encoding").is_none().then(|| answer.body().content_length()).flatten()
+    Ok((bytes, Some(declared.unwrap_or_else(counted))))
 }
 
 /// How long to wait before a call is made again that ended in `result`; `None` where it is not.

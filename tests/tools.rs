@@ -739,6 +739,17 @@ fn a_long_answer_is_cut_and_its_whole_length_told() {
     }
 }
 
+/// What is handed on has come by then.
+#[test]
+fn a_long_answer_that_breaks_off_where_it_is_only_counted_is_no_failure() {
+    let mut bench = limited();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+    bench.backend.on(move |_| Some(Answer::raw(format!("{head}64\r\n{}\r\n", "x".repeat(100)))));
+    let answer = bench.mcp.ok("api_get_request", json!({"endpoint": "/feed"}));
+    assert_eq!((&answer["data"], &answer["truncated"]), (&json!("x".repeat(LIMIT)), &json!(true)));
+    assert_eq!((&answer["total_bytes"], bench.backend.requests().len()), (&json!(100), 1));
+}
+
 #[test]
 fn cut_json_is_text_and_a_cut_image_no_image() {
     let mut bench = limited();
