@@ -364,6 +364,7 @@ fn pause_before_retry(
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
         Err(ureq::Error::Timeout(_)) => None,
+        Err(error) if has_bad_certificate(error) => None,
         // An answer that cannot be understood will be no better the next time.
         Err(error) => {
             let is_broken_off = matches!(error, ureq::Error::Io(_));
@@ -384,8 +385,15 @@ fn was_not_sent(error: &ureq::Error) -> bool {
         ureq::Error::ConnectionFailed => true,
         ureq::Error::Timeout(phase) => matches!(phase, Timeout::Resolve | Timeout::Connect),
         ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => true,
-        _ => is_unresolved(error),
+        _ => is_unresolved(error) || has_bad_certificate(error),
     }
+}
+
+/// Whether the backend has shown a certificate that does not hold: before anything was sent.
+fn has_bad_certificate(error: &ureq::Error) -> bool {
+    let ureq::Error::Io(error) = error else { return false };
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
 
 fn unanswered(target: &Target, error: &ureq::Error) -> Failure {

@@ -8,6 +8,7 @@ use std::fs;
 use std::io::{self, Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -73,6 +74,7 @@ fn self_signed(name: &str) -> Identity {
 /// with the test process.
 struct TlsServer {
     port: u16,
+    connections: Arc<AtomicUsize>,
     arrived: Arc<Mutex<Vec<String>>>,
 }
 
@@ -85,13 +87,16 @@ impl TlsServer {
         let port = listener.local_addr().unwrap().port();
         let arrived: Arc<Mutex<Vec<String>>> = Arc::default();
         let requests = Arc::clone(&arrived);
+        let connections: Arc<AtomicUsize> = Arc::default();
+        let accepted = Arc::clone(&connections);
         thread::spawn(move || {
             for stream in listener.incoming() {
+                accepted.fetch_add(1, Ordering::SeqCst);
                 // Who does not trust us hangs up.
                 let _ = answer(stream.unwrap(), &config, &requests);
             }
         });
-        Self { port, arrived }
+        Self { port, connections, arrived }
     }
 
     fn url(&self) -> String {
@@ -182,6 +187,12 @@ fn the_backend_is_called_only_when_its_certificate_holds() {
             assert_explained(message, what);
             assert!(!is_trusted || message.contains("add the proxy's root certificate"), "{what}: {message}");
             assert_eq!(backend.arrived(), [""; 0], "{what}");
+            // A certificate is no better the next time, and before it nothing is sent.
+            assert_eq!(backend.connections.load(Ordering::SeqCst), 1, "{what}");
+            let post = mcp.fails("api_post_request", json!({"endpoint": "/me", "data": {}}));
+            for result in [&result, &post] {
+                assert!(result["hint"].as_str().unwrap().contains("The request was not sent."), "{what}: {result}");
+            }
         }
     }
 }
