@@ -661,15 +661,17 @@ impl SignIn {
         let Chosen { user_id, account } = self.choose(user_id)?;
         self.audit.ready()?;
         let mut entry = Entry::new(Event::SignOut, &user_id, client);
-        entry.account = account;
         self.pending.forget(&user_id);
         let forget = |accounts: &mut Accounts| {
-            accounts.get(&user_id).is_some_and(|account| self.is_ours(account)) && accounts.remove(&user_id).is_some()
+            let is_ours = accounts.get(&user_id).is_some_and(|account| self.is_ours(account));
+            is_ours.then(|| accounts.remove(&user_id)).flatten()
         };
         let forgotten = self.cache.change(forget);
+        // Whoever was signed in last: on record is whose tokens were forgotten.
+        entry.account = forgotten.as_ref().map_or(account, Clone::clone);
         entry.failed(forgotten.as_ref().err());
         let recorded = if entry.account.is_some() { self.audit.record(&entry) } else { Ok(()) };
-        if !forgotten? {
+        if forgotten?.is_none() {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
             return Err(Failure::new(Kind::InvalidRequest, message));
         }
