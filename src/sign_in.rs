@@ -187,7 +187,8 @@ impl SignIn {
         let signed_in_at = self.last_sign_in(user_id);
         let mut demands = locked(&self.demands);
         if demands.len() >= MOST_DEMANDS
-            && let Some(another) = demands.keys().find(|known| *known != user_id).cloned()
+            && !demands.contains_key(user_id)
+            && let Some(another) = demands.keys().next().cloned()
         {
             demands.remove(&another);
         }
