@@ -37,13 +37,15 @@ const MAX_USER_ID: usize = 256;
 const MOST_DEMANDS: usize = 64;
 /// Refused refreshes that are kept at a time, for each account.
 const MOST_CLOSED: usize = 16;
+/// Refreshes that a backend gets in a minute, for each account.
+const MOST_RENEWED: usize = 16;
 
 /// What is known from an account's last turns at the token endpoint.
 #[derive(Default)]
 struct Turns {
     closed: Vec<Closed>,
-    /// When the backend last had a token renewed, and for which claims.
-    renewed: Option<(u64, Claims)>,
+    /// When the backend has had a token renewed in the last minute, and for which claims.
+    renewed: Vec<(u64, Claims)>,
 }
 
 /// What Entra is not asked for again for a while.
@@ -449,16 +451,22 @@ impl SignIn {
         let mut turns = locked(&flight);
         let (account, now) = (self.usable(user_id)?, self.now());
         let is_another = !account.access_token.matches(rejected.access_token.expose());
-        if is_another && self.is_fresh(&account) {
-            return Ok(Some(account));
-        }
-        let is_recent = |(at, asked): &(u64, Claims)| now < at + PAUSE.as_secs() && asked == claims;
-        if turns.renewed.as_ref().is_some_and(is_recent) || account.refresh_token.is_none() {
+        turns.renewed.retain(|(at, _)| now < at + PAUSE.as_secs());
+        let is_enough = turns.renewed.len() >= MOST_RENEWED || turns.renewed.iter().any(|(_, asked)| asked == claims);
+        let renewed = if is_another && self.is_fresh(&account) {
+            account
+        } else if is_enough || account.refresh_token.is_none() {
             return Ok(None);
+        } else {
+            let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
+            turns.renewed.push((now, claims.clone()));
+            renewed
+        };
+        // A call is made again as who it was made as, and nobody else.
+        if (&renewed.tid, &renewed.oid) == (&rejected.tid, &rejected.oid) {
+            return Ok(Some(renewed));
         }
-        let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
-        turns.renewed = Some((now, claims.clone()));
-        Ok(Some(renewed))
+        Err(Failure::new(Kind::RetryLater, format!("Somebody else has signed in as {user_id} meanwhile.")))
     }
 
     fn flight(&self, user_id: &str) -> Flight {

@@ -371,6 +371,42 @@ fn the_minute_after_a_refresh_for_a_refusal_is_sixty_seconds() {
 }
 
 #[test]
+fn a_call_is_not_made_again_as_somebody_else_who_has_signed_in_meanwhile() {
+    for challenge in [refused(401, &["Bearer"]), claims_challenge(&cae_claims())] {
+        let world = World::labelled();
+        let path = world.server.token_file();
+        world.backend.on(move |request| {
+            if request.path.ends_with("/me") {
+                return None;
+            }
+            let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            file["accounts"][LABEL]["oid"] = json!("somebody-else");
+            file["accounts"][LABEL]["access_token"] = json!("theirs");
+            std::fs::write(&path, file.to_string()).unwrap();
+            Some(challenge.clone().into())
+        });
+        let mut mcp = world.server.modern_url();
+        assert_eq!(world.during(|| handed_on(&mut mcp, "/x", 401)), ((), 1, 0));
+        assert_ne!(world.backend.last().header("authorization"), Some("Bearer theirs"));
+    }
+}
+
+#[test]
+fn challenges_that_alternate_cost_a_refresh_each_in_a_minute_and_sixteen_in_all() {
+    let world = World::labelled_with(Setup::by_the_second);
+    let mut mcp = world.server.modern();
+    let mut refreshes_for = |number: usize| {
+        let claims = json!({"access_token": {"acrs": {"essential": true, "value": format!("c{number}")}}});
+        world.answer(claims_challenge(&claims));
+        world.during(|| get(&mut mcp, "/x")).2
+    };
+    assert_eq!([0, 1, 0, 1, 0].map(&mut refreshes_for), [1, 1, 0, 0, 0]);
+    assert_eq!((2..20).map(&mut refreshes_for).sum::<usize>(), 14);
+    world.advance(PAUSE);
+    assert_eq!([0, 19].map(refreshes_for), [1, 1]);
+}
+
+#[test]
 fn where_no_refresh_can_be_had_the_apis_own_refusal_is_handed_on() {
     let failures = [
         TokenFailure::Status(503, None),
