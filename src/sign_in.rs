@@ -1,8 +1,8 @@
 //! Signing people in, keeping their tokens fresh, signing them out.
 //!
-//! Invariants: an access token leaves [`SignIn::acquire`] only when the refresh token that came with
-//! it is on the disk, or kept under its account's lock until the disk takes it; at most one refresh of an account is on its way to Entra, in this process and
-//! in all that share the token file; no lock that another account needs is held across the network.
+//! Invariants: an access token leaves [`SignIn::acquire`] only when the refresh token that came with it is on the disk,
+//! or kept under its account's lock until the disk takes it; at most one refresh of an account is on its way to Entra, in
+//! this process and in all that share the token file; no lock that another account needs is held across the network.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
