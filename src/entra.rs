@@ -173,9 +173,14 @@ pub fn explain(error: &ureq::Error) -> String {
     format!("{error}. {}", mend(error))
 }
 
-/// Whether the name of the host could not be resolved; the standard library has no kind for it.
+/// Whether the name of the host could not be resolved. The standard library has no kind for it: on Unix there are its
+/// words, on Windows the numbers from WSAHOST_NOT_FOUND to WSANO_DATA.
 pub fn is_unresolved(error: &ureq::Error) -> bool {
-    matches!(error, ureq::Error::HostNotFound) || error.to_string().contains("failed to lookup address")
+    match error {
+        ureq::Error::HostNotFound => true,
+        ureq::Error::Io(error) if matches!(error.raw_os_error(), Some(11001..=11004)) => true,
+        _ => error.to_string().contains("failed to lookup address"),
+    }
 }
 
 /// What to do about a transport error.
