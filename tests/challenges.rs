@@ -460,7 +460,7 @@ mod device_code {
             ("bad_verification_code", Kind::SignInRequired),
             ("unauthorized_client", Kind::Configuration),
         ] {
-            assert_eq!(OauthError::new(error.to_owned(), "").kind(), kind, "{error}");
+            assert_eq!(OauthError::new(error, "").kind(), kind, "{error}");
         }
     }
 }

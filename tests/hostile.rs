@@ -87,6 +87,7 @@ fn whatever_the_token_endpoint_answers_the_sign_in_fails_clearly_and_stores_noth
         raw("400 Bad Request", json, r#"{"error":7}"#),
         raw("400 Bad Request", json, r#"{"error":{"error":"invalid_grant"}}"#),
         raw("400 Bad Request", json, format!(r#"{{"error":"x","error_description":"{}"}}"#, "y".repeat(900_000))),
+        raw("400 Bad Request", json, format!(r#"{{"error":"{}"}}"#, "x".repeat(900_000))),
         raw("401 Unauthorized", &format!("WWW-Authenticate: Bearer authorization_uri=\"{LURE}\"\r\n"), "{}"),
         raw("429 Slow", "Retry-After: -1\r\n", ""),
         raw("503 No", "Retry-After: 99999999999999999999999999\r\n", ""),

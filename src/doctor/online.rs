@@ -193,7 +193,7 @@ fn on_page(page: &str) -> Option<OauthError> {
     // A number without a colon is some script's.
     let is_error = |text: &&str| text.split_once(':').is_some_and(|(number, _)| number.parse::<u32>().is_ok());
     let text = page.split("AADSTS").skip(1).find(is_error)?.split(['<', '"']).next()?;
-    Some(OauthError::new("invalid_request".to_owned(), &format!("AADSTS{text}")))
+    Some(OauthError::new("invalid_request", &format!("AADSTS{text}")))
 }
 
 /// What the backend says to somebody without a token.

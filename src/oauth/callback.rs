@@ -32,7 +32,7 @@ pub fn parse(parameters: &[u8]) -> Result<AuthorizationResponse, &'static str> {
     let state = Secret::new(state.filter(|state| !state.is_empty()).ok_or("there is no state in it")?);
     let outcome = match (code, error) {
         (Some(code), None) if !code.is_empty() => Ok(Secret::new(code)),
-        (None, Some(error)) => Err(OauthError::new(error, &description.unwrap_or_default())),
+        (None, Some(error)) => Err(OauthError::new(&error, &description.unwrap_or_default())),
         _ => return Err("there is neither a code nor an error in it"),
     };
     Ok(AuthorizationResponse { state, issuer, outcome })

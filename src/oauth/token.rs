@@ -116,13 +116,13 @@ pub struct OauthError {
 
 impl OauthError {
     /// From the parameters of an authorization response.
-    pub fn new(error: String, description: &str) -> Self {
+    pub fn new(error: &str, description: &str) -> Self {
         let after = |label| description.split_once(label).map(|(_, rest): (_, &str)| rest);
         let digits = after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
         let word = |label| after(label).and_then(|rest| rest.split_whitespace().next()).map(short);
         let sentences = description.split("Trace ID:").next().unwrap_or_default().trim();
         Self {
-            error,
+            error: short(error),
             suberror: String::new(),
             claims: None,
             description: sentences.chars().take(MOST_DESCRIPTION_CHARS).collect(),
@@ -140,7 +140,7 @@ impl OauthError {
     /// Reads the body of an error answer; `None` when it is no OAuth error.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let error = Self::new(text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
+        let error = Self::new(&text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
         let own = |name, from_description| text(&body, name).map(|id| short(&id)).or(from_description);
         let EntraError { correlation_id, trace_id, timestamp, .. } = error.details;
         Some(Self {
