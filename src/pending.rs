@@ -125,10 +125,10 @@ pub(crate) fn start_again(message: &str) -> Failure {
 }
 
 impl PendingSignIns {
-    /// Those that have not expired.
+    /// Those that have not expired. What is being redeemed has come in time.
     fn current(&self, now: u64) -> MutexGuard<'_, VecDeque<Entry>> {
         let mut entries = locked(&self.entries);
-        entries.retain(|entry| entry.attempt.expires_at > now);
+        entries.retain(|entry| entry.attempt.expires_at > now || matches!(entry.phase, Phase::Returned(None)));
         entries
     }
 

@@ -837,6 +837,26 @@ fn a_sign_in_takes_ten_minutes_at_most() {
     assert!(entra.token_requests().is_empty());
 }
 
+/// Whoever looks at the pending sign-ins meanwhile takes it for nothing that has run out.
+#[test]
+fn an_answer_that_has_come_in_time_is_redeemed_though_entra_takes_longer() {
+    let (entra, server) = start();
+    let mut browser = Browser::new();
+    let answer = answer_page(&mut browser, &link(&server, ADA), ADA);
+    let held = entra.hold_tokens();
+    thread::scope(|scope| {
+        let page = scope.spawn(|| browser.auto_submit(&answer));
+        held.wait_for_arrivals(1);
+        server.clock.advance(TOO_LATE);
+        server.modern().ok("check_auth_status", json!({"user_id": ADA}));
+        server.clock.set_back(TOO_LATE);
+        drop(held);
+        let page = page.join().unwrap();
+        assert_eq!(page.status, 200, "{}", page.text());
+    });
+    assert_eq!(who_is(&server, ADA).as_deref(), Some(ADA));
+}
+
 #[test]
 fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
     let (entra, server) = start_with(Setup::by_the_second);

@@ -58,6 +58,11 @@ impl TestClock {
         self.ahead.fetch_add(seconds, Ordering::SeqCst);
     }
 
+    /// No further than it has been advanced.
+    pub fn set_back(&self, seconds: u64) {
+        self.ahead.fetch_sub(seconds, Ordering::SeqCst);
+    }
+
     pub fn clock(&self) -> Clock {
         let Self { ahead, stands_at } = self.clone();
         Clock::from_fn(move || {
