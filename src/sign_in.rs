@@ -656,6 +656,14 @@ impl SignIn {
         self.cache.trouble()
     }
 
+    /// Writes what could not be written into the token file.
+    ///
+    /// # Errors
+    /// It still cannot be.
+    pub fn write_unwritten(&self) -> Result<(), Failure> {
+        self.cache.write_unwritten()
+    }
+
     /// Whether a call with the account of `user_id` would go through without a new sign-in.
     pub fn is_signed_in(&self, user_id: &str, account: &Account) -> bool {
         self.is_valid(account) || (account.refresh_token.is_some() && self.demand(user_id).is_none())

@@ -194,6 +194,15 @@ impl TokenCache {
         locked(&self.memory).trouble.clone()
     }
 
+    /// Writes what is unwritten, if anything is, for which a lock is waited for.
+    ///
+    /// # Errors
+    /// As [`TokenCache::change`].
+    pub fn write_unwritten(&self) -> Result<(), Failure> {
+        let is_due = !locked(&self.memory).unwritten.is_empty();
+        if is_due { self.change(|_| ()) } else { Ok(()) }
+    }
+
     /// Reads the file now, whatever is in memory.
     ///
     /// # Errors
@@ -414,7 +423,8 @@ impl TokenCache {
         Ok(())
     }
 
-    /// Only under the lock: writes what `change` makes of the accounts. Then there is no more trouble.
+    /// Only under the lock: writes what `change` makes of the accounts, and what is unwritten. Then there is no more
+    /// trouble.
     fn rewrite<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
         let (mut accounts, _) = self.read(Self::set_aside)?;
         let late = locked(&self.memory).unwritten.clone();
@@ -425,16 +435,25 @@ impl TokenCache {
         let stamp = self.write(&accounts)?;
         let mut memory = locked(&self.memory);
         memory.unwritten.retain(|user_id, other| late.get(user_id).is_none_or(|late| !Arc::ptr_eq(late, other)));
+        for (user_id, newer) in &mut memory.unwritten {
+            // The file has what was late, and no longer what that had been due for.
+            if let Some(written) = late.get(user_id).and_then(|late| late.account.refresh_token.clone()) {
+                let Unwritten { account, lock, .. } = newer.as_ref();
+                *newer = Arc::new(Unwritten { account: Arc::clone(account), spent: written, lock: Arc::clone(lock) });
+            }
+        }
         memory.take(accounts, stamp);
-        if memory.trouble.take().is_some() {
+        // What has come too late for this change is still due.
+        if memory.unwritten.is_empty() && memory.trouble.take().is_some() {
             log::info!("{} can be written again", self.path.display());
         }
         Ok(given)
     }
 
     fn write(&self, accounts: &Accounts) -> Result<Stamp, Failure> {
-        let accounts: BTreeMap<_, _> = accounts.iter().map(|(user_id, account)| (user_id, to_json(account))).collect();
-        let json = SecretJson(json!({"version": VERSION, "accounts": accounts}));
+        // Moved and never copied, so that all of it is wiped.
+        let accounts = accounts.iter().map(|(user_id, account)| (user_id.clone(), to_json(account))).collect();
+        let json = SecretJson(Value::from_iter([("version", VERSION.into()), ("accounts", Value::Object(accounts))]));
         let known = locked(&self.memory).stamp.map_or(0, |(_, length, _)| usize::try_from(length).unwrap_or_default());
         let mut text = Zeroizing::new(String::with_capacity(known + MOST_GROWTH));
         // To memory it cannot fail.

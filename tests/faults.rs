@@ -5,16 +5,20 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 use std::thread;
 
+use entra_auth_mcp::clock::Clock;
+use entra_auth_mcp::secret::Secret;
+use entra_auth_mcp::token_cache::{Account, Accounts, TokenCache};
 use serde_json::{Value, json};
 use support::browser::Browser;
 use support::encode_pairs;
 use support::entra::{ADA, GRACE, TENANT_ID, TokenFailure, User};
-use support::server::{Mcp, Process, Running, World};
+use support::server::{Mcp, Process, Running, TempDir, World};
 
 /// Of the 3900 seconds that a token lives: it is still valid, but about to expire.
 const DUE: u64 = 3700;
@@ -227,6 +231,7 @@ fn what_was_kept_in_memory_is_forgotten_once_it_is_written() {
     assert_eq!(world.entra.refreshes(), 2);
 }
 
+/// Also while another process is about to write.
 #[test]
 fn what_could_not_be_written_is_written_when_the_server_stops() {
     let world = World::signed_in();
@@ -235,13 +240,50 @@ fn what_could_not_be_written_is_written_when_the_server_stops() {
     me(&mut world.server.modern());
     fs::remove_dir(in_the_way).unwrap();
     let World { server, setup, backend: _backend, entra } = world;
-    drop(server);
+    let lock = File::options().write(true).open(setup.directory.file("token_cache.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let address = server.address();
+    thread::scope(|scope| {
+        scope.spawn(|| drop(server));
+        while TcpStream::connect(&address).is_ok() {
+            thread::yield_now();
+        }
+        drop(lock);
+    });
     let server = setup.start();
     me(&mut server.modern());
     server.clock.advance(DUE + THE_REST);
     entra.advance(3950);
     me(&mut server.modern());
     assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (2, 0));
+}
+
+/// Another account's change is being written when the tokens come, which the file does not take at that moment.
+#[test]
+fn what_comes_too_late_for_a_change_is_still_due_after_it() {
+    let directory = TempDir::new();
+    let (path, lock) = (directory.file("token_cache.json"), directory.file("token_cache.json.lock"));
+    let cache = TokenCache::open(&path, Clock::system(), "", "").unwrap();
+    let token = |number: u64| Secret::new(format!("R{number}"));
+    let account = |number| Arc::new(Account { refresh_token: Some(token(number)), ..Account::default() });
+    cache.change(|accounts| accounts.insert("ada".to_owned(), account(0))).unwrap();
+    let refresh_lock = cache.lock_refresh("ada", true).unwrap();
+    // The second time, something is unwritten already, which that change writes.
+    for number in [0, 1] {
+        let too_late = |_: &mut Accounts| {
+            fs::remove_file(&lock).unwrap();
+            fs::create_dir(&lock).unwrap();
+            let new = account(number + 1);
+            assert!(cache.rotate(Arc::clone(&refresh_lock), "ada", &token(number), &new));
+            fs::remove_dir(&lock).unwrap();
+        };
+        cache.change(too_late).unwrap();
+        assert!(cache.get("ada").unwrap().refresh_token.as_ref().unwrap().matches(&format!("R{}", number + 1)));
+    }
+    cache.write_unwritten().unwrap();
+    let written = TokenCache::look(&path, Clock::system()).unwrap();
+    assert!(written["ada"].refresh_token.as_ref().unwrap().matches("R2"));
+    assert!(cache.trouble().is_none());
 }
 
 #[test]

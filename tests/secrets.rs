@@ -26,13 +26,16 @@ mod memory {
     use std::fs::{self, File};
     use std::io::BufRead as _;
     use std::os::unix::fs::FileExt as _;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
+    use entra_auth_mcp::clock::Clock;
     use entra_auth_mcp::oauth::token::TokenResponse;
     use entra_auth_mcp::secret::Secret;
+    use entra_auth_mcp::token_cache::{Account, TokenCache};
     use serde_json::json;
 
     use crate::support::lock;
+    use crate::support::server::TempDir;
 
     /// Whoever looks has parts of the memory in its own.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -108,6 +111,18 @@ mod memory {
         assert_eq!(copies(&masked), 1);
         drop(response);
         assert_eq!(copies(&masked), 0);
+    }
+
+    #[test]
+    fn of_what_is_written_to_the_token_file_nothing_stays_but_the_account() {
+        let _turn = lock(&ONE_AT_A_TIME);
+        let directory = TempDir::new();
+        let cache = TokenCache::open(&directory.file("tokens.json"), Clock::system(), "", "").unwrap();
+        let access_token = Secret::random().unwrap();
+        let masked = masked_tail(access_token.expose());
+        let account = Arc::new(Account { access_token, ..Account::default() });
+        cache.change(|accounts| accounts.insert("ada".to_owned(), account)).unwrap();
+        assert_eq!(copies(&masked), 1);
     }
 }
 
