@@ -1,6 +1,7 @@
 //! Signing in with a device code (RFC 8628): the person enters it in any browser, while we ask Entra now
 //! and then whether they have finished.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -15,10 +16,10 @@ use crate::sync::locked;
 
 const PURPOSE: &str = "the sign-in with a device code";
 
-/// When Entra has refused a device code: until when it is not asked for the same again, and why.
+/// When Entra has refused a device code: during which seconds since 1970 it is not asked for the same again, and why.
 #[derive(Default)]
 pub struct DeviceSignIn {
-    closed: Mutex<Option<(u64, Demand, Failure)>>,
+    closed: Mutex<Option<(Range<u64>, Demand, Failure)>>,
 }
 
 impl DeviceSignIn {
@@ -39,8 +40,9 @@ impl DeviceSignIn {
         if let Some(attempt) = sign_in.pending().offered(user_id, &demand, true, now) {
             return Ok(attempt);
         }
-        let is_same = |(until, asked, failure): &&(u64, Demand, Failure)| {
-            *until > now && (*asked == Demand { person: None, ..demand.clone() } || failure.kind == Kind::RetryLater)
+        let is_same = |(during, asked, failure): &&(Range<u64>, Demand, Failure)| {
+            during.contains(&now)
+                && (*asked == Demand { person: None, ..demand.clone() } || failure.kind == Kind::RetryLater)
         };
         if let Some((_, _, failure)) = locked(&self.closed).as_ref().filter(is_same) {
             return Err(failure.clone());
@@ -69,9 +71,9 @@ impl DeviceSignIn {
         let application = Application { scopes: &scopes, ..sign_in.config.application() };
         let form = device_code::request(&application, &demand.claims);
         sign_in.entra.device_code(&sign_in.config, form, PURPOSE).map_err(|refusal| {
-            let pause = refusal.failure.retry_after.unwrap_or(PAUSE).as_secs();
+            let (now, pause) = (sign_in.now(), refusal.failure.retry_after.unwrap_or(PAUSE).as_secs());
             *locked(&self.closed) =
-                Some((sign_in.now() + pause, Demand { person: None, ..demand.clone() }, refusal.failure.clone()));
+                Some((now..now + pause, Demand { person: None, ..demand.clone() }, refusal.failure.clone()));
             refusal.failure
         })
     }

@@ -5,6 +5,7 @@
 //! this process and in all that share the token file; no lock that another account needs is held across the network.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,8 +51,8 @@ struct Turns {
 
 /// What Entra is not asked for again for a while.
 struct Closed {
-    /// Seconds since 1970.
-    until: u64,
+    /// From when, and until when, in seconds since 1970: a clock that is set back ends it, too.
+    during: Range<u64>,
     claims: Claims,
     failure: Failure,
     /// What a sign-in must bring instead.
@@ -428,10 +429,12 @@ impl SignIn {
             None if self.is_valid(&account) => return Ok(account),
             None => locked(&flight),
         };
-        self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default()).or_else(|failure| {
+        let refreshed = self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default());
+        let refreshed = refreshed.or_else(|failure| {
             // What is left of the token serves, unless the refusal has ended it; perhaps another server has a new one.
             Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
-        })
+        });
+        still_of_one(user_id, &account, refreshed?)
     }
 
     /// Another token in place of the one of `rejected`, which the backend does not take: one with `claims`.
@@ -451,7 +454,7 @@ impl SignIn {
         let mut turns = locked(&flight);
         let (account, now) = (self.usable(user_id)?, self.now());
         let is_another = !account.access_token.matches(rejected.access_token.expose());
-        turns.renewed.retain(|(at, _)| now < at + PAUSE.as_secs());
+        turns.renewed.retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
         let is_enough = turns.renewed.len() >= MOST_RENEWED || turns.renewed.iter().any(|(_, asked)| asked == claims);
         let renewed = if is_another && self.is_fresh(&account) {
             account
@@ -462,11 +465,7 @@ impl SignIn {
             turns.renewed.push((now, claims.clone()));
             renewed
         };
-        // A call is made again as who it was made as, and nobody else.
-        if (&renewed.tid, &renewed.oid) == (&rejected.tid, &rejected.oid) {
-            return Ok(Some(renewed));
-        }
-        Err(Failure::new(Kind::RetryLater, format!("Somebody else has signed in as {user_id} meanwhile.")))
+        still_of_one(user_id, rejected, renewed).map(Some)
     }
 
     fn flight(&self, user_id: &str) -> Flight {
@@ -542,13 +541,16 @@ impl SignIn {
         if self.is_good(&account, rejected) {
             return Ok(account);
         }
-        turns.closed.retain(|closed| closed.until > self.now());
-        let is_same = |closed: &&Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
-        if let Some(Closed { until, failure, demand, .. }) = turns.closed.iter().find(is_same) {
+        turns.closed.retain(|closed| closed.during.contains(&self.now()));
+        let is_enough = rejected.is_some() && turns.closed.len() >= MOST_CLOSED;
+        let is_same = |closed: &Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
+        if let Some(Closed { during, failure, demand, .. }) =
+            turns.closed.iter().find(|closed| is_enough || is_same(closed))
+        {
             if let Some(demand) = demand {
                 self.note(user_id, demand.clone());
             }
-            let (failure, left) = (failure.clone(), Duration::from_secs(until.saturating_sub(self.now())));
+            let (failure, left) = (failure.clone(), Duration::from_secs(during.end.saturating_sub(self.now())));
             return Err(if failure.kind == Kind::SignInRequired { failure } else { failure.retry_after(left) });
         }
         let is_patient = rejected.is_some() || !self.is_valid(&account);
@@ -560,10 +562,11 @@ impl SignIn {
                 Kind::RetryLater => entra::DEFAULT_RETRY,
                 _ => PAUSE,
             };
-            let until = self.now() + failure.retry_after.unwrap_or(pause).as_secs();
+            let now = self.now();
+            let during = now..now + failure.retry_after.unwrap_or(pause).as_secs();
             let demand = self.demand(user_id).filter(|_| failure.kind == Kind::SignInRequired);
             turns.closed.truncate(MOST_CLOSED - 1);
-            turns.closed.insert(0, Closed { until, claims: claims.clone(), failure: failure.clone(), demand });
+            turns.closed.insert(0, Closed { during, claims: claims.clone(), failure: failure.clone(), demand });
         }
         result
     }
@@ -702,6 +705,15 @@ impl SignIn {
 /// What a sign-in that went well is answered with.
 pub(crate) fn success(user_id: &str, account: &Account) -> String {
     format!("{} is signed in as {user_id}.", account.username)
+}
+
+/// `now`, when it is of the same person as it was `before`: a call is made as who it was meant to be made as.
+fn still_of_one(user_id: &str, before: &Account, now: Arc<Account>) -> Result<Arc<Account>, Failure> {
+    if (&now.tid, &now.oid) == (&before.tid, &before.oid) {
+        return Ok(now);
+    }
+    Err(Failure::new(Kind::RetryLater, format!("Somebody else has just signed in as {user_id}."))
+        .hint("Nothing was called. Call again only if it is to be done as them."))
 }
 
 fn not_signed_in(user_id: &str) -> Failure {

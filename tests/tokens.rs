@@ -629,6 +629,41 @@ fn a_sign_in_during_a_refresh_wins() {
 }
 
 #[test]
+fn a_call_that_waits_for_a_refresh_is_not_made_as_somebody_else_who_signs_in_meanwhile() {
+    let world = World::signed_in();
+    world.advance(DUE + THE_REST);
+    let held = world.entra.hold_tokens();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| refused(&mut world.server.modern()));
+        held.wait_for_arrivals(1);
+        let theirs = json!({"oid": "somebody-else", "access_token": "theirs", "refresh_token": "theirs-too",
+            "expires_at": u64::from(u32::MAX)});
+        let mut file: Value = serde_json::from_slice(&fs::read(world.server.token_file()).unwrap()).unwrap();
+        file["accounts"][ADA].as_object_mut().unwrap().extend(theirs.as_object().unwrap().clone());
+        fs::write(world.server.token_file(), file.to_string()).unwrap();
+        drop(held);
+        let failure = call.join().unwrap();
+        assert_eq!(failure["error"], "retry_later", "{failure}");
+        assert!(failure["message"].as_str().unwrap().contains("Somebody else"), "{failure}");
+    });
+    assert!(world.backend.requests().is_empty());
+    assert_eq!(world.account(ADA)["access_token"], "theirs");
+}
+
+/// A machine may start with its clock ahead, and without a network.
+#[test]
+fn a_clock_that_is_set_back_ends_the_pause_after_a_failure() {
+    let world = World::signed_in();
+    world.advance(DUE + THE_REST);
+    world.server.clock.advance(7200);
+    world.entra.fail_next_token(TokenFailure::Status(503, None));
+    refused(&mut world.server.modern());
+    world.server.clock.set_back(7200);
+    world.call();
+    assert_eq!(world.entra.refreshes(), 1);
+}
+
+#[test]
 fn other_scopes_are_fetched_and_the_token_for_the_old_ones_is_not_used() {
     let world = World::signed_in();
     let before = world.account(ADA);
