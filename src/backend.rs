@@ -27,7 +27,7 @@ use crate::oauth::claims_challenge::Challenge;
 use crate::resolver::RememberingResolver;
 use crate::retry_after;
 use crate::secret::Secret;
-use crate::select::Selection;
+use crate::select::{Selected, Selection};
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
 const TIMEOUT: Duration = Duration::from_secs(100);
@@ -289,20 +289,18 @@ impl Backend {
         let json = text.filter(is_worth_it).and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let next_link = json.and_then(|json| json_pointer::member(json, NEXT_LINK));
         let next_link = next_link.and_then(|link| serde_json::from_str(link.get()).ok());
-        let (mut body, not_found) = match (selection, json) {
+        let (body, truncated, not_found) = match (selection, json) {
             (Some(selection), Some(json)) => {
-                let (parts, not_found) = selection.of(json);
-                (Ok(parts), not_found)
+                let Selected { parts, length, not_found } = selection.of(json, most);
+                (String::from_utf8(parts), (length > most).then_some(length as u64), not_found)
             }
-            (selection, _) => (body, selection.map(Selection::pointers).unwrap_or_default()),
+            // What is no JSON is handed on as it is, however much was read.
+            (Some(selection), None) => {
+                let (body, cut) = cut(body, most);
+                (body, truncated.or(cut), selection.pointers())
+            }
+            (None, _) => (body, truncated, Vec::new()),
         };
-        let handed_on = body.as_ref().map_or_else(|error| error.as_bytes().len(), String::len);
-        let truncated = truncated.or_else(|| (handed_on > most).then_some(handed_on as u64));
-        if handed_on > most {
-            let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
-            bytes.truncate(most);
-            body = String::from_utf8(bytes);
-        }
         Ok(Part { length, body, truncated, not_found, next_link, saved: None })
     }
 
@@ -331,6 +329,14 @@ pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Fai
     let message = format!("The URL or a header of this call has more than {MOST_LINE_BYTES} bytes.");
     Err(Failure::new(Kind::InvalidRequest, message)
         .hint("Few servers take that. Ask for less at a time, or send it in a body."))
+}
+
+/// `body` of `most` bytes at most, and its length when that was more.
+fn cut(body: Result<String, FromUtf8Error>, most: usize) -> (Result<String, FromUtf8Error>, Option<u64>) {
+    let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
+    let length = bytes.len();
+    bytes.truncate(most);
+    (String::from_utf8(bytes), (length > most).then_some(length as u64))
 }
 
 /// As much of the body as `most` bytes, and the length of the whole when that is more.

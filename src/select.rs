@@ -1,5 +1,7 @@
 //! Parts of a JSON answer, chosen by the caller.
 
+use std::collections::BTreeSet;
+
 use serde_json::value::RawValue;
 use serde_json::{Value, from_str};
 
@@ -27,30 +29,38 @@ impl Selection {
             })
         };
         match from_str::<Vec<String>>(json.get()) {
-            Ok(texts) => texts.into_iter().map(pointer).collect::<Result<_, _>>().map(Self::Several),
+            Ok(mut texts) => {
+                // One member for each.
+                let mut known = BTreeSet::new();
+                texts.retain(|text| known.insert(text.clone()));
+                texts.into_iter().map(pointer).collect::<Result<_, _>>().map(Self::Several)
+            }
             Err(_) => pointer(from_str(json.get()).unwrap_or_default()).map(Self::One),
         }
     }
 
-    /// The parts of `json` as JSON, and the pointers that found nothing there.
-    pub(crate) fn of(&self, json: &RawValue) -> (String, Vec<String>) {
-        let mut missing = Vec::new();
-        let mut find = |pointer: &Pointer| {
-            let found = pointer.find(json).map(RawValue::get);
-            if found.is_none() {
-                missing.push(pointer.text().to_owned());
+    /// The parts of `json` as JSON, of which at most `most` bytes are copied, together.
+    pub(crate) fn of(&self, json: &RawValue, most: usize) -> Selected {
+        let mut selected = Selected { parts: Vec::new(), length: 0, not_found: Vec::new() };
+        match self {
+            Self::One(pointer) => {
+                let found = selected.find(pointer, json);
+                selected.add(found.unwrap_or("null"), most);
             }
-            found
-        };
-        let parts = match self {
-            Self::One(pointer) => find(pointer).unwrap_or("null").to_owned(),
             Self::Several(pointers) => {
-                let member = |pointer| Some(format!("{}:{}", Value::from(Pointer::text(pointer)), find(pointer)?));
-                let members: Vec<String> = pointers.iter().filter_map(member).collect();
-                format!("{{{}}}", members.join(","))
+                selected.add("{", most);
+                for pointer in pointers {
+                    let Some(found) = selected.find(pointer, json) else { continue };
+                    let comma = if selected.length == 1 { "" } else { "," };
+                    let name = Value::from(pointer.text()).to_string();
+                    for part in [comma, &name, ":", found] {
+                        selected.add(part, most);
+                    }
+                }
+                selected.add("}", most);
             }
-        };
-        (parts, missing)
+        }
+        selected
     }
 
     /// Every pointer, as it was given.
@@ -60,5 +70,31 @@ impl Selection {
             Self::Several(pointers) => pointers,
         };
         pointers.iter().map(|pointer| pointer.text().to_owned()).collect()
+    }
+}
+
+/// What was selected of an answer.
+pub(crate) struct Selected {
+    /// JSON, or the beginning of it.
+    pub(crate) parts: Vec<u8>,
+    /// The length of the whole.
+    pub(crate) length: usize,
+    /// The pointers that found nothing.
+    pub(crate) not_found: Vec<String>,
+}
+
+impl Selected {
+    fn find<'j>(&mut self, pointer: &Pointer, json: &'j RawValue) -> Option<&'j str> {
+        let found = pointer.find(json).map(RawValue::get);
+        if found.is_none() {
+            self.not_found.push(pointer.text().to_owned());
+        }
+        found
+    }
+
+    fn add(&mut self, part: &str, most: usize) {
+        let room = most - self.parts.len();
+        self.parts.extend_from_slice(part.as_bytes().get(..room).unwrap_or(part.as_bytes()));
+        self.length += part.len();
     }
 }

@@ -187,6 +187,19 @@ fn a_part_may_be_selected_from_more_than_is_handed_on() {
 }
 
 #[test]
+fn parts_that_are_chosen_many_times_are_counted_and_not_copied() {
+    let world = World::signed_in();
+    let big = format!(r#"{{"a":"{}"}}"#, "x".repeat(8 << 20));
+    answer(&world, Reply::new(200, "application/json", big.clone()));
+    // Each of them finds nearly all of it.
+    let (text, content) = select(&world, json!(["", "/a", "/a", ""]));
+    let expected = format!(r#"{{"":{big},"/a":"{}"}}"#, "x".repeat(8 << 20));
+    assert_eq!(content["total_bytes"], expected.len(), "each of them once");
+    assert_eq!(content["data"], expected[..1 << 20]);
+    assert!(text.len() < 3 << 20, "{}", text.len());
+}
+
+#[test]
 fn the_next_page_is_pointed_out_and_can_be_called() {
     let world = World::signed_in();
     let mut mcp = world.server.modern();
