@@ -388,7 +388,7 @@ fn pause_before_retry(
 /// Whether there was no connection to send the request on.
 fn was_not_sent(error: &ureq::Error) -> bool {
     match error {
-        ureq::Error::ConnectionFailed => true,
+        ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => true,
         ureq::Error::Timeout(phase) => matches!(phase, Timeout::Resolve | Timeout::Connect),
         ureq::Error::Io(io) if io.kind() == ErrorKind::ConnectionRefused => true,
         _ => is_unresolved(error) || has_bad_certificate(error),
