@@ -899,6 +899,27 @@ fn an_empty_batch_and_an_endless_one_are_refused() {
 }
 
 #[test]
+fn what_is_left_of_a_batch_with_a_long_answer_is_refused() {
+    let (entra, backend) = (Entra::start(), Backend::start(None));
+    let server = Setup::new(&entra, Some(&backend)).start();
+    server.modern().sign_in(ADA);
+    backend.on(|_| Some(Reply::of_json(200, &json!("x".repeat(900_000))).into()));
+    let call = |id: usize| {
+        let params = json!({"name": "api_get_request", "arguments": {"endpoint": "/x"}});
+        json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params})
+    };
+    let batch: Vec<Value> = (0..10).map(call).collect();
+    let answers = post_bare(&server, &[], json!(batch).to_string()).json();
+    let (made, left): (Vec<_>, Vec<_>) =
+        answers.as_array().unwrap().iter().partition(|answer| answer["result"].is_object());
+    assert_eq!((made.len(), left.len(), backend.requests().len()), (3, 7, 3));
+    for (answer, id) in left.iter().zip(3..) {
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(id), &json!(-32603)));
+        assert!(answer["error"]["message"].as_str().unwrap().contains("send this request alone"), "{answer}");
+    }
+}
+
+#[test]
 fn batches_belong_to_2025_03_26_alone() {
     let (_entra, server) = start();
     for mut mcp in clients(&server) {
@@ -1600,9 +1621,18 @@ fn streams_that_wait_leave_room_for_other_requests() {
     };
     assert_eq!(end["result"]["_meta"][SUBSCRIPTION_ID], held.len());
     assert!((1..Limits::default().connections).contains(&held.len()), "{}", held.len());
-    // A call that would wait is answered as things stand.
-    let (_, id, _, mut events) = wait_for_sign_in(&mut mcp, ADA, 120);
-    assert_eq!(final_result(&mut events, &id)["structuredContent"]["pending_sign_in"], true);
+    // Calls that wait have room of their own; beyond it, one is answered as things stand.
+    let mut waiting = Vec::new();
+    let end = loop {
+        let (_, _, _, mut events) = wait_for_sign_in(&mut mcp, ADA, 120);
+        let message = next_message(&mut events);
+        if message["method"] != "notifications/progress" {
+            break message;
+        }
+        waiting.push(events);
+    };
+    assert_eq!(waiting.len(), held.len());
+    assert_eq!(end["result"]["structuredContent"]["pending_sign_in"], true, "{end}");
 }
 
 #[test]

@@ -21,9 +21,9 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// To the client at the other end of `stream`, which has asked for it with `token`.
-    pub(super) fn new(stream: &'a EventStream<'a>, token: Option<&'a RawValue>) -> Self {
-        Self { stream, token, told: Cell::new(0), last_sign: Cell::new(Instant::now()) }
+    /// To the client at the other end of `stream`, which has asked for it with `token`, and was `told` so much.
+    pub(super) fn new(stream: &'a EventStream<'a>, token: Option<&'a RawValue>, told: u64) -> Self {
+        Self { stream, token, told: Cell::new(told), last_sign: Cell::new(Instant::now()) }
     }
 
     /// `bytes` were moved, of `total`.

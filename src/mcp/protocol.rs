@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::prelude::*;
 use serde_json::{json, value::RawValue};
@@ -41,10 +41,13 @@ const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
 const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// The tools change with a new version of this program only.
-const CACHING: &str = r#","ttlMs":3600000,"cacheScope":"public""#;
+/// The tools change with a new start of this program only, which may have another version or other settings.
+const CACHING: &str = r#","ttlMs":300000,"cacheScope":"public""#;
 const MOST_BATCHED: usize = 50;
-/// Streams that only wait; each holds a thread. Beyond it they end at once.
+/// After so long, or with so long an answer, what is left of a batch is refused: it would hold its thread, and its memory.
+const BATCH_TIME: Duration = Duration::from_secs(100);
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+/// Calls that only wait, and subscriptions, which do nothing else; each holds a thread. Beyond it they end at once.
 const MOST_WAITING: usize = 32;
 
 /// Stands in the session id of a client that opens URLs.
@@ -67,12 +70,13 @@ pub(crate) struct Protocol {
     /// What it offers.
     pub(crate) tools: Tools,
     waiting: AtomicUsize,
+    listening: AtomicUsize,
 }
 
 impl Protocol {
     /// An endpoint that offers `tools`.
     pub(crate) fn new(tools: Tools) -> Self {
-        Self { tools, waiting: AtomicUsize::new(0) }
+        Self { tools, waiting: AtomicUsize::default(), listening: AtomicUsize::default() }
     }
 
     /// Answers one POST.
@@ -112,15 +116,16 @@ impl Protocol {
             Ok(Called::Wait(wait)) => {
                 let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
-                    self.hold(stream, |step| self.tools.wait(&wait, step), token.as_deref())?;
-                    let progress = Progress::new(stream, token.as_deref());
+                    let step = |step| self.tools.wait(&wait, step);
+                    let told = hold(&self.waiting, stream, step, token.as_deref())?;
+                    let progress = Progress::new(stream, token.as_deref(), told);
                     stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
                 }))
             }
             Ok(Called::Transfer) => {
                 let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
-                    let progress = Progress::new(stream, token.as_deref());
+                    let progress = Progress::new(stream, token.as_deref(), 0);
                     stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
                 }))
             }
@@ -157,9 +162,10 @@ impl Protocol {
             return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
         }
         let client = Client { name: user_agent(request), ..Client::default() };
-        let batched = |message| self.batched(&client, message);
-        let mut whole = Pieces::default();
-        for response in messages.into_iter().filter_map(batched) {
+        let (begun, mut whole) = (Instant::now(), Pieces::default());
+        for message in messages {
+            let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES;
+            let Some(response) = self.batched(&client, message, is_enough) else { continue };
             whole.copy(if whole.is_empty() { b"[" } else { b"," });
             whole.append(response);
         }
@@ -170,8 +176,13 @@ impl Protocol {
         Ok(Answer::Reply(json_reply(200, whole)))
     }
 
-    fn batched(&self, client: &Client, message: &RawValue) -> Option<Pieces> {
+    fn batched(&self, client: &Client, message: &RawValue, is_enough: bool) -> Option<Pieces> {
         match jsonrpc::message(message.get()) {
+            Ok(Message::Request { id, .. }) if is_enough => {
+                let message =
+                    "This batch takes too long, or its answer is too long. Nothing was done: send this request alone.";
+                Some(RpcError::new(jsonrpc::INTERNAL_ERROR, message).response(Some(id)).into())
+            }
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
                 let performed = self.perform(client, &method, &params, Turn::Last(&|_, _| Ok(())));
@@ -220,28 +231,6 @@ impl Protocol {
         self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
 
-    /// Keeps `stream` open while `step` says that there is something to wait for. Progress goes to the
-    /// client that asked for it with `token`.
-    fn hold(
-        &self,
-        stream: &mut EventStream<'_>,
-        step: impl FnMut(Duration) -> bool,
-        token: Option<&RawValue>,
-    ) -> io::Result<()> {
-        let mut progress = 0_u32;
-        let sign_of_life = |stream: &mut EventStream<'_>| {
-            progress += 1;
-            let Some(token) = token else { return stream.keep_alive() };
-            stream.message(&format!(
-                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
-            ))
-        };
-        let has_room = self.waiting.fetch_add(1, Ordering::AcqRel) < MOST_WAITING;
-        let held = if has_room { stream.wait(step, sign_of_life) } else { Ok(()) };
-        self.waiting.fetch_sub(1, Ordering::AcqRel);
-        held
-    }
-
     /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
     /// the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
     fn subscription(&self, id: &RawValue, stream: &mut EventStream<'_>) -> io::Result<()> {
@@ -252,11 +241,33 @@ impl Protocol {
             std::thread::sleep(step);
             false
         };
-        self.hold(stream, nothing_comes, None)?;
+        hold(&self.listening, stream, nothing_comes, None)?;
         stream.message(&format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#
         ))
     }
+}
+
+/// Keeps `stream` open, as one of `held`, while `step` says that there is something to wait for. Progress goes to the
+/// client that asked for it with `token`; gives how much of it was told.
+fn hold(
+    held: &AtomicUsize,
+    stream: &mut EventStream<'_>,
+    step: impl FnMut(Duration) -> bool,
+    token: Option<&RawValue>,
+) -> io::Result<u64> {
+    let mut progress = 0;
+    let sign_of_life = |stream: &mut EventStream<'_>| {
+        progress += 1;
+        let Some(token) = token else { return stream.keep_alive() };
+        stream.message(&format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
+        ))
+    };
+    let has_room = held.fetch_add(1, Ordering::AcqRel) < MOST_WAITING;
+    let ended = if has_room { stream.wait(step, sign_of_life) } else { Ok(()) };
+    held.fetch_sub(1, Ordering::AcqRel);
+    ended.map(|()| progress)
 }
 
 /// The answer to a caller who is not let in.
