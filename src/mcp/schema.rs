@@ -55,7 +55,13 @@ fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), 
             check_bounds(schema, ["minProperties", "maxProperties"], size(members.len()), name, " members long")?;
             members.iter().try_for_each(|(key, value)| {
                 let names = schema.get("propertyNames").unwrap_or(&Value::Null);
-                check_bounds(names, LENGTH, size(key.len()), &format!("every key of {name}"), " characters long")?;
+                check_bounds(
+                    names,
+                    LENGTH,
+                    size(key.chars().count()),
+                    &format!("every key of {name}"),
+                    " characters long",
+                )?;
                 check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
             })
         }
