@@ -12,10 +12,11 @@ use crate::error::{Failure, Kind};
 const ALLOWED: [&str; 7] =
     ["accept", "content-type", "if-match", "if-none-match", "prefer", "consistencylevel", "idempotency-key"];
 /// Those that begin so tell a server or a proxy of another client than the one that the token is of,
-const OF_CLIENTS: &str = "x-forward x-real-ip x-client- x-cluster-client-ip x-remote- x-auth x-user \
-                          x-ms-client- x-ms-token x-amzn- x-arr- x-envoy- x-goog-";
+const OF_CLIENTS: &str = "x-forward x-real-ip x-client- x-cluster-client-ip x-remote- x-auth x-user x-originating- \
+                          x-true-client- x-proxyuser- x-webauth- x-consumer- x-ssl- x-ms-client- x-ms-token x-amzn- \
+                          x-arr- x-azure- x-envoy- x-goog-";
 /// and those of another host, path or method than the one that was checked here.
-const OF_TARGETS: &str = "x-original- x-rewrite-url x-host x-http-method x-method-override";
+const OF_TARGETS: &str = "x-original- x-rewrite-url x-host x-http-method x-method-override x-http-dest";
 
 /// The caller's headers, when all of them are harmless.
 ///
