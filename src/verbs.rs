@@ -149,7 +149,10 @@ pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> 
     let is_anybody = accounts.iter().any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
     let server = serve::is_running(&config).then(|| config.redirect_uri.origin.clone());
     if as_json {
-        let mut status = Tools::new(config, sign_in)?.status(None);
+        // Whether calls could move files is none of it.
+        let mut config = Config::clone(&config);
+        config.files_dir = None;
+        let mut status = Tools::new(Arc::new(config), sign_in)?.status(None);
         // Only the process in which a sign-in ends knows of it before.
         status.as_object_mut().map(|members| members.remove("pending_sign_in"));
         add(&mut status, "token_file", Some(file.to_string_lossy()));

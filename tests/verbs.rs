@@ -579,6 +579,8 @@ fn status_of_nobody_says_so_with_exit_code_1() {
     let ended = run(&["status"], &setup);
     assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
     assert!(ended.stdout.contains("Nobody is signed in.") && ended.stdout.contains("none is running"), "{ended:?}");
+    // Nor does a directory for files that is not there matter.
+    let setup = setup.with("FILES_DIR", "/nowhere/at/all");
     let ended = run(&["status", "--json"], &setup);
     let file = setup.directory.file("token_cache.json");
     assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
