@@ -256,6 +256,16 @@ fn an_error_that_entra_shows_on_its_own_page_is_explained() {
 }
 
 #[test]
+fn device_codes_need_no_redirect_uri_and_a_known_client_all_the_same() {
+    let sound = Sound::new().with("SIGN_IN_METHOD", "device_code");
+    sound.entra.set(|settings| settings.redirect_uris = vec!["http://localhost/elsewhere".to_owned()]);
+    let finding = found(&sound.diagnose(), "registration", "ok");
+    assert!(finding.contains("which device codes do without"), "{finding}");
+    let sound = sound.with("AZURE_CLIENT_ID", "11111111-2222-3333-4444-555555555555");
+    only(&sound.diagnose(), "registration", "failure");
+}
+
+#[test]
 fn an_unknown_tenant_is_told_with_what_support_asks_for() {
     let sound = Sound::new().with("AZURE_TENANT_ID", "99999999-2222-3333-4444-555555555555");
     let failure = only(&sound.diagnose(), "discovery", "failure");

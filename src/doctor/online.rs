@@ -13,7 +13,7 @@ use url::Url;
 
 use super::{Finding, Level, tls};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, SignInMethod};
 use crate::entra::{agent_config, mend, refusal};
 use crate::error::Kind;
 use crate::oauth::authority::is_guid;
@@ -30,6 +30,8 @@ const MOST_SKEW: u64 = 300;
 const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 /// "Nobody is signed in", which is what we ask for.
 const NOBODY: u32 = 50058;
+/// The redirect URI is not registered, or none is.
+const OF_REDIRECT_URI: [u32; 2] = [50011, 500_113];
 
 /// What was answered, or the failure to get an answer.
 type Answer = Result<Response<Body>, Finding>;
@@ -184,6 +186,11 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
     };
     if error.kind() == Kind::SignInRequired || error.details.aadsts == Some(NOBODY) {
         return Ok(Finding::ok("registration", "Entra knows the client id and the redirect URI."));
+    }
+    let is_of_redirect_uri = error.details.aadsts.is_some_and(|number| OF_REDIRECT_URI.contains(&number));
+    if is_of_redirect_uri && config.sign_in_method == SignInMethod::DeviceCode {
+        let message = "Entra knows the client id, and not the redirect URI, which device codes do without.";
+        return Ok(Finding::ok("registration", message));
     }
     Err(Finding::failed("registration", refusal(config, &error, "a trial of the authorization request")))
 }
