@@ -246,6 +246,8 @@ impl Config {
         let no_backend = self.backend.is_none();
         let no_scope = !no_backend && !self.scopes.names_a_resource();
         let is_open = !is_loopback_host(listens_on);
+        let answers_localhost = ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"].contains(&listens_on.as_str());
+        let ends_nowhere = is_loopback_host(&host.name) && !answers_localhost;
         let is_exposed = self.access_key.as_ref().is_some_and(|key| key.is_exposed);
         let authority_host = self.authority.origin();
         let domain_hint = self.domain_hint.as_deref().unwrap_or_default();
@@ -270,6 +272,13 @@ impl Config {
                 format!(
                     "SERVER_HOST is {listens_on}: whoever is on the way there can read the access key. Let only this machine or \
                      a proxy with TLS reach it."
+                ),
+            ),
+            (
+                ends_nowhere,
+                format!(
+                    "REDIRECT_URI is {text}, but the server listens on {listens_on} alone: unless that is forwarded here, \
+                     sign-ins end where nothing listens. Set SERVER_HOST to localhost, or REDIRECT_URI to where it is reached."
                 ),
             ),
             (is_exposed, "SERVER_ACCESS_KEY_FILE can be read or written by others: chmod 600 it.".to_owned()),

@@ -502,6 +502,8 @@ fn what_is_probably_not_meant_is_warned_of() {
         (vec![backend, scope, key, ("SERVER_HOST", "0.0.0.0")], "SERVER_HOST"),
         (vec![backend, scope, key, ("SERVER_HOST", "::")], "SERVER_HOST"),
         (vec![backend, scope, ("REDIRECT_URI", "http://localhost:9000/auth/callback")], "REDIRECT_URI"),
+        (vec![backend, scope, ("SERVER_HOST", "127.0.0.2")], "listens on 127.0.0.2 alone"),
+        (vec![backend, scope, key, ("SERVER_HOST", "192.0.2.1")], "listens on 192.0.2.1 alone"),
         (vec![backend, scope, ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn")], "AZURE_CLOUD=china"),
         (vec![backend, scope, ("AZURE_TENANT_ID", "consumers"), ("DOMAIN_HINT", "contoso.com")], "DOMAIN_HINT"),
         (vec![backend, scope, ("AZURE_TENANT_ID", "organizations"), ("DOMAIN_HINT", "consumers")], "DOMAIN_HINT"),
@@ -511,6 +513,8 @@ fn what_is_probably_not_meant_is_warned_of() {
     }
     for tenant_and_hint in [
         &[][..],
+        &[("SERVER_HOST", "::1")],
+        &[("SERVER_HOST", "127.0.0.1")],
         // A guest of a tenant may well have a personal account.
         &[("DOMAIN_HINT", "consumers")],
         &[("AZURE_TENANT_ID", "consumers")],
