@@ -46,9 +46,7 @@ impl World {
     }
 
     fn labelled_with(change: impl FnOnce(Setup) -> Setup) -> Self {
-        let mut world = Self::new();
-        world.setup = change(world.setup);
-        world.server = world.setup.start();
+        let world = Self::new().with(change);
         sign_in(&world.server.url());
         world
     }

@@ -512,7 +512,8 @@ impl State {
     }
 
     fn now_in_milliseconds(&self) -> i64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let clock = self.settings.clock_stands_at.unwrap_or_else(SystemTime::now);
+        let since = clock.duration_since(UNIX_EPOCH).unwrap();
         i64::try_from(since.as_millis()).unwrap() + self.settings.clock_offset * 1000
     }
 

@@ -160,13 +160,20 @@ impl World {
         world
     }
 
-    /// Ada is signed in at a server whose clock only the test moves.
+    /// Ada is signed in; the clocks are moved by the test alone.
     pub fn by_the_second() -> Self {
-        let mut world = Self::new();
-        world.setup = world.setup.by_the_second();
-        world.server = world.setup.start();
+        let world = Self::new().with(Setup::by_the_second);
         world.server.modern().sign_in(entra::ADA);
         world
+    }
+
+    /// With a server of other settings. Where its clock stands still, so does Entra's.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
+        self.setup = change(self.setup);
+        self.server = self.setup.start();
+        self.entra.set(|settings| settings.clock_stands_at = self.setup.clock.stands_at);
+        self
     }
 
     /// Time passes for all of them.

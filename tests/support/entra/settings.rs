@@ -5,6 +5,7 @@ use super::{
     OTHER_TENANT_ID, PAT, PAT_OID, REDIRECT_URI, Refusal, TENANT_ID, resource_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::SystemTime;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct User {
@@ -90,6 +91,8 @@ pub struct Settings {
     pub says_code_expired: bool,
     /// Added to the clock: codes and tokens age.
     pub clock_offset: i64,
+    /// Where the clock stands; without this, it goes on by itself.
+    pub clock_stands_at: Option<SystemTime>,
     /// Added to the clock in the header `Date` only.
     pub date_offset: i64,
 }
@@ -128,6 +131,7 @@ impl Default for Settings {
             device_interval: 1,
             says_code_expired: false,
             clock_offset: 0,
+            clock_stands_at: None,
             date_offset: 0,
         }
     }
