@@ -4,8 +4,8 @@
 //! Offered ── /auth/login ──> Sent ── the response ──> Returned ── /auth/complete, redeemed ──> Ended
 //! ```
 //! Each step uses up what led to it: the ticket opens in one browser only, the state is good for one
-//! response, the response is redeemed once. All of it ends ten minutes after it began. A sign-in with a
-//! device code is sent from the beginning, and ends when a poll says so.
+//! response, the response is redeemed once. All of it ends ten minutes after it began, but for what is being redeemed
+//! then. A sign-in with a device code is sent from the beginning, and ends when a poll says so.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -105,6 +105,11 @@ impl Entry {
         self.attempt.browser().zip(cookie).is_some_and(|(own, cookie)| own.binding.matches(cookie))
     }
 
+    /// Whether its time is not over. What is being redeemed has come in time.
+    fn is_current(&self, now: u64) -> bool {
+        self.attempt.expires_at > now || matches!(self.phase, Phase::Returned(None))
+    }
+
     /// How it ended, and when.
     fn ending(&self) -> Option<(&Outcome, Instant)> {
         if let Phase::Ended(outcome, at) = &self.phase { Some((outcome, *at)) } else { None }
@@ -125,10 +130,10 @@ pub(crate) fn start_again(message: &str) -> Failure {
 }
 
 impl PendingSignIns {
-    /// Those that have not expired. What is being redeemed has come in time.
+    /// Those that have not expired.
     fn current(&self, now: u64) -> MutexGuard<'_, VecDeque<Entry>> {
         let mut entries = locked(&self.entries);
-        entries.retain(|entry| entry.attempt.expires_at > now || matches!(entry.phase, Phase::Returned(None)));
+        entries.retain(|entry| entry.is_current(now));
         entries
     }
 
@@ -358,7 +363,7 @@ impl PendingSignIns {
         let goes_on = |entries: &mut VecDeque<Entry>| {
             let (now, own) = (now(), entries.iter().filter(|entry| entry.is_of(user_id)));
             let has_ended = own.clone().any(|entry| entry.ending().is_some_and(|(_, at)| at >= since));
-            let is_pending = own.clone().any(|entry| entry.ending().is_none() && entry.attempt.expires_at > now);
+            let is_pending = own.clone().any(|entry| entry.ending().is_none() && entry.is_current(now));
             !has_ended && is_pending
         };
         let waited = self.changed.wait_timeout_while(locked(&self.entries), step, goes_on);
@@ -369,9 +374,8 @@ impl PendingSignIns {
     /// Sleeps for `length`, or until the sign-in `handle` is over. Whether it still goes on.
     pub fn sleep(&self, handle: &str, length: Duration, now: impl Fn() -> u64) -> bool {
         let is_it = |entry: &Entry| entry.attempt.handle == handle && entry.ending().is_none();
-        let goes_on = |entries: &mut VecDeque<Entry>| {
-            entries.iter().any(|entry| is_it(entry) && entry.attempt.expires_at > now())
-        };
+        let goes_on =
+            |entries: &mut VecDeque<Entry>| entries.iter().any(|entry| is_it(entry) && entry.is_current(now()));
         let waited = self.changed.wait_timeout_while(locked(&self.entries), length, goes_on);
         let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         goes_on(&mut entries)
