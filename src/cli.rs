@@ -195,7 +195,7 @@ fn serve(config: Config) -> Result<String, Failure> {
         let _ = server.reopen_audit_log();
     }
     log::info!("stopping: requests in flight are let finish");
-    server.stop();
+    drop(server);
     Ok(String::new())
 }
 

@@ -98,8 +98,9 @@ impl Server {
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
         self.sign_in.pending().close();
-        // What could not be written is tried once more; that it failed is in the log.
-        let _ = self.sign_in.write_unwritten();
+        if let Err(failure) = self.sign_in.write_unwritten() {
+            log::error!("tokens that Entra has renewed are lost: {}", failure.text());
+        }
     }
 }
 

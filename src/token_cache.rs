@@ -272,7 +272,7 @@ impl TokenCache {
     fn recheck(&self) {
         let stamp = self.stamp();
         let memory = locked(&self.memory);
-        let is_sound = memory.trouble.is_none();
+        let is_sound = memory.trouble.is_none() && memory.unwritten.is_empty();
         if is_sound && stamp.as_ref().is_ok_and(|stamp| *stamp == memory.stamp) {
             return;
         }
@@ -423,8 +423,8 @@ impl TokenCache {
         Ok(())
     }
 
-    /// Only under the lock: writes what `change` makes of the accounts, and what is unwritten. Then there is no more
-    /// trouble.
+    /// Only under the lock: writes what `change` makes of the accounts, and what is unwritten. Unless more has come
+    /// meanwhile, there is no more trouble then.
     fn rewrite<T>(&self, change: impl FnOnce(&mut Accounts) -> T) -> Result<T, Failure> {
         let (mut accounts, _) = self.read(Self::set_aside)?;
         let late = locked(&self.memory).unwritten.clone();

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use entra_auth_mcp::clock::Clock;
 use entra_auth_mcp::secret::Secret;
@@ -244,8 +245,13 @@ fn what_could_not_be_written_is_written_when_the_server_stops() {
     lock.lock().unwrap();
     let address = server.address();
     thread::scope(|scope| {
-        scope.spawn(|| drop(server));
+        let stopping = scope.spawn(|| drop(server));
         while TcpStream::connect(&address).is_ok() {
+            thread::yield_now();
+        }
+        // Whoever does not wait has ended by then.
+        let begun = Instant::now();
+        while !stopping.is_finished() && begun.elapsed() < Duration::from_millis(300) {
             thread::yield_now();
         }
         drop(lock);
