@@ -246,8 +246,9 @@ impl Config {
         let no_backend = self.backend.is_none();
         let no_scope = !no_backend && !self.scopes.names_a_resource();
         let is_open = !is_loopback_host(listens_on);
-        let answers_localhost = ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"].contains(&listens_on.as_str());
-        let ends_nowhere = is_loopback_host(&host.name) && !answers_localhost;
+        let as_localhost = ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
+        let ends_nowhere =
+            is_loopback_host(&host.name) && !as_localhost.iter().any(|name| name.eq_ignore_ascii_case(listens_on));
         let is_exposed = self.access_key.as_ref().is_some_and(|key| key.is_exposed);
         let authority_host = self.authority.origin();
         let domain_hint = self.domain_hint.as_deref().unwrap_or_default();
