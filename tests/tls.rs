@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use support::entra::{ADA, CLIENT_ID, Entra, TENANT_ID};
-use support::http::{Client, target_of};
+use support::http::{Client, Reply, Request, StandIn, target_of};
 use support::server::{Process, Setup, TempDir};
 use support::{PATIENCE, decode_pairs, lock, value_of};
 use url::Url;
@@ -217,6 +217,18 @@ fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {
             assert_eq!(entra.arrived(), [""; 0], "{what}");
         }
     }
+}
+
+#[test]
+fn a_proxy_that_gives_no_connection_has_not_sent_the_request_on() {
+    let (proxy, entra) = (StandIn::serve(|_: &Request| Reply::empty(502)), Entra::start());
+    let setup = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", "https://api.example.invalid");
+    let setup = setup.with("HTTPS_PROXY", &proxy.url());
+    let server = Process::start(Command::new(PROGRAM), &setup);
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let failure = mcp.fails("api_post_request", json!({"endpoint": "/me", "data": {}}));
+    assert!(failure["hint"].as_str().unwrap().contains("The request was not sent."), "{failure}");
 }
 
 /// As in a container image without root certificates.

@@ -1065,4 +1065,6 @@ fn params_and_headers_that_would_grow_beyond_all_bounds_are_refused() {
         assert!(refused["message"].as_str().unwrap().contains("must be at most"), "{}", refused["message"]);
     }
     assert!(bench.backend.requests().is_empty());
+    // Characters are counted, not bytes.
+    bench.mcp.ok("api_get_request", json!({"endpoint": "/me", "params": {"\u{5b57}".repeat(256): 1}}));
 }
