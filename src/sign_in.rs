@@ -49,6 +49,15 @@ struct Turns {
     renewed: Vec<(u64, Claims)>,
 }
 
+impl Turns {
+    /// Why `claims` are not asked for at `now`.
+    fn refused(&mut self, claims: &Claims, now: u64) -> Option<&Closed> {
+        self.closed.retain(|closed| closed.during.contains(&now));
+        let is_same = |closed: &&Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
+        self.closed.iter().find(is_same)
+    }
+}
+
 /// What Entra is not asked for again for a while.
 struct Closed {
     /// From when, and until when, in seconds since 1970: a clock that is set back ends it, too.
@@ -438,8 +447,8 @@ impl SignIn {
     }
 
     /// Another token in place of the one of `rejected`, which the backend does not take: one with `claims`.
-    /// `None` when there was one a moment ago and the backend does not take that either, or there is no
-    /// refresh token to get one with.
+    /// `None` when there was one a moment ago and the backend does not take that either, when it has had too many in the
+    /// last minute, or when there is no refresh token to get one with.
     ///
     /// # Errors
     /// As [`SignIn::acquire`].
@@ -452,19 +461,19 @@ impl SignIn {
     ) -> Result<Option<Arc<Account>>, Failure> {
         let flight = self.flight(user_id);
         let mut turns = locked(&flight);
-        let (account, now) = (self.usable(user_id)?, self.now());
+        let (account, now) = (still_of_one(user_id, rejected, self.usable(user_id)?)?, self.now());
         let is_another = !account.access_token.matches(rejected.access_token.expose());
+        if is_another && self.is_fresh(&account) {
+            return Ok(Some(account));
+        }
         turns.renewed.retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
         let is_enough = turns.renewed.len() >= MOST_RENEWED || turns.renewed.iter().any(|(_, asked)| asked == claims);
-        let renewed = if is_another && self.is_fresh(&account) {
-            account
-        } else if is_enough || account.refresh_token.is_none() {
+        let is_refused = turns.refused(claims, now).is_none() && turns.closed.len() >= MOST_CLOSED;
+        if is_enough || is_refused || account.refresh_token.is_none() {
             return Ok(None);
-        } else {
-            let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
-            turns.renewed.push((now, claims.clone()));
-            renewed
-        };
+        }
+        let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
+        turns.renewed.push((now, claims.clone()));
         still_of_one(user_id, rejected, renewed).map(Some)
     }
 
@@ -541,12 +550,7 @@ impl SignIn {
         if self.is_good(&account, rejected) {
             return Ok(account);
         }
-        turns.closed.retain(|closed| closed.during.contains(&self.now()));
-        let is_enough = rejected.is_some() && turns.closed.len() >= MOST_CLOSED;
-        let is_same = |closed: &Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
-        if let Some(Closed { during, failure, demand, .. }) =
-            turns.closed.iter().find(|closed| is_enough || is_same(closed))
-        {
+        if let Some(Closed { during, failure, demand, .. }) = turns.refused(claims, self.now()) {
             if let Some(demand) = demand {
                 self.note(user_id, demand.clone());
             }
@@ -709,7 +713,8 @@ pub(crate) fn success(user_id: &str, account: &Account) -> String {
 
 /// `now`, when it is of the same person as it was `before`: a call is made as who it was meant to be made as.
 fn still_of_one(user_id: &str, before: &Account, now: Arc<Account>) -> Result<Arc<Account>, Failure> {
-    if (&now.tid, &now.oid) == (&before.tid, &before.oid) {
+    // Who it was is not known of an account that was taken over without it.
+    if before.oid.is_empty() || (&now.tid, &now.oid) == (&before.tid, &before.oid) {
         return Ok(now);
     }
     Err(Failure::new(Kind::RetryLater, format!("Somebody else has just signed in as {user_id}."))

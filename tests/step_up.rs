@@ -1147,6 +1147,9 @@ fn after_sixteen_refusals_entra_is_not_asked_for_further_claims_for_a_minute() {
         world.refreshes_with(&WANTED.replace("c1", &value))
     };
     assert_eq!((0..18).map(&mut asked).sum::<usize>(), 16);
+    // The person is asked for what is wanted, all the same.
+    let wanted = WANTED.replace("c1", "c17");
+    assert_eq!(value_of(&login_leads_to(&world.server), "claims"), Some(wanted.as_str()));
     assert_eq!([15, 16, 0].map(&mut asked), [1, 0, 1], "one of them more than once");
     world.advance(PAUSE);
     assert_eq!([16, 0].map(asked), [1, 2]);
