@@ -36,7 +36,7 @@ const MAX_USER_ID: usize = 256;
 
 /// Demands that are kept at a time: of more accounts than that nobody makes use.
 const MOST_DEMANDS: usize = 64;
-/// Refused refreshes that are kept at a time, for each account.
+/// Refused refreshes with claims that are kept at a time, for each account; then no others are asked for.
 const MOST_CLOSED: usize = 16;
 /// Refreshes that a backend gets in a minute, for each account.
 const MOST_RENEWED: usize = 16;
@@ -569,7 +569,6 @@ impl SignIn {
             let now = self.now();
             let during = now..now + failure.retry_after.unwrap_or(pause).as_secs();
             let demand = self.demand(user_id).filter(|_| failure.kind == Kind::SignInRequired);
-            turns.closed.truncate(MOST_CLOSED - 1);
             turns.closed.insert(0, Closed { during, claims: claims.clone(), failure: failure.clone(), demand });
         }
         result
