@@ -58,8 +58,8 @@ pub(super) fn content(
     let (comma, known) = data.as_ref().map_or(("", ""), |data| (",\"data\":", data.as_str()));
     let structured = [open, comma, known, "}"];
     let text = text.as_ref().map_or(structured.as_slice(), slice::from_ref);
-    // Escaping adds an eighth or so to JSON.
-    let length = text.iter().map(|part| part.len()).sum::<usize>() / 8 * 9 + open.len();
+    // Escaping adds a sixth or so to JSON, more to some.
+    let length = text.iter().map(|part| part.len()).sum::<usize>() / 4 * 5 + open.len();
     let mut json = Vec::with_capacity(256 + length);
     json.extend(br#""content":[{"type":"text","text":"#);
     quote(&mut json, text);
