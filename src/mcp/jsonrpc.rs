@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
+use std::{fmt, io};
 
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -59,7 +59,26 @@ pub(super) fn quoted(text: &str) -> String {
 /// Adds `parts`, together one JSON string, to `json`.
 pub(super) fn quote(json: &mut Vec<u8>, parts: &[&str]) {
     // Writing into memory cannot fail.
-    let _ = serde_json::to_writer(json, &Parts(parts));
+    let _ = serde_json::to_writer(Runs(json), &Parts(parts));
+}
+
+/// Takes what stands between two escapes. In JSON that is short, and a call of `memcpy` for each would be half of the
+/// time that a large answer takes with musl's.
+struct Runs<'a>(&'a mut Vec<u8>);
+
+impl io::Write for Runs<'_> {
+    fn write(&mut self, run: &[u8]) -> io::Result<usize> {
+        if run.len() < 32 {
+            run.iter().for_each(|byte| self.0.push(*byte));
+        } else {
+            self.0.extend_from_slice(run);
+        }
+        Ok(run.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 struct Parts<'a>(&'a [&'a str]);
