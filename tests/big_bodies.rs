@@ -46,18 +46,11 @@ impl Bench {
         self.backend.on(move |_| Some(reply.clone().into()));
     }
 
-    /// Of the program, in bytes; `None` where the system does not tell.
-    fn peak_memory(&self) -> Option<usize> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-        Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
-    }
-
     /// By how much more than before the peak is after `call`; told, and given.
     fn growth(&mut self, what: &str, call: impl FnOnce(&mut Self)) -> usize {
-        let before = self.peak_memory().unwrap_or_default();
+        let before = self.process.peak_memory().unwrap_or_default();
         call(self);
-        let growth = self.peak_memory().unwrap_or_default().saturating_sub(before);
+        let growth = self.process.peak_memory().unwrap_or_default().saturating_sub(before);
         println!("{what}: {} KiB more than {} KiB", growth / 1024, before / 1024);
         growth
     }

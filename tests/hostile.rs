@@ -15,6 +15,7 @@ use support::browser::{Browser, Page};
 use support::encode_pairs;
 use support::entra::{ADA, Entra, TokenFailure};
 use support::http::{Answer, Client, Reply};
+use support::mcp::{MEDIA_TYPES, Mcp, as_refs};
 use support::server::{Process, Setup, World};
 
 const LURE: &str = "http://127.0.0.1:9/lure";
@@ -289,11 +290,7 @@ fn a_gzip_bomb_is_cut_and_takes_no_memory() {
     };
     let process =
         Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup.with("MAX_RESPONSE_BYTES", "1000"));
-    let peak = || -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
-    };
+    let peak = || process.peak_memory().unwrap();
     process.modern().ok("api_get_request", json!({"endpoint": "/me"}));
     let (before, bomb) = (peak(), gzip_bomb(80));
     world
@@ -302,7 +299,49 @@ fn a_gzip_bomb_is_cut_and_takes_no_memory() {
     let result = process.modern().call("api_get_request", json!({"endpoint": "/bomb"}));
     let answer = &result["structuredContent"];
     assert_eq!((&answer["truncated"], &answer["data"]), (&json!(true), &json!("a".repeat(1000))));
-    assert!(peak() < before + 8 * 1024, "{before} kB became {} kB", peak());
+    assert!(peak() < before + 8 * 1024 * 1024, "{before} bytes became {}", peak());
+}
+
+/// Megabytes of nearly nothing, of which a tree of values would be a hundred times as large.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_request_takes_a_few_times_its_length_in_memory() {
+    const LENGTH: usize = 1024 * 1024;
+    let many = |item: &str| format!("[{}]", vec![item; LENGTH / (item.len() + 1)].join(","));
+    let keys = || format!("{{{}}}", (0..LENGTH / 12).map(|n| format!("\"{n:07x}\":0")).collect::<Vec<_>>().join(","));
+    let post = |data: String| format!(r#"{{"endpoint":"/me","data":{data}}}"#);
+    let get = |name: &str, value: String| format!(r#"{{"endpoint":"/me","{name}":{value}}}"#);
+    let world = World::new();
+    for (tool, arguments) in [
+        ("check_auth_status", format!(r#"{{"user_id":{}}}"#, many(r#"{"":0}"#))),
+        ("api_get_request", get("headers", format!(r#"{{"x":{}}}"#, many(r#"{"":0}"#)))),
+        ("api_get_request", get("params", many(r#"{"":0}"#))),
+        ("api_get_request", get("params", keys())),
+        ("api_get_request", get("select", many("0"))),
+        ("api_get_request", keys()),
+        ("api_post_request", post(many("0"))),
+        ("api_post_request", post(many(r#"{"":0}"#))),
+        ("api_post_request", post(keys())),
+    ] {
+        let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &world.setup);
+        let mut asking = Mcp::modern(process.client(), Mcp::can_open_urls());
+        asking.call("view_userid", json!({}));
+        let before = process.peak_memory().unwrap();
+        let body = asking.body("tools/call", json!({"name": tool, "arguments": "?"}));
+        let headers = asking.headers("tools/call", Some(tool));
+        let body = body.replacen(r#""?""#, &arguments, 1);
+        let reply = asking.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        let growth = process.peak_memory().unwrap() - before;
+        println!("{tool} {}…: {} times", &arguments[..30], growth / body.len());
+        assert!(growth < 12 * body.len(), "{growth} bytes for {}", body.len());
+    }
+    let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &world.setup);
+    let (before, batch) = (process.peak_memory().unwrap(), many("0"));
+    let reply = process.client().request("POST", "/mcp", &MEDIA_TYPES, batch.as_bytes());
+    assert_eq!(reply.status, 400);
+    let growth = process.peak_memory().unwrap() - before;
+    assert!(growth < 16 * batch.len(), "{growth} bytes for {}", batch.len());
 }
 
 // ---- Text that would like to be more ----

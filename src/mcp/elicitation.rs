@@ -1,8 +1,6 @@
 //! A sign-in as URL elicitation: the client shows the person where to sign in, and the same call then goes
 //! through (MCP 2026-07-28 and 2025-11-25, "Elicitation").
 
-use std::collections::BTreeMap;
-
 use base64::prelude::*;
 use ring::hmac;
 use serde_json::{json, value::RawValue};
@@ -10,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError, quoted, read};
 use crate::error::Failure;
+use crate::json_pointer::Text;
 use crate::secret::Secret;
 
 /// The call cannot be done before the person has been somewhere (2025-11-25, "URL Elicitation Required Error").
@@ -124,30 +123,42 @@ impl Seal {
 
 /// What the code is made over: neither white space nor the order of members matters.
 fn sealed(payload: &str, tool: &str, arguments: &Object<'_>) -> Vec<u8> {
-    let digest = Sha256::digest(format!("{}{}", quoted(tool), members(arguments)));
-    [payload.as_bytes(), b".", digest.as_slice()].concat()
+    let mut digest = Sha256::new_with_prefix(quoted(tool));
+    digest_members(&mut digest, arguments);
+    [payload.as_bytes(), b".", digest.finalize().as_slice()].concat()
 }
 
 /// The members of `object` in the order of their names.
-fn members(object: &Object<'_>) -> String {
-    let members: BTreeMap<_, _> = object.0.iter().map(|(name, value)| (name, canonical(value))).collect();
-    let members: Vec<_> = members.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
-    format!("{{{}}}", members.join(","))
+fn digest_members(digest: &mut Sha256, object: &Object<'_>) {
+    let mut members: Vec<_> = object.0.iter().collect();
+    members.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+    digest.update("{");
+    for (name, value) in members {
+        digest.update(quoted(name));
+        digest.update(":");
+        digest_value(digest, value);
+        digest.update(",");
+    }
+    digest.update("}");
 }
 
-/// `value` as one text for all that mean the same. Numbers stay as they were written: as a floating point number,
-/// a long one would pass for its neighbour.
-fn canonical(value: &RawValue) -> String {
-    let text = value.get();
-    let known = match text.as_bytes().first() {
-        Some(b'{') => read(value).map(|object| members(&object)),
-        Some(b'[') => read(value).map(|items: Vec<&RawValue>| {
-            format!("[{}]", items.into_iter().map(canonical).collect::<Vec<_>>().join(","))
-        }),
-        Some(b'"') => read::<String>(value).map(|text| quoted(&text)),
-        _ => None,
-    };
-    known.unwrap_or_else(|| text.to_owned())
+/// `value`, the same for all that mean the same. Numbers stay as they were written: as a floating point number, a long
+/// one would pass for its neighbour.
+fn digest_value(digest: &mut Sha256, value: &RawValue) {
+    if let Some(object) = read(value) {
+        digest_members(digest, &object);
+    } else if let Some(items) = read::<Vec<&RawValue>>(value) {
+        digest.update("[");
+        for item in items {
+            digest_value(digest, item);
+            digest.update(",");
+        }
+        digest.update("]");
+    } else if let Some(Text(text)) = read(value) {
+        digest.update(quoted(&text));
+    } else {
+        digest.update(value.get());
+    }
 }
 
 /// The person's answer among `inputResponses`, where it is among them; anything else there is ignored.

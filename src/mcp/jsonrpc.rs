@@ -69,7 +69,9 @@ struct Runs<'a>(&'a mut Vec<u8>);
 impl io::Write for Runs<'_> {
     fn write(&mut self, run: &[u8]) -> io::Result<usize> {
         if run.len() < 32 {
-            run.iter().for_each(|byte| self.0.push(*byte));
+            for byte in run {
+                self.0.push(*byte);
+            }
         } else {
             self.0.extend_from_slice(run);
         }

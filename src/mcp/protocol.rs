@@ -113,19 +113,16 @@ impl Protocol {
             _ => {}
         }
         match self.perform(&client, method, params, Turn::First) {
-            Ok(Called::Wait(wait)) => {
+            Ok(called @ (Called::Wait(_) | Called::Transfer)) => {
                 let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
-                    let step = |step| self.tools.wait(&wait, step);
-                    let told = hold(&self.waiting, stream, step, token.as_deref())?;
+                    let told = match &called {
+                        Called::Wait(wait) => {
+                            hold(&self.waiting, stream, |step| self.tools.wait(wait, step), token.as_deref())?
+                        }
+                        _ => 0,
+                    };
                     let progress = Progress::new(stream, token.as_deref(), told);
-                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
-                }))
-            }
-            Ok(Called::Transfer) => {
-                let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
-                Ok(Answer::stream(move |stream| {
-                    let progress = Progress::new(stream, token.as_deref(), 0);
                     stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
                 }))
             }

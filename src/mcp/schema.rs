@@ -4,9 +4,13 @@
 use std::slice;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::jsonrpc::{Object, read};
+use crate::json_pointer::Text;
 
+/// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
+const MOST_BYTES: usize = 256 * 1024;
 const LENGTH: [&str; 2] = ["minLength", "maxLength"];
 
 /// Checks `arguments` against an object `schema`.
@@ -21,69 +25,73 @@ pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String
             let known = if known.is_empty() { "none is taken".to_owned() } else { known.join(", ") };
             return Err(format!("There is no argument {name:?}; the arguments are: {known}."));
         };
-        // Without a type it may be anything, and is not even looked at.
-        if property.get("type").is_some() {
-            let value = read(value).ok_or_else(|| format!("{name} cannot be read."))?;
-            check_value(Some(property), &value, name)?;
-        }
+        check_value(Some(property), value, name)?;
     }
     let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     let missing = required.find(|name| arguments.get(name).is_none());
     missing.map_or(Ok(()), |missing| Err(format!("The argument {missing:?} is missing.")))
 }
 
-fn check_value(schema: Option<&Value>, value: &Value, name: &str) -> Result<(), String> {
+/// Without a type it may be anything, and is not even looked at.
+fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(), String> {
     let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?))) else {
         return Ok(());
     };
     let types = types.as_array().map_or(slice::from_ref(types), Vec::as_slice);
     let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
-    if !types.iter().any(|kind| is_of_type(value, kind)) {
+    let kind = kind_of(value);
+    let number: Option<f64> = if kind == "number" { read(value) } else { None };
+    // 60.0 is an integer, too (JSON Schema 2020-12 core §4.2.3).
+    let is_integer = number.is_some_and(|number| number.fract() == 0.0);
+    if !types.iter().any(|wanted| *wanted == kind || (*wanted == "integer" && is_integer)) {
         return Err(format!("{name} must be of type {}.", types.join(" or ")));
     }
-    if let Some(choices) = schema.get("enum").and_then(Value::as_array).filter(|choices| !choices.contains(value)) {
-        let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
-        return Err(format!("{name} must be one of {}.", choices.join(", ")));
-    }
+    let unreadable = || format!("{name} cannot be read.");
     let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
-    match value {
-        Value::String(text) => check_bounds(schema, LENGTH, size(text.chars().count()), name, " characters long"),
-        Value::Number(number) => {
-            check_bounds(schema, ["minimum", "maximum"], number.as_f64().unwrap_or(f64::NAN), name, "")
+    match kind {
+        "string" => {
+            let Text(text) = read(value).ok_or_else(unreadable)?;
+            if let Some(choices) = schema.get("enum").and_then(Value::as_array) {
+                let choices: Vec<&str> = choices.iter().filter_map(Value::as_str).collect();
+                if !choices.contains(&&*text) {
+                    return Err(format!("{name} must be one of {}.", choices.join(", ")));
+                }
+            }
+            check_bounds(schema, LENGTH, size(text.chars().count()), name, " characters long")
         }
-        Value::Object(members) => {
-            check_bounds(schema, ["minProperties", "maxProperties"], size(members.len()), name, " members long")?;
-            members.iter().try_for_each(|(key, value)| {
-                let names = schema.get("propertyNames").unwrap_or(&Value::Null);
-                check_bounds(
-                    names,
-                    LENGTH,
-                    size(key.chars().count()),
-                    &format!("every key of {name}"),
-                    " characters long",
-                )?;
+        "number" => check_bounds(schema, ["minimum", "maximum"], number.unwrap_or(f64::NAN), name, ""),
+        "object" | "array" if value.get().len() > MOST_BYTES => {
+            Err(format!("{name} must be at most {MOST_BYTES} bytes long."))
+        }
+        "object" => {
+            let members: Object<'_> = read(value).ok_or_else(unreadable)?;
+            check_bounds(schema, ["minProperties", "maxProperties"], size(members.0.len()), name, " members long")?;
+            let names = schema.get("propertyNames").unwrap_or(&Value::Null);
+            members.0.iter().try_for_each(|(key, value)| {
+                let length = size(key.chars().count());
+                check_bounds(names, LENGTH, length, &format!("every key of {name}"), " characters long")?;
                 check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
             })
         }
-        Value::Array(items) => {
+        "array" => {
+            let items: Vec<&RawValue> = read(value).ok_or_else(unreadable)?;
             check_bounds(schema, ["minItems", "maxItems"], size(items.len()), name, " items long")?;
             let name = format!("every item of {name}");
-            items.iter().try_for_each(|item| check_value(schema.get("items"), item, &name))
+            items.into_iter().try_for_each(|item| check_value(schema.get("items"), item, &name))
         }
         _ => Ok(()),
     }
 }
 
-fn is_of_type(value: &Value, kind: &str) -> bool {
-    match kind {
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "number" => value.is_number(),
-        // 60.0 is one, too (JSON Schema 2020-12 core §4.2.3).
-        "integer" => value.as_f64().is_some_and(|number| number.fract() == 0.0),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => false,
+/// The type of JSON Schema that `value` has; integers are numbers here.
+fn kind_of(value: &RawValue) -> &'static str {
+    match value.get().as_bytes().first() {
+        Some(b'"') => "string",
+        Some(b'{') => "object",
+        Some(b'[') => "array",
+        Some(b't' | b'f') => "boolean",
+        Some(b'n') => "null",
+        _ => "number",
     }
 }
 
