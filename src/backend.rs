@@ -65,7 +65,7 @@ pub(crate) struct Call<'a> {
     pub(crate) select: Option<&'a Selection>,
     /// Where a successful answer goes, instead of into the reply.
     pub(crate) save_to: Option<Destination<'a>>,
-    /// Watches over a file that is moved.
+    /// Watches over a file that is moved, and says whether the call is still wanted.
     pub(crate) watch: Watch<'a>,
 }
 
@@ -80,6 +80,11 @@ pub(crate) enum Content<'a> {
 }
 
 impl Call<'_> {
+    /// Whether nobody waits for it any longer: then it is not sent again (MCP 2026-07-28 cancellation).
+    pub(crate) fn is_given_up(&self) -> bool {
+        (self.watch)(0, None).is_err()
+    }
+
     fn moves_a_file(&self) -> bool {
         self.save_to.is_some() || matches!(self.body, Content::File(_))
     }
@@ -172,10 +177,11 @@ impl Backend {
         loop {
             let result = self.exchange(call, access_token, left);
             let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
-            let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
+            let pause = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW);
+            pause.map(thread::sleep);
+            if pause.is_none() || call.is_given_up() {
                 return result.map_err(|error| unanswered(&call.target, &error)).flatten();
-            };
-            thread::sleep(pause);
+            }
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
         }
     }

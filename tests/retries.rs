@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -10,9 +11,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use support::entra::{ADA, Entra};
-use support::http::{Answer, Reply, StandIn};
-use support::http_date;
+use support::http::{Answer, Reply, StandIn, connect};
 use support::server::{Mcp, Setup, World};
+use support::{Gate, http_date};
 
 fn me(mcp: &mut Mcp) -> Value {
     mcp.ok("api_get_request", json!({"endpoint": "/me"}))
@@ -179,4 +180,33 @@ fn an_api_that_is_down_and_comes_back_is_called_again() {
     });
     let _back = StandIn::serve_at(address, move |_| api());
     call_all();
+}
+
+/// A client may leave at any time; what it asked for is then cancelled (MCP 2026-07-28 cancellation).
+#[test]
+fn nothing_is_sent_again_for_a_client_that_has_left() {
+    for (tool, refusal) in [("api_put_request", 503), ("api_delete_request", 503), ("api_post_request", 401)] {
+        let world = World::signed_in();
+        let gate = Gate::default();
+        let held = gate.clone();
+        world.backend.on(move |_| {
+            held.pass();
+            Some(Reply::of_json(refusal, &json!({})).with("Retry-After", "0").into())
+        });
+        let mut leaving = world.server.modern();
+        let body = leaving.body("tools/call", json!({"name": tool, "arguments": {"endpoint": "/x"}}));
+        let headers = leaving.headers("tools/call", Some(tool));
+        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let address = world.server.address();
+        let mut socket = connect(&address).unwrap();
+        let head = format!("POST /mcp HTTP/1.1\r\nHost: {address}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
+        socket.write_all((head + &body).as_bytes()).unwrap();
+        gate.wait_for_arrivals(1);
+        drop(socket);
+        gate.open();
+        let World { server, backend, .. } = world;
+        // It ends when the call has.
+        drop(server);
+        assert_eq!(backend.requests().len(), 1, "{tool}");
+    }
 }

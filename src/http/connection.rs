@@ -166,7 +166,8 @@ impl Connection<'_> {
 
     fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {
         // A bug in one request is that request's: it gets a 500, the server goes on.
-        let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&Request { head, body })));
+        let request = Request { head, body, entry: self.entry };
+        let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&request)));
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
             Answer::Reply(reply) => self.write_reply(reply, keep_alive, head.method == Method::Head)?,

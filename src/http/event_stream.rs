@@ -55,7 +55,7 @@ impl<'a> EventStream<'a> {
         let interval = shared.limits.keep_alive;
         let mut last_sign = Instant::now();
         while !step(interval.min(STEP)) && !shared.is_stopping() {
-            if self.client_is_gone() {
+            if self.connection.entry.client_is_gone() {
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
             if last_sign.elapsed() >= interval {
@@ -71,7 +71,7 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client is gone, or the server was told to stop.
     pub fn check(&self) -> io::Result<()> {
-        match (self.client_is_gone(), self.connection.shared.is_stopping()) {
+        match (self.connection.entry.client_is_gone(), self.connection.shared.is_stopping()) {
             (false, false) => Ok(()),
             (true, _) => Err(io::Error::other("the client is gone")),
             (false, true) => Err(io::Error::other("the server is stopping")),
@@ -81,14 +81,6 @@ impl<'a> EventStream<'a> {
     /// How long a stream may say nothing.
     pub fn keep_alive_interval(&self) -> Duration {
         self.connection.shared.limits.keep_alive
-    }
-
-    /// Whether the client has closed its side.
-    fn client_is_gone(&self) -> bool {
-        let socket = &self.connection.entry.socket;
-        let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
-        let is_there = peeked.map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |count| count > 0);
-        socket.set_nonblocking(false).is_err() || !is_there
     }
 
     /// Ends the answer: with an empty chunk, which is the last (RFC 9112 §7.1), or else with the connection.

@@ -67,6 +67,13 @@ fn clock() -> u64 {
 }
 
 impl Entry {
+    /// Whether the client has closed its side.
+    pub fn client_is_gone(&self) -> bool {
+        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
+        let is_there = peeked.map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |count| count > 0);
+        self.socket.set_nonblocking(false).is_err() || !is_there
+    }
+
     /// Marks that a head has come, whose body may take its time.
     pub fn begin_body(&self) {
         self.idle_since.fetch_or(RECEIVING, Ordering::AcqRel);

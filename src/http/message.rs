@@ -6,6 +6,7 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use super::event_stream::EventStream;
 use super::head::Head;
+use super::listener::Entry;
 use crate::pieces::Pieces;
 
 /// A request, borrowed from the connection's buffers.
@@ -14,9 +15,18 @@ pub struct Request<'a> {
     pub(crate) head: &'a Head<'a>,
     /// The whole body.
     pub(crate) body: &'a [u8],
+    pub(super) entry: &'a Entry,
 }
 
 impl<'a> Request<'a> {
+    /// Whether there is still somebody to work for.
+    ///
+    /// # Errors
+    /// The client has closed its side.
+    pub fn check(&self) -> io::Result<()> {
+        if self.entry.client_is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
     /// The first value of the query parameter `name`, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut parameters = url::form_urlencoded::parse(self.head.query.as_bytes());

@@ -153,6 +153,9 @@ impl Api {
                 break;
             };
             account = renewed;
+            if call.is_given_up() {
+                break;
+            }
             reply = backend.send(&call, &account.access_token)?;
         }
         Ok((reply, sent_as.filter(|_| matches!(call.body, Content::File(_)))))

@@ -18,6 +18,7 @@ use super::jsonrpc::{
 use super::progress::Progress;
 use super::tools::{Called, ToolCall, Tools, Turn};
 use crate::error::Failure;
+use crate::files::Watch;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
 use crate::pieces::Pieces;
@@ -112,7 +113,8 @@ impl Protocol {
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
-        match self.perform(&client, method, params, Turn::First) {
+        let watch = |_, _| request.check();
+        match self.perform(&client, method, params, Turn::First(&watch)) {
             Ok(called @ (Called::Wait(_) | Called::Transfer)) => {
                 let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
@@ -160,9 +162,10 @@ impl Protocol {
         }
         let client = Client { name: user_agent(request), ..Client::default() };
         let (begun, mut whole) = (Instant::now(), Pieces::default());
+        let watch = |_, _| request.check();
         for message in messages {
             let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES;
-            let Some(response) = self.batched(&client, message, is_enough) else { continue };
+            let Some(response) = self.batched(&client, message, is_enough, &watch) else { continue };
             whole.copy(if whole.is_empty() { b"[" } else { b"," });
             whole.append(response);
         }
@@ -173,7 +176,7 @@ impl Protocol {
         Ok(Answer::Reply(json_reply(200, whole)))
     }
 
-    fn batched(&self, client: &Client, message: &RawValue, is_enough: bool) -> Option<Pieces> {
+    fn batched(&self, client: &Client, message: &RawValue, is_enough: bool, watch: Watch<'_>) -> Option<Pieces> {
         match jsonrpc::message(message.get()) {
             Ok(Message::Request { id, .. }) if is_enough => {
                 let message =
@@ -182,7 +185,7 @@ impl Protocol {
             }
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
-                let performed = self.perform(client, &method, &params, Turn::Last(&|_, _| Ok(())));
+                let performed = self.perform(client, &method, &params, Turn::Last(watch));
                 let refused = |error: RpcError| error.response(Some(id)).into();
                 Some(performed.map_or_else(refused, |called| response(false, id, called)))
             }

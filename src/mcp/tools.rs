@@ -45,8 +45,8 @@ pub(super) struct ToolCall<'a> {
 #[derive(Clone, Copy)]
 pub(super) enum Turn<'a> {
     /// It may be put off until there is a stream, and a wait is over.
-    First,
-    /// It is answered, and what it moves is watched.
+    First(Watch<'a>),
+    /// It is answered.
     Last(Watch<'a>),
 }
 
@@ -170,9 +170,8 @@ impl Tools {
                 let method = method_of(name)?;
                 let moves_a_file = ["save_to", "body_file"].into_iter().any(|name| arguments.get(name).is_some());
                 let watch = match call.turn {
-                    Turn::First if moves_a_file && self.api.has_files() => return Some(Ok(Called::Transfer)),
-                    Turn::First => NOBODY,
-                    Turn::Last(watch) => watch,
+                    Turn::First(_) if moves_a_file && self.api.has_files() => return Some(Ok(Called::Transfer)),
+                    Turn::First(watch) | Turn::Last(watch) => watch,
                 };
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
                 let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
@@ -465,9 +464,6 @@ impl Tools {
 fn method_of(name: &str) -> Option<String> {
     Some(name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase())
 }
-
-/// For a call of which nobody follows the progress.
-const NOBODY: Watch<'static> = &|_, _| Ok(());
 
 /// A call that can make a file does not only read.
 fn admit_writing(definitions: &mut Value) {
