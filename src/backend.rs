@@ -178,7 +178,7 @@ impl Backend {
             let result = self.exchange(call, access_token, left);
             let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
             let pause = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW);
-            pause.map(thread::sleep);
+            thread::sleep(pause.unwrap_or_default());
             if pause.is_none() || call.is_given_up() {
                 return result.map_err(|error| unanswered(&call.target, &error)).flatten();
             }

@@ -20,7 +20,7 @@ const STACK_BYTES: usize = 512 * 1024;
 const ENDING_PART: usize = 4;
 /// and those that were refused, whose threads wait for them to read why.
 const REFUSALS_PART: usize = 16;
-/// So long a connection may be without a request, or an answer unread, before its place can be another's.
+/// So long a connection may be without a request, or an answer not read to its end, before its place can be another's.
 const CLIENT_PATIENCE: Duration = Duration::from_millis(100);
 /// A client may wait so long for a place, as long as places become free.
 const ROOM_PATIENCE: Duration = Duration::from_millis(250);
@@ -133,7 +133,7 @@ impl Shared {
     }
 
     /// Closes the connection that has been idle longest, or else that has waited longest for the body of its
-    /// request, or else that leaves its answer unread; `false` when every request is in hand, or is so new that
+    /// request, or else that has not read its answer to the end; `false` when every request is in hand, or is so new that
     /// its client has had no time yet.
     fn evict_longest_idle(&self) -> bool {
         let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
