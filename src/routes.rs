@@ -28,6 +28,7 @@ const CORS_HEADERS: &str =
 const READ: &[Method] = &[Method::Get, Method::Head];
 /// The challenge to who is not let in (RFC 6750 §3).
 const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
+const KEY_FORM: &str = "/auth/key";
 const NO_KEY: &str = "This server lets in only who sends its access key, as the header Authorization: Bearer. \
                       Whoever runs it has set that key as SERVER_ACCESS_KEY.";
 /// To whoever can reach the port; why it is so, `get_server_info` says and the log.
@@ -129,7 +130,8 @@ impl Routes {
             allow(method, if by_form { &[Method::Post, Method::Get] } else { &[Method::Get] })?;
             return Ok(Answer::Reply(shown(self.callback(request), NOT_COMPLETED)));
         }
-        let cors = self.check_origin(request)?;
+        // The form for the key may stand at any allowed host, and is looked at more strictly: see `take_key`.
+        let cors = if request.head.path == KEY_FORM { None } else { self.check_origin(request)? };
         if request.head.path == "/mcp" {
             if *method == Method::Options && cors.is_some() {
                 return Ok(preflight(cors));
@@ -146,7 +148,7 @@ impl Routes {
         let (whom, methods, page): (For, &[Method], Page) = match request.head.path {
             "/" => (For::People, READ, Self::home),
             "/healthz" => (For::Everybody, READ, Self::health),
-            "/auth/key" if self.config.access_key.is_some() => (For::Everybody, &[Method::Post], Self::take_key),
+            KEY_FORM if self.config.access_key.is_some() => (For::Everybody, &[Method::Post], Self::take_key),
             "/auth/login" => {
                 (who_signs_in, &[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin"))
             }
@@ -185,7 +187,8 @@ impl Routes {
 
     /// The key from our own form: it lets the browser in for a while.
     fn take_key(&self, request: &Request<'_>) -> Reply {
-        let own = request.field("origin").and_then(|origin| origin.split_once("://"));
+        let mut origins = request.fields("origin");
+        let own = origins.next().and_then(|origin| origin.split_once("://")).filter(|_| origins.next().is_none());
         if own.map(|(_, authority)| authority) != request.field("host") || !is_form(request) {
             let failure = Failure::new(Kind::Refused, "The key did not come from this server's own form.");
             return pages::failure(403, "Not let in", &failure.hint("Enter it on the start page."));

@@ -458,6 +458,16 @@ fn the_key_is_taken_from_our_own_form_alone() {
 }
 
 #[test]
+fn the_key_is_taken_at_any_name_that_is_allowed() {
+    let (_entra, setup) = setup();
+    let server = setup.with("ALLOWED_HOSTS", "mcp.contoso.example:8000").start();
+    let host = ("Host", "mcp.contoso.example:8000");
+    for (origin, status) in [("http://mcp.contoso.example:8000", 303), ("http://mcp.contoso.example", 403)] {
+        assert_eq!(enter(&server, KEY, &[host, ("Origin", origin)]).status, status, "{origin}");
+    }
+}
+
+#[test]
 fn a_link_of_another_site_gets_no_further_than_the_start_page() {
     let (entra, server) = start();
     let mut mcp = server.modern().with_key(KEY);

@@ -1593,6 +1593,15 @@ fn a_subscription_is_acknowledged_first_and_ends_with_its_result() {
 }
 
 #[test]
+fn a_subscription_says_what_to() {
+    let (_entra, server) = start();
+    let mut mcp = server.modern();
+    for params in [json!({}), json!({"notifications": 7}), json!({"notifications": []})] {
+        error_of(&mcp.send("subscriptions/listen", params), 200, INVALID_PARAMS);
+    }
+}
+
+#[test]
 fn a_subscription_stays_open() {
     let entra = Entra::start();
     let server = Setup::new(&entra, None).limits(|limits| limits.connections = 1).start();

@@ -196,11 +196,13 @@ fn nothing_is_sent_again_for_a_client_that_has_left() {
         let mut leaving = world.server.modern();
         let body = leaving.body("tools/call", json!({"name": tool, "arguments": {"endpoint": "/x"}}));
         let headers = leaving.headers("tools/call", Some(tool));
-        let fields: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let address = world.server.address();
         let mut socket = connect(&address).unwrap();
-        let head = format!("POST /mcp HTTP/1.1\r\nHost: {address}\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
-        socket.write_all((head + &body).as_bytes()).unwrap();
+        write!(socket, "POST /mcp HTTP/1.1\r\nHost: {address}\r\nContent-Length: {}\r\n", body.len()).unwrap();
+        for (name, value) in headers {
+            write!(socket, "{name}: {value}\r\n").unwrap();
+        }
+        write!(socket, "\r\n{body}").unwrap();
         gate.wait_for_arrivals(1);
         drop(socket);
         gate.open();

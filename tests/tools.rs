@@ -599,8 +599,14 @@ fn images_are_image_content_too() {
         assert_eq!(result["content"][1], json!({"type": "image", "data": base64, "mimeType": media_type}));
         assert_eq!(result["structuredContent"]["data"]["base64"], base64);
         // Once is enough: the text does not repeat it.
-        assert!(!text_of(&result).contains(&base64), "{result}");
+        let (text, structured) =
+            (serde_json::from_str::<Value>(text_of(&result)).unwrap(), &result["structuredContent"]);
+        assert_eq!((&text["status"], text.get("data")), (&structured["status"], None), "{result}");
     }
+    // A client that knows no structured content reads what went wrong, too.
+    bench.answer(Reply::new(403, "image/png", b"\x89PNG\r\n".to_vec()));
+    let text = serde_json::from_str::<Value>(text_of(&bench.get("/photo"))).unwrap();
+    assert_eq!((&text["status"], &text["error"]), (&json!(403), &json!("http_error")), "{text}");
     bench.answer(Reply::new(200, "application/octet-stream", [0, 255]));
     assert_eq!(bench.get("/binary")["content"].as_array().unwrap().len(), 1);
 }

@@ -60,9 +60,9 @@ pub(super) fn of(reply: backend::Reply, sent_as: Option<&str>) -> Pieces {
     members.add("headers", Some(&reply.headers));
     let members = members.into_json();
     let image = reply.image.as_ref();
-    let picture = image.map(|(media_type, _)| format!("The image at {} ({media_type}).", reply.endpoint));
-    // The body stands last and as it came: it is not read into a tree.
-    tool_result::content(picture.as_deref(), &members, Some(reply.data), image, error.is_some())
+    // The body stands last and as it came: it is not read into a tree. A picture speaks for itself.
+    let text = image.map(|_| members.as_str());
+    tool_result::content(text, &members, Some(reply.data), image, error.is_some())
 }
 
 fn select_hint(reply: &backend::Reply) -> Option<&'static str> {

@@ -107,6 +107,8 @@ impl Protocol {
         let client = client(request, method, params)?;
         match method {
             "subscriptions/listen" if client.is_modern => {
+                let invalid = || RpcError::new(INVALID_PARAMS, "subscriptions/listen needs notifications, an object.");
+                params.read::<Object<'_>>("notifications").ok_or_else(|| invalid().at(200))?;
                 let own_id = id.to_owned();
                 return Ok(Answer::stream(move |stream| self.subscription(&own_id, stream)));
             }
