@@ -302,6 +302,13 @@ impl Routes {
 }
 
 impl Application for Routes {
+    fn takes_large_body(&self, request: &Request<'_>) -> bool {
+        request.head.path == "/mcp"
+            && self.check_host(request).is_ok()
+            && self.check_origin(request).is_ok()
+            && self.config.access_key.as_ref().is_none_or(|key| key.is_brought_by(request))
+    }
+
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
         let answer = self.dispatch(request).unwrap_or_else(Answer::Reply);
         if let Answer::Reply(reply) = &answer {

@@ -26,6 +26,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 /// A deadline that a test waits for. Nothing is asserted on how long it takes.
 const SOON: Duration = Duration::from_millis(100);
+const KEY: &str = "kEy-5f1f0c7a2b9e4d3861f0a7c5e2b4d968";
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
 /// Settings for tests that sign nobody in: no Entra is ever asked.
@@ -482,6 +483,34 @@ fn a_body_of_4_mib_is_taken_and_a_longer_one_refused() {
         assert_eq!(refused(&server, chunked(&body(4 * MIB + 1), size)), 413, "chunks of {size}");
     }
     assert_serves(&server);
+}
+
+/// Who is not let in does not fill the memory first.
+#[test]
+fn a_large_body_is_waited_for_only_from_who_is_let_in() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).with("SERVER_ACCESS_KEY", KEY).start();
+    let (key, large) = (format!("Authorization: Bearer {KEY}\r\n"), format!("Content-Length: {}", 64 * KIB + 1));
+    let elsewhere = |path: &str| post(&server, &format!("{key}{large}"), "").replacen("/mcp", path, 1);
+    for (head, status) in [
+        (post(&server, &large, ""), 401),
+        (post(&server, &format!("Expect: 100-continue\r\n{large}"), ""), 401),
+        (post(&server, &format!("{key}Origin: https://evil.example\r\n{large}"), ""), 403),
+        (post(&server, &format!("{key}{large}"), "").replacen(&server.address(), "evil.example", 1), 403),
+        (elsewhere("/nothing"), 404),
+        (elsewhere("/auth/status"), 405),
+        (elsewhere("/auth/key"), 403),
+    ] {
+        let received = raw(&server.address(), head.as_bytes());
+        assert_eq!(statuses(&received), [status], "{head}");
+        assert!(String::from_utf8_lossy(&received).contains("\r\nConnection: close\r\n"), "{head}");
+    }
+    let endless = post(&server, "Transfer-Encoding: chunked", &format!("10001\r\n{}\r\n", " ".repeat(64 * KIB + 1)));
+    assert_eq!(refused(&server, endless), 413);
+    let body = " ".repeat(64 * KIB) + PING;
+    let mut wire = Wire::to(&server);
+    wire.send(post(&server, &format!("{key}Content-Length: {}", body.len()), &body));
+    assert_eq!(wire.reply().status, 200);
 }
 
 #[test]

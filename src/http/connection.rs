@@ -15,7 +15,7 @@ use super::body::ChunkedBody;
 use super::event_stream::EventStream;
 use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
 use super::listener::{Entry, Shared};
-use super::message::{Answer, Reply, Request, json_reply, print};
+use super::message::{Answer, Reply, Request, SMALL_BODY, json_reply, print};
 
 /// One `read` takes at most so much.
 const MOST_READ_BYTES: usize = 64 * 1024;
@@ -102,11 +102,15 @@ impl Connection<'_> {
     /// Reads one request and answers it. `true`: another may follow.
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
-        let head = head::parse(&head)?;
+        let mut head = head::parse(&head)?;
+        let most = self.most_body(&head)?;
+        let is_too_large = matches!(head.framing, Framing::Length(length) if length > most);
+        head.keep_alive &= !is_too_large;
         // Meanwhile the connection may be given up for another: a flood of requests that are never
         // whole keeps nobody out.
         self.entry.begin_body();
-        let length = self.read_body(&head)?;
+        // What is refused for its head is not waited for (RFC 9110 §10.1.1).
+        let length = if is_too_large { 0 } else { self.read_body(&head, most)? };
         if !self.entry.begin_request() {
             return Err(None);
         }
@@ -115,6 +119,17 @@ impl Connection<'_> {
         self.input.shrink_to(KEPT_BUFFER_BYTES);
         self.entry.end_request();
         Ok(keep_alive)
+    }
+
+    /// How much of a body is waited for.
+    fn most_body(&self, head: &Head<'_>) -> Result<usize, Refusal> {
+        let most = self.shared.limits.body_bytes;
+        match head.framing {
+            Framing::Length(length) if length > most => Err(TOO_LARGE),
+            Framing::Length(..=SMALL_BODY) => Ok(most),
+            _ if self.shared.application.takes_large_body(&Request { head, body: &[], entry: self.entry }) => Ok(most),
+            _ => Ok(most.min(SMALL_BODY)),
+        }
     }
 
     /// Takes the bytes of one head off the input.
@@ -135,12 +150,8 @@ impl Connection<'_> {
     }
 
     /// Makes the whole body the beginning of the input, decoded, and gives its length.
-    fn read_body(&mut self, head: &Head<'_>) -> Result<usize, End> {
+    fn read_body(&mut self, head: &Head<'_>, most: usize) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
-        let most = self.shared.limits.body_bytes;
-        if matches!(head.framing, Framing::Length(length) if length > most) {
-            return Err(Some(TOO_LARGE));
-        }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
             self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..])).map_err(|_| None)?;
         }

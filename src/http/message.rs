@@ -101,9 +101,15 @@ const NO_LENGTH: &[u8] = b"Content-Length: 0\r\n";
 
 /// The application.
 pub trait Application: Send + Sync {
+    /// Whether a body of more than [`SMALL_BODY`] is waited for; the body of `request` has not come yet.
+    fn takes_large_body(&self, request: &Request<'_>) -> bool;
+
     /// Answers one request; called on the connection's thread.
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a>;
 }
+
+/// What is taken from everybody, in bytes.
+pub const SMALL_BODY: usize = 64 * 1024;
 
 /// What every answer says of who gave it.
 pub const SERVER_NAME: &str = "entra-auth-mcp";
