@@ -38,13 +38,13 @@ fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(
         return Ok(());
     };
     let types = types.as_array().map_or(slice::from_ref(types), Vec::as_slice);
-    let types: Vec<&str> = types.iter().filter_map(Value::as_str).collect();
+    let types = types.iter().filter_map(Value::as_str);
     let kind = kind_of(value);
     let number: Option<f64> = if kind == "number" { read(value) } else { None };
     // 60.0 is an integer, too (JSON Schema 2020-12 core §4.2.3).
     let is_integer = number.is_some_and(|number| number.fract() == 0.0);
-    if !types.iter().any(|wanted| *wanted == kind || (*wanted == "integer" && is_integer)) {
-        return Err(format!("{name} must be of type {}.", types.join(" or ")));
+    if !types.clone().any(|wanted| wanted == kind || (wanted == "integer" && is_integer)) {
+        return Err(format!("{name} must be of type {}.", types.collect::<Vec<_>>().join(" or ")));
     }
     let unreadable = || format!("{name} cannot be read.");
     let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
