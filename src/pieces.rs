@@ -60,11 +60,6 @@ impl Pieces {
     pub fn append(&mut self, mut others: Self) {
         self.0.append(&mut others.0);
     }
-
-    /// All of them in one.
-    pub fn concat(&self) -> Vec<u8> {
-        self.iter().collect::<Vec<_>>().concat()
-    }
 }
 
 impl<B: Into<Vec<u8>>> From<B> for Pieces {

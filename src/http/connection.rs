@@ -205,7 +205,7 @@ impl Connection<'_> {
     }
 
     /// Meanwhile the connection may be given up for another, if the client does not read.
-    fn write_all<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
+    pub fn write_all<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
         self.entry.begin_answer();
         self.write_pieces(pieces)?;
         if self.entry.end_answer() { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }

@@ -1,9 +1,10 @@
 //! Server-sent events as the answer to one request (HTML Living Standard §9.2).
 
-use std::io;
 use std::time::{Duration, Instant};
+use std::{io, iter};
 
 use super::connection::Connection;
+use crate::pieces::Pieces;
 
 /// How often a stream that waits looks whether its client is still there.
 const STEP: Duration = Duration::from_millis(100);
@@ -28,9 +29,13 @@ impl<'a> EventStream<'a> {
     ///
     /// # Errors
     /// The client is gone.
-    pub fn message(&self, data: &str) -> io::Result<()> {
-        let lines = data.replace(['\n', '\r'], "\ndata: ");
-        self.send(&format!("event: message\ndata: {lines}\n\n"))
+    pub fn message(&self, data: impl Into<Pieces>) -> io::Result<()> {
+        let data = data.into();
+        let lines = data.iter().flat_map(|piece| {
+            let mut lines = piece.split(|byte| matches!(byte, b'\n' | b'\r'));
+            iter::once(lines.next().unwrap_or_default()).chain(lines.flat_map(|line| [b"\ndata: ", line]))
+        });
+        self.send(iter::once(&b"event: message\ndata: "[..]).chain(lines).chain(iter::once(&b"\n\n"[..])))
     }
 
     /// A comment, which keeps the connection from looking idle.
@@ -38,7 +43,7 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client is gone.
     pub fn keep_alive(&self) -> io::Result<()> {
-        self.send(": keep-alive\n\n")
+        self.send(iter::once(&b": keep-alive\n\n"[..]))
     }
 
     /// Repeats `step`, which blocks no longer than it is told, until it says that there is nothing more to
@@ -85,14 +90,15 @@ impl<'a> EventStream<'a> {
 
     /// Ends the answer: with an empty chunk, which is the last (RFC 9112 §7.1), or else with the connection.
     pub(super) fn end(&self) -> io::Result<()> {
-        if self.chunked { self.send("") } else { Ok(()) }
+        if self.chunked { self.send(iter::empty()) } else { Ok(()) }
     }
 
-    fn send(&self, event: &str) -> io::Result<()> {
-        if self.chunked {
-            self.connection.write(format!("{:x}\r\n{event}\r\n", event.len()).as_bytes())
-        } else {
-            self.connection.write(event.as_bytes())
+    fn send<'b>(&self, event: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
+        let event: Vec<&[u8]> = event.collect();
+        if !self.chunked {
+            return self.connection.write_all(event.into_iter());
         }
+        let size = format!("{:x}\r\n", event.iter().map(|part| part.len()).sum::<usize>());
+        self.connection.write_all(iter::once(size.as_bytes()).chain(event).chain(iter::once(&b"\r\n"[..])))
     }
 }

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{iter, thread};
 
 use super::Limits;
 use super::connection::{self, Served};
@@ -348,6 +348,7 @@ fn tell_no_room(mut socket: &TcpStream) {
     let reply = json_reply(503, r#"{"error":"All connections are busy. Try again."}"#.to_owned());
     let (head, body) = print(with_field(reply, "Retry-After", "1"), false);
     // A fresh socket has room for this; where it has not, the client learns from the close.
-    let _ = socket.set_nonblocking(true).and_then(|()| socket.write(&[head, body.concat()].concat()));
+    let parts: Vec<&[u8]> = iter::once(head.as_slice()).chain(body.iter()).collect();
+    let _ = socket.set_nonblocking(true).and_then(|()| socket.write(&parts.concat()));
     let _ = socket.set_nonblocking(false);
 }

@@ -41,7 +41,7 @@ impl<'a> Progress<'a> {
             {
                 self.told.set(bytes);
                 let total = total.map(|total| format!(",\"total\":{total}")).unwrap_or_default();
-                self.stream.message(&format!(
+                self.stream.message(format!(
                     r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{bytes}{total},"message":"Bytes moved"}}}}"#
                 ))?;
             }

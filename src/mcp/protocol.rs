@@ -127,7 +127,7 @@ impl Protocol {
                         _ => 0,
                     };
                     let progress = Progress::new(stream, token.as_deref(), told);
-                    stream.message(&String::from_utf8_lossy(&self.again(&client, &own_id, &body, &progress)))
+                    stream.message(self.again(&client, &own_id, &body, &progress))
                 }))
             }
             Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, called)))),
@@ -138,7 +138,7 @@ impl Protocol {
     }
 
     /// The response to a request that is streamed: it is read anew, and this time it does not wait.
-    fn again(&self, client: &Client, id: &RawValue, body: &[u8], progress: &Progress<'_>) -> Vec<u8> {
+    fn again(&self, client: &Client, id: &RawValue, body: &[u8], progress: &Progress<'_>) -> Pieces {
         let watch = |bytes, total| progress.moved(bytes, total);
         let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
             Ok(Ok(Message::Request { method, params, .. })) => {
@@ -147,10 +147,7 @@ impl Protocol {
             // It was a request a moment ago.
             _ => Err(RpcError::new(jsonrpc::INTERNAL_ERROR, "The request could not be read again.")),
         };
-        performed.map_or_else(
-            |error| error.response(Some(id)).into_bytes(),
-            |called| response(client.is_modern, id, called).concat(),
-        )
+        performed.map_or_else(|error| error.response(Some(id)).into(), |called| response(client.is_modern, id, called))
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
@@ -236,7 +233,7 @@ impl Protocol {
     /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
     /// the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
     fn subscription(&self, id: &RawValue, stream: &mut EventStream<'_>) -> io::Result<()> {
-        stream.message(&format!(
+        stream.message(format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION_KEY}":{id}}},"notifications":{{}}}}}}"#
         ))?;
         let nothing_comes = |step| {
@@ -244,7 +241,7 @@ impl Protocol {
             false
         };
         hold(&self.listening, stream, nothing_comes, None)?;
-        stream.message(&format!(
+        stream.message(format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#
         ))
     }
@@ -262,7 +259,7 @@ fn hold(
     let sign_of_life = |stream: &mut EventStream<'_>| {
         progress += 1;
         let Some(token) = token else { return stream.keep_alive() };
-        stream.message(&format!(
+        stream.message(format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
         ))
     };
