@@ -246,6 +246,19 @@ fn the_call_that_comes_back_early_waits_for_the_sign_in() {
     }
 }
 
+/// In an event, each line of the data is a field of its own (HTML Living Standard §9.2.6).
+#[test]
+fn an_answer_in_lines_arrives_on_a_stream_as_it_is() {
+    let world = patient();
+    world.backend.on(|_| Some(Reply::new(200, "application/json", "{\n \"a\":\r\n [1,\r2]\n}\n").into()));
+    let mut mcp = world.server.modern_url();
+    let asked = ask(&mut mcp, "api_get_request", &me());
+    let (head, events) = wait(&mut mcp, "api_get_request", &me(), &asked);
+    Browser::new().sign_in(&asked.url, ADA);
+    let done = content(&world.server, "api_get_request", &Answered::read(&head, events));
+    assert_eq!(done["data"], json!({"a": [1, 2]}));
+}
+
 #[test]
 fn a_client_that_wants_progress_gets_it_while_it_waits() {
     for token in [json!("token"), json!(7)] {
