@@ -319,6 +319,8 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
         ("api_get_request", get("params", keys())),
         ("api_get_request", get("select", many("0"))),
         ("api_get_request", keys()),
+        ("api_get_request", format!(r#"{{"{}":0}}"#, "\u{7f}".repeat(LENGTH))),
+        ("api_get_request", format!(r#"{{"{0}":0,"{0}":0}}"#, "\u{7f}".repeat(LENGTH / 2))),
         ("api_post_request", post(many("0"))),
         ("api_post_request", post(many(r#"{"":0}"#))),
         ("api_post_request", post(keys())),
@@ -331,7 +333,7 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
         let headers = asking.headers("tools/call", Some(tool));
         let body = body.replacen(r#""?""#, &arguments, 1);
         let reply = asking.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
-        assert_eq!(reply.status, 200, "{}", reply.text());
+        assert!(matches!(reply.status, 200 | 400), "{}", reply.text());
         let growth = process.peak_memory().unwrap() - before;
         println!("{tool} {}…: {} times", &arguments[..30], growth / body.len());
         assert!(growth < 12 * body.len(), "{growth} bytes for {}", body.len());

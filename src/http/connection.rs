@@ -25,7 +25,7 @@ const READ_BYTES: usize = 2 * 1024;
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 /// After an error answer, so much of what the client still sends is read and thrown away, so that
 /// closing does not reset the connection before the client has read the answer (RFC 9112 §9.6).
-const DRAIN_BYTES: usize = 256 * 1024;
+const DRAIN_BYTES: usize = 4 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 const INTERNAL_ERROR: &str = r#"{"error":"This request hit a bug of the server; its log says more."}"#;
@@ -103,14 +103,18 @@ impl Connection<'_> {
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
         let mut head = head::parse(&head)?;
-        let most = self.most_body(&head)?;
-        let is_too_large = matches!(head.framing, Framing::Length(length) if length > most);
-        head.keep_alive &= !is_too_large;
+        let most = self.most_body(&head);
         // Meanwhile the connection may be given up for another: a flood of requests that are never
         // whole keeps nobody out.
         self.entry.begin_body();
-        // What is refused for its head is not waited for (RFC 9110 §10.1.1).
-        let length = if is_too_large { 0 } else { self.read_body(&head, most)? };
+        let length = match self.read_body(&head, most) {
+            // What is refused for its head is not waited for (RFC 9110 §10.1.1).
+            Err(Some(Refusal { status: 413, .. })) if most < self.shared.limits.body_bytes => {
+                head.keep_alive = false;
+                0
+            }
+            length => length?,
+        };
         if !self.entry.begin_request() {
             return Err(None);
         }
@@ -122,14 +126,14 @@ impl Connection<'_> {
     }
 
     /// How much of a body is waited for.
-    fn most_body(&self, head: &Head<'_>) -> Result<usize, Refusal> {
+    fn most_body(&self, head: &Head<'_>) -> usize {
         let most = self.shared.limits.body_bytes;
-        match head.framing {
-            Framing::Length(length) if length > most => Err(TOO_LARGE),
-            Framing::Length(..=SMALL_BODY) => Ok(most),
-            _ if self.shared.application.takes_large_body(&Request { head, body: &[], entry: self.entry }) => Ok(most),
-            _ => Ok(most.min(SMALL_BODY)),
-        }
+        let may_be_large = match head.framing {
+            Framing::Length(length) => length > SMALL_BODY && length <= most,
+            Framing::Chunked => true,
+        };
+        let request = Request { head, body: &[], entry: self.entry };
+        if may_be_large && !self.shared.application.takes_large_body(&request) { most.min(SMALL_BODY) } else { most }
     }
 
     /// Takes the bytes of one head off the input.
@@ -152,6 +156,9 @@ impl Connection<'_> {
     /// Makes the whole body the beginning of the input, decoded, and gives its length.
     fn read_body(&mut self, head: &Head<'_>, most: usize) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
+        if matches!(head.framing, Framing::Length(length) if length > most) {
+            return Err(Some(TOO_LARGE));
+        }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
             self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..])).map_err(|_| None)?;
         }
@@ -279,11 +286,14 @@ fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
 /// Says that nothing more will come, and lets the client finish what it is sending.
 pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
-    let mut drained = Vec::new();
+    let (mut piece, mut drained) = (Vec::new(), 0);
     let _ = socket.shutdown(Shutdown::Write);
-    let step = |drained: &mut Vec<u8>| {
+    let step = |piece: &mut Vec<u8>| {
         socket.set_read_timeout(Some(time_left(deadline)?))?;
-        read_some(socket, drained)
+        piece.clear();
+        read_some(socket, piece)
     };
-    while drained.len() < DRAIN_BYTES && step(&mut drained).is_ok() {}
+    while drained < DRAIN_BYTES && step(&mut piece).is_ok() {
+        drained += piece.len();
+    }
 }

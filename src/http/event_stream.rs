@@ -1,5 +1,6 @@
 //! Server-sent events as the answer to one request (HTML Living Standard §9.2).
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 use std::{io, iter};
 
@@ -25,17 +26,23 @@ impl<'a> EventStream<'a> {
         Ok(Self { connection, chunked })
     }
 
-    /// One `message` event. Line breaks in `data` become lines of the same event.
+    /// One `message` event with `data` in JSON, where a line break is white space and would begin another field.
     ///
     /// # Errors
     /// The client is gone.
     pub fn message(&self, data: impl Into<Pieces>) -> io::Result<()> {
         let data = data.into();
-        let lines = data.iter().flat_map(|piece| {
-            let mut lines = piece.split(|byte| matches!(byte, b'\n' | b'\r'));
-            iter::once(lines.next().unwrap_or_default()).chain(lines.flat_map(|line| [b"\ndata: ", line]))
-        });
-        self.send(iter::once(&b"event: message\ndata: "[..]).chain(lines).chain(iter::once(&b"\n\n"[..])))
+        let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+        let in_one_line = |piece| -> Cow<'_, [u8]> {
+            let piece: &[u8] = piece;
+            if !piece.iter().any(is_break) {
+                return piece.into();
+            }
+            piece.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
+        };
+        let line: Vec<Cow<'_, [u8]>> = data.iter().map(in_one_line).collect();
+        let line = line.iter().map(|piece| &**piece);
+        self.send(iter::once(&b"event: message\ndata: "[..]).chain(line).chain(iter::once(&b"\n\n"[..])))
     }
 
     /// A comment, which keeps the connection from looking idle.

@@ -145,16 +145,23 @@ fn digest_members(digest: &mut Sha256, object: &Object<'_>) {
 /// `value`, the same for all that mean the same. Numbers stay as they were written: as a floating point number, a long
 /// one would pass for its neighbour.
 fn digest_value(digest: &mut Sha256, value: &RawValue) {
-    if let Some(object) = read(value) {
+    let first = value.get().as_bytes().first();
+    if first == Some(&b'{')
+        && let Some(object) = read(value)
+    {
         digest_members(digest, &object);
-    } else if let Some(items) = read::<Vec<&RawValue>>(value) {
+    } else if first == Some(&b'[')
+        && let Some(items) = read::<Vec<&RawValue>>(value)
+    {
         digest.update("[");
         for item in items {
             digest_value(digest, item);
             digest.update(",");
         }
         digest.update("]");
-    } else if let Some(Text(text)) = read(value) {
+    } else if first == Some(&b'"')
+        && let Some(Text(text)) = read(value)
+    {
         digest.update(quoted(&text));
     } else {
         digest.update(value.get());

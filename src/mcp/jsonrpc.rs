@@ -56,6 +56,11 @@ pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
+/// As much of a client's `name` as stands in an error.
+pub(super) fn shown(name: &str) -> String {
+    name.chars().take(64).collect()
+}
+
 /// Adds `parts`, together one JSON string, to `json`.
 pub(super) fn quote(json: &mut Vec<u8>, parts: &[&str]) {
     // Writing into memory cannot fail.
@@ -253,7 +258,7 @@ impl<'de> Visitor<'de> for Checked {
         let mut keys = BTreeSet::new();
         while let Some((Text(key), Self)) = map.next_entry::<Text<'de>, Self>()? {
             if let Some(twice) = keys.replace(key) {
-                return Err(A::Error::custom(format_args!("the key {twice:?} stands twice in one object")));
+                return Err(A::Error::custom(format_args!("the key {:?} stands twice in one object", shown(&twice))));
             }
         }
         Ok(self)

@@ -6,7 +6,7 @@ use std::slice;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::jsonrpc::{Object, read};
+use super::jsonrpc::{Object, read, shown};
 use crate::json_pointer::Text;
 
 /// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
@@ -23,7 +23,7 @@ pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String
         let Some((_, property)) = properties.clone().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = properties.map(|(known, _)| known.as_str()).collect();
             let known = if known.is_empty() { "none is taken".to_owned() } else { known.join(", ") };
-            return Err(format!("There is no argument {name:?}; the arguments are: {known}."));
+            return Err(format!("There is no argument {:?}; the arguments are: {known}.", shown(name)));
         };
         check_value(Some(property), value, name)?;
     }
