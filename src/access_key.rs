@@ -46,11 +46,12 @@ impl AccessKey {
         Ok(Self { hash: hash(key), is_exposed: false })
     }
 
-    /// The same from a file, without the white space around it.
+    /// The same from a file, without the white space around it. Whoever hands a file over
+    /// protects it otherwise than by its mode.
     ///
     /// # Errors
     /// As above, and a file that cannot be read.
-    pub fn read(path: &str) -> Result<Self, String> {
+    pub fn read(path: &str, is_handed_over: bool) -> Result<Self, String> {
         let read = File::open(path).and_then(|file| {
             let mut text = String::new();
             // A device may have no end.
@@ -59,7 +60,7 @@ impl AccessKey {
         });
         let (text, is_exposed) = read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
         let key = Self::parse(text.expose().trim()).map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
-        Ok(Self { is_exposed, ..key })
+        Ok(Self { is_exposed: is_exposed && !is_handed_over, ..key })
     }
 
     /// Compares in a time that tells nothing about the key.

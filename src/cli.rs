@@ -84,7 +84,10 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<CommandLine, Str
     let mut line = CommandLine::default();
     while let Some(argument) = arguments.next() {
         let (takes_user, flag) = operands(line.verb.as_deref());
-        if argument == "--env-file" {
+        if matches!(argument.as_str(), "--help" | "-h") {
+            line.verb = Some(argument);
+            return Ok(line);
+        } else if argument == "--env-file" {
             line.env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
         } else if let Some(path) = argument.strip_prefix("--env-file=") {
             line.env_file = Some(path.to_owned());

@@ -413,7 +413,8 @@ impl Reader<'_> {
 
     /// Of the key itself, no mistake shows anything.
     fn access_key(&mut self) -> Option<AccessKey> {
-        let [key, file] = ["SERVER_ACCESS_KEY", "SERVER_ACCESS_KEY_FILE"].map(|name| value(self.variables, name));
+        let [key, file, handed_over] = ["SERVER_ACCESS_KEY", "SERVER_ACCESS_KEY_FILE", "CREDENTIALS_DIRECTORY"]
+            .map(|name| value(self.variables, name));
         let read = match (key, file) {
             (None, None) => return None,
             (Some(_), Some(_)) => {
@@ -421,7 +422,9 @@ impl Reader<'_> {
             }
             (Some(key), None) => AccessKey::parse(key).map_err(|mend| format!("SERVER_ACCESS_KEY {mend}")),
             (None, Some(file)) => {
-                AccessKey::read(file).map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}"))
+                // What systemd hands over is its to protect, and not only by the mode (systemd.exec, LoadCredential=).
+                let is_handed_over = handed_over.is_some_and(|directory| Path::new(file).starts_with(directory));
+                AccessKey::read(file, is_handed_over).map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}"))
             }
         };
         read.map_err(|mistake| self.mistakes.push(mistake)).ok()

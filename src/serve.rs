@@ -23,14 +23,25 @@ const OWN_DESCRIPTORS: usize = 16;
 
 /// Whether a server with these settings runs already.
 pub fn is_running(config: &Config) -> bool {
-    let (known_as, local) = (&config.redirect_uri.origin, format!("http://localhost:{}", config.server_port));
-    is_ours(known_as) || (*known_as != local && is_ours(&local))
+    let port = config.server_port;
+    let mut origins = vec![config.redirect_uri.origin.clone(), origin_of("localhost", port)];
+    origins.push(origin_of(&config.server_host, port));
+    origins.dedup();
+    origins.iter().any(|origin| is_ours(origin))
+}
+
+/// Where a server that listens at `host` can be asked.
+pub fn origin_of(host: &str, port: u16) -> String {
+    let host = if matches!(host, "0.0.0.0" | "::") { "localhost" } else { host };
+    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
 }
 
 /// Whether it is a server of ours that answers at `origin`. It is asked without a proxy.
-fn is_ours(origin: &str) -> bool {
+pub fn is_ours(origin: &str) -> bool {
     let Ok(url) = Url::parse(&format!("{origin}/healthz")) else { return false };
-    let agent = agent_config(&url).proxy(None).timeout_global(Some(PROBE_TIMEOUT)).build().new_agent();
+    // Also an address that is no loopback one may be this machine's.
+    let agent =
+        agent_config(&url).https_only(false).proxy(None).timeout_global(Some(PROBE_TIMEOUT)).build().new_agent();
     let answer = agent.get(url.as_str()).call();
     answer.is_ok_and(|answer| answer.headers().get("server").is_some_and(|name| name == SERVER_NAME))
 }

@@ -663,6 +663,17 @@ fn a_key_file_that_others_can_read_earns_a_warning() {
     }
 }
 
+/// systemd makes it readable by the group and lets nobody else in by other means.
+#[test]
+fn a_key_file_that_systemd_hands_over_earns_none() {
+    for (name, is_warned_of) in [("", false), ("elsewhere", true)] {
+        let setup = with_file(KEY.as_bytes(), 0o440);
+        let directory = setup.directory.file(name).display().to_string();
+        let (code, text) = run(&setup.with("CREDENTIALS_DIRECTORY", &directory), &["--check-config"]);
+        assert_eq!((code, text.contains("can be read or written by others")), (0, is_warned_of), "{text}");
+    }
+}
+
 #[test]
 fn an_env_file_with_the_key_that_others_can_read_earns_a_warning() {
     for (mode, key, is_warned_of) in [(0o600, true, false), (0o644, true, true), (0o644, false, false)] {

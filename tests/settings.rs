@@ -846,3 +846,13 @@ fn the_example_file_can_be_used_as_it_is_and_with_everything_in_it() {
         assert_eq!(outcome.code, Some(0), "{outcome:?}");
     }
 }
+
+#[test]
+fn help_can_be_asked_for_anywhere() {
+    let program = Program::new();
+    let help = program.run(&["--help"], &[]).stdout;
+    for arguments in [&["login", "--help"][..], &["status", "-h"], &["--env-file", "missing", "--help"]] {
+        let outcome = program.run(arguments, &[]);
+        assert_eq!((outcome.code, &outcome.stdout), (Some(0), &help), "{arguments:?}");
+    }
+}

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::Finding;
-use super::online::DEADLINE;
 use crate::audit;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
-use crate::entra::agent_config;
 use crate::files::Files;
 use crate::http::listener::Listeners;
 use crate::oauth::aadsts;
 use crate::os;
+use crate::serve::{is_ours, origin_of};
 use crate::token_cache::{Account, TokenCache};
 
 /// 2026-01-01: it was later when this was written.
@@ -111,7 +110,7 @@ fn port(config: &mut Config) -> Finding {
             *config = config.clone().at_port(free);
             Finding::ok("port", &format!("{host} port {free} is free."))
         }
-        Err(_) if is_ours(&host, port) => {
+        Err(_) if is_ours(&origin_of(&host, port)) => {
             Finding::ok("port", &format!("{host} port {port} is held by an entra-auth-mcp that is running."))
         }
         Err(error) => Finding::failure(
@@ -120,15 +119,4 @@ fn port(config: &mut Config) -> Finding {
             "Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.",
         ),
     }
-}
-
-/// Whether it is this program that listens there.
-fn is_ours(host: &str, port: u16) -> bool {
-    let host = if matches!(host, "0.0.0.0" | "::") { "localhost" } else { host };
-    let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    let Ok(url) = format!("http://{host}:{port}/healthz").parse() else { return false };
-    // Also an address that is no loopback one is this machine's.
-    let config = agent_config(&url).https_only(false).proxy(None).timeout_global(Some(DEADLINE)).build();
-    let answer = config.new_agent().get(url.as_str()).call();
-    answer.is_ok_and(|answer| answer.headers().get("server").is_some_and(|server| server == "entra-auth-mcp"))
 }
