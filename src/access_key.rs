@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read as _;
+use std::path::PathBuf;
 
 use base64::prelude::*;
 use ring::hmac;
@@ -27,6 +28,8 @@ pub struct AccessKey {
     hash: Secret,
     /// Whether it came from a file that others can read or write.
     pub is_exposed: bool,
+    /// The file that it came from.
+    pub file: Option<PathBuf>,
 }
 
 impl AccessKey {
@@ -43,7 +46,7 @@ impl AccessKey {
                  openssl rand -hex 32"
             ));
         }
-        Ok(Self { hash: hash(key), is_exposed: false })
+        Ok(Self { hash: hash(key), is_exposed: false, file: None })
     }
 
     /// The same from a file, without the white space around it. Whoever hands a file over
@@ -60,7 +63,7 @@ impl AccessKey {
         });
         let (text, is_exposed) = read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
         let key = Self::parse(text.expose().trim()).map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
-        Ok(Self { is_exposed: is_exposed && !is_handed_over, ..key })
+        Ok(Self { is_exposed: is_exposed && !is_handed_over, file: Some(path.into()), ..key })
     }
 
     /// Compares in a time that tells nothing about the key.

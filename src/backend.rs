@@ -215,8 +215,16 @@ impl Backend {
                     Ok(moved) => moved,
                     Err(failure) => return Ok(Err(failure)),
                 };
-                sent = Some((source.name.clone(), moved));
-                answer?
+                let answer = answer?;
+                let is_whole = moved.bytes == source.size;
+                if answer.status().is_success() && !is_whole {
+                    let message =
+                        format!("The API answered with status {} before it had the file.", answer.status().as_u16());
+                    return Ok(Err(Failure::new(Kind::BackendUnreachable, message)
+                        .hint("Whether the API has acted on the request is not known; it does not have the file.")));
+                }
+                sent = is_whole.then(|| (source.name.clone(), moved));
+                answer
             }
         };
         let content_type = answer.headers().get(CONTENT_TYPE).map(text);
@@ -297,7 +305,7 @@ impl Backend {
         let next_link = next_link.and_then(|link| serde_json::from_str(link.get()).ok());
         let (body, truncated, not_found) = match (selection, json) {
             (Some(selection), Some(json)) => {
-                let Selected { parts, length, not_found } = selection.of(json, most);
+                let Selected { parts, length, not_found, .. } = selection.of(json, most);
                 (String::from_utf8(parts), (length > most).then_some(length as u64), not_found)
             }
             // What is no JSON is handed on as it is, however much was read.
@@ -453,6 +461,6 @@ fn present(
         Err(error) => error.into_bytes(),
     };
     let base64 = BASE64_STANDARD.encode(&bytes);
-    let data = json!({"base64": base64, "content_type": content_type, "size": bytes.len()}).to_string();
+    let data = format!(r#"{{"base64":"{base64}","content_type":{},"size":{}}}"#, json!(content_type), bytes.len());
     (data, (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)))
 }

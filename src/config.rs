@@ -205,6 +205,16 @@ pub struct Config {
 }
 
 impl Config {
+    /// The files that are the server's alone, each with the setting that names it.
+    pub fn own_files(&self) -> Vec<(&'static str, &Path)> {
+        let mut files = vec![("TOKEN_CACHE_FILE", self.token_cache_file.as_path())];
+        files.extend(self.access_key.as_ref().and_then(|key| Some(("SERVER_ACCESS_KEY_FILE", key.file.as_deref()?))));
+        if let Some(AuditTarget::File(path)) = &self.audit_log {
+            files.push(("AUDIT_LOG", path));
+        }
+        files
+    }
+
     /// Reads the settings from `variables`; an empty one counts as not set.
     ///
     /// # Errors

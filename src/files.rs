@@ -38,8 +38,8 @@ impl Files {
     /// The files below `directory`, of at most so many bytes each.
     ///
     /// # Errors
-    /// It is no directory, or the token file would be one of its files.
-    pub(crate) fn open(directory: &Path, most: u64, token_file: &Path) -> Result<Self, Failure> {
+    /// It is no directory, or a file of the server's own, each with the setting that names it, would be one of its files.
+    pub(crate) fn open(directory: &Path, most: u64, own: &[(&str, &Path)]) -> Result<Self, Failure> {
         let refuse = |reason: &str| {
             Failure::new(Kind::Configuration, format!("FILES_DIR is {}: {reason}.", directory.display()))
                 .hint("Set it to a directory that exists and is for the files of API calls alone.")
@@ -48,9 +48,11 @@ impl Files {
         if !root.is_dir() || root.parent().is_none() {
             return Err(refuse("it is not a directory, or a whole file system"));
         }
-        let beside = token_file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if fs::canonicalize(beside).is_ok_and(|beside| beside.starts_with(&root)) {
-            return Err(refuse("TOKEN_CACHE_FILE lies in it, and a call could send the tokens away"));
+        for (setting, file) in own {
+            let beside = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            if fs::canonicalize(beside).is_ok_and(|beside| beside.starts_with(&root)) {
+                return Err(refuse(&format!("{setting} lies in it, and a call could send what it holds away")));
+            }
         }
         Ok(Self { root, most })
     }
@@ -268,6 +270,9 @@ impl Destination<'_> {
     }
 
     fn failure(&self, error: &io::Error) -> NotSaved {
+        if error.kind() == io::ErrorKind::AlreadyExists {
+            return NotSaved::Here(refusal(&self.name, "it exists already, since a moment ago"));
+        }
         let message = format!("The file {:?} could not be written ({error}); there is none.", self.name);
         let hint = "Give another name, or check FILES_DIR, its permissions and the free space on the disk.";
         NotSaved::Here(Failure::new(Kind::Configuration, message).hint(hint))

@@ -32,9 +32,12 @@ impl Pointer {
         &self.text
     }
 
-    /// What it points at in `json`.
-    pub(crate) fn find<'j>(&self, json: &'j RawValue) -> Option<&'j RawValue> {
-        self.tokens.iter().try_fold(json, |json, token| member(json, token))
+    /// What it points at in `json`. So many bytes as are `left` are looked through at most, and taken off it.
+    pub(crate) fn find<'j>(&self, json: &'j RawValue, left: &mut usize) -> Option<&'j RawValue> {
+        self.tokens.iter().try_fold(json, |json, token| {
+            *left = left.checked_sub(json.get().len())?;
+            member(json, token)
+        })
     }
 }
 

@@ -8,6 +8,9 @@ use serde_json::{Value, from_str};
 use crate::error::{Failure, Kind};
 use crate::json_pointer::Pointer;
 
+/// An answer is looked through so often at most, all pointers and their parts together.
+const MOST_READINGS: usize = 256;
+
 /// What of an answer is wanted.
 pub(crate) enum Selection {
     /// One part, in the answer's place.
@@ -41,7 +44,8 @@ impl Selection {
 
     /// The parts of `json` as JSON, of which at most `most` bytes are copied, together.
     pub(crate) fn of(&self, json: &RawValue, most: usize) -> Selected {
-        let mut selected = Selected { parts: Vec::new(), length: 0, not_found: Vec::new() };
+        let left = json.get().len().saturating_mul(MOST_READINGS);
+        let mut selected = Selected { parts: Vec::new(), length: 0, not_found: Vec::new(), left };
         match self {
             Self::One(pointer) => {
                 let found = selected.find(pointer, json);
@@ -81,11 +85,13 @@ pub(crate) struct Selected {
     pub(crate) length: usize,
     /// The pointers that found nothing.
     pub(crate) not_found: Vec<String>,
+    /// So many bytes may still be looked through.
+    left: usize,
 }
 
 impl Selected {
     fn find<'j>(&mut self, pointer: &Pointer, json: &'j RawValue) -> Option<&'j str> {
-        let found = pointer.find(json).map(RawValue::get);
+        let found = pointer.find(json, &mut self.left).map(RawValue::get);
         if found.is_none() {
             self.not_found.push(pointer.text().to_owned());
         }

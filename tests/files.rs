@@ -235,7 +235,7 @@ fn a_file_that_exists_is_neither_overwritten_nor_asked_for() {
         fs::write(&path, "first").unwrap();
         Some(Reply::new(200, "text/plain", "second").into())
     });
-    asserts_refused(&bench.save("/x", "late"), "configuration", "late");
+    asserts_refused(&bench.save("/x", "late"), "invalid_request", "exists already");
     assert_eq!(fs::read_to_string(bench.file("late")).unwrap(), "first");
 }
 
@@ -354,6 +354,29 @@ fn an_api_that_refuses_the_token_is_not_sent_the_file() {
     let sent = &answered.response["result"]["structuredContent"];
     assert_eq!((&sent["status"], &sent["file"]["bytes"]), (&json!(200), &json!(12_000_000)), "{sent}");
     assert!(api.join().unwrap() == [vec![], bytes]);
+}
+
+#[test]
+fn a_file_that_the_api_did_not_wait_for_is_not_said_to_be_sent() {
+    let bench = Bench::new();
+    fs::write(bench.file("in"), vec![7; 12_000_000]).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let api = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        while !lines.next().unwrap().unwrap().is_empty() {}
+        stream.write_all(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+    });
+    let files = bench.file("").to_str().unwrap().to_owned();
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", &base).with("FILES_DIR", &files).start();
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let answered = mcp.call_with("api_put_request", json!({"endpoint": "/x", "body_file": "in"}), json!({}));
+    let failure = &answered.response["result"]["structuredContent"];
+    asserts_refused(failure, "backend_unreachable", "status 202 before it had the file");
+    api.join().unwrap();
 }
 
 #[test]
@@ -532,6 +555,15 @@ fn a_directory_that_cannot_be_meant_ends_the_start() {
             Setup { variables: setup.variables.clone(), ..Setup::new(&entra, None) }.with("FILES_DIR", directory);
         let failure = setup.try_start().err().unwrap_or_else(|| panic!("{directory} was taken")).text();
         assert!(failure.contains("FILES_DIR") && failure.contains(directory), "{failure}");
+    }
+    for setting in ["AUDIT_LOG", "SERVER_ACCESS_KEY_FILE"] {
+        let setup = Setup::new(&entra, None);
+        let (inside, own) = (setup.directory.file("inside"), setup.directory.file("inside/own"));
+        fs::create_dir(&inside).unwrap();
+        fs::write(&own, "k".repeat(40)).unwrap();
+        let setup = setup.with("FILES_DIR", inside.to_str().unwrap()).with(setting, own.to_str().unwrap());
+        let failure = setup.try_start().err().unwrap_or_else(|| panic!("{setting} may lie there")).text();
+        assert!(failure.contains(&format!("{setting} lies in it")), "{failure}");
     }
     // Beside the token file there may be one.
     setup.with("FILES_DIR", inside.to_str().unwrap()).start();

@@ -15,7 +15,7 @@ use entra_auth_mcp::secret::Secret;
 use serde_json::{Value, json};
 use support::backend::{Backend, cae_claims, claims_challenge};
 use support::browser::Browser;
-use support::entra::{ADA, CODE_MARK, Entra, GRACE, TokenFailure};
+use support::entra::{ADA, CODE_MARK, DEVICE_CODE_MARK, Entra, GRACE, TokenFailure};
 use support::http::{Answer, Client, Reply};
 use support::server::{Mcp, Setup, Verb};
 use support::{encode_pairs, value_of};
@@ -420,7 +420,7 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     assert!(story.entra.redemptions() >= 6 && story.entra.refreshes() >= 10, "it was a day worth listening to");
     let (heard, secrets) = story.end();
     let is_of = |mark: &str| secrets.iter().any(|secret| secret.starts_with(mark));
-    assert!(["AT-", "RT-", "DC-", CODE_MARK].into_iter().all(is_of), "{secrets:?}");
+    assert!(["AT-", "RT-", DEVICE_CODE_MARK, CODE_MARK].into_iter().all(is_of), "{secrets:?}");
     assert!(secrets.len() > 80 && secrets.iter().all(|secret| secret.len() >= 43), "{secrets:?}");
     let told = |place: &str, part: &str| heard.iter().any(|(what, text)| what == place && text.contains(part));
     assert!(told("stderr", " debug ") && told("stderr", "could not be refreshed") && told("stdout", "is ready"));

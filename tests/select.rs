@@ -199,6 +199,18 @@ fn parts_that_are_chosen_many_times_are_counted_and_not_copied() {
     assert!(text.len() < 3 << 20, "{}", text.len());
 }
 
+/// Each token of a pointer looks through all that the ones before it have left.
+#[test]
+fn an_answer_is_not_looked_through_for_ever() {
+    let world = World::signed_in();
+    let depth = 100;
+    let body = format!("{}{}{}", "[".repeat(depth), "0,".repeat(10_000) + "0", "]".repeat(depth));
+    answer(&world, Reply::new(200, "application/json", body));
+    let pointers: Vec<String> = (0..10).map(|n| "/0".repeat(depth - n)).collect();
+    let (_, content) = select(&world, json!(pointers));
+    assert_eq!(content["not_found"].as_array().unwrap().len(), 8, "{content}");
+}
+
 #[test]
 fn the_next_page_is_pointed_out_and_can_be_called() {
     let world = World::signed_in();

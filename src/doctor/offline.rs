@@ -96,7 +96,7 @@ fn audit_log(config: &Config) -> Option<Finding> {
 /// The directory for files, where there is one.
 fn files(config: &Config) -> Option<Finding> {
     let directory = config.files_dir.as_ref()?;
-    Some(match Files::open(directory, config.max_file_bytes, &config.token_cache_file) {
+    Some(match Files::open(directory, config.max_file_bytes, &config.own_files()) {
         Ok(_) => Finding::ok("files", &format!("Calls may send and make files in {}.", directory.display())),
         Err(failure) => Finding::failed("files", failure),
     })

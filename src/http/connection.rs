@@ -132,7 +132,7 @@ impl Connection<'_> {
             Framing::Length(length) => length > SMALL_BODY && length <= most,
             Framing::Chunked => true,
         };
-        let request = Request { head, body: &[], entry: self.entry };
+        let request = Request { head, body: &[], entry: self.entry, shared: self.shared };
         if may_be_large && !self.shared.application.takes_large_body(&request) { most.min(SMALL_BODY) } else { most }
     }
 
@@ -184,7 +184,7 @@ impl Connection<'_> {
 
     fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {
         // A bug in one request is that request's: it gets a 500, the server goes on.
-        let request = Request { head, body, entry: self.entry };
+        let request = Request { head, body, entry: self.entry, shared: self.shared };
         let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&request)));
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {

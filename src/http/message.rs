@@ -6,7 +6,7 @@ use tiny_http::{HTTPVersion, Header, Response, StatusCode};
 
 use super::event_stream::EventStream;
 use super::head::Head;
-use super::listener::Entry;
+use super::listener::{Entry, Shared};
 use crate::pieces::Pieces;
 
 /// A request, borrowed from the connection's buffers.
@@ -16,15 +16,17 @@ pub struct Request<'a> {
     /// The whole body.
     pub(crate) body: &'a [u8],
     pub(super) entry: &'a Entry,
+    pub(super) shared: &'a Shared,
 }
 
 impl<'a> Request<'a> {
     /// Whether there is still somebody to work for.
     ///
     /// # Errors
-    /// The client has closed its side.
+    /// The client has closed its side, or the server was told to stop.
     pub fn check(&self) -> io::Result<()> {
-        if self.entry.client_is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        let is_over = self.entry.client_is_gone() || self.shared.is_stopping();
+        if is_over { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
     }
 
     /// The first value of the query parameter `name`, decoded.

@@ -38,7 +38,7 @@ impl Api {
     /// `FILES_DIR` cannot be used.
     pub(super) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
         let files = config.files_dir.as_ref();
-        let files = files.map(|directory| Files::open(directory, config.max_file_bytes, &config.token_cache_file));
+        let files = files.map(|directory| Files::open(directory, config.max_file_bytes, &config.own_files()));
         let backend = config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes));
         Ok(Self { files: files.transpose()?, backend, config, sign_in })
     }

@@ -64,7 +64,9 @@ pub(super) fn content(
     json.extend(br#""content":[{"type":"text","text":"#);
     quote(&mut json, text);
     if let Some((media_type, base64)) = image {
-        json.extend([br#"},{"type":"image","data":""#, base64.as_bytes(), br#"","mimeType":"#].concat());
+        json.extend(br#"},{"type":"image","data":""#);
+        json.extend(base64.as_bytes());
+        json.extend(br#"","mimeType":"#);
         quote(&mut json, &[media_type]);
     }
     json.extend([br#"}],"structuredContent":"#, open.as_bytes(), comma.as_bytes()].concat());

@@ -108,6 +108,7 @@ impl Tools {
         } else {
             forget(&mut listed, "save_to");
             forget(&mut listed, "body_file");
+            forget(&mut listed, "file");
         }
         let can_be_called = |tool: &Value| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -476,11 +477,13 @@ fn admit_writing(definitions: &mut Value) {
     }
 }
 
-/// Leaves out an argument that the settings do not allow.
-fn forget(definitions: &mut Value, argument: &str) {
+/// Leaves out an argument, or a member of results, that the settings do not allow.
+fn forget(definitions: &mut Value, property: &str) {
     for tool in definitions.as_array_mut().into_iter().flatten() {
-        if let Some(properties) = tool.pointer_mut("/inputSchema/properties").and_then(Value::as_object_mut) {
-            properties.remove(argument);
+        for of in ["/inputSchema/properties", "/outputSchema/properties"] {
+            if let Some(properties) = tool.pointer_mut(of).and_then(Value::as_object_mut) {
+                properties.remove(property);
+            }
         }
     }
 }

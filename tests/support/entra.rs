@@ -44,7 +44,7 @@ pub const PAT_OID: &str = "00000000-0000-0000-4444-000000000004";
 pub const CODE_MARK: &str = "CODE-";
 pub const ACCESS_TOKEN_MARK: &str = "AT-";
 pub const REFRESH_TOKEN_MARK: &str = "RT-";
-pub const DEVICE_CODE_MARK: &str = "DC-";
+pub const DEVICE_CODE_MARK: &str = "device-secret-";
 
 const GRAPH: &str = "https://graph.microsoft.com";
 /// The person declined.

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 pub(super) const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 /// RFC 8628 §6.1: no vowels, so no words.
-const LETTERS: &[u8; 20] = b"BCDFGHJKLMNPQRSTVWXZ";
+/// No `T`, so that no code reads like the mark of a refresh token.
+const LETTERS: &[u8; 19] = b"BCDFGHJKLMNPQRSVWXZ";
 /// RFC 8628 §3.5, in milliseconds.
 const SLOWER: i64 = 5000;
 
