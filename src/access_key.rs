@@ -49,8 +49,8 @@ impl AccessKey {
         Ok(Self { hash: hash(key), is_exposed: false, file: None })
     }
 
-    /// The same from a file, without the white space around it. Whoever hands a file over
-    /// protects it otherwise than by its mode.
+    /// The same from a file, without the white space around it. One that `is_handed_over` is protected otherwise than by
+    /// its mode.
     ///
     /// # Errors
     /// As above, and a file that cannot be read.

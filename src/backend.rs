@@ -170,6 +170,9 @@ impl Backend {
             return Err(Failure::new(Kind::Configuration, message)
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
+        let ended = |result: Result<Result<Reply, Failure>, ureq::Error>| {
+            result.map_err(|error| unanswered(&call.target, &error)).flatten()
+        };
         let begun = Instant::now();
         // A file that broke off is moved again only when somebody asks for it again.
         let mut pauses = PAUSES.into_iter().filter(|_| !call.moves_a_file());
@@ -177,10 +180,12 @@ impl Backend {
         loop {
             let result = self.exchange(call, access_token, left);
             let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
-            let pause = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW);
-            thread::sleep(pause.unwrap_or_default());
-            if pause.is_none() || call.is_given_up() {
-                return result.map_err(|error| unanswered(&call.target, &error)).flatten();
+            let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
+                return ended(result);
+            };
+            thread::sleep(pause);
+            if call.is_given_up() {
+                return ended(result);
             }
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
         }

@@ -32,14 +32,6 @@ impl<'a> EventStream<'a> {
     /// The client is gone.
     pub fn message(&self, data: impl Into<Pieces>) -> io::Result<()> {
         let data = data.into();
-        let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
-        let in_one_line = |piece| -> Cow<'_, [u8]> {
-            let piece: &[u8] = piece;
-            if !piece.iter().any(is_break) {
-                return piece.into();
-            }
-            piece.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
-        };
         let line: Vec<Cow<'_, [u8]>> = data.iter().map(in_one_line).collect();
         let line = line.iter().map(|piece| &**piece);
         self.send(iter::once(&b"event: message\ndata: "[..]).chain(line).chain(iter::once(&b"\n\n"[..])))
@@ -108,4 +100,12 @@ impl<'a> EventStream<'a> {
         let size = format!("{:x}\r\n", event.iter().map(|part| part.len()).sum::<usize>());
         self.connection.write_all(iter::once(size.as_bytes()).chain(event).chain(iter::once(&b"\r\n"[..])))
     }
+}
+
+fn in_one_line(piece: &[u8]) -> Cow<'_, [u8]> {
+    let is_break = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !piece.iter().any(is_break) {
+        return piece.into();
+    }
+    piece.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
 }

@@ -23,10 +23,17 @@ impl<'a> Request<'a> {
     /// Whether there is still somebody to work for.
     ///
     /// # Errors
-    /// The client has closed its side, or the server was told to stop.
+    /// The client has closed its side.
     pub fn check(&self) -> io::Result<()> {
-        let is_over = self.entry.client_is_gone() || self.shared.is_stopping();
-        if is_over { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        if self.entry.client_is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    /// The same, and whether the server goes on.
+    ///
+    /// # Errors
+    /// As above, or the server was told to stop.
+    pub fn check_transfer(&self) -> io::Result<()> {
+        if self.shared.is_stopping() { Err(io::Error::other("the server is stopping")) } else { self.check() }
     }
 
     /// The first value of the query parameter `name`, decoded.

@@ -161,7 +161,7 @@ impl Protocol {
         }
         let client = Client { name: user_agent(request), ..Client::default() };
         let (begun, mut whole) = (Instant::now(), Pieces::default());
-        let watch = |_, _| request.check();
+        let watch = |_, _| request.check_transfer();
         for message in messages {
             let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES || request.check().is_err();
             let Some(response) = self.batched(&client, message, is_enough, &watch) else { continue };
