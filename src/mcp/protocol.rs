@@ -163,7 +163,7 @@ impl Protocol {
         let (begun, mut whole) = (Instant::now(), Pieces::default());
         let watch = |_, _| request.check_transfer();
         for message in messages {
-            let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES || request.check().is_err();
+            let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES;
             let Some(response) = self.batched(&client, message, is_enough, &watch) else { continue };
             whole.copy(if whole.is_empty() { b"[" } else { b"," });
             whole.append(response);
