@@ -46,7 +46,11 @@ impl AccessKey {
                  openssl rand -hex 32"
             ));
         }
-        Ok(Self { hash: hash(key), is_exposed: false, file: None })
+        Ok(Self {
+            hash: hash(key),
+            is_exposed: false,
+            file: None,
+        })
     }
 
     /// The same from a file, without the white space around it. One that `is_handed_over` is protected otherwise than by
@@ -58,12 +62,20 @@ impl AccessKey {
         let read = File::open(path).and_then(|file| {
             let mut text = String::new();
             // A device may have no end.
-            (&file).take(4 * MOST_CHARS as u64).read_to_string(&mut text)?;
+            (&file)
+                .take(4 * MOST_CHARS as u64)
+                .read_to_string(&mut text)?;
             Ok((Secret::new(text), os::others_have_access(&file.metadata()?)))
         });
-        let (text, is_exposed) = read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
-        let key = Self::parse(text.expose().trim()).map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
-        Ok(Self { is_exposed: is_exposed && !is_handed_over, file: Some(path.into()), ..key })
+        let (text, is_exposed) =
+            read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
+        let key = Self::parse(text.expose().trim())
+            .map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
+        Ok(Self {
+            is_exposed: is_exposed && !is_handed_over,
+            file: Some(path.into()),
+            ..key
+        })
     }
 
     /// Compares in a time that tells nothing about the key.
@@ -74,8 +86,12 @@ impl AccessKey {
     /// Whether `request` brings it as a bearer token (RFC 6750 §2.1), and nothing else beside it.
     pub(crate) fn is_brought_by(&self, request: &Request<'_>) -> bool {
         let mut fields = request.fields("authorization");
-        let (Some(credentials), None) = (fields.next(), fields.next()) else { return false };
-        let parts = credentials.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        let (Some(credentials), None) = (fields.next(), fields.next()) else {
+            return false;
+        };
+        let parts = credentials
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         parts.is_some_and(|(_, token)| self.matches(token.trim_start_matches(' ')))
     }
 }
@@ -98,7 +114,10 @@ impl Sessions {
     /// No randomness.
     pub(crate) fn new(port: u16) -> Result<Self, Failure> {
         let seal = hmac::Key::new(hmac::HMAC_SHA256, Secret::random()?.expose().as_bytes());
-        Ok(Self { seal, cookie_name: format!("entra_auth_mcp_{port}") })
+        Ok(Self {
+            seal,
+            cookie_name: format!("entra_auth_mcp_{port}"),
+        })
     }
 
     /// The `Set-Cookie` that begins a session at `now`. Of what another site leads to, nothing needs it: sign-in
@@ -113,12 +132,19 @@ impl Sessions {
     /// Whether `request` comes from such a browser.
     pub(crate) fn is_open(&self, request: &Request<'_>, now: u64) -> bool {
         // Another port of this host may have set one of the same name: it hides none of ours.
-        request.cookies(&self.cookie_name).any(|value| self.is_good(value, now).unwrap_or_default())
+        request
+            .cookies(&self.cookie_name)
+            .any(|value| self.is_good(value, now).unwrap_or_default())
     }
 
     fn is_good(&self, value: &str, now: u64) -> Option<bool> {
         let (end, code) = value.split_once('.')?;
-        hmac::verify(&self.seal, end.as_bytes(), &BASE64_URL_SAFE_NO_PAD.decode(code).ok()?).ok()?;
+        hmac::verify(
+            &self.seal,
+            end.as_bytes(),
+            &BASE64_URL_SAFE_NO_PAD.decode(code).ok()?,
+        )
+        .ok()?;
         Some(end.parse::<u64>().ok()? > now)
     }
 }

@@ -74,8 +74,12 @@ impl<'a> Entry<'a> {
     /// stand.
     pub(crate) fn asked_for(&mut self, endpoint: &str) {
         let path = endpoint.split(['?', '#']).next().unwrap_or_default();
-        let authority = path.split_once("//").map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-        let userinfo = authority.rsplit_once('@').map_or(String::new(), |(userinfo, _)| format!("{userinfo}@"));
+        let authority = path
+            .split_once("//")
+            .map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
+        let userinfo = authority
+            .rsplit_once('@')
+            .map_or(String::new(), |(userinfo, _)| format!("{userinfo}@"));
         self.path = path.replacen(&userinfo, "", 1);
     }
 
@@ -88,7 +92,10 @@ impl<'a> Entry<'a> {
     pub(crate) fn failed(&mut self, failure: Option<&Failure>) {
         let Some(failure) = failure else { return };
         self.outcome = failure.kind.code();
-        self.correlation_id = failure.entra.as_ref().and_then(|entra| entra.correlation_id.clone());
+        self.correlation_id = failure
+            .entra
+            .as_ref()
+            .and_then(|entra| entra.correlation_id.clone());
     }
 
     /// As a line of JSON at the time `now`. Whatever others have put into it, it stays one line.
@@ -99,7 +106,9 @@ impl<'a> Entry<'a> {
             Event::SignOut => "sign_out",
             Event::ApiCall => "api_call",
         };
-        let account = |part: fn(&Account) -> &String| self.account.as_deref().map_or("", |account| part(account));
+        let account = |part: fn(&Account) -> &String| {
+            self.account.as_deref().map_or("", |account| part(account))
+        };
         let duration = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let members = [
             ("time", now.into()),
@@ -113,14 +122,28 @@ impl<'a> Entry<'a> {
             ("status", self.status.into()),
             ("bytes", self.bytes.into()),
             ("duration_ms", duration.into()),
-            ("correlation_id", short(self.correlation_id.as_deref().unwrap_or_default(), MOST_ID_CHARS)),
+            (
+                "correlation_id",
+                short(
+                    self.correlation_id.as_deref().unwrap_or_default(),
+                    MOST_ID_CHARS,
+                ),
+            ),
             ("outcome", self.outcome.into()),
         ];
         let is_known = |value: &Value| !value.is_null() && value != "";
         let members = members.into_iter().filter(|(_, value)| is_known(value));
-        let members: Vec<String> = members.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+        let members: Vec<String> = members
+            .map(|(name, value)| format!("\"{name}\":{value}"))
+            .collect();
         // JSON leaves DEL and the C1 controls as they are; a terminal does not.
-        let escaped = |c: char| if c.is_control() { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+        let escaped = |c: char| {
+            if c.is_control() {
+                format!("\\u{:04x}", u32::from(c))
+            } else {
+                c.into()
+            }
+        };
         let line: String = members.join(",").chars().map(escaped).collect();
         format!("{{{line}}}\n")
     }
@@ -154,7 +177,12 @@ impl AuditLog {
     /// It is required and cannot be opened.
     pub(crate) fn open(config: &Config, clock: Clock) -> Result<Self, Failure> {
         let (target, is_required) = (config.audit_log.clone(), config.audit_log_required);
-        let log = Self { target, is_required, clock, state: Mutex::default() };
+        let log = Self {
+            target,
+            is_required,
+            clock,
+            state: Mutex::default(),
+        };
         log.reopen()?;
         Ok(log)
     }
@@ -176,7 +204,11 @@ impl AuditLog {
     /// It is required and still cannot be written.
     pub(crate) fn ready(&self) -> Result<(), Failure> {
         let mut state = locked(&self.state);
-        if state.is_broken { self.write_out(&mut state) } else { Ok(()) }
+        if state.is_broken {
+            self.write_out(&mut state)
+        } else {
+            Ok(())
+        }
     }
 
     /// Writes `entry`. What cannot be written is kept, and comes first when the log can be written again.
@@ -202,7 +234,9 @@ impl AuditLog {
 
     fn write_out(&self, state: &mut State) -> Result<(), Failure> {
         let place = || self.target.as_ref().map_or_else(String::new, place);
-        let written = self.try_to_write_out(state).map_err(|error| failure(&place(), &error));
+        let written = self
+            .try_to_write_out(state)
+            .map_err(|error| failure(&place(), &error));
         match &written {
             Err(failure) if !state.is_broken => log::error!("{}", failure.text()),
             Ok(()) if state.is_broken => log::warn!("the audit log can be written again"),
@@ -216,7 +250,9 @@ impl AuditLog {
         let file = match &self.target {
             None => return Ok(()),
             Some(AuditTarget::StandardOutput) => None,
-            Some(AuditTarget::File(path)) => Some(state.file.take().map_or_else(|| open(path), Ok)?),
+            Some(AuditTarget::File(path)) => {
+                Some(state.file.take().map_or_else(|| open(path), Ok)?)
+            }
         };
         while let Some(line) = state.unwritten.front() {
             if let Some(file) = &file {
@@ -239,13 +275,22 @@ impl AuditLog {
 /// Why it could not.
 pub(crate) fn look(target: &AuditTarget) -> Result<String, Failure> {
     let place = place(target);
-    let AuditTarget::File(path) = target else { return Ok(place) };
-    let opened = check_regular(path).and_then(|()| OpenOptions::new().append(true).open(path).map(drop));
+    let AuditTarget::File(path) = target else {
+        return Ok(place);
+    };
+    let opened =
+        check_regular(path).and_then(|()| OpenOptions::new().append(true).open(path).map(drop));
     let looked = opened.or_else(|error| match (error.kind(), path.parent()) {
-        (io::ErrorKind::NotFound, Some(parent)) if parent.as_os_str().is_empty() || parent.is_dir() => Ok(()),
+        (io::ErrorKind::NotFound, Some(parent))
+            if parent.as_os_str().is_empty() || parent.is_dir() =>
+        {
+            Ok(())
+        }
         _ => Err(error),
     });
-    looked.map_err(|error| failure(&place, &error)).map(|()| place)
+    looked
+        .map_err(|error| failure(&place, &error))
+        .map(|()| place)
 }
 
 fn place(target: &AuditTarget) -> String {
@@ -256,7 +301,11 @@ fn place(target: &AuditTarget) -> String {
 }
 
 fn failure(place: &str, error: &io::Error) -> Failure {
-    Failure::new(Kind::Configuration, format!("The audit log cannot be written {place} ({error}).")).hint(
+    Failure::new(
+        Kind::Configuration,
+        format!("The audit log cannot be written {place} ({error})."),
+    )
+    .hint(
         "See to AUDIT_LOG, its directory's permissions and the free space on the disk; with \
          AUDIT_LOG_REQUIRED=false calls go through unrecorded.",
     )
@@ -287,7 +336,10 @@ fn open(path: &Path) -> io::Result<File> {
     }
     if os::others_have_access(&opened) {
         os::make_private(path)?;
-        log::warn!("{} could be read by others; its permissions were set to 0600", path.display());
+        log::warn!(
+            "{} could be read by others; its permissions were set to 0600",
+            path.display()
+        );
     }
     Ok(file)
 }

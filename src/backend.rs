@@ -9,7 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use base64::prelude::*;
 use serde_json::{Map, Value, json, value::RawValue};
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, LINK, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use ureq::http::{HeaderMap, HeaderValue, Request, Response};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
@@ -52,7 +54,14 @@ const SELECTED_FROM: usize = 16;
 const NEXT_LINK: &str = "@odata.nextLink";
 
 /// Response headers that are handed on, beside those that name a request or a correlation id.
-const HANDED_ON: [&str; 6] = ["etag", "last-modified", "location", "retry-after", "link", "preference-applied"];
+const HANDED_ON: [&str; 6] = [
+    "etag",
+    "last-modified",
+    "location",
+    "retry-after",
+    "link",
+    "preference-applied",
+];
 
 /// What is to be sent.
 pub(crate) struct Call<'a> {
@@ -155,8 +164,16 @@ impl Backend {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        let agent = Agent::with_parts(config, DefaultConnector::new(), RememberingResolver::default());
-        Self { agent, base: Base(base), max_response_bytes }
+        let agent = Agent::with_parts(
+            config,
+            DefaultConnector::new(),
+            RememberingResolver::default(),
+        );
+        Self {
+            agent,
+            base: Base(base),
+            max_response_bytes,
+        }
     }
 
     /// Sends `call` with the bearer token (RFC 6750 §2.1). Redirects are not followed. What has failed is sent
@@ -171,7 +188,9 @@ impl Backend {
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
         let ended = |result: Result<Result<Reply, Failure>, ureq::Error>| {
-            result.map_err(|error| unanswered(&call.target, &error)).flatten()
+            result
+                .map_err(|error| unanswered(&call.target, &error))
+                .flatten()
         };
         let begun = Instant::now();
         // A file that broke off is moved again only when somebody asks for it again.
@@ -179,7 +198,9 @@ impl Backend {
         let mut left = call.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
             let result = self.exchange(call, access_token, left);
-            let pause = pauses.next().and_then(|pause| pause_before_retry(call.method, &result, pause));
+            let pause = pauses
+                .next()
+                .and_then(|pause| pause_before_retry(call.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
                 return ended(result);
             };
@@ -198,23 +219,35 @@ impl Backend {
         access_token: &Secret,
         left: Option<Duration>,
     ) -> Result<Result<Reply, Failure>, ureq::Error> {
-        let request = Request::builder().method(call.method).uri(call.target.uri().clone());
+        let request = Request::builder()
+            .method(call.method)
+            .uri(call.target.uri().clone());
         let bearer = Zeroizing::new(format!("Bearer {}", access_token.expose()));
         let mut bearer = HeaderValue::from_str(&bearer).map_err(ureq::http::Error::from)?;
         bearer.set_sensitive(true);
         let request = request.header(AUTHORIZATION, bearer);
-        let request = call.headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request = call.headers.iter().fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
         let mut sent = None;
         let mut answer = match &call.body {
-            Content::Nothing if matches!(call.method, "GET" | "DELETE") => self.run(request.body(())?, left)?,
+            Content::Nothing if matches!(call.method, "GET" | "DELETE") => {
+                self.run(request.body(())?, left)?
+            }
             // A method that anticipates content says so when there is none (RFC 9110 §8.6).
             Content::Nothing => self.run(request.body(&[][..])?, left)?,
             Content::Bytes(bytes) => self.run(request.body(bytes.as_ref())?, left)?,
             Content::File(source) => {
                 let mut reader = source.reader(call.watch)?;
                 // An API that does not take the token says so before the file is sent (RFC 9110 §10.1.1).
-                let request = if source.size == 0 { request } else { request.header(EXPECT, "100-continue") };
-                let request = request.header(CONTENT_LENGTH, source.size).body(SendBody::from_reader(&mut reader))?;
+                let request = if source.size == 0 {
+                    request
+                } else {
+                    request.header(EXPECT, "100-continue")
+                };
+                let request = request
+                    .header(CONTENT_LENGTH, source.size)
+                    .body(SendBody::from_reader(&mut reader))?;
                 let answer = self.run(request, left);
                 let moved = match reader.ended() {
                     Ok(moved) => moved,
@@ -223,8 +256,10 @@ impl Backend {
                 let answer = answer?;
                 let is_whole = moved.bytes == source.size;
                 if answer.status().is_success() && !is_whole {
-                    let message =
-                        format!("The API answered with status {} before it had the file.", answer.status().as_u16());
+                    let message = format!(
+                        "The API answered with status {} before it had the file.",
+                        answer.status().as_u16()
+                    );
                     return Ok(Err(Failure::new(Kind::BackendUnreachable, message)
                         .hint("Whether the API has acted on the request is not known; it does not have the file.")));
                 }
@@ -238,11 +273,22 @@ impl Backend {
             Err(NotSaved::Here(failure)) => return Ok(Err(failure)),
             Err(NotSaved::There(error)) => return Err(error.into()),
         };
-        let Part { length, body, truncated, not_found, next_link, saved } = part;
-        let file = saved.and_then(|saved| Some((call.save_to.as_ref()?.name.clone(), saved))).or(sent);
+        let Part {
+            length,
+            body,
+            truncated,
+            not_found,
+            next_link,
+            saved,
+        } = part;
+        let file = saved
+            .and_then(|saved| Some((call.save_to.as_ref()?.name.clone(), saved)))
+            .or(sent);
         let (data, image) = present(body, content_type.as_deref(), truncated.is_some());
         let is_page = answer.status().is_success();
-        let next = is_page.then(|| self.next_page(next_link, answer.headers(), &call.target)).flatten();
+        let next = is_page
+            .then(|| self.next_page(next_link, answer.headers(), &call.target))
+            .flatten();
         let (status, headers) = (answer.status().as_u16(), handed_on(answer.headers()));
         let challenges = answer.headers().get_all(WWW_AUTHENTICATE).iter();
         let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
@@ -270,18 +316,31 @@ impl Backend {
 
     /// Sends the request; where there is so much time `left` for it, on a new connection: the others that idle may
     /// be as stale as one that has failed.
-    fn run<B: AsSendBody>(&self, request: Request<B>, left: Option<Duration>) -> Result<Response<Body>, ureq::Error> {
+    fn run<B: AsSendBody>(
+        &self,
+        request: Request<B>,
+        left: Option<Duration>,
+    ) -> Result<Response<Body>, ureq::Error> {
         if left.is_none() {
             return self.agent.run(request);
         }
-        let again = self.agent.configure_request(request).max_idle_age(Duration::ZERO);
+        let again = self
+            .agent
+            .configure_request(request)
+            .max_idle_age(Duration::ZERO);
         self.agent.run(again.timeout_global(left).build())
     }
 
     /// As much of the body as is handed on, or of what is selected of it, unless a file is made of it.
-    fn part(&self, answer: &mut Response<Body>, content_type: Option<&str>, call: &Call<'_>) -> Result<Part, NotSaved> {
+    fn part(
+        &self,
+        answer: &mut Response<Body>,
+        content_type: Option<&str>,
+        call: &Call<'_>,
+    ) -> Result<Part, NotSaved> {
         // 204 and 205 have no content (RFC 9110 §15.3.5).
-        let has_content = answer.status().is_success() && !matches!(answer.status().as_u16(), 204 | 205);
+        let has_content =
+            answer.status().is_success() && !matches!(answer.status().as_u16(), 204 | 205);
         if let Some(destination) = call.save_to.as_ref().filter(|_| has_content) {
             let declared = answer.body().content_length();
             let reader = answer.body_mut().with_config().limit(u64::MAX).reader();
@@ -296,22 +355,41 @@ impl Backend {
             });
         }
         let is_success = answer.status().is_success();
-        let is_json = is_success && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
+        let is_json = is_success
+            && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
         let selection = call.select.filter(|_| is_success);
         let most = self.max_response_bytes;
-        let read_most = if is_json && selection.is_some() { most.saturating_mul(SELECTED_FROM) } else { most };
+        let read_most = if is_json && selection.is_some() {
+            most.saturating_mul(SELECTED_FROM)
+        } else {
+            most
+        };
         let (bytes, truncated) = read(answer, read_most).map_err(NotSaved::There)?;
         let length = truncated.unwrap_or(bytes.len() as u64);
         let body = String::from_utf8(bytes);
-        let text = body.as_ref().ok().filter(|_| is_json && truncated.is_none());
+        let text = body
+            .as_ref()
+            .ok()
+            .filter(|_| is_json && truncated.is_none());
         let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
-        let json = text.filter(is_worth_it).and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
+        let json = text
+            .filter(is_worth_it)
+            .and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let next_link = json.and_then(|json| json_pointer::member(json, NEXT_LINK));
         let next_link = next_link.and_then(|link| serde_json::from_str(link.get()).ok());
         let (body, truncated, not_found) = match (selection, json) {
             (Some(selection), Some(json)) => {
-                let Selected { parts, length, not_found, .. } = selection.of(json, most);
-                (String::from_utf8(parts), (length > most).then_some(length as u64), not_found)
+                let Selected {
+                    parts,
+                    length,
+                    not_found,
+                    ..
+                } = selection.of(json, most);
+                (
+                    String::from_utf8(parts),
+                    (length > most).then_some(length as u64),
+                    not_found,
+                )
             }
             // What is no JSON is handed on as it is, however much was read.
             (Some(selection), None) => {
@@ -320,19 +398,34 @@ impl Backend {
             }
             (None, _) => (body, truncated, Vec::new()),
         };
-        Ok(Part { length, body, truncated, not_found, next_link, saved: None })
+        Ok(Part {
+            length,
+            body,
+            truncated,
+            not_found,
+            next_link,
+            saved: None,
+        })
     }
 
     /// Where the body or a `Link` (RFC 8288 §3.2: relative to what was called) says that the next page is.
-    fn next_page(&self, next_link: Option<String>, headers: &HeaderMap, called: &Target) -> Option<NextPage> {
-        let fields = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    fn next_page(
+        &self,
+        next_link: Option<String>,
+        headers: &HeaderMap,
+        called: &Target,
+    ) -> Option<NextPage> {
+        let fields = headers
+            .get_all(LINK)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
         let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
         let link = called.join(&link).ok().filter(|_| !link.is_empty())?;
         let target = self.base.target(link.as_str(), &[]);
-        Some(
-            target
-                .map_or_else(|_| NextPage::Elsewhere(link.into()), |target| NextPage::Here(target.as_str().to_owned())),
-        )
+        Some(target.map_or_else(
+            |_| NextPage::Elsewhere(link.into()),
+            |target| NextPage::Here(target.as_str().to_owned()),
+        ))
     }
 }
 
@@ -341,21 +434,32 @@ impl Backend {
 /// # Errors
 /// There is one.
 pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Failure> {
-    let longest = headers.values().map(HeaderValue::len).chain([target.as_str().len()]).max();
+    let longest = headers
+        .values()
+        .map(HeaderValue::len)
+        .chain([target.as_str().len()])
+        .max();
     if longest.is_none_or(|longest| longest <= MOST_LINE_BYTES) {
         return Ok(());
     }
-    let message = format!("The URL or a header of this call has more than {MOST_LINE_BYTES} bytes.");
+    let message =
+        format!("The URL or a header of this call has more than {MOST_LINE_BYTES} bytes.");
     Err(Failure::new(Kind::InvalidRequest, message)
         .hint("Few servers take that. Ask for less at a time, or send it in a body."))
 }
 
 /// `body` of `most` bytes at most, and its length when that was more.
-fn cut(body: Result<String, FromUtf8Error>, most: usize) -> (Result<String, FromUtf8Error>, Option<u64>) {
+fn cut(
+    body: Result<String, FromUtf8Error>,
+    most: usize,
+) -> (Result<String, FromUtf8Error>, Option<u64>) {
     let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
     let length = bytes.len();
     bytes.truncate(most);
-    (String::from_utf8(bytes), (length > most).then_some(length as u64))
+    (
+        String::from_utf8(bytes),
+        (length > most).then_some(length as u64),
+    )
 }
 
 /// As much of the body as `most` bytes, and the length of the whole when that is more.
@@ -395,7 +499,11 @@ fn pause_before_retry(
             let is_broken_off = matches!(error, ureq::Error::Io(_));
             ((is_idempotent && is_broken_off) || was_not_sent(error)).then_some(pause)
         }
-        Ok(Ok(Reply { status, retry_after, .. })) if is_idempotent => match status {
+        Ok(Ok(Reply {
+            status,
+            retry_after,
+            ..
+        })) if is_idempotent => match status {
             429 => Some(retry_after.unwrap_or(THROTTLED)),
             502..=504 => Some(retry_after.unwrap_or(pause)),
             _ => None,
@@ -416,7 +524,9 @@ fn was_not_sent(error: &ureq::Error) -> bool {
 
 /// Whether the backend has shown a certificate that does not hold: before anything was sent.
 fn has_bad_certificate(error: &ureq::Error) -> bool {
-    let ureq::Error::Io(error) = error else { return false };
+    let ureq::Error::Io(error) = error else {
+        return false;
+    };
     let error = error.get_ref().and_then(|inner| inner.downcast_ref());
     matches!(error, Some(rustls::Error::InvalidCertificate(_)))
 }
@@ -427,17 +537,36 @@ fn unanswered(target: &Target, error: &ureq::Error) -> Failure {
     } else {
         "Whether the API has acted on the request is not known."
     };
-    Failure::new(Kind::BackendUnreachable, format!("The API did not answer {}: {}", target.as_str(), explain(error)))
-        .hint(acted)
+    Failure::new(
+        Kind::BackendUnreachable,
+        format!(
+            "The API did not answer {}: {}",
+            target.as_str(),
+            explain(error)
+        ),
+    )
+    .hint(acted)
 }
 
 /// The headers that a caller gets to see. Several of one name are one list (RFC 9110 §5.3).
 fn handed_on(headers: &HeaderMap) -> Map<String, Value> {
-    let is_handed_on =
-        |name: &str| HANDED_ON.contains(&name) || name.ends_with("request-id") || name.ends_with("correlation-id");
+    let is_handed_on = |name: &str| {
+        HANDED_ON.contains(&name)
+            || name.ends_with("request-id")
+            || name.ends_with("correlation-id")
+    };
     let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
-    let list = |name| headers.get_all(name).iter().map(text).collect::<Vec<_>>().join(", ");
-    names.map(|name| (name.to_string(), list(name).into())).collect()
+    let list = |name| {
+        headers
+            .get_all(name)
+            .iter()
+            .map(text)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    names
+        .map(|name| (name.to_string(), list(name).into()))
+        .collect()
 }
 
 fn text(value: &HeaderValue) -> String {
@@ -455,17 +584,32 @@ fn present(
     let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => return (json, None),
+        Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => {
+            return (json, None);
+        }
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),
         // A cut may fall into the middle of a character.
         Err(error) if is_text && truncated && error.utf8_error().error_len().is_none() => {
-            let whole = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
-            return (Value::from(String::from_utf8_lossy(whole)).to_string(), None);
+            let whole = error
+                .as_bytes()
+                .get(..error.utf8_error().valid_up_to())
+                .unwrap_or_default();
+            return (
+                Value::from(String::from_utf8_lossy(whole)).to_string(),
+                None,
+            );
         }
         Err(error) => error.into_bytes(),
     };
     let base64 = BASE64_STANDARD.encode(&bytes);
-    let data = format!(r#"{{"base64":"{base64}","content_type":{},"size":{}}}"#, json!(content_type), bytes.len());
-    (data, (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)))
+    let data = format!(
+        r#"{{"base64":"{base64}","content_type":{},"size":{}}}"#,
+        json!(content_type),
+        bytes.len()
+    );
+    (
+        data,
+        (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)),
+    )
 }

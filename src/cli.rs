@@ -61,13 +61,24 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
             let (config, _) = load(env_file)?;
             serve(config).map(done)
         }
-        "login" => verbs::login(load_quietly(env_file)?, Clock::system(), user_id, line.has_flag, &show).map(done),
+        "login" => verbs::login(
+            load_quietly(env_file)?,
+            Clock::system(),
+            user_id,
+            line.has_flag,
+            &show,
+        )
+        .map(done),
         "logout" => verbs::logout(load_quietly(env_file)?, user_id).map(done),
         "status" => verbs::status(load_quietly(env_file)?, line.has_flag)
             .map(|(text, is_signed_in)| (text, if is_signed_in { 0 } else { FAILED })),
         "doctor" => {
             let report = doctor::run(variables(env_file), &Clock::system());
-            let text = if line.has_flag { report.json() } else { report.text() };
+            let text = if line.has_flag {
+                report.json()
+            } else {
+                report.text()
+            };
             Ok((text, report.exit_code()))
         }
         "--check-config" => {
@@ -75,8 +86,14 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
             Ok(done(config.effective(&variables)))
         }
         "--help" | "-h" => Ok(done(help())),
-        "--version" | "-V" => Ok(done(concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned())),
-        other => return Err(format!("{other:?} is not known here; entra-auth-mcp --help shows what is")),
+        "--version" | "-V" => Ok(done(
+            concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        )),
+        other => {
+            return Err(format!(
+                "{other:?} is not known here; entra-auth-mcp --help shows what is"
+            ));
+        }
     })
 }
 
@@ -98,7 +115,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<CommandLine, Str
         } else if takes_user && line.user_id.is_none() && !argument.starts_with('-') {
             line.user_id = Some(argument);
         } else {
-            return Err(format!("{argument:?} is one too many; entra-auth-mcp --help shows the usage"));
+            return Err(format!(
+                "{argument:?} is one too many; entra-auth-mcp --help shows the usage"
+            ));
         }
     }
     Ok(line)
@@ -115,10 +134,22 @@ fn operands(verb: Option<&str>) -> (bool, Option<&'static str>) {
 }
 
 fn help() -> String {
-    SETTINGS.iter().fold(include_str!("usage.txt").to_owned(), |text, Setting { name, default, meaning }| {
-        let default = if default.is_empty() { String::new() } else { format!(" (default {default})") };
-        text + &format!("  {name:<24}{meaning}{default}\n")
-    })
+    SETTINGS.iter().fold(
+        include_str!("usage.txt").to_owned(),
+        |text,
+         Setting {
+             name,
+             default,
+             meaning,
+         }| {
+            let default = if default.is_empty() {
+                String::new()
+            } else {
+                format!(" (default {default})")
+            };
+            text + &format!("  {name:<24}{meaning}{default}\n")
+        },
+    )
 }
 
 /// The variables of the environment and the file, which the environment wins over.
@@ -126,7 +157,9 @@ fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String>
     let mut variables = read_env_file(env_file)?;
     for (name, value) in env::vars_os() {
         // Nobody's setting has a name that is not UTF-8.
-        let Ok(name) = name.into_string() else { continue };
+        let Ok(name) = name.into_string() else {
+            continue;
+        };
         match value.into_string() {
             Ok(value) if !value.trim().is_empty() => drop(variables.insert(name, value)),
             Err(_) if SETTINGS.iter().any(|setting| setting.name == name) => {
@@ -145,7 +178,10 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
         log::warn!("{name} is not a setting; {setting} is");
     }
     let config = Config::from_variables(&variables).map_err(|mistakes| {
-        format!("The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.", mistakes.join("\n  "))
+        format!(
+            "The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.",
+            mistakes.join("\n  ")
+        )
     })?;
     for doubt in config.doubts() {
         log::warn!("{doubt}");
@@ -170,12 +206,19 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
     };
     let variables: BTreeMap<String, String> = env_file::parse(&text)
         .map_err(|bad| {
-            let lines: Vec<String> = bad.iter().map(|line| format!("line {}: {}", line.number, line.reason)).collect();
-            format!("{path} has lines that are not NAME=value:\n  {}", lines.join("\n  "))
+            let lines: Vec<String> = bad
+                .iter()
+                .map(|line| format!("line {}: {}", line.number, line.reason))
+                .collect();
+            format!(
+                "{path} has lines that are not NAME=value:\n  {}",
+                lines.join("\n  ")
+            )
         })?
         .into_iter()
         .collect();
-    let is_exposed = std::fs::metadata(path).is_ok_and(|metadata| os::others_have_access(&metadata));
+    let is_exposed =
+        std::fs::metadata(path).is_ok_and(|metadata| os::others_have_access(&metadata));
     if is_exposed && variables.contains_key(ACCESS_KEY) {
         log::warn!("{path} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.");
     }
@@ -185,9 +228,13 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
 /// Until the program is told to stop.
 fn serve(config: Config) -> Result<String, Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
-    let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_)))).map_err(|error| {
-        Failure::new(Kind::Internal, format!("The signals to stop cannot be waited for ({error})."))
-    })?;
+    let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_))))
+        .map_err(|error| {
+            Failure::new(
+                Kind::Internal,
+                format!("The signals to stop cannot be waited for ({error})."),
+            )
+        })?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
     let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
     print(&format!(
@@ -212,7 +259,13 @@ fn show(text: &str, link: Option<&str>) {
 /// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may be.
 fn print(text: &str) {
     let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
-    let escaped = |c: char| if steers(c) { format!("\\u{:04x}", u32::from(c)) } else { c.into() };
+    let escaped = |c: char| {
+        if steers(c) {
+            format!("\\u{:04x}", u32::from(c))
+        } else {
+            c.into()
+        }
+    };
     let text: String = text.chars().map(escaped).collect();
     let mut out = io::stdout().lock();
     // A closed pipe, as behind `head`, is no failure.

@@ -27,7 +27,11 @@ impl Clock {
     pub fn iso8601_millis(&self) -> String {
         let since = self.since_1970();
         let seconds = iso8601_seconds(since.as_secs());
-        format!("{}.{:03}Z", seconds.trim_end_matches('Z'), since.subsec_millis())
+        format!(
+            "{}.{:03}Z",
+            seconds.trim_end_matches('Z'),
+            since.subsec_millis()
+        )
     }
 
     fn since_1970(&self) -> Duration {
@@ -39,7 +43,11 @@ impl Clock {
 pub fn iso8601_seconds(epoch: u64) -> String {
     let (days, second_of_day) = (epoch / 86_400, epoch % 86_400);
     let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (second_of_day / 3600, second_of_day / 60 % 60, second_of_day % 60);
+    let (hour, minute, second) = (
+        second_of_day / 3600,
+        second_of_day / 60 % 60,
+        second_of_day % 60,
+    );
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
@@ -49,10 +57,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468; // days since 0000-03-01
     let era = shifted / 146_097; // 400 years
     let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }

@@ -10,8 +10,8 @@ use crate::error::{Failure, Kind};
 
 /// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
 const LOOKALIKES: [char; 10] = [
-    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}', '\u{ff0f}',
-    '\u{ff3c}',
+    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}',
+    '\u{ff0f}', '\u{ff3c}',
 ];
 /// The base URL; its path ends in a slash.
 pub struct Base(pub Url);
@@ -49,24 +49,42 @@ impl Base {
     ///
     /// # Errors
     /// Whatever would leave the base, or could be read by the backend as if it did.
-    pub fn target(&self, endpoint: &str, parameters: &[(String, String)]) -> Result<Target, Failure> {
+    pub fn target(
+        &self,
+        endpoint: &str,
+        parameters: &[(String, String)],
+    ) -> Result<Target, Failure> {
         let refuse = |reason: &str| {
-            Failure::new(Kind::InvalidRequest, format!("The endpoint {endpoint:?} is refused: {reason}."))
-                .hint(format!("Give a path below {}, or an absolute URL that begins with it.", self.0))
+            Failure::new(
+                Kind::InvalidRequest,
+                format!("The endpoint {endpoint:?} is refused: {reason}."),
+            )
+            .hint(format!(
+                "Give a path below {}, or an absolute URL that begins with it.",
+                self.0
+            ))
         };
         let below = self.below_base(endpoint).map_err(refuse)?;
         // `./`, so that nothing in it is taken for a scheme or a host (RFC 3986 §4.2).
-        let mut url = self.0.join(&format!("./{below}")).map_err(|error| refuse(&error.to_string()))?;
+        let mut url = self
+            .0
+            .join(&format!("./{below}"))
+            .map_err(|error| refuse(&error.to_string()))?;
         if !parameters.is_empty() {
             let own = url.query().filter(|query| !query.is_empty());
             let mut query = own.map(|query| format!("{query}&")).unwrap_or_default();
-            let encoded = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+            let encoded = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(parameters)
+                .finish();
             // A space as %20: not every backend takes a plus for one. A plus itself is %2B here.
             query.push_str(&encoded.replace('+', "%20"));
             url.set_query(Some(&query));
         }
         // Whatever the checks above missed: the URL that is called lies under the base.
-        if !self.is_own_origin(&url) || !url.path().starts_with(self.0.path()) || url.fragment().is_some() {
+        if !self.is_own_origin(&url)
+            || !url.path().starts_with(self.0.path())
+            || url.fragment().is_some()
+        {
             return Err(refuse("it leads out of the base URL"));
         }
         let uri = Uri::try_from(url.as_str()).map_err(|error| refuse(&error.to_string()))?;
@@ -75,11 +93,18 @@ impl Base {
 
     /// The path of `target` below the base, as it is sent.
     pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
-        target.path().strip_prefix(self.0.path()).unwrap_or_default()
+        target
+            .path()
+            .strip_prefix(self.0.path())
+            .unwrap_or_default()
     }
 
     fn origin(&self) -> (&str, Option<&str>, Option<u16>) {
-        (self.0.scheme(), self.0.host_str(), self.0.port_or_known_default())
+        (
+            self.0.scheme(),
+            self.0.host_str(),
+            self.0.port_or_known_default(),
+        )
     }
 
     fn is_own_origin(&self, url: &Url) -> bool {
@@ -90,7 +115,10 @@ impl Base {
 
     /// What `endpoint` adds to the base, its every part checked as it was written.
     fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
-        if endpoint.chars().any(|c| c.is_control() || c == '\\' || c == '#') {
+        if endpoint
+            .chars()
+            .any(|c| c.is_control() || c == '\\' || c == '#')
+        {
             return Err("it holds a control character, a backslash or a fragment");
         }
         if endpoint.starts_with("//") {
@@ -106,10 +134,16 @@ impl Base {
                 let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
                 // The base itself may stand without its last slash.
                 let is_base = self.0.path().strip_suffix('/') == Some(path);
-                let below = if is_base { Some("") } else { path.strip_prefix(self.0.path()) };
+                let below = if is_base {
+                    Some("")
+                } else {
+                    path.strip_prefix(self.0.path())
+                };
                 // An empty userinfo is lost in parsing.
                 let is_own = self.is_own_origin(&url) && !authority.contains('@');
-                below.filter(|_| is_own).ok_or("it does not lie under the base URL")?
+                below
+                    .filter(|_| is_own)
+                    .ok_or("it does not lie under the base URL")?
             }
             _ => endpoint.strip_prefix('/').unwrap_or(endpoint),
         };
@@ -129,9 +163,17 @@ impl Base {
 fn escapes(segment: &str) -> bool {
     let mut decoded = Cow::Borrowed(segment);
     loop {
-        let is_upward = |part: &str| matches!(part.split([';', '?', '#']).next().map(str::trim), Some("." | ".."));
+        let is_upward = |part: &str| {
+            matches!(
+                part.split([';', '?', '#']).next().map(str::trim),
+                Some("." | "..")
+            )
+        };
         let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
-        if decoded.split(['/', '\\']).any(is_upward) || decoded.contains(is_foul) || has_wide_escape(&decoded) {
+        if decoded.split(['/', '\\']).any(is_upward)
+            || decoded.contains(is_foul)
+            || has_wide_escape(&decoded)
+        {
             return true;
         }
         decoded = match percent_encoding::percent_decode_str(&decoded).decode_utf8() {

@@ -42,40 +42,74 @@ impl DeviceSignIn {
         }
         let is_same = |(during, asked, failure): &&(Range<u64>, Demand, Failure)| {
             during.contains(&now)
-                && (*asked == Demand { person: None, ..demand.clone() } || failure.kind == Kind::RetryLater)
+                && (*asked
+                    == Demand {
+                        person: None,
+                        ..demand.clone()
+                    }
+                    || failure.kind == Kind::RetryLater)
         };
         if let Some((_, _, failure)) = locked(&self.closed).as_ref().filter(is_same) {
             return Err(failure.clone());
         }
         sign_in.audit.ready()?;
         let device = self.ask(sign_in, &demand)?;
-        let attempt = sign_in.pending().begin_with_code(user_id, demand, device, now)?;
-        let (own, pending, client) =
-            (Arc::clone(sign_in), Arc::clone(&attempt), client.chars().take(MOST_CHARS).collect::<String>());
-        let spawned = thread::Builder::new().name("device code".to_owned()).spawn(move || {
-            if let Way::Device(device) = &pending.way
-                && let Some(outcome) = poll(&own, &pending, device)
-            {
-                // Nobody is at the other end of a connection.
-                let _ = own.end(&pending, outcome, Entry::new(Event::SignIn, &pending.user_id, &client));
-            }
-        });
+        let attempt = sign_in
+            .pending()
+            .begin_with_code(user_id, demand, device, now)?;
+        let (own, pending, client) = (
+            Arc::clone(sign_in),
+            Arc::clone(&attempt),
+            client.chars().take(MOST_CHARS).collect::<String>(),
+        );
+        let spawned = thread::Builder::new()
+            .name("device code".to_owned())
+            .spawn(move || {
+                if let Way::Device(device) = &pending.way
+                    && let Some(outcome) = poll(&own, &pending, device)
+                {
+                    // Nobody is at the other end of a connection.
+                    let _ = own.end(
+                        &pending,
+                        outcome,
+                        Entry::new(Event::SignIn, &pending.user_id, &client),
+                    );
+                }
+            });
         spawned.map(|_| Arc::clone(&attempt)).map_err(|error| {
             sign_in.pending().withdraw(&attempt.handle);
-            Failure::new(Kind::Internal, format!("There was no thread to wait for the sign-in with ({error})."))
+            Failure::new(
+                Kind::Internal,
+                format!("There was no thread to wait for the sign-in with ({error})."),
+            )
         })
     }
 
     fn ask(&self, sign_in: &SignIn, demand: &Demand) -> Result<DeviceAuthorization, Failure> {
         let scopes = sign_in.scopes(demand);
-        let application = Application { scopes: &scopes, ..sign_in.config.application() };
+        let application = Application {
+            scopes: &scopes,
+            ..sign_in.config.application()
+        };
         let form = device_code::request(&application, &demand.claims);
-        sign_in.entra.device_code(&sign_in.config, form, PURPOSE).map_err(|refusal| {
-            let (now, pause) = (sign_in.now(), refusal.failure.retry_after.unwrap_or(PAUSE).as_secs());
-            *locked(&self.closed) =
-                Some((now..now + pause, Demand { person: None, ..demand.clone() }, refusal.failure.clone()));
-            refusal.failure
-        })
+        sign_in
+            .entra
+            .device_code(&sign_in.config, form, PURPOSE)
+            .map_err(|refusal| {
+                let (now, pause) = (
+                    sign_in.now(),
+                    refusal.failure.retry_after.unwrap_or(PAUSE).as_secs(),
+                );
+                *locked(&self.closed) = Some((
+                    now..now + pause,
+                    Demand {
+                        person: None,
+                        ..demand.clone()
+                    },
+                    refusal.failure.clone(),
+                ));
+                refusal.failure
+            })
     }
 }
 
@@ -83,7 +117,11 @@ impl DeviceSignIn {
 fn poll(sign_in: &SignIn, attempt: &Attempt, device: &DeviceAuthorization) -> Option<Outcome> {
     let claims = &attempt.demand.claims;
     let (mut interval, mut pause) = (device.interval, Duration::ZERO);
-    while sign_in.pending().sleep(&attempt.handle, pause.max(Duration::from_secs(interval)), || sign_in.now()) {
+    while sign_in.pending().sleep(
+        &attempt.handle,
+        pause.max(Duration::from_secs(interval)),
+        || sign_in.now(),
+    ) {
         let form = device_code::poll(&sign_in.config.application(), device, claims);
         match sign_in.entra.token(&sign_in.config, form, PURPOSE) {
             Ok(tokens) => {

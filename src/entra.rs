@@ -38,8 +38,13 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
     let is_loopback = url.host_str().is_some_and(is_loopback_host);
     let builder = Agent::config_builder();
     // What a proxy on another machine calls localhost is not what we do.
-    let builder = if is_loopback { builder.proxy(None) } else { builder };
-    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    let builder = if is_loopback {
+        builder.proxy(None)
+    } else {
+        builder
+    };
+    let tls =
+        TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
     builder
         .tls_config(tls.root_certs(RootCerts::PlatformVerifier).build())
         .https_only(!is_loopback)
@@ -64,7 +69,10 @@ pub struct Refusal {
 
 impl From<Failure> for Refusal {
     fn from(failure: Failure) -> Self {
-        Self { failure, error: None }
+        Self {
+            failure,
+            error: None,
+        }
     }
 }
 
@@ -82,8 +90,15 @@ impl Entra {
         let device_code_endpoint = config.authority.endpoint("devicecode");
         // A pooled connection that Entra has just closed would fail a request that must not be
         // repeated blindly.
-        let config = agent_config(&token_endpoint).timeout_global(Some(TIMEOUT)).max_idle_connections(0).build();
-        Self { agent: config.new_agent(), token_endpoint, device_code_endpoint }
+        let config = agent_config(&token_endpoint)
+            .timeout_global(Some(TIMEOUT))
+            .max_idle_connections(0)
+            .build();
+        Self {
+            agent: config.new_agent(),
+            token_endpoint,
+            device_code_endpoint,
+        }
     }
 
     /// Asks for tokens with `form`, for `purpose` ("the sign-in"). Never repeated from here: whether a code
@@ -92,16 +107,38 @@ impl Entra {
     /// # Errors
     /// [`Kind::SignInRequired`] where Entra refuses the grant for good, [`Kind::RetryLater`] where it
     /// is not to be had, and what else an OAuth error asks for.
-    pub fn token(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<TokenResponse, Refusal> {
-        self.post(&self.token_endpoint, config, form, purpose, TokenResponse::parse)
+    pub fn token(
+        &self,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+    ) -> Result<TokenResponse, Refusal> {
+        self.post(
+            &self.token_endpoint,
+            config,
+            form,
+            purpose,
+            TokenResponse::parse,
+        )
     }
 
     /// Asks for a device code with `form`, for `purpose`.
     ///
     /// # Errors
     /// As [`Entra::token`].
-    pub fn device_code(&self, config: &Config, form: Form<'_>, purpose: &str) -> Result<DeviceAuthorization, Refusal> {
-        self.post(&self.device_code_endpoint, config, form, purpose, DeviceAuthorization::parse)
+    pub fn device_code(
+        &self,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+    ) -> Result<DeviceAuthorization, Refusal> {
+        self.post(
+            &self.device_code_endpoint,
+            config,
+            form,
+            purpose,
+            DeviceAuthorization::parse,
+        )
     }
 
     fn post<T>(
@@ -112,35 +149,61 @@ impl Entra {
         purpose: &str,
         parse: impl Fn(&[u8]) -> Result<T, &'static str>,
     ) -> Result<T, Refusal> {
-        let later = |message: String, wait: Duration| Failure::new(Kind::RetryLater, message).retry_after(wait);
+        let later = |message: String, wait: Duration| {
+            Failure::new(Kind::RetryLater, message).retry_after(wait)
+        };
         let unreachable = |error: &ureq::Error| {
-            later(format!("Entra could not be reached for {purpose}: {}", explain(error)), DEFAULT_RETRY)
-                .hint("Try again when the network is back.")
+            later(
+                format!(
+                    "Entra could not be reached for {purpose}: {}",
+                    explain(error)
+                ),
+                DEFAULT_RETRY,
+            )
+            .hint("Try again when the network is back.")
         };
         let unusable = |reason: &str| {
             later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)
                 .hint("Check AZURE_CLOUD or AZURE_AUTHORITY_HOST, and whether a proxy answers in Entra's place.")
         };
         // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
-        let request = self.agent.post(endpoint.as_str()).header("accept", "application/json");
-        let sent = request.header("content-type", "application/x-www-form-urlencoded").send(encoded(form).as_bytes());
+        let request = self
+            .agent
+            .post(endpoint.as_str())
+            .header("accept", "application/json");
+        let sent = request
+            .header("content-type", "application/x-www-form-urlencoded")
+            .send(encoded(form).as_bytes());
         let mut answer = sent.map_err(|error| unreachable(&error))?;
         let status = answer.status().as_u16();
         log::debug!("Entra answered {purpose} with status {status}");
         if status == 429 || status >= 500 {
             let message = format!("Entra answered {purpose} with status {status}.");
-            return Err(later(message, retry_after(answer.headers())).hint("Try again later.").into());
+            return Err(later(message, retry_after(answer.headers()))
+                .hint("Try again later.")
+                .into());
         }
-        let body = match answer.body_mut().with_config().limit(MOST_ANSWER_BYTES).read_to_vec() {
+        let body = match answer
+            .body_mut()
+            .with_config()
+            .limit(MOST_ANSWER_BYTES)
+            .read_to_vec()
+        {
             Ok(body) => Zeroizing::new(body),
-            Err(ureq::Error::BodyExceedsLimit(_)) => return Err(unusable("it is longer than 1 MiB").into()),
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                return Err(unusable("it is longer than 1 MiB").into());
+            }
             Err(error) => return Err(unreachable(&error).into()),
         };
         if status == 200 {
             return parse(&body).map_err(|reason| unusable(reason).into());
         }
-        let error = OauthError::parse(&body).ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
-        Err(Refusal { failure: refusal(config, &error, purpose), error: Some(Box::new(error)) })
+        let error = OauthError::parse(&body)
+            .ok_or_else(|| unusable("it is neither a token nor an OAuth error"))?;
+        Err(Refusal {
+            failure: refusal(config, &error, purpose),
+            error: Some(Box::new(error)),
+        })
     }
 }
 
@@ -153,19 +216,36 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
         Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
         _ => "Check the settings and the app registration.",
     };
-    let advice = error.details.aadsts.and_then(|number| aadsts::advice(number, &config.application()));
-    let (title, hint) = advice.map_or((None, remedy.to_owned()), |advice| (Some(advice.title), advice.remedy));
-    let description = if error.description.is_empty() { &error.error } else { &error.description };
+    let advice = error
+        .details
+        .aadsts
+        .and_then(|number| aadsts::advice(number, &config.application()));
+    let (title, hint) = advice.map_or((None, remedy.to_owned()), |advice| {
+        (Some(advice.title), advice.remedy)
+    });
+    let description = if error.description.is_empty() {
+        &error.error
+    } else {
+        &error.description
+    };
     Failure {
-        entra: Some(Box::new(EntraError { title, ..error.details.clone() })),
+        entra: Some(Box::new(EntraError {
+            title,
+            ..error.details.clone()
+        })),
         ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
     }
 }
 
 /// `Retry-After` within bounds.
 fn retry_after(headers: &HeaderMap) -> Duration {
-    let value = headers.get("retry-after").and_then(|value| value.to_str().ok());
-    value.and_then(|value| retry_after::parse(value, SystemTime::now())).unwrap_or(DEFAULT_RETRY).min(LONGEST_RETRY)
+    let value = headers
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| retry_after::parse(value, SystemTime::now()))
+        .unwrap_or(DEFAULT_RETRY)
+        .min(LONGEST_RETRY)
 }
 
 /// A transport error in words, with what to do about it.

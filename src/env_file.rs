@@ -22,18 +22,30 @@ pub fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<BadLine>> {
         match parse_line(line.trim()) {
             Ok(Some(variable)) => variables.push(variable),
             Ok(None) => {}
-            Err(reason) => bad.push(BadLine { number: index + 1, reason }),
+            Err(reason) => bad.push(BadLine {
+                number: index + 1,
+                reason,
+            }),
         }
     }
-    if bad.is_empty() { Ok(variables) } else { Err(bad) }
+    if bad.is_empty() {
+        Ok(variables)
+    } else {
+        Err(bad)
+    }
 }
 
 fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
     if line.is_empty() || line.starts_with('#') {
         return Ok(None);
     }
-    let exported = line.strip_prefix("export").filter(|rest| rest.starts_with([' ', '\t']));
-    let (name, value) = exported.unwrap_or(line).split_once('=').ok_or("there is no '=' in it")?;
+    let exported = line
+        .strip_prefix("export")
+        .filter(|rest| rest.starts_with([' ', '\t']));
+    let (name, value) = exported
+        .unwrap_or(line)
+        .split_once('=')
+        .ok_or("there is no '=' in it")?;
     let name = name.trim();
     let is_name = !name.is_empty()
         && !name.starts_with(|c: char| c.is_ascii_digit())
@@ -46,7 +58,9 @@ fn parse_line(line: &str) -> Result<Option<(String, String)>, &'static str> {
 
 fn parse_value(value: &str) -> Result<String, &'static str> {
     let (parsed, rest) = if let Some(quoted) = value.strip_prefix('\'') {
-        let (literal, rest) = quoted.split_once('\'').ok_or("its single quote is not closed")?;
+        let (literal, rest) = quoted
+            .split_once('\'')
+            .ok_or("its single quote is not closed")?;
         (literal.to_owned(), rest)
     } else if let Some(quoted) = value.strip_prefix('"') {
         double_quoted(quoted)?
@@ -54,15 +68,25 @@ fn parse_value(value: &str) -> Result<String, &'static str> {
         return Ok(bare(value).to_owned());
     };
     let rest = rest.trim_start();
-    if rest.is_empty() || rest.starts_with('#') { Ok(parsed) } else { Err("something follows its closing quote") }
+    if rest.is_empty() || rest.starts_with('#') {
+        Ok(parsed)
+    } else {
+        Err("something follows its closing quote")
+    }
 }
 
 /// A bare value ends where a comment begins: at a `#` behind white space.
 fn bare(value: &str) -> &str {
     let comment = value.char_indices().find(|&(at, c)| {
-        c == '#' && value.get(..at).is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
+        c == '#'
+            && value
+                .get(..at)
+                .is_some_and(|before| before.is_empty() || before.ends_with([' ', '\t']))
     });
-    comment.and_then(|(at, _)| value.get(..at)).unwrap_or(value).trim_end()
+    comment
+        .and_then(|(at, _)| value.get(..at))
+        .unwrap_or(value)
+        .trim_end()
 }
 
 fn double_quoted(text: &str) -> Result<(String, &str), &'static str> {

@@ -74,18 +74,37 @@ pub struct EntraError {
 impl EntraError {
     /// What to tell Microsoft's support; empty when Entra gave nothing.
     pub fn support(&self) -> String {
-        let Self { correlation_id, trace_id, timestamp, .. } = self;
-        let given = [("correlation id", correlation_id), ("trace id", trace_id), ("timestamp", timestamp)];
-        let given = given.iter().filter_map(|(name, value)| Some(format!("{name} {}", value.as_deref()?)));
+        let Self {
+            correlation_id,
+            trace_id,
+            timestamp,
+            ..
+        } = self;
+        let given = [
+            ("correlation id", correlation_id),
+            ("trace id", trace_id),
+            ("timestamp", timestamp),
+        ];
+        let given = given
+            .iter()
+            .filter_map(|(name, value)| Some(format!("{name} {}", value.as_deref()?)));
         let given = given.collect::<Vec<_>>().join(", ");
-        if given.is_empty() { given } else { format!("For Microsoft's support: {given}.") }
+        if given.is_empty() {
+            given
+        } else {
+            format!("For Microsoft's support: {given}.")
+        }
     }
 }
 
 impl Failure {
     /// A failure with its message and nothing else.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), ..Self::default() }
+        Self {
+            kind,
+            message: message.into(),
+            ..Self::default()
+        }
     }
 
     /// The same with what to do next.
@@ -109,7 +128,17 @@ impl Failure {
     pub fn text(&self) -> String {
         let title = self.title().map(|title| format!("{title}."));
         let support = self.entra.as_ref().map(|entra| entra.support());
-        let parts = [title.as_deref(), Some(&self.message), Some(&self.hint), support.as_deref()];
-        parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+        let parts = [
+            title.as_deref(),
+            Some(&self.message),
+            Some(&self.hint),
+            support.as_deref(),
+        ];
+        parts
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }

@@ -39,19 +39,31 @@ impl Files {
     ///
     /// # Errors
     /// It is no directory, or a file of the server's own, each with the setting that names it, would be one of its files.
-    pub(crate) fn open(directory: &Path, most: u64, own: &[(&str, &Path)]) -> Result<Self, Failure> {
+    pub(crate) fn open(
+        directory: &Path,
+        most: u64,
+        own: &[(&str, &Path)],
+    ) -> Result<Self, Failure> {
         let refuse = |reason: &str| {
-            Failure::new(Kind::Configuration, format!("FILES_DIR is {}: {reason}.", directory.display()))
-                .hint("Set it to a directory that exists and is for the files of API calls alone.")
+            Failure::new(
+                Kind::Configuration,
+                format!("FILES_DIR is {}: {reason}.", directory.display()),
+            )
+            .hint("Set it to a directory that exists and is for the files of API calls alone.")
         };
         let root = fs::canonicalize(directory).map_err(|error| refuse(&error.to_string()))?;
         if !root.is_dir() || root.parent().is_none() {
             return Err(refuse("it is not a directory, or a whole file system"));
         }
         for (setting, file) in own {
-            let beside = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let beside = file
+                .parent()
+                .filter(|parent| !parent.as_os_str().is_empty())
+                .unwrap_or(Path::new("."));
             if fs::canonicalize(beside).is_ok_and(|beside| beside.starts_with(&root)) {
-                return Err(refuse(&format!("{setting} lies in it, and a call could send what it holds away")));
+                return Err(refuse(&format!(
+                    "{setting} lies in it, and a call could send what it holds away"
+                )));
             }
         }
         Ok(Self { root, most })
@@ -66,20 +78,31 @@ impl Files {
         let refuse = |reason: &str| refusal(name, reason);
         let meant = fs::symlink_metadata(&path).map_err(|error| refuse(&error.to_string()))?;
         if !meant.is_file() {
-            return Err(refuse("it is not a regular file but a link, a directory or a device"));
+            return Err(refuse(
+                "it is not a regular file but a link, a directory or a device",
+            ));
         }
         let file = os::without_following(OpenOptions::new().read(true)).open(&path);
         let file = file.map_err(|error| refuse(&error.to_string()))?;
-        let metadata = self.verified(&file, &path).map_err(|error| refuse(&error.to_string()))?;
+        let metadata = self
+            .verified(&file, &path)
+            .map_err(|error| refuse(&error.to_string()))?;
         // Another name of it may stand anywhere, and so may what it was meant for.
         if os::has_other_names(&metadata) {
             return Err(refuse("it has further names (hard links)"));
         }
         let size = metadata.len();
         if size > self.most {
-            return Err(refuse(&format!("it has {size} bytes, and MAX_FILE_BYTES is {}", self.most)));
+            return Err(refuse(&format!(
+                "it has {size} bytes, and MAX_FILE_BYTES is {}",
+                self.most
+            )));
         }
-        Ok(Source { name: name.to_owned(), file, size })
+        Ok(Source {
+            name: name.to_owned(),
+            file,
+            size,
+        })
     }
 
     /// The place for a new file `name`.
@@ -91,9 +114,18 @@ impl Files {
         match fs::symlink_metadata(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(refusal(name, &error.to_string())),
-            Ok(_) => return Err(refusal(name, "it exists already, and nothing is overwritten")),
+            Ok(_) => {
+                return Err(refusal(
+                    name,
+                    "it exists already, and nothing is overwritten",
+                ));
+            }
         }
-        Ok(Destination { files: self, name: name.to_owned(), path })
+        Ok(Destination {
+            files: self,
+            name: name.to_owned(),
+            path,
+        })
     }
 
     /// Where `name` is, all of its directories being there and no links.
@@ -108,9 +140,13 @@ impl Files {
         let mut parts = name.split('/').peekable();
         while let Some(part) = parts.next() {
             path.push(part);
-            let is_directory = || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
+            let is_directory =
+                || fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir());
             if parts.peek().is_some() && !is_directory() {
-                return Err(refusal(name, &format!("{part:?} is not a directory in FILES_DIR")));
+                return Err(refusal(
+                    name,
+                    &format!("{part:?} is not a directory in FILES_DIR"),
+                ));
             }
         }
         Ok(path)
@@ -119,8 +155,14 @@ impl Files {
     /// The metadata of `file`, which was opened at `path`: still the file that is there, and there without links.
     fn verified(&self, file: &File, path: &Path) -> io::Result<Metadata> {
         let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
-        let is_meant = opened.is_file() && os::is_same_file(&opened, &there) && fs::canonicalize(path)? == path;
-        if is_meant && path.starts_with(&self.root) { Ok(opened) } else { Err(io::Error::other("it was replaced")) }
+        let is_meant = opened.is_file()
+            && os::is_same_file(&opened, &there)
+            && fs::canonicalize(path)? == path;
+        if is_meant && path.starts_with(&self.root) {
+            Ok(opened)
+        } else {
+            Err(io::Error::other("it was replaced"))
+        }
     }
 }
 
@@ -131,23 +173,47 @@ fn refusal(name: &str, reason: &str) -> Failure {
 
 /// Why `part` of a name is taken on no system, so that a name means the same on each.
 fn fault(part: &str) -> Option<&'static str> {
-    let stem = part.split('.').next().unwrap_or_default().trim_end().to_ascii_uppercase();
-    let is_device = match stem.strip_prefix("COM").or_else(|| stem.strip_prefix("LPT")) {
-        Some(number) => matches!(number, "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"),
-        None => matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"),
+    let stem = part
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_uppercase();
+    let is_device = match stem
+        .strip_prefix("COM")
+        .or_else(|| stem.strip_prefix("LPT"))
+    {
+        Some(number) => matches!(
+            number,
+            "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+        ),
+        None => matches!(
+            stem.as_str(),
+            "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
+        ),
     };
     // `ENV~1` is another name of `.env` on Windows.
-    let is_short_name = part.split('~').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let is_short_name = part
+        .split('~')
+        .skip(1)
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     match part {
         "" => Some("it is empty, absolute, or has an empty part"),
         // `..`, and what programs read of themselves.
         _ if part.starts_with('.') => Some("a part of it begins with a dot"),
-        _ if part.ends_with(['.', ' ']) || part.starts_with(' ') => Some("a part of it ends in a dot or a space"),
+        _ if part.ends_with(['.', ' ']) || part.starts_with(' ') => {
+            Some("a part of it ends in a dot or a space")
+        }
         _ if part.len() > MOST_PART_BYTES => Some("a part of it is too long"),
-        _ if part.chars().any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c)) => {
+        _ if part
+            .chars()
+            .any(|c| c.is_control() || r#"\:*?"<>|"#.contains(c)) =>
+        {
             Some("it holds a control character, a backslash or one of : * ? \" < > |")
         }
-        _ if is_device || is_short_name => Some("a part of it is the name of a device or a short name on Windows"),
+        _ if is_device || is_short_name => {
+            Some("a part of it is the name of a device or a short name on Windows")
+        }
         _ => None,
     }
 }
@@ -168,7 +234,13 @@ impl Source {
     /// The operating system's.
     pub(crate) fn reader<'a>(&'a self, watch: Watch<'a>) -> io::Result<Sending<'a>> {
         (&self.file).seek(SeekFrom::Start(0))?;
-        Ok(Sending { source: self, watch, sent: 0, hash: Sha256::new(), fault: None })
+        Ok(Sending {
+            source: self,
+            watch,
+            sent: 0,
+            hash: Sha256::new(),
+            fault: None,
+        })
     }
 }
 
@@ -187,7 +259,15 @@ impl Sending<'_> {
     /// # Errors
     /// Why the file could not be read to its end, or was not to be.
     pub(crate) fn ended(self) -> Result<Moved, Failure> {
-        self.fault.map_or_else(|| Ok(Moved { bytes: self.sent, sha256: hex(self.hash) }), Err)
+        self.fault.map_or_else(
+            || {
+                Ok(Moved {
+                    bytes: self.sent,
+                    sha256: hex(self.hash),
+                })
+            },
+            Err,
+        )
     }
 
     fn fail(&mut self, error: &io::Error) -> io::Error {
@@ -203,7 +283,9 @@ impl Read for Sending<'_> {
         let read = (&self.source.file).read(buffer.get_mut(..most).unwrap_or_default());
         let count = read.map_err(|error| self.fail(&error))?;
         if count == 0 && most > 0 {
-            return Err(self.fail(&io::Error::other("the file became shorter while it was sent")));
+            return Err(self.fail(&io::Error::other(
+                "the file became shorter while it was sent",
+            )));
         }
         self.hash.update(buffer.get(..count).unwrap_or_default());
         self.sent += count as u64;
@@ -214,8 +296,11 @@ impl Read for Sending<'_> {
 
 /// For a transfer that was broken off here.
 fn ended(error: &io::Error) -> Failure {
-    Failure::new(Kind::RetryLater, format!("The transfer was broken off: {error}."))
-        .hint("No file was made. Of a file that was being sent, the API may have got a part.")
+    Failure::new(
+        Kind::RetryLater,
+        format!("The transfer was broken off: {error}."),
+    )
+    .hint("No file was made. Of a file that was being sent, the API may have got a part.")
 }
 
 /// A place for a file that is not made yet.
@@ -240,7 +325,9 @@ impl Destination<'_> {
     ) -> Result<Moved, NotSaved> {
         let most = self.files.most;
         let too_large = || {
-            let message = format!("The answer is longer than MAX_FILE_BYTES, which is {most}; no file was made.");
+            let message = format!(
+                "The answer is longer than MAX_FILE_BYTES, which is {most}; no file was made."
+            );
             let hint = "Ask for less, or ask whoever runs this server for a larger MAX_FILE_BYTES.";
             NotSaved::Here(Failure::new(Kind::Configuration, message).hint(hint))
         };
@@ -261,19 +348,27 @@ impl Destination<'_> {
             }
             let read = piece.get(..count).unwrap_or_default();
             hash.update(read);
-            part.file.write_all(read).map_err(|error| self.failure(&error))?;
+            part.file
+                .write_all(read)
+                .map_err(|error| self.failure(&error))?;
             watch(bytes, declared).map_err(|error| NotSaved::Here(ended(&error)))?;
         }
         part.file.sync_all().map_err(|error| self.failure(&error))?;
         part.is_whole = true;
-        Ok(Moved { bytes, sha256: hex(hash) })
+        Ok(Moved {
+            bytes,
+            sha256: hex(hash),
+        })
     }
 
     fn failure(&self, error: &io::Error) -> NotSaved {
         if error.kind() == io::ErrorKind::AlreadyExists {
             return NotSaved::Here(refusal(&self.name, "it exists already, since a moment ago"));
         }
-        let message = format!("The file {:?} could not be written ({error}); there is none.", self.name);
+        let message = format!(
+            "The file {:?} could not be written ({error}); there is none.",
+            self.name
+        );
         let hint = "Give another name, or check FILES_DIR, its permissions and the free space on the disk.";
         NotSaved::Here(Failure::new(Kind::Configuration, message).hint(hint))
     }
@@ -298,8 +393,13 @@ impl<'a> Part<'a> {
     fn create(destination: &'a Destination<'_>) -> io::Result<Self> {
         let path = &destination.path;
         let mut options = OpenOptions::new();
-        let file = os::without_following(os::private(options.write(true).create_new(true))).open(path)?;
-        let part = Self { file, path, is_whole: false };
+        let file =
+            os::without_following(os::private(options.write(true).create_new(true))).open(path)?;
+        let part = Self {
+            file,
+            path,
+            is_whole: false,
+        };
         destination.files.verified(&part.file, path)?;
         Ok(part)
     }
@@ -318,5 +418,7 @@ impl Drop for Part<'_> {
 }
 
 fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+    hash.finalize().iter().fold(String::new(), |digits, byte| {
+        digits + &format!("{byte:02x}")
+    })
 }

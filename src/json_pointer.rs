@@ -80,7 +80,11 @@ impl<'de> Visitor<'de> for Wanted<'_> {
         let mut found = None;
         while let Some(Text(name)) = map.next_key()? {
             // Of a key that stands there twice, the last counts, as with most readers.
-            if name == self.0 { found = Some(map.next_value()?) } else { map.next_value::<IgnoredAny>().map(drop)? }
+            if name == self.0 {
+                found = Some(map.next_value()?)
+            } else {
+                map.next_value::<IgnoredAny>().map(drop)?
+            }
         }
         Ok(found)
     }
@@ -100,7 +104,8 @@ impl<'de> Visitor<'de> for Wanted<'_> {
 
 /// Digits without a leading zero (§4).
 fn index(token: &str) -> Option<usize> {
-    let is_index = token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    let is_index = token.bytes().all(|byte| byte.is_ascii_digit())
+        && (token == "0" || !token.starts_with('0'));
     token.parse().ok().filter(|_| is_index)
 }
 

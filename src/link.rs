@@ -5,12 +5,14 @@ pub(crate) fn next<'a>(fields: impl Iterator<Item = &'a str>) -> Option<&'a str>
     fields.flat_map(|field| split(field, ',')).find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let parameters = split(parameters, ';').filter_map(|parameter| parameter.split_once('='));
-        let mut parameters = parameters.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim()));
+        let mut parameters =
+            parameters.map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim()));
         // The first `rel` counts; a link with an anchor is one of another resource (§3.2, §3.3).
         let is_of_another = parameters.clone().any(|(name, _)| name == "anchor");
         let (_, relations) = parameters.find(|(name, _)| name == "rel")?;
         let mut relations = relations.trim_matches('"').split_ascii_whitespace();
-        (!is_of_another && relations.any(|relation| relation.eq_ignore_ascii_case("next"))).then_some(target)
+        (!is_of_another && relations.any(|relation| relation.eq_ignore_ascii_case("next")))
+            .then_some(target)
     })
 }
 

@@ -26,9 +26,18 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (time, level) = (iso8601_seconds(Clock::system().now()), record.level().as_str().to_ascii_lowercase());
+        let (time, level) = (
+            iso8601_seconds(Clock::system().now()),
+            record.level().as_str().to_ascii_lowercase(),
+        );
         // An escaped control character keeps it one line.
-        let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+        let escaped = |c: char| {
+            if c.is_control() {
+                c.escape_default().to_string()
+            } else {
+                c.into()
+            }
+        };
         let line: String = record.args().to_string().chars().map(escaped).collect();
         // A closed standard error must not take the server down.
         let _ = writeln!(std::io::stderr().lock(), "{time} {level} {line}");

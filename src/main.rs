@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    entra_auth_mcp::cli::run(std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()))
+    entra_auth_mcp::cli::run(
+        std::env::args_os()
+            .skip(1)
+            .map(|argument| argument.to_string_lossy().into_owned()),
+    )
 }

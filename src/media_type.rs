@@ -27,20 +27,39 @@ pub(crate) fn is_text(essence: &str) -> bool {
     let subtype = essence.strip_prefix("application/").unwrap_or_default();
     essence.starts_with("text/")
         || essence.ends_with("+xml")
-        || matches!(subtype, "xml" | "javascript" | "yaml" | "x-www-form-urlencoded" | "x-ndjson")
+        || matches!(
+            subtype,
+            "xml" | "javascript" | "yaml" | "x-www-form-urlencoded" | "x-ndjson"
+        )
 }
 
 /// Whether a client with these `Accept` fields takes `wanted`. The most specific range counts, and a
 /// weight of zero refuses (RFC 9110 §12.4.2, §12.5.1).
-pub(crate) fn is_accepted<'a>(accept: &(impl Iterator<Item = &'a str> + Clone), wanted: &str) -> bool {
+pub(crate) fn is_accepted<'a>(
+    accept: &(impl Iterator<Item = &'a str> + Clone),
+    wanted: &str,
+) -> bool {
     let kind = wanted.split('/').next().unwrap_or_default();
-    let find =
-        |fits: &dyn Fn(&str) -> bool| accept.clone().flat_map(|field| field.split(',')).find(|given| fits(given));
-    let is_of_kind = |range: &str| bare(range).strip_suffix("/*").is_some_and(|given| given.eq_ignore_ascii_case(kind));
-    let range =
-        find(&|range| is(range, wanted)).or_else(|| find(&is_of_kind)).or_else(|| find(&|range| is(range, "*/*")));
+    let find = |fits: &dyn Fn(&str) -> bool| {
+        accept
+            .clone()
+            .flat_map(|field| field.split(','))
+            .find(|given| fits(given))
+    };
+    let is_of_kind = |range: &str| {
+        bare(range)
+            .strip_suffix("/*")
+            .is_some_and(|given| given.eq_ignore_ascii_case(kind))
+    };
+    let range = find(&|range| is(range, wanted))
+        .or_else(|| find(&is_of_kind))
+        .or_else(|| find(&|range| is(range, "*/*")));
     range.is_some_and(|range| {
         let mut parameters = range.split(';').map(str::trim);
-        !parameters.any(|parameter| ZERO_WEIGHTS.iter().any(|zero| parameter.eq_ignore_ascii_case(zero)))
+        !parameters.any(|parameter| {
+            ZERO_WEIGHTS
+                .iter()
+                .any(|zero| parameter.eq_ignore_ascii_case(zero))
+        })
     })
 }

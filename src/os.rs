@@ -30,7 +30,9 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 /// limit, or does not tell without `unsafe`.
 pub fn most_descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -100,21 +102,35 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
 /// Opens `url` in the person's browser: in `$BROWSER` (a command that may have arguments, one of them with
 /// `%s` for the URL), else in the system's own. Where there is none, nothing happens.
 pub fn open_in_browser(url: &str) {
-    let named = env::var("BROWSER").ok().filter(|command| !command.trim().is_empty());
+    let named = env::var("BROWSER")
+        .ok()
+        .filter(|command| !command.trim().is_empty());
     let openers = match &named {
         Some(command) => vec![command.as_str()],
         None if cfg!(windows) => vec!["rundll32 url.dll,FileProtocolHandler"],
         None if cfg!(target_os = "macos") => vec!["open"],
         None => {
-            let openers = [("WSL_DISTRO_NAME", "wslview"), ("DISPLAY", "xdg-open"), ("WAYLAND_DISPLAY", "xdg-open")];
+            let openers = [
+                ("WSL_DISTRO_NAME", "wslview"),
+                ("DISPLAY", "xdg-open"),
+                ("WAYLAND_DISPLAY", "xdg-open"),
+            ];
             let has = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-            openers.into_iter().filter_map(|(name, opener)| has(name).then_some(opener)).collect()
+            openers
+                .into_iter()
+                .filter_map(|(name, opener)| has(name).then_some(opener))
+                .collect()
         }
     };
     // The first that starts; what it writes is not for this terminal.
     let _ = openers.into_iter().any(|opener| {
         let mut command = browser_command(opener, url);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().is_ok()
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .is_ok()
     });
 }
 
@@ -158,8 +174,12 @@ impl Signals {
     #[cfg_attr(not(unix), allow(unused_variables))]
     pub fn register(reopen: bool) -> io::Result<Self> {
         #[cfg(unix)]
-        return signal_hook::iterator::Signals::new([SIGINT, SIGTERM].into_iter().chain(reopen.then_some(SIGHUP)))
-            .map(Self);
+        return signal_hook::iterator::Signals::new(
+            [SIGINT, SIGTERM]
+                .into_iter()
+                .chain(reopen.then_some(SIGHUP)),
+        )
+        .map(Self);
         #[cfg(not(unix))]
         {
             let told = std::sync::Arc::default();
@@ -173,7 +193,11 @@ impl Signals {
     /// Blocks until one of them comes.
     pub fn wait(&mut self) -> Told {
         #[cfg(unix)]
-        return if self.0.forever().next() == Some(SIGHUP) { Told::Reopen } else { Told::Stop };
+        return if self.0.forever().next() == Some(SIGHUP) {
+            Told::Reopen
+        } else {
+            Told::Stop
+        };
         #[cfg(not(unix))]
         {
             while !self.0.load(std::sync::atomic::Ordering::Acquire) {

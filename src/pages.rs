@@ -17,7 +17,10 @@ struct Html(String);
 
 /// `text` so that it can stand in HTML text and in a quoted attribute.
 fn escaped(text: &str) -> Html {
-    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    let text = text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;");
     Html(text.replace('"', "&quot;").replace('\'', "&#39;"))
 }
 
@@ -38,7 +41,13 @@ fn page(status: u16, title: &str, template: &str, values: &[(&str, Html)]) -> Re
     page_with(status, title, template, values, false)
 }
 
-fn page_with(status: u16, title: &str, template: &str, values: &[(&str, Html)], has_form: bool) -> Reply {
+fn page_with(
+    status: u16,
+    title: &str,
+    template: &str,
+    values: &[(&str, Html)],
+    has_form: bool,
+) -> Reply {
     let values = [
         ("title", escaped(title)),
         ("style", Html(STYLE.to_owned())),
@@ -47,8 +56,17 @@ fn page_with(status: u16, title: &str, template: &str, values: &[(&str, Html)], 
     ];
     let Html(html) = filled(include_str!("pages/page.html"), &values);
     // Without a referrer a form would come without its origin, too (Fetch §3.2).
-    let (form_action, referrer_policy) = if has_form { ("'self'", "same-origin") } else { ("'none'", "no-referrer") };
-    let reply = reply_under(status, "text/html; charset=utf-8", html.into(), referrer_policy);
+    let (form_action, referrer_policy) = if has_form {
+        ("'self'", "same-origin")
+    } else {
+        ("'none'", "no-referrer")
+    };
+    let reply = reply_under(
+        status,
+        "text/html; charset=utf-8",
+        html.into(),
+        referrer_policy,
+    );
     // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
     let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
     let policy = format!(
@@ -59,18 +77,32 @@ fn page_with(status: u16, title: &str, template: &str, values: &[(&str, Html)], 
 
 /// A sign-in that went well.
 pub(crate) fn signed_in(message: &str) -> Reply {
-    page(200, "You are signed in", include_str!("pages/signed_in.html"), &[("message", escaped(message))])
+    page(
+        200,
+        "You are signed in",
+        include_str!("pages/signed_in.html"),
+        &[("message", escaped(message))],
+    )
 }
 
 /// A sign-out that went well.
 pub(crate) fn signed_out(logout_url: &Url) -> Reply {
     let values = [("logout_url", escaped(logout_url.as_str()))];
-    page(200, "Signed out", include_str!("pages/signed_out.html"), &values)
+    page(
+        200,
+        "Signed out",
+        include_str!("pages/signed_out.html"),
+        &values,
+    )
 }
 
 /// What went wrong, and what to do.
 pub(crate) fn failure(status: u16, title: &str, failure: &Failure) -> Reply {
-    let support = failure.entra.as_ref().map(|entra| entra.support()).unwrap_or_default();
+    let support = failure
+        .entra
+        .as_ref()
+        .map(|entra| entra.support())
+        .unwrap_or_default();
     let title = failure.title().unwrap_or(title);
     let values = [
         ("title", escaped(title)),
@@ -90,9 +122,19 @@ pub(crate) fn confirm_sign_in(user_id: &str) -> Reply {
 /// Asks for the access key. Then comes the start page, and there the sign-in of `user_id`, where one is named:
 /// the policy that lets the form be sent would not let it lead on to Entra.
 pub(crate) fn ask_for_key(user_id: Option<&str>, was_wrong: bool) -> Reply {
-    let refusal = if was_wrong { "That is not the access key of this server." } else { "" };
+    let refusal = if was_wrong {
+        "That is not the access key of this server."
+    } else {
+        ""
+    };
     let values = [("refusal", escaped(refusal)), ("query", query_of(user_id))];
-    page_with(401, "Access key", include_str!("pages/key.html"), &values, true)
+    page_with(
+        401,
+        "Access key",
+        include_str!("pages/key.html"),
+        &values,
+        true,
+    )
 }
 
 /// The start page: who is signed in, how a client is connected, and what to do about errors that only
@@ -104,23 +146,50 @@ pub(crate) fn home(
     has_key: bool,
     errors: &[(u32, Advice)],
 ) -> Reply {
-    let rows: String = accounts.iter().map(|(user_id, account)| row(user_id, account).0).collect();
-    let rows = if rows.is_empty() { "<li>Nobody yet.</li>".to_owned() } else { rows };
+    let rows: String = accounts
+        .iter()
+        .map(|(user_id, account)| row(user_id, account).0)
+        .collect();
+    let rows = if rows.is_empty() {
+        "<li>Nobody yet.</li>".to_owned()
+    } else {
+        rows
+    };
     let error = |(number, Advice { title, remedy }): &(u32, Advice)| {
-        let values = [("number", escaped(&number.to_string())), ("title", escaped(title)), ("remedy", escaped(remedy))];
+        let values = [
+            ("number", escaped(&number.to_string())),
+            ("title", escaped(title)),
+            ("remedy", escaped(remedy)),
+        ];
         filled(include_str!("pages/error.html"), &values).0
     };
     let errors = Html(errors.iter().map(error).collect());
-    let key = if has_key { include_str!("pages/home_key.html") } else { "" };
+    let key = if has_key {
+        include_str!("pages/home_key.html")
+    } else {
+        ""
+    };
     let values = [
         ("accounts", Html(rows)),
         ("query", query_of(user_id)),
-        ("as", escaped(&user_id.map(|user_id| format!(" as {user_id}")).unwrap_or_default())),
+        (
+            "as",
+            escaped(
+                &user_id
+                    .map(|user_id| format!(" as {user_id}"))
+                    .unwrap_or_default(),
+            ),
+        ),
         ("key", Html(key.to_owned())),
         ("url", escaped(mcp_url)),
         ("errors", errors),
     ];
-    page(200, "entra-auth-mcp", include_str!("pages/home.html"), &values)
+    page(
+        200,
+        "entra-auth-mcp",
+        include_str!("pages/home.html"),
+        &values,
+    )
 }
 
 fn row(user_id: &str, account: &Account) -> Html {
@@ -141,9 +210,15 @@ fn row(user_id: &str, account: &Account) -> Html {
 
 /// With its question mark; empty where nobody is named.
 fn query_of(user_id: Option<&str>) -> Html {
-    user_id.map_or(Html(String::new()), |user_id| Html(format!("?{}", query(user_id).0)))
+    user_id.map_or(Html(String::new()), |user_id| {
+        Html(format!("?{}", query(user_id).0))
+    })
 }
 
 fn query(user_id: &str) -> Html {
-    escaped(&url::form_urlencoded::Serializer::new(String::new()).append_pair("user_id", user_id).finish())
+    escaped(
+        &url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("user_id", user_id)
+            .finish(),
+    )
 }

@@ -53,7 +53,11 @@ pub enum Way {
 impl Way {
     /// How long it is open, in seconds.
     fn lifetime(&self) -> u64 {
-        if let Self::Device(device) = self { device.expires_in } else { LIFETIME }
+        if let Self::Device(device) = self {
+            device.expires_in
+        } else {
+            LIFETIME
+        }
     }
 }
 
@@ -70,7 +74,11 @@ pub struct BrowserSecrets {
 impl Attempt {
     /// Of a sign-in in a browser.
     pub fn browser(&self) -> Option<&BrowserSecrets> {
-        if let Way::Browser(secrets) = &self.way { Some(secrets) } else { None }
+        if let Way::Browser(secrets) = &self.way {
+            Some(secrets)
+        } else {
+            None
+        }
     }
 }
 
@@ -102,7 +110,10 @@ impl Entry {
 
     /// Whether `cookie` is that of the browser which opened the link.
     fn is_bound_by(&self, cookie: Option<&str>) -> bool {
-        self.attempt.browser().zip(cookie).is_some_and(|(own, cookie)| own.binding.matches(cookie))
+        self.attempt
+            .browser()
+            .zip(cookie)
+            .is_some_and(|(own, cookie)| own.binding.matches(cookie))
     }
 
     /// Whether its time is not over. What is being redeemed has come in time.
@@ -112,7 +123,11 @@ impl Entry {
 
     /// How it ended, and when.
     fn ending(&self) -> Option<(&Outcome, Instant)> {
-        if let Phase::Ended(outcome, at) = &self.phase { Some((outcome, *at)) } else { None }
+        if let Phase::Ended(outcome, at) = &self.phase {
+            Some((outcome, *at))
+        } else {
+            None
+        }
     }
 }
 
@@ -142,8 +157,11 @@ impl PendingSignIns {
     /// # Errors
     /// No randomness.
     pub fn begin(&self, user_id: &str, demand: Demand, now: u64) -> Result<Arc<Attempt>, Failure> {
-        let secrets =
-            BrowserSecrets { ticket: Secret::random()?, binding: Secret::random()?, proofs: Proofs::random()? };
+        let secrets = BrowserSecrets {
+            ticket: Secret::random()?,
+            binding: Secret::random()?,
+            proofs: Proofs::random()?,
+        };
         self.add(user_id, demand, Way::Browser(secrets), now)
     }
 
@@ -161,10 +179,26 @@ impl PendingSignIns {
         self.add(user_id, demand, Way::Device(device), now)
     }
 
-    fn add(&self, user_id: &str, demand: Demand, way: Way, now: u64) -> Result<Arc<Attempt>, Failure> {
-        let phase = if matches!(way, Way::Browser(_)) { Phase::Offered } else { Phase::Sent };
+    fn add(
+        &self,
+        user_id: &str,
+        demand: Demand,
+        way: Way,
+        now: u64,
+    ) -> Result<Arc<Attempt>, Failure> {
+        let phase = if matches!(way, Way::Browser(_)) {
+            Phase::Offered
+        } else {
+            Phase::Sent
+        };
         let (user_id, handle) = (user_id.to_owned(), secret::random_base64url::<12>()?);
-        let attempt = Arc::new(Attempt { user_id, demand, handle, expires_at: now + way.lifetime(), way });
+        let attempt = Arc::new(Attempt {
+            user_id,
+            demand,
+            handle,
+            expires_at: now + way.lifetime(),
+            way,
+        });
         let mut entries = self.current(now);
         if entries.len() >= MOST {
             // Nobody is in the middle of one that is only offered, or over.
@@ -176,13 +210,19 @@ impl PendingSignIns {
                 .into_iter()
                 .for_each(|entry| self.evict(entry));
         }
-        entries.push_back(Entry { attempt: Arc::clone(&attempt), phase });
+        entries.push_back(Entry {
+            attempt: Arc::clone(&attempt),
+            phase,
+        });
         self.changed.notify_all();
         Ok(attempt)
     }
 
     fn evict(&self, entry: Entry) {
-        log::warn!("{MOST} sign-ins are under way; the oldest, of {}, gives way", entry.attempt.user_id);
+        log::warn!(
+            "{MOST} sign-ins are under way; the oldest, of {}, gives way",
+            entry.attempt.user_id
+        );
         let mut evicted = locked(&self.evicted);
         evicted.truncate(MOST - 1);
         evicted.push_front(entry.attempt);
@@ -190,7 +230,9 @@ impl PendingSignIns {
 
     /// Why the sign-in that `is_meant` is not there: it has given way to another, or else for `reason`.
     fn missing(&self, is_meant: impl Fn(&Attempt) -> bool, now: u64, reason: &str) -> Failure {
-        let has_given_way = locked(&self.evicted).iter().any(|attempt| attempt.expires_at > now && is_meant(attempt));
+        let has_given_way = locked(&self.evicted)
+            .iter()
+            .any(|attempt| attempt.expires_at > now && is_meant(attempt));
         start_again(if has_given_way {
             "Too many sign-ins were begun at once, and this one had to give way."
         } else {
@@ -200,15 +242,27 @@ impl PendingSignIns {
 
     /// A sign-in of `user_id` that can be shown to a person again, so that a client that asks and asks pushes
     /// out nobody else's: a link that nobody has opened yet, or a device code, with half its life to come.
-    pub fn offered(&self, user_id: &str, demand: &Demand, with_code: bool, now: u64) -> Option<Arc<Attempt>> {
-        let is_same = |entry: &&Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand;
+    pub fn offered(
+        &self,
+        user_id: &str,
+        demand: &Demand,
+        with_code: bool,
+        now: u64,
+    ) -> Option<Arc<Attempt>> {
+        let is_same =
+            |entry: &&Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand;
         let is_on_offer = |entry: &&Entry| match &entry.attempt.way {
             Way::Browser(_) => !with_code && matches!(entry.phase, Phase::Offered),
             Way::Device(_) => with_code && entry.ending().is_none(),
         };
-        let has_time = |entry: &&Entry| entry.attempt.expires_at > now + entry.attempt.way.lifetime() / 2;
+        let has_time =
+            |entry: &&Entry| entry.attempt.expires_at > now + entry.attempt.way.lifetime() / 2;
         let entries = self.current(now);
-        let found = entries.iter().filter(is_same).filter(is_on_offer).find(has_time);
+        let found = entries
+            .iter()
+            .filter(is_same)
+            .filter(is_on_offer)
+            .find(has_time);
         found.map(|entry| Arc::clone(&entry.attempt))
     }
 
@@ -225,13 +279,24 @@ impl PendingSignIns {
         cookie: impl Fn(&str) -> Option<String>,
     ) -> Result<Arc<Attempt>, Failure> {
         let mut entries = self.current(now);
-        let is_meant = |attempt: &Attempt| attempt.browser().is_some_and(|own| own.ticket.matches(ticket));
+        let is_meant = |attempt: &Attempt| {
+            attempt
+                .browser()
+                .is_some_and(|own| own.ticket.matches(ticket))
+        };
         let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
-        let unknown = || self.missing(is_meant, now, "This sign-in link is unknown or has expired.");
+        let unknown = || {
+            self.missing(
+                is_meant,
+                now,
+                "This sign-in link is unknown or has expired.",
+            )
+        };
         let entry = entry.ok_or_else(unknown)?;
         match entry.phase {
             Phase::Offered => entry.phase = Phase::Sent,
-            Phase::Sent if entry.is_bound_by(cookie(&cookie_name(&entry.attempt.handle)).as_deref()) => {}
+            Phase::Sent
+                if entry.is_bound_by(cookie(&cookie_name(&entry.attempt.handle)).as_deref()) => {}
             _ => return Err(start_again("This sign-in link was used already.")),
         }
         Ok(Arc::clone(&entry.attempt))
@@ -241,10 +306,18 @@ impl PendingSignIns {
     ///
     /// # Errors
     /// An unknown, expired or used state.
-    pub fn take_response(&self, response: AuthorizationResponse, now: u64) -> Result<String, Failure> {
+    pub fn take_response(
+        &self,
+        response: AuthorizationResponse,
+        now: u64,
+    ) -> Result<String, Failure> {
         let mut entries = self.current(now);
         let state = response.state.expose();
-        let is_meant = |attempt: &Attempt| attempt.browser().is_some_and(|own| own.proofs.state.matches(state));
+        let is_meant = |attempt: &Attempt| {
+            attempt
+                .browser()
+                .is_some_and(|own| own.proofs.state.matches(state))
+        };
         let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
         let entry = entry.ok_or_else(|| {
             const UNKNOWN: &str =
@@ -263,20 +336,33 @@ impl PendingSignIns {
     /// # Errors
     /// An unknown or expired sign-in, another browser than the one that opened it, or one that is
     /// being redeemed in this moment.
-    pub fn redeem(&self, handle: &str, cookie: Option<&str>, now: u64) -> Result<Redemption, Failure> {
+    pub fn redeem(
+        &self,
+        handle: &str,
+        cookie: Option<&str>,
+        now: u64,
+    ) -> Result<Redemption, Failure> {
         let mut entries = self.current(now);
-        let entry = entries.iter_mut().find(|entry| entry.attempt.handle == handle);
+        let entry = entries
+            .iter_mut()
+            .find(|entry| entry.attempt.handle == handle);
         let entry = entry.ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
         if !entry.is_bound_by(cookie) {
-            return Err(start_again("This sign-in was begun in another browser, or this browser keeps no cookies."));
+            return Err(start_again(
+                "This sign-in was begun in another browser, or this browser keeps no cookies.",
+            ));
         }
         let Entry { attempt, phase } = entry;
         match phase {
-            Phase::Offered | Phase::Sent => Err(start_again("Entra has not answered this sign-in.")),
+            Phase::Offered | Phase::Sent => {
+                Err(start_again("Entra has not answered this sign-in."))
+            }
             Phase::Returned(response) => match response.take() {
                 Some(response) => Ok(Ok((Arc::clone(attempt), response))),
-                None => Err(Failure::new(Kind::RetryLater, "This sign-in is being completed.")
-                    .hint("Reload this page in a moment.")),
+                None => Err(
+                    Failure::new(Kind::RetryLater, "This sign-in is being completed.")
+                        .hint("Reload this page in a moment."),
+                ),
             },
             Phase::Ended(outcome, _) => Ok(Err(outcome.clone())),
         }
@@ -284,7 +370,10 @@ impl PendingSignIns {
 
     /// Notes how the sign-in `handle` ended, and wakes whoever waits for it.
     pub fn end(&self, handle: &str, outcome: Outcome) {
-        if let Some(entry) = locked(&self.entries).iter_mut().find(|entry| entry.attempt.handle == handle) {
+        if let Some(entry) = locked(&self.entries)
+            .iter_mut()
+            .find(|entry| entry.attempt.handle == handle)
+        {
             entry.phase = Phase::Ended(outcome, Instant::now());
         }
         self.changed.notify_all();
@@ -298,7 +387,9 @@ impl PendingSignIns {
 
     /// Forgets the sign-in `handle`, unless a person is in the middle of it in a browser.
     pub fn withdraw(&self, handle: &str) {
-        let is_idle = |entry: &Entry| matches!(entry.phase, Phase::Offered) || entry.attempt.browser().is_none();
+        let is_idle = |entry: &Entry| {
+            matches!(entry.phase, Phase::Offered) || entry.attempt.browser().is_none()
+        };
         locked(&self.entries).retain(|entry| entry.attempt.handle != handle || !is_idle(entry));
         self.changed.notify_all();
     }
@@ -311,32 +402,43 @@ impl PendingSignIns {
 
     /// Whether the sign-in `handle` was not forgotten.
     pub fn holds(&self, handle: &str) -> bool {
-        locked(&self.entries).iter().any(|entry| entry.attempt.handle == handle)
+        locked(&self.entries)
+            .iter()
+            .any(|entry| entry.attempt.handle == handle)
     }
 
     /// The sign-in `handle`, when it is under way.
     pub fn under_way(&self, handle: &str, now: u64) -> Option<Arc<Attempt>> {
         let entries = self.current(now);
-        let found = entries.iter().find(|entry| entry.attempt.handle == handle && entry.ending().is_none());
+        let found = entries
+            .iter()
+            .find(|entry| entry.attempt.handle == handle && entry.ending().is_none());
         found.map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
     pub fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.current(now).iter().any(|entry| entry.is_of(user_id) && entry.ending().is_none())
+        self.current(now)
+            .iter()
+            .any(|entry| entry.is_of(user_id) && entry.ending().is_none())
     }
 
     /// How the sign-in `handle` ended, when it did and is not forgotten.
     pub fn outcome(&self, handle: &str, now: u64) -> Option<Outcome> {
         let entries = self.current(now);
-        let mut endings = entries.iter().filter(|entry| entry.attempt.handle == handle).filter_map(Entry::ending);
+        let mut endings = entries
+            .iter()
+            .filter(|entry| entry.attempt.handle == handle)
+            .filter_map(Entry::ending);
         endings.next().map(|(outcome, _)| outcome.clone())
     }
 
     /// Whether `user_id` has just signed in with a demand that `fits`.
     pub fn has_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
         let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry);
+        let is_it = |entry: &Entry| {
+            entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry)
+        };
         self.current(now).iter().any(is_it)
     }
 
@@ -344,7 +446,9 @@ impl PendingSignIns {
     /// counts once.
     pub fn take_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
         let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry);
+        let is_it = |entry: &Entry| {
+            entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry)
+        };
         let mut entries = self.current(now);
         let found = entries.iter().position(is_it);
         found.and_then(|at| entries.remove(at)).is_some()
@@ -353,20 +457,35 @@ impl PendingSignIns {
     /// How the last sign-in of `user_id` failed, when it did and is not forgotten.
     pub fn last_failure(&self, user_id: &str, now: u64) -> Option<Failure> {
         let entries = self.current(now);
-        let endings = entries.iter().filter(|entry| entry.is_of(Some(user_id))).filter_map(Entry::ending);
+        let endings = entries
+            .iter()
+            .filter(|entry| entry.is_of(Some(user_id)))
+            .filter_map(Entry::ending);
         endings.max_by_key(|(_, at)| *at)?.0.as_ref().err().cloned()
     }
 
     /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end later than `since`.
     /// `true`: one has, or none is under way any more.
-    pub fn wait(&self, user_id: Option<&str>, since: Instant, step: Duration, now: impl Fn() -> u64) -> bool {
+    pub fn wait(
+        &self,
+        user_id: Option<&str>,
+        since: Instant,
+        step: Duration,
+        now: impl Fn() -> u64,
+    ) -> bool {
         let goes_on = |entries: &mut VecDeque<Entry>| {
             let (now, own) = (now(), entries.iter().filter(|entry| entry.is_of(user_id)));
-            let has_ended = own.clone().any(|entry| entry.ending().is_some_and(|(_, at)| at >= since));
-            let is_pending = own.clone().any(|entry| entry.ending().is_none() && entry.is_current(now));
+            let has_ended = own
+                .clone()
+                .any(|entry| entry.ending().is_some_and(|(_, at)| at >= since));
+            let is_pending = own
+                .clone()
+                .any(|entry| entry.ending().is_none() && entry.is_current(now));
             !has_ended && is_pending
         };
-        let waited = self.changed.wait_timeout_while(locked(&self.entries), step, goes_on);
+        let waited = self
+            .changed
+            .wait_timeout_while(locked(&self.entries), step, goes_on);
         let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !goes_on(&mut entries)
     }
@@ -374,9 +493,14 @@ impl PendingSignIns {
     /// Sleeps for `length`, or until the sign-in `handle` is over. Whether it still goes on.
     pub fn sleep(&self, handle: &str, length: Duration, now: impl Fn() -> u64) -> bool {
         let is_it = |entry: &Entry| entry.attempt.handle == handle && entry.ending().is_none();
-        let goes_on =
-            |entries: &mut VecDeque<Entry>| entries.iter().any(|entry| is_it(entry) && entry.is_current(now()));
-        let waited = self.changed.wait_timeout_while(locked(&self.entries), length, goes_on);
+        let goes_on = |entries: &mut VecDeque<Entry>| {
+            entries
+                .iter()
+                .any(|entry| is_it(entry) && entry.is_current(now()))
+        };
+        let waited = self
+            .changed
+            .wait_timeout_while(locked(&self.entries), length, goes_on);
         let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         goes_on(&mut entries)
     }

@@ -41,7 +41,9 @@ impl Pieces {
     /// Adds a copy of `bytes`, to the last piece where it has room for them.
     pub fn copy(&mut self, bytes: &[u8]) {
         match self.0.last_mut() {
-            Some(Piece::Own(last)) if last.capacity() - last.len() >= bytes.len() => last.extend_from_slice(bytes),
+            Some(Piece::Own(last)) if last.capacity() - last.len() >= bytes.len() => {
+                last.extend_from_slice(bytes)
+            }
             _ => self.0.push(Piece::Own(bytes.to_vec())),
         }
     }

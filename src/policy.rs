@@ -25,10 +25,19 @@ const REWRITINGS: [fn(&str) -> String; 7] = [
     |path| path.split(['?', '#']).take(1).collect(),
     // Path parameters (RFC 3986 §3.3). Whoever takes segments apart before decoding them has their slashes in them.
     |path| each_segment(path, |segment| first_of(segment.split(';'))),
-    |path| each_segment(path, |segment| first_of(first_of(segment.split("%3b")).split("%3B"))),
+    |path| {
+        each_segment(path, |segment| {
+            first_of(first_of(segment.split("%3b")).split("%3B"))
+        })
+    },
     // Windows drops them from file names.
     |path| each_segment(path, |segment| segment.trim().trim_end_matches(['.', ' '])),
-    |path| path.split('/').filter(|segment| !segment.is_empty()).collect::<Vec<_>>().join("/"),
+    |path| {
+        path.split('/')
+            .filter(|segment| !segment.is_empty())
+            .collect::<Vec<_>>()
+            .join("/")
+    },
 ];
 
 fn first_of<'p>(mut parts: impl Iterator<Item = &'p str>) -> &'p str {
@@ -55,19 +64,36 @@ impl Pattern {
     /// # Errors
     /// The mend.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some(odd) = text.chars().find(|c| !c.is_alphanumeric() && *c != '/' && !PLAIN.contains(*c)) {
-            return Err(format!("leave {odd:?} out of {text:?}: * stands for what a path needs encoding for"));
+        if let Some(odd) = text
+            .chars()
+            .find(|c| !c.is_alphanumeric() && *c != '/' && !PLAIN.contains(*c))
+        {
+            return Err(format!(
+                "leave {odd:?} out of {text:?}: * stands for what a path needs encoding for"
+            ));
         }
         let path = text.strip_prefix('/').unwrap_or(text);
         let path = path.strip_suffix('/').unwrap_or(path);
         if text.contains("//") || path.split('/').any(|segment| matches!(segment, "." | "..")) {
-            return Err(format!("write {text:?} without empty segments, \".\" and \"..\""));
+            return Err(format!(
+                "write {text:?} without empty segments, \".\" and \"..\""
+            ));
         }
-        if path.split('/').any(|segment| segment != "**" && segment.contains("**")) {
-            return Err(format!("let ** stand alone between slashes in {text:?}, such as /reports/**"));
+        if path
+            .split('/')
+            .any(|segment| segment != "**" && segment.contains("**"))
+        {
+            return Err(format!(
+                "let ** stand alone between slashes in {text:?}, such as /reports/**"
+            ));
         }
-        let sent = path.split('/').map(|segment| utf8_percent_encode(segment, CONTROLS).to_string());
-        Ok(Self { sent: sent.collect(), folded: path.split('/').map(fold).collect() })
+        let sent = path
+            .split('/')
+            .map(|segment| utf8_percent_encode(segment, CONTROLS).to_string());
+        Ok(Self {
+            sent: sent.collect(),
+            folded: path.split('/').map(fold).collect(),
+        })
     }
 
     fn fits_everything(&self) -> bool {
@@ -101,7 +127,9 @@ impl Policy {
             return Ok(());
         }
         let allowed = self.methods.join(", ");
-        Err(refused(format!("{method} is not allowed here: ALLOWED_METHODS of this server is {allowed}.")))
+        Err(refused(format!(
+            "{method} is not allowed here: ALLOWED_METHODS of this server is {allowed}."
+        )))
     }
 
     /// Whether calls of `path`, which is below the base URL and as it is sent, are allowed.
@@ -121,14 +149,19 @@ impl Policy {
         };
         let fits = |patterns: &[Pattern], reading: &String| {
             let folded = fold(reading);
-            patterns.iter().any(|known| path_fits(&known.sent, reading) || path_fits(&known.folded, &folded))
+            patterns
+                .iter()
+                .any(|known| path_fits(&known.sent, reading) || path_fits(&known.folded, &folded))
         };
         if readings.iter().any(|reading| fits(&self.denied, reading)) {
             return Err(refused(format!(
                 "The path /{path} is not allowed here: DENIED_ENDPOINTS of this server has it."
             )));
         }
-        let is_allowed = self.allowed.iter().any(|pattern| path_fits(&pattern.sent, path))
+        let is_allowed = self
+            .allowed
+            .iter()
+            .any(|pattern| path_fits(&pattern.sent, path))
             && readings.iter().all(|reading| fits(&self.allowed, reading));
         if is_allowed || self.allowed.is_empty() {
             return Ok(());
@@ -163,13 +196,21 @@ fn readings(path: &str) -> Option<BTreeSet<String>> {
 
 /// Without a difference of case, however a server compares: by upper case, the long s is an S.
 fn fold(text: &str) -> String {
-    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
+    text.chars()
+        .flat_map(char::to_uppercase)
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 fn path_fits(pattern: &[String], path: &str) -> bool {
     let segments: Vec<&str> = path.split('/').collect();
     let segment_fits = |pattern: &String, segment: &&str| {
-        fits(pattern.as_bytes(), segment.as_bytes(), |byte| *byte == b'*', |part, byte| part == byte)
+        fits(
+            pattern.as_bytes(),
+            segment.as_bytes(),
+            |byte| *byte == b'*',
+            |part, byte| part == byte,
+        )
     };
     fits(pattern, &segments, |part| part == "**", segment_fits)
 }
@@ -190,9 +231,13 @@ fn fits<P, I>(
                 last_wildcard = Some((rest, items));
                 pattern = rest;
             }
-            ([part, rest @ ..], [item, others @ ..]) if is_same(part, item) => (pattern, items) = (rest, others),
+            ([part, rest @ ..], [item, others @ ..]) if is_same(part, item) => {
+                (pattern, items) = (rest, others)
+            }
             _ => {
-                let Some((rest, [_, others @ ..])) = last_wildcard else { return false };
+                let Some((rest, [_, others @ ..])) = last_wildcard else {
+                    return false;
+                };
                 last_wildcard = Some((rest, others));
                 (pattern, items) = (rest, others);
             }

@@ -24,7 +24,12 @@ pub struct RememberingResolver {
 }
 
 impl Resolver for RememberingResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, timeout: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let is_known = |(authority, at, _): &&(Authority, Instant, ResolvedSocketAddrs)| {
             uri.authority() == Some(authority) && at.elapsed() < LIFETIME
         };
@@ -32,7 +37,9 @@ impl Resolver for RememberingResolver {
             return Ok(addresses.clone());
         }
         let addresses = self.system.resolve(uri, config, timeout)?;
-        *locked(&self.last) = uri.authority().map(|known| (known.clone(), Instant::now(), addresses.clone()));
+        *locked(&self.last) = uri
+            .authority()
+            .map(|known| (known.clone(), Instant::now(), addresses.clone()));
         Ok(addresses)
     }
 }

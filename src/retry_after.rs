@@ -10,8 +10,17 @@ const LONGEST: u64 = 1 << 31;
 pub fn parse(field: &str, now: SystemTime) -> Option<Duration> {
     let field = field.trim();
     if !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(field.parse().map_or(LONGEST, |seconds: u64| seconds.min(LONGEST))));
+        return Some(Duration::from_secs(
+            field
+                .parse()
+                .map_or(LONGEST, |seconds: u64| seconds.min(LONGEST)),
+        ));
     }
-    let until = httpdate::parse_http_date(field).ok()?.duration_since(now).ok()?;
-    Some(Duration::from_secs(until.as_secs() + u64::from(until.subsec_nanos() > 0)))
+    let until = httpdate::parse_http_date(field)
+        .ok()?
+        .duration_since(now)
+        .ok()?;
+    Some(Duration::from_secs(
+        until.as_secs() + u64::from(until.subsec_nanos() > 0),
+    ))
 }

@@ -9,7 +9,9 @@ use url::Url;
 use crate::access_key::Sessions;
 use crate::config::{AllowedHost, Config, RedirectUri, is_loopback_host};
 use crate::error::{Failure, Kind};
-use crate::http::message::{Answer, Application, Reply, Request, empty_reply, json_reply, with_field};
+use crate::http::message::{
+    Answer, Application, Reply, Request, empty_reply, json_reply, with_field,
+};
 use crate::mcp::protocol::{self, Protocol};
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
 use crate::oauth::aadsts;
@@ -21,8 +23,7 @@ use crate::sign_in::{Opened, SignIn};
 use crate::{media_type, pages};
 
 /// What MCP clients send beyond the headers that need no leave (Fetch standard, CORS-safelisted).
-const CORS_HEADERS: &str =
-    "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
+const CORS_HEADERS: &str = "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
 
 /// The methods of what can be read as often as one likes.
 const READ: &[Method] = &[Method::Get, Method::Head];
@@ -71,13 +72,27 @@ impl Routes {
         hosts.push(redirect_uri.host.clone());
         let mut own_origins = vec![redirect_uri.origin.clone()];
         for name in ["localhost", "127.0.0.1", "[::1]"] {
-            hosts.push(AllowedHost { name: name.to_owned(), port: Some(port) });
+            hosts.push(AllowedHost {
+                name: name.to_owned(),
+                port: Some(port),
+            });
             // As browsers write it: without the scheme's own port.
-            own_origins.push(format!("http://{name}:{port}").trim_end_matches(":80").to_owned());
+            own_origins.push(
+                format!("http://{name}:{port}")
+                    .trim_end_matches(":80")
+                    .to_owned(),
+            );
         }
         let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in))?;
         let sessions = Sessions::new(port)?;
-        Ok(Self { protocol: Protocol::new(tools), sessions, config, sign_in, hosts, own_origins })
+        Ok(Self {
+            protocol: Protocol::new(tools),
+            sessions,
+            config,
+            sign_in,
+            hosts,
+            own_origins,
+        })
     }
 
     /// The `Host` must be one of ours, so that no other name can be made to point at us (DNS
@@ -86,16 +101,28 @@ impl Routes {
         let host = request.field("host").unwrap_or_default();
         let (name, port) = name_and_port(host);
         // Without a port, the scheme's own is meant; behind a proxy, the scheme may be https.
-        let is_port = |allowed: u16| port.map_or(matches!(allowed, 80 | 443), |port| port == allowed.to_string());
-        let fits = |allowed: &AllowedHost| allowed.name.eq_ignore_ascii_case(name) && allowed.port.is_none_or(is_port);
-        if self.hosts.iter().any(fits) { Ok(()) } else { Err(forbidden("Host", host, "ALLOWED_HOSTS")) }
+        let is_port = |allowed: u16| {
+            port.map_or(matches!(allowed, 80 | 443), |port| {
+                port == allowed.to_string()
+            })
+        };
+        let fits = |allowed: &AllowedHost| {
+            allowed.name.eq_ignore_ascii_case(name) && allowed.port.is_none_or(is_port)
+        };
+        if self.hosts.iter().any(fits) {
+            Ok(())
+        } else {
+            Err(forbidden("Host", host, "ALLOWED_HOSTS"))
+        }
     }
 
     /// Where a page sends the request, its origin must be ours or an allowed one (MCP 2026-07-28
     /// transports, "Security"). Gives the origin that needs a CORS answer.
     fn check_origin<'r>(&self, request: &Request<'r>) -> Result<Option<&'r str>, Reply> {
         let mut origins = request.fields("origin");
-        let Some(origin) = origins.next() else { return Ok(None) };
+        let Some(origin) = origins.next() else {
+            return Ok(None);
+        };
         let is_among = |list: &[String]| list.iter().any(|allowed| allowed == origin);
         match origins.next() {
             None if is_among(&self.own_origins) => Ok(None),
@@ -107,13 +134,18 @@ impl Routes {
     /// Where there is an access key, who asks for a path must have it. A browser may ask what it may send before
     /// it sends it.
     fn is_let_in(&self, request: &Request<'_>, whom: For) -> bool {
-        let Some(key) = &self.config.access_key else { return true };
+        let Some(key) = &self.config.access_key else {
+            return true;
+        };
         let is_let_in = whom == For::Everybody
             || request.head.method == Method::Options
             || key.is_brought_by(request)
             || (whom == For::People && self.sessions.is_open(request, self.sign_in.now()));
         if !is_let_in && request.field("authorization").is_some() {
-            log::warn!("a request for {} was refused: it has another key than the access key", request.head.path);
+            log::warn!(
+                "a request for {} was refused: it has another key than the access key",
+                request.head.path
+            );
         }
         is_let_in
     }
@@ -127,43 +159,69 @@ impl Routes {
                 self.check_origin(request)?;
             }
             let by_form = self.config.response_mode == ResponseMode::FormPost;
-            allow(method, if by_form { &[Method::Post, Method::Get] } else { &[Method::Get] })?;
+            allow(
+                method,
+                if by_form {
+                    &[Method::Post, Method::Get]
+                } else {
+                    &[Method::Get]
+                },
+            )?;
             return Ok(Answer::Reply(shown(self.callback(request), NOT_COMPLETED)));
         }
         // The form for the key may stand at any allowed host, and is looked at more strictly: see `take_key`.
-        let cors = if request.head.path == KEY_FORM { None } else { self.check_origin(request)? };
+        let cors = if request.head.path == KEY_FORM {
+            None
+        } else {
+            self.check_origin(request)?
+        };
         if request.head.path == "/mcp" {
             if *method == Method::Options && cors.is_some() {
                 return Ok(preflight(cors));
             }
             if !self.is_let_in(request, For::Programs) {
-                let refusal = protocol::unauthorized(NO_KEY).with_field("WWW-Authenticate", &challenge(request));
+                let refusal = protocol::unauthorized(NO_KEY)
+                    .with_field("WWW-Authenticate", &challenge(request));
                 return Ok(with_cors(refusal, cors));
             }
             let refused = allow(method, &[Method::Post]).map_err(Answer::Reply);
-            return Ok(with_cors(refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)), cors));
+            return Ok(with_cors(
+                refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)),
+                cors,
+            ));
         }
         // The ticket of a sign-in link is proof enough: it cannot be guessed.
-        let who_signs_in = if request.parameter("ticket").is_some() { For::Everybody } else { For::People };
+        let who_signs_in = if request.parameter("ticket").is_some() {
+            For::Everybody
+        } else {
+            For::People
+        };
         let (whom, methods, page): (For, &[Method], Page) = match request.head.path {
             "/" => (For::People, READ, Self::home),
             "/healthz" => (For::Everybody, READ, Self::health),
-            KEY_FORM if self.config.access_key.is_some() => (For::Everybody, &[Method::Post], Self::take_key),
-            "/auth/login" => {
-                (who_signs_in, &[Method::Get], |this, request| shown(this.login(request), "This sign-in cannot begin"))
+            KEY_FORM if self.config.access_key.is_some() => {
+                (For::Everybody, &[Method::Post], Self::take_key)
             }
-            "/auth/complete" => {
-                (For::Everybody, &[Method::Get], |this, request| shown(this.complete(request), NOT_COMPLETED))
-            }
-            "/auth/logout" => {
-                (For::People, &[Method::Get], |this, request| shown(this.logout(request), NOT_SIGNED_OUT))
-            }
-            "/auth/logout-complete" => {
-                (For::Everybody, READ, |this, _| pages::signed_out(&this.config.authority.endpoint("logout")))
-            }
+            "/auth/login" => (who_signs_in, &[Method::Get], |this, request| {
+                shown(this.login(request), "This sign-in cannot begin")
+            }),
+            "/auth/complete" => (For::Everybody, &[Method::Get], |this, request| {
+                shown(this.complete(request), NOT_COMPLETED)
+            }),
+            "/auth/logout" => (For::People, &[Method::Get], |this, request| {
+                shown(this.logout(request), NOT_SIGNED_OUT)
+            }),
+            "/auth/logout-complete" => (For::Everybody, READ, |this, _| {
+                pages::signed_out(&this.config.authority.endpoint("logout"))
+            }),
             "/auth/status" => (For::Programs, READ, Self::status),
             "*" => (For::Everybody, &[], Self::home),
-            _ => return Err(json_reply(404, r#"{"error":"There is nothing at this path."}"#.to_owned())),
+            _ => {
+                return Err(json_reply(
+                    404,
+                    r#"{"error":"There is nothing at this path."}"#.to_owned(),
+                ));
+            }
         };
         if !self.is_let_in(request, whom) {
             let refusal = match whom {
@@ -178,7 +236,11 @@ impl Routes {
 
     /// A redirect URI without a path shares it with the start page.
     fn is_callback(&self, request: &Request<'_>) -> bool {
-        let is_answer = || ["code", "error"].iter().any(|name| request.parameter(name).is_some());
+        let is_answer = || {
+            ["code", "error"]
+                .iter()
+                .any(|name| request.parameter(name).is_some())
+        };
         request.head.path == self.config.redirect_uri.path
             && (request.head.path != "/" || request.head.method == Method::Post || is_answer())
     }
@@ -188,32 +250,66 @@ impl Routes {
     /// The key from our own form: it lets the browser in for a while.
     fn take_key(&self, request: &Request<'_>) -> Reply {
         let mut origins = request.fields("origin");
-        let own = origins.next().and_then(|origin| origin.split_once("://")).filter(|_| origins.next().is_none());
+        let own = origins
+            .next()
+            .and_then(|origin| origin.split_once("://"))
+            .filter(|_| origins.next().is_none());
         if own.map(|(_, authority)| authority) != request.field("host") || !is_form(request) {
-            let failure = Failure::new(Kind::Refused, "The key did not come from this server's own form.");
-            return pages::failure(403, "Not let in", &failure.hint("Enter it on the start page."));
+            let failure = Failure::new(
+                Kind::Refused,
+                "The key did not come from this server's own form.",
+            );
+            return pages::failure(
+                403,
+                "Not let in",
+                &failure.hint("Enter it on the start page."),
+            );
         }
         let user_id = request.parameter("user_id");
         let mut fields = url::form_urlencoded::parse(request.body);
-        let given = fields.find(|(name, _)| name == "key").map(|(_, key)| Secret::new(key.trim().to_owned()));
-        let is_right = |given: &Secret| self.config.access_key.as_ref().is_some_and(|key| key.matches(given.expose()));
+        let given = fields
+            .find(|(name, _)| name == "key")
+            .map(|(_, key)| Secret::new(key.trim().to_owned()));
+        let is_right = |given: &Secret| {
+            self.config
+                .access_key
+                .as_ref()
+                .is_some_and(|key| key.matches(given.expose()))
+        };
         if !given.as_ref().is_some_and(is_right) {
             log::warn!("a key that was entered is not the access key");
             let refusal = pages::ask_for_key(user_id.as_deref(), true);
             return with_field(refusal, "WWW-Authenticate", BEARER);
         }
         let mut query = url::form_urlencoded::Serializer::new(String::new());
-        let query = query.extend_pairs(user_id.map(|user_id| ("user_id", user_id))).finish();
-        let to = if query.is_empty() { "/".to_owned() } else { format!("/?{query}") };
-        let cookie = self.sessions.cookie(self.sign_in.now(), self.config.redirect_uri.is_https);
+        let query = query
+            .extend_pairs(user_id.map(|user_id| ("user_id", user_id)))
+            .finish();
+        let to = if query.is_empty() {
+            "/".to_owned()
+        } else {
+            format!("/?{query}")
+        };
+        let cookie = self
+            .sessions
+            .cookie(self.sign_in.now(), self.config.redirect_uri.is_https);
         with_field(redirect(303, &to), "Set-Cookie", &cookie)
     }
 
     fn home(&self, request: &Request<'_>) -> Reply {
         let errors = aadsts::own_page(&self.config.application());
-        let (user_id, has_key) = (request.parameter("user_id"), self.config.access_key.is_some());
+        let (user_id, has_key) = (
+            request.parameter("user_id"),
+            self.config.access_key.is_some(),
+        );
         let mcp_url = format!("{}/mcp", self.config.redirect_uri.origin);
-        pages::home(&self.sign_in.accounts(), user_id.as_deref(), &mcp_url, has_key, &errors)
+        pages::home(
+            &self.sign_in.accounts(),
+            user_id.as_deref(),
+            &mcp_url,
+            has_key,
+            &errors,
+        )
     }
 
     /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would lose that.
@@ -232,21 +328,36 @@ impl Routes {
         let ticket = if let Some(ticket) = request.parameter("ticket") {
             ticket
         } else {
-            let user_id = request.parameter("user_id").unwrap_or_else(|| DEFAULT_USER_ID.to_owned());
+            let user_id = request
+                .parameter("user_id")
+                .unwrap_or_else(|| DEFAULT_USER_ID.to_owned());
             if is_led_from_elsewhere(request) {
                 return Ok(pages::confirm_sign_in(&user_id));
             }
             self.sign_in.begin(&user_id)?.expose().to_owned()
         };
-        let Opened { handle, binding, url } =
-            self.sign_in.open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
-        let secure = if self.config.redirect_uri.is_https { "; Secure" } else { "" };
+        let Opened {
+            handle,
+            binding,
+            url,
+        } = self
+            .sign_in
+            .open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
+        let secure = if self.config.redirect_uri.is_https {
+            "; Secure"
+        } else {
+            ""
+        };
         let cookie = format!(
             "{}={}; Max-Age={LIFETIME}; Path=/auth; HttpOnly; SameSite=Lax{secure}",
             pending::cookie_name(&handle),
             binding.expose()
         );
-        Ok(with_field(redirect(302, url.as_str()), "Set-Cookie", &cookie))
+        Ok(with_field(
+            redirect(302, url.as_str()),
+            "Set-Cookie",
+            &cookie,
+        ))
     }
 
     /// Where the page must be opened instead: the cookie that is set there must reach the redirect
@@ -254,10 +365,15 @@ impl Routes {
     fn same_page_at_redirect_origin(&self, request: &Request<'_>) -> Option<String> {
         let (asked, _) = name_and_port(request.field("host")?);
         let RedirectUri { host, origin, .. } = &self.config.redirect_uri;
-        let differs =
-            is_loopback_host(asked) && is_loopback_host(&host.name) && !asked.eq_ignore_ascii_case(&host.name);
+        let differs = is_loopback_host(asked)
+            && is_loopback_host(&host.name)
+            && !asked.eq_ignore_ascii_case(&host.name);
         // As a URL, so that what stands there raw becomes fit for a header.
-        let url = Url::parse(&format!("{origin}{}?{}", request.head.path, request.head.query)).ok()?;
+        let url = Url::parse(&format!(
+            "{origin}{}?{}",
+            request.head.path, request.head.query
+        ))
+        .ok()?;
         differs.then(|| url.into())
     }
 
@@ -269,12 +385,23 @@ impl Routes {
             _ => {
                 let failure = Failure::new(Kind::Refused, "A sign-in does not end at this address.")
                     .hint("If somebody asked you to copy or open this address, do not: they may be after your account. Start the sign-in again from a new link.");
-                return Ok(pages::failure(400, "This is not how a sign-in ends", &failure));
+                return Ok(pages::failure(
+                    400,
+                    "This is not how a sign-in ends",
+                    &failure,
+                ));
             }
         };
-        let response = callback::parse(parameters)
-            .map_err(|reason| Failure::new(Kind::InvalidRequest, format!("This is no answer of Entra: {reason}.")))?;
-        let handle = self.sign_in.pending().take_response(response, self.sign_in.now())?;
+        let response = callback::parse(parameters).map_err(|reason| {
+            Failure::new(
+                Kind::InvalidRequest,
+                format!("This is no answer of Entra: {reason}."),
+            )
+        })?;
+        let handle = self
+            .sign_in
+            .pending()
+            .take_response(response, self.sign_in.now())?;
         // 303: the browser comes back with a GET, which carries the SameSite=Lax cookie.
         Ok(redirect(303, &format!("/auth/complete?sign_in={handle}")))
     }
@@ -282,22 +409,35 @@ impl Routes {
     fn complete(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let handle = request.parameter("sign_in").unwrap_or_default();
         let cookie = request.cookie(&pending::cookie_name(&handle));
-        Ok(pages::signed_in(&self.sign_in.complete(&handle, cookie, user_agent(request))??))
+        Ok(pages::signed_in(&self.sign_in.complete(
+            &handle,
+            cookie,
+            user_agent(request),
+        )??))
     }
 
     fn logout(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         if is_led_from_elsewhere(request) {
-            let failure =
-                Failure::new(Kind::Refused, "Another site has led you here to sign out. Nothing was changed.")
-                    .hint("To sign out, use the link on the start page.");
+            let failure = Failure::new(
+                Kind::Refused,
+                "Another site has led you here to sign out. Nothing was changed.",
+            )
+            .hint("To sign out, use the link on the start page.");
             return Ok(pages::failure(403, NOT_SIGNED_OUT, &failure));
         }
-        self.sign_in.sign_out(request.parameter("user_id").as_deref(), user_agent(request))?;
+        self.sign_in
+            .sign_out(request.parameter("user_id").as_deref(), user_agent(request))?;
         Ok(redirect(303, "/auth/logout-complete"))
     }
 
     fn status(&self, request: &Request<'_>) -> Reply {
-        json_reply(200, self.protocol.tools.status(request.parameter("user_id").as_deref()).to_string())
+        json_reply(
+            200,
+            self.protocol
+                .tools
+                .status(request.parameter("user_id").as_deref())
+                .to_string(),
+        )
     }
 }
 
@@ -306,13 +446,22 @@ impl Application for Routes {
         request.head.path == "/mcp"
             && self.check_host(request).is_ok()
             && self.check_origin(request).is_ok()
-            && self.config.access_key.as_ref().is_none_or(|key| key.is_brought_by(request))
+            && self
+                .config
+                .access_key
+                .as_ref()
+                .is_none_or(|key| key.is_brought_by(request))
     }
 
     fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
         let answer = self.dispatch(request).unwrap_or_else(Answer::Reply);
         if let Answer::Reply(reply) = &answer {
-            log::debug!("{} {} {}", request.head.method, request.head.path, reply.status());
+            log::debug!(
+                "{} {} {}",
+                request.head.method,
+                request.head.path,
+                reply.status()
+            );
         }
         answer
     }
@@ -320,7 +469,9 @@ impl Application for Routes {
 
 /// What to do about a missing or wrong key.
 fn challenge(request: &Request<'_>) -> String {
-    let error = request.field("authorization").map_or("", |_| r#", error="invalid_token""#);
+    let error = request
+        .field("authorization")
+        .map_or("", |_| r#", error="invalid_token""#);
     format!("{BEARER}{error}")
 }
 
@@ -336,7 +487,10 @@ fn allow(method: &Method, methods: &[Method]) -> Result<(), Reply> {
     }
     let reply = match method {
         Method::Options => empty_reply(204),
-        _ => json_reply(405, r#"{"error":"This method is not allowed here."}"#.to_owned()),
+        _ => json_reply(
+            405,
+            r#"{"error":"This method is not allowed here."}"#.to_owned(),
+        ),
     };
     let mut allowed: Vec<&str> = methods.iter().map(Method::as_str).collect();
     allowed.push("OPTIONS");
@@ -344,7 +498,9 @@ fn allow(method: &Method, methods: &[Method]) -> Result<(), Reply> {
 }
 
 fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
-    log::warn!("a request was refused: its {what} {rejected:?} is not allowed; {setting} can allow it");
+    log::warn!(
+        "a request was refused: its {what} {rejected:?} is not allowed; {setting} can allow it"
+    );
     let body = json!({
         "error": format!("This {what} is not allowed."),
         "rejected": rejected,
@@ -356,11 +512,14 @@ fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
 
 /// The answer to a browser that asks before it sends (Fetch standard, CORS preflight).
 fn preflight(cors: Option<&str>) -> Answer<'static> {
-    with_cors(Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS"), cors)
-        // GET and DELETE, so that a legacy client gets to read that they are not offered.
-        .with_field("Access-Control-Allow-Methods", "POST, GET, DELETE, OPTIONS")
-        .with_field("Access-Control-Allow-Headers", CORS_HEADERS)
-        .with_field("Access-Control-Max-Age", "600")
+    with_cors(
+        Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS"),
+        cors,
+    )
+    // GET and DELETE, so that a legacy client gets to read that they are not offered.
+    .with_field("Access-Control-Allow-Methods", "POST, GET, DELETE, OPTIONS")
+    .with_field("Access-Control-Allow-Headers", CORS_HEADERS)
+    .with_field("Access-Control-Max-Age", "600")
 }
 
 fn with_cors<'a>(answer: Answer<'a>, origin: Option<&str>) -> Answer<'a> {
@@ -379,7 +538,9 @@ fn redirect(status: u16, location: &str) -> Reply {
 
 /// The two parts of a `Host` (RFC 9110 §7.2); an IPv6 address has colons of its own.
 fn name_and_port(host: &str) -> (&str, Option<&str>) {
-    let parts = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+    let parts = host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.ends_with(']'));
     parts.map_or((host, None), |(name, port)| (name, Some(port)))
 }
 
@@ -389,7 +550,9 @@ fn user_agent<'r>(request: &Request<'r>) -> &'r str {
 }
 
 fn is_form(request: &Request<'_>) -> bool {
-    request.field("content-type").is_some_and(|value| media_type::is(value, "application/x-www-form-urlencoded"))
+    request
+        .field("content-type")
+        .is_some_and(|value| media_type::is(value, "application/x-www-form-urlencoded"))
 }
 
 /// Whether a page of another origin has sent the browser here (Fetch Metadata). Another port of

@@ -40,7 +40,12 @@ impl Secret {
     /// Compares in a time that depends on the lengths alone.
     pub fn matches(&self, other: &str) -> bool {
         let (left, right) = (self.0.as_bytes(), other.as_bytes());
-        left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        left.len() == right.len()
+            && left
+                .iter()
+                .zip(right)
+                .fold(0, |difference, (a, b)| difference | (a ^ b))
+                == 0
     }
 }
 
@@ -82,9 +87,14 @@ fn wipe(json: &mut Value) {
 /// A failure of kind [`Kind::Internal`] when the operating system has no randomness to give.
 pub fn random_base64url<const N: usize>() -> Result<String, Failure> {
     let mut bytes = Zeroizing::new([0; N]);
-    SysRng.try_fill_bytes(bytes.as_mut_slice()).map_err(|error| {
-        Failure::new(Kind::Internal, format!("The operating system gave no random numbers ({error})."))
+    SysRng
+        .try_fill_bytes(bytes.as_mut_slice())
+        .map_err(|error| {
+            Failure::new(
+                Kind::Internal,
+                format!("The operating system gave no random numbers ({error})."),
+            )
             .hint("Try again; if it persists, look at the system's entropy source.")
-    })?;
+        })?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes.as_slice()))
 }

@@ -27,8 +27,11 @@ impl Selection {
     pub(crate) fn parse(json: &RawValue) -> Result<Self, Failure> {
         let pointer = |text: String| {
             Pointer::parse(text.clone()).map_err(|reason| {
-                Failure::new(Kind::InvalidRequest, format!("The pointer {text:?} in select is refused: {reason}."))
-                    .hint("Write JSON Pointers (RFC 6901), such as /value/0/subject.")
+                Failure::new(
+                    Kind::InvalidRequest,
+                    format!("The pointer {text:?} in select is refused: {reason}."),
+                )
+                .hint("Write JSON Pointers (RFC 6901), such as /value/0/subject.")
             })
         };
         match from_str::<Vec<String>>(json.get()) {
@@ -36,7 +39,11 @@ impl Selection {
                 // One member for each.
                 let mut known = BTreeSet::new();
                 texts.retain(|text| known.insert(text.clone()));
-                texts.into_iter().map(pointer).collect::<Result<_, _>>().map(Self::Several)
+                texts
+                    .into_iter()
+                    .map(pointer)
+                    .collect::<Result<_, _>>()
+                    .map(Self::Several)
             }
             Err(_) => pointer(from_str(json.get()).unwrap_or_default()).map(Self::One),
         }
@@ -45,7 +52,12 @@ impl Selection {
     /// The parts of `json` as JSON, of which at most `most` bytes are copied, together.
     pub(crate) fn of(&self, json: &RawValue, most: usize) -> Selected {
         let left = json.get().len().saturating_mul(MOST_READINGS);
-        let mut selected = Selected { parts: Vec::new(), length: 0, not_found: Vec::new(), left };
+        let mut selected = Selected {
+            parts: Vec::new(),
+            length: 0,
+            not_found: Vec::new(),
+            left,
+        };
         match self {
             Self::One(pointer) => {
                 let found = selected.find(pointer, json);
@@ -54,7 +66,9 @@ impl Selection {
             Self::Several(pointers) => {
                 selected.add("{", most);
                 for pointer in pointers {
-                    let Some(found) = selected.find(pointer, json) else { continue };
+                    let Some(found) = selected.find(pointer, json) else {
+                        continue;
+                    };
                     let comma = if selected.length == 1 { "" } else { "," };
                     let name = Value::from(pointer.text()).to_string();
                     for part in [comma, &name, ":", found] {
@@ -73,7 +87,10 @@ impl Selection {
             Self::One(pointer) => std::slice::from_ref(pointer),
             Self::Several(pointers) => pointers,
         };
-        pointers.iter().map(|pointer| pointer.text().to_owned()).collect()
+        pointers
+            .iter()
+            .map(|pointer| pointer.text().to_owned())
+            .collect()
     }
 }
 
@@ -100,7 +117,8 @@ impl Selected {
 
     fn add(&mut self, part: &str, most: usize) {
         let room = most - self.parts.len();
-        self.parts.extend_from_slice(part.as_bytes().get(..room).unwrap_or(part.as_bytes()));
+        self.parts
+            .extend_from_slice(part.as_bytes().get(..room).unwrap_or(part.as_bytes()));
         self.length += part.len();
     }
 }

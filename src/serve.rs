@@ -24,7 +24,10 @@ const OWN_DESCRIPTORS: usize = 16;
 /// Whether a server with these settings runs already.
 pub fn is_running(config: &Config) -> bool {
     let port = config.server_port;
-    let mut origins = vec![config.redirect_uri.origin.clone(), origin_of("localhost", port)];
+    let mut origins = vec![
+        config.redirect_uri.origin.clone(),
+        origin_of("localhost", port),
+    ];
     origins.push(origin_of(&config.server_host, port));
     origins.dedup();
     origins.iter().any(|origin| is_ours(origin))
@@ -32,18 +35,37 @@ pub fn is_running(config: &Config) -> bool {
 
 /// Where a server that listens at `host` can be asked.
 pub fn origin_of(host: &str, port: u16) -> String {
-    let host = if matches!(host, "0.0.0.0" | "::") { "localhost" } else { host };
-    if host.contains(':') { format!("http://[{host}]:{port}") } else { format!("http://{host}:{port}") }
+    let host = if matches!(host, "0.0.0.0" | "::") {
+        "localhost"
+    } else {
+        host
+    };
+    if host.contains(':') {
+        format!("http://[{host}]:{port}")
+    } else {
+        format!("http://{host}:{port}")
+    }
 }
 
 /// Whether it is a server of ours that answers at `origin`. It is asked without a proxy.
 pub fn is_ours(origin: &str) -> bool {
-    let Ok(url) = Url::parse(&format!("{origin}/healthz")) else { return false };
+    let Ok(url) = Url::parse(&format!("{origin}/healthz")) else {
+        return false;
+    };
     // Also an address that is no loopback one may be this machine's.
-    let agent =
-        agent_config(&url).https_only(false).proxy(None).timeout_global(Some(PROBE_TIMEOUT)).build().new_agent();
+    let agent = agent_config(&url)
+        .https_only(false)
+        .proxy(None)
+        .timeout_global(Some(PROBE_TIMEOUT))
+        .build()
+        .new_agent();
     let answer = agent.get(url.as_str()).call();
-    answer.is_ok_and(|answer| answer.headers().get("server").is_some_and(|name| name == SERVER_NAME))
+    answer.is_ok_and(|answer| {
+        answer
+            .headers()
+            .get("server")
+            .is_some_and(|name| name == SERVER_NAME)
+    })
 }
 
 /// A server; it stops when it is dropped.
@@ -61,8 +83,11 @@ impl Server {
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
         let (host, port) = (&config.server_host, config.server_port);
         let listeners = Listeners::bind(host, port).map_err(|error| {
-            Failure::new(Kind::Configuration, format!("Could not listen on {host} port {port} ({error})."))
-                .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
+            Failure::new(
+                Kind::Configuration,
+                format!("Could not listen on {host} port {port} ({error})."),
+            )
+            .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
         })?;
         limits.body_bytes = config.max_request_bytes;
         limits.connections = places(limits.connections, os::most_descriptors());
@@ -70,10 +95,17 @@ impl Server {
         let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
-            Failure::new(Kind::Internal, format!("There was no thread to serve with ({error})."))
-                .hint("Raise the limit of threads for this process.")
+            Failure::new(
+                Kind::Internal,
+                format!("There was no thread to serve with ({error})."),
+            )
+            .hint("Raise the limit of threads for this process.")
         })?;
-        Ok(Self { http, config, sign_in })
+        Ok(Self {
+            http,
+            config,
+            sign_in,
+        })
     }
 
     /// The port that is listened on.
@@ -124,7 +156,9 @@ impl Drop for Server {
 /// How many of `most` connections this process has descriptors for: one more for the call of the API that each may
 /// make, half a one for those that end or are refused, and some for files.
 fn places(most: usize, descriptors: Option<usize>) -> usize {
-    let Some(descriptors) = descriptors else { return most };
+    let Some(descriptors) = descriptors else {
+        return most;
+    };
     let places = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 5 * 2).max(1);
     if places < most {
         log::warn!(

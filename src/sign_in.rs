@@ -53,7 +53,8 @@ impl Turns {
     /// Why `claims` are not asked for at `now`.
     fn refused(&mut self, claims: &Claims, now: u64) -> Option<&Closed> {
         self.closed.retain(|closed| closed.during.contains(&now));
-        let is_same = |closed: &&Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
+        let is_same =
+            |closed: &&Closed| closed.claims == *claims || closed.failure.kind == Kind::RetryLater;
         self.closed.iter().find(is_same)
     }
 }
@@ -119,7 +120,12 @@ impl SignIn {
     /// Those of [`TokenCache::open`] and [`AuditLog::open`].
     pub fn new(config: Arc<Config>, clock: Clock) -> Result<Self, Failure> {
         let path = &config.token_cache_file;
-        let cache = TokenCache::open(path, clock.clone(), &config.client_id, config.scopes.requested())?;
+        let cache = TokenCache::open(
+            path,
+            clock.clone(),
+            &config.client_id,
+            config.scopes.requested(),
+        )?;
         Ok(Self {
             entra: Entra::new(&config),
             audit: AuditLog::open(&config, clock.clone())?,
@@ -150,8 +156,13 @@ impl SignIn {
     /// A `user_id` that cannot be one; no randomness.
     pub fn begin(&self, user_id: &str) -> Result<Secret, Failure> {
         check_user_id(user_id)?;
-        let attempt = self.pending.begin(user_id, self.due(user_id, None), self.now())?;
-        Ok(attempt.browser().map(|secrets| secrets.ticket.clone()).unwrap_or_default())
+        let attempt = self
+            .pending
+            .begin(user_id, self.due(user_id, None), self.now())?;
+        Ok(attempt
+            .browser()
+            .map(|secrets| secrets.ticket.clone())
+            .unwrap_or_default())
     }
 
     /// A sign-in of `user_id` for a client to show the link to, which must bring `demand`: one that is still on
@@ -168,21 +179,34 @@ impl SignIn {
     /// What a sign-in of `user_id` that is begun now must bring: what is wanted of it, and what was granted
     /// before.
     pub fn due(&self, user_id: &str, prompt: Option<Prompt>) -> Demand {
-        let usual = || Demand { extra_scope: self.granted(user_id), ..Demand::default() };
+        let usual = || Demand {
+            extra_scope: self.granted(user_id),
+            ..Demand::default()
+        };
         let demand = self.demand(user_id).unwrap_or_else(usual);
-        Demand { prompt: prompt.or(demand.prompt), ..demand }
+        Demand {
+            prompt: prompt.or(demand.prompt),
+            ..demand
+        }
     }
 
     /// What a sign-in must bring that a call in the name of `user_id` has asked for.
     pub(crate) fn due_of_caller(&self, user_id: &str) -> Demand {
-        let known = self.known(user_id).filter(|account| !account.oid.is_empty());
+        let known = self
+            .known(user_id)
+            .filter(|account| !account.oid.is_empty());
         let person = known.map(|account| (account.tid.clone(), account.oid.clone()));
-        Demand { person, ..self.due(user_id, None) }
+        Demand {
+            person,
+            ..self.due(user_id, None)
+        }
     }
 
     /// What `user_id` has granted beyond the configured scopes.
     pub(crate) fn granted(&self, user_id: &str) -> String {
-        self.known(user_id).map(|account| self.extra_scope(&account).to_owned()).unwrap_or_default()
+        self.known(user_id)
+            .map(|account| self.extra_scope(&account).to_owned())
+            .unwrap_or_default()
     }
 
     /// What the next sign-in of `user_id` must bring, where one is wanted, by Entra or the backend.
@@ -204,16 +228,29 @@ impl SignIn {
         {
             demands.remove(&another);
         }
-        demands.insert(user_id.to_owned(), Noted { until: self.now() + pending::LIFETIME, signed_in_at, demand });
+        demands.insert(
+            user_id.to_owned(),
+            Noted {
+                until: self.now() + pending::LIFETIME,
+                signed_in_at,
+                demand,
+            },
+        );
     }
 
     /// Takes back a sign-in that the person does not want. What the account can do without stays as it is.
     pub fn withdraw(&self, handle: &str, user_id: &str) {
         self.pending.withdraw(handle);
-        let is_usable = self.known(user_id).is_some_and(|account| self.is_valid(&account));
+        let is_usable = self
+            .known(user_id)
+            .is_some_and(|account| self.is_valid(&account));
         let mut demands = locked(&self.demands);
         // What every call needs is still due.
-        if is_usable || demands.get(user_id).is_some_and(|noted| noted.demand.wanted != Claims::default()) {
+        if is_usable
+            || demands
+                .get(user_id)
+                .is_some_and(|noted| noted.demand.wanted != Claims::default())
+        {
             demands.remove(user_id);
         }
     }
@@ -225,7 +262,9 @@ impl SignIn {
 
     /// The account of `user_id`, signed in or not.
     fn known(&self, user_id: &str) -> Option<Arc<Account>> {
-        self.cache.get(user_id).filter(|account| self.is_ours(account))
+        self.cache
+            .get(user_id)
+            .filter(|account| self.is_ours(account))
     }
 
     /// Where the person goes to sign in. The link is ours, not Entra's: short, good for one browser, and
@@ -233,7 +272,11 @@ impl SignIn {
     pub fn link(&self, attempt: &Attempt) -> String {
         match &attempt.way {
             Way::Browser(BrowserSecrets { ticket, .. }) => {
-                format!("{}/auth/login?ticket={}", self.config.redirect_uri.origin, ticket.expose())
+                format!(
+                    "{}/auth/login?ticket={}",
+                    self.config.redirect_uri.origin,
+                    ticket.expose()
+                )
             }
             Way::Device(device) => device.verification_uri.to_string(),
         }
@@ -244,40 +287,78 @@ impl SignIn {
     ///
     /// # Errors
     /// Those of [`PendingSignIns::open`].
-    pub fn open(&self, ticket: &str, cookie: impl Fn(&str) -> Option<String>) -> Result<Opened, Failure> {
+    pub fn open(
+        &self,
+        ticket: &str,
+        cookie: impl Fn(&str) -> Option<String>,
+    ) -> Result<Opened, Failure> {
         let attempt = self.pending.open(ticket, self.now(), cookie)?;
-        let secrets = attempt.browser().ok_or_else(|| pending::start_again("This is no sign-in link."))?;
-        let Attempt { user_id, demand, .. } = attempt.as_ref();
+        let secrets = attempt
+            .browser()
+            .ok_or_else(|| pending::start_again("This is no sign-in link."))?;
+        let Attempt {
+            user_id, demand, ..
+        } = attempt.as_ref();
         // What is wanted of an account is wanted of the person who signed in.
-        let is_wanted = demand.prompt.is_some() || demand.person.is_some() || self.demand(user_id).is_some();
+        let is_wanted =
+            demand.prompt.is_some() || demand.person.is_some() || self.demand(user_id).is_some();
         let known = self.known(user_id).filter(|_| is_wanted);
-        let username = known.as_ref().map(|account| account.username.as_str()).filter(|name| !name.is_empty());
+        let username = known
+            .as_ref()
+            .map(|account| account.username.as_str())
+            .filter(|name| !name.is_empty());
         let hints = Hints {
-            login: Some(user_id.as_str()).filter(|user_id| is_address(user_id)).or(username),
+            login: Some(user_id.as_str())
+                .filter(|user_id| is_address(user_id))
+                .or(username),
             domain: self.config.domain_hint.as_deref(),
         };
         let scopes = self.scopes(demand);
-        let application = Application { scopes: &scopes, ..self.config.application() };
-        let url = authorize::url(&application, self.config.response_mode, &secrets.proofs, demand, hints);
-        Ok(Opened { handle: attempt.handle.clone(), binding: secrets.binding.clone(), url })
+        let application = Application {
+            scopes: &scopes,
+            ..self.config.application()
+        };
+        let url = authorize::url(
+            &application,
+            self.config.response_mode,
+            &secrets.proofs,
+            demand,
+            hints,
+        );
+        Ok(Opened {
+            handle: attempt.handle.clone(),
+            binding: secrets.binding.clone(),
+            url,
+        })
     }
 
     /// What a sign-in with `demand` asks for.
     pub(crate) fn scopes(&self, demand: &Demand) -> Scopes {
-        self.config.scopes.with(&demand.extra_scope).unwrap_or_else(|| self.config.scopes.clone())
+        self.config
+            .scopes
+            .with(&demand.extra_scope)
+            .unwrap_or_else(|| self.config.scopes.clone())
     }
 
     /// Completes the sign-in `handle` in the browser that sent `cookie` and calls itself `client`.
     ///
     /// # Errors
     /// Why there is nothing to complete; how the sign-in ended stands inside.
-    pub fn complete(&self, handle: &str, cookie: Option<&str>, client: &str) -> Result<Outcome, Failure> {
+    pub fn complete(
+        &self,
+        handle: &str,
+        cookie: Option<&str>,
+        client: &str,
+    ) -> Result<Outcome, Failure> {
         let (attempt, response) = match self.pending.redeem(handle, cookie, self.now())? {
             Ok(returned) => returned,
             Err(outcome) => return Ok(outcome),
         };
         let entry = Entry::new(Event::SignIn, &attempt.user_id, client);
-        let outcome = self.audit.ready().and_then(|()| self.redeem(&attempt, response));
+        let outcome = self
+            .audit
+            .ready()
+            .and_then(|()| self.redeem(&attempt, response));
         Ok(self.end(&attempt, outcome, entry))
     }
 
@@ -297,8 +378,12 @@ impl SignIn {
 
     fn redeem(&self, attempt: &Attempt, response: AuthorizationResponse) -> Outcome {
         const PURPOSE: &str = "the sign-in";
-        let Attempt { user_id, demand, .. } = attempt;
-        let BrowserSecrets { proofs, .. } = attempt.browser().ok_or_else(|| untrusted("it was not asked for"))?;
+        let Attempt {
+            user_id, demand, ..
+        } = attempt;
+        let BrowserSecrets { proofs, .. } = attempt
+            .browser()
+            .ok_or_else(|| untrusted("it was not asked for"))?;
         // RFC 9207 §2.4: before the code is redeemed and before an error is believed.
         let issuer = response.issuer.as_deref();
         if issuer.is_some_and(|issuer| !self.config.authority.may_be_issuer(issuer)) {
@@ -309,12 +394,21 @@ impl SignIn {
             entra::refusal(&self.config, &error, PURPOSE)
         })?;
         let scopes = self.scopes(demand);
-        let application = Application { scopes: &scopes, ..self.config.application() };
+        let application = Application {
+            scopes: &scopes,
+            ..self.config.application()
+        };
         let form = token::redeem(&application, &code, &proofs.code_verifier, &demand.claims);
-        let tokens = self.entra.token(&self.config, form, PURPOSE).map_err(|refusal| {
-            refusal.error.iter().for_each(|error| self.note_refusal(user_id, demand, error));
-            refusal.failure
-        })?;
+        let tokens = self
+            .entra
+            .token(&self.config, form, PURPOSE)
+            .map_err(|refusal| {
+                refusal
+                    .error
+                    .iter()
+                    .for_each(|error| self.note_refusal(user_id, demand, error));
+                refusal.failure
+            })?;
         self.accept(attempt, tokens, Some(&proofs.nonce), issuer)
     }
 
@@ -340,26 +434,48 @@ impl SignIn {
         }
         if is_address(user_id) && !identity.has_address(user_id) {
             let signed_in = &identity.username;
-            let message = format!("You signed in as {signed_in}, not as {user_id}. Nothing was stored.");
-            return Err(Failure::new(Kind::Refused, message)
-                .hint(format!("Sign in as {user_id}, or begin a sign-in for {signed_in}.")));
+            let message =
+                format!("You signed in as {signed_in}, not as {user_id}. Nothing was stored.");
+            return Err(Failure::new(Kind::Refused, message).hint(format!(
+                "Sign in as {user_id}, or begin a sign-in for {signed_in}."
+            )));
         }
         let person = (identity.tid.as_str(), identity.oid.as_str());
-        if attempt.demand.person.as_ref().is_some_and(|(tid, oid)| (tid.as_str(), oid.as_str()) != person) {
+        if attempt
+            .demand
+            .person
+            .as_ref()
+            .is_some_and(|(tid, oid)| (tid.as_str(), oid.as_str()) != person)
+        {
             let signed_in = &identity.username;
             let message = format!(
                 "You signed in as {signed_in}, who is not the person known as {user_id} here. Nothing was stored."
             );
-            let hint = format!("Sign in as that person, or give {signed_in} a name of its own with authenticate_user.");
+            let hint = format!(
+                "Sign in as that person, or give {signed_in} a name of its own with authenticate_user."
+            );
             return Err(Failure::new(Kind::Refused, message).hint(hint));
         }
         self.store(attempt, identity, tokens)
     }
 
-    fn identify(&self, tokens: &TokenResponse, nonce: Option<&Secret>) -> Result<Identity, Failure> {
-        let id_token = tokens.id_token.as_ref().ok_or_else(|| untrusted("there is no ID token in it"))?;
-        let identity = id_token::check(id_token, &self.config.client_id, &self.config.authority, nonce, self.now())
-            .map_err(|reason| untrusted(&format!("of the ID token, {reason}")))?;
+    fn identify(
+        &self,
+        tokens: &TokenResponse,
+        nonce: Option<&Secret>,
+    ) -> Result<Identity, Failure> {
+        let id_token = tokens
+            .id_token
+            .as_ref()
+            .ok_or_else(|| untrusted("there is no ID token in it"))?;
+        let identity = id_token::check(
+            id_token,
+            &self.config.client_id,
+            &self.config.authority,
+            nonce,
+            self.now(),
+        )
+        .map_err(|reason| untrusted(&format!("of the ID token, {reason}")))?;
         if identity.clock_is_off {
             log::warn!("this machine's clock and Entra's are more than five minutes apart");
         }
@@ -386,20 +502,28 @@ impl SignIn {
         let account = Arc::new(self.with_tokens(account, tokens));
         // Asked under the lock of the file: a sign-out first forgets the sign-ins, then changes the file.
         let insert = |accounts: &mut Accounts| {
-            self.pending.holds(&attempt.handle).then(|| accounts.insert(user_id.clone(), Arc::clone(&account)))
+            self.pending
+                .holds(&attempt.handle)
+                .then(|| accounts.insert(user_id.clone(), Arc::clone(&account)))
         };
         let Some(replaced) = self.cache.change(insert)? else {
             return Err(Failure::new(
                 Kind::Refused,
-                format!("The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."),
+                format!(
+                    "The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."
+                ),
             ));
         };
         locked(&self.flights).remove(user_id);
         locked(&self.demands).remove(user_id);
         let message = success(user_id, &account);
         let other = replaced.filter(|old| (&old.oid, &old.tid) != (&account.oid, &account.tid));
-        let also =
-            other.map(|old| format!(" The account {} that had this name before is signed out here.", old.username));
+        let also = other.map(|old| {
+            format!(
+                " The account {} that had this name before is signed out here.",
+                old.username
+            )
+        });
         Ok(message + &also.unwrap_or_default())
     }
 
@@ -427,7 +551,10 @@ impl SignIn {
     /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
     pub fn acquire(&self, chosen: &Chosen, client: &str) -> Result<Arc<Account>, Failure> {
         let user_id = chosen.user_id.as_str();
-        let account = chosen.account.clone().ok_or_else(|| not_signed_in(user_id))?;
+        let account = chosen
+            .account
+            .clone()
+            .ok_or_else(|| not_signed_in(user_id))?;
         if self.is_fresh(&account) {
             return Ok(account);
         }
@@ -441,7 +568,9 @@ impl SignIn {
         let refreshed = self.refresh_in_turn(user_id, client, &mut turns, None, &Claims::default());
         let refreshed = refreshed.or_else(|failure| {
             // What is left of the token serves, unless the refusal has ended it; perhaps another server has a new one.
-            Some(self.usable(user_id)?).filter(|account| self.is_valid(account)).ok_or(failure)
+            Some(self.usable(user_id)?)
+                .filter(|account| self.is_valid(account))
+                .ok_or(failure)
         });
         still_of_one(user_id, &account, refreshed?)
     }
@@ -461,18 +590,30 @@ impl SignIn {
     ) -> Result<Option<Arc<Account>>, Failure> {
         let flight = self.flight(user_id);
         let mut turns = locked(&flight);
-        let (account, now) = (still_of_one(user_id, rejected, self.usable(user_id)?)?, self.now());
+        let (account, now) = (
+            still_of_one(user_id, rejected, self.usable(user_id)?)?,
+            self.now(),
+        );
         let is_another = !account.access_token.matches(rejected.access_token.expose());
         if is_another && self.is_fresh(&account) {
             return Ok(Some(account));
         }
-        turns.renewed.retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
-        let is_enough = turns.renewed.len() >= MOST_RENEWED || turns.renewed.iter().any(|(_, asked)| asked == claims);
+        turns
+            .renewed
+            .retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
+        let is_enough = turns.renewed.len() >= MOST_RENEWED
+            || turns.renewed.iter().any(|(_, asked)| asked == claims);
         let is_refused = turns.refused(claims, now).is_none() && turns.closed.len() >= MOST_CLOSED;
         if is_enough || is_refused || account.refresh_token.is_none() {
             return Ok(None);
         }
-        let renewed = self.refresh_in_turn(user_id, client, &mut turns, Some(&rejected.access_token), claims)?;
+        let renewed = self.refresh_in_turn(
+            user_id,
+            client,
+            &mut turns,
+            Some(&rejected.access_token),
+            claims,
+        )?;
         turns.renewed.push((now, claims.clone()));
         still_of_one(user_id, rejected, renewed).map(Some)
     }
@@ -487,15 +628,25 @@ impl SignIn {
     /// There is no account, or several.
     pub fn choose(&self, user_id: Option<&str>) -> Result<Chosen, Failure> {
         if let Some(user_id) = user_id {
-            return Ok(Chosen { user_id: user_id.to_owned(), account: self.known(user_id) });
+            return Ok(Chosen {
+                user_id: user_id.to_owned(),
+                account: self.known(user_id),
+            });
         }
         let accounts = self.accounts();
         if accounts.len() > 1 {
             let names: Vec<String> = accounts.into_keys().collect();
             let message = format!("Several accounts are signed in: {}.", names.join(", "));
-            return Err(Failure::new(Kind::InvalidRequest, message).hint("Say which one is meant with user_id."));
+            return Err(Failure::new(Kind::InvalidRequest, message)
+                .hint("Say which one is meant with user_id."));
         }
-        let only = accounts.into_iter().next().map(|(user_id, account)| Chosen { user_id, account: Some(account) });
+        let only = accounts
+            .into_iter()
+            .next()
+            .map(|(user_id, account)| Chosen {
+                user_id,
+                account: Some(account),
+            });
         only.ok_or_else(|| Failure::new(Kind::SignInRequired, "Nobody is signed in."))
     }
 
@@ -511,13 +662,21 @@ impl SignIn {
     /// What is asked for beyond the configured scopes when the account is refreshed.
     pub(crate) fn extra_scope<'a>(&self, account: &'a Account) -> &'a str {
         // `.default` asks for everything as it is.
-        if self.config.scopes.is_default() { "" } else { &account.extra_scope }
+        if self.config.scopes.is_default() {
+            ""
+        } else {
+            &account.extra_scope
+        }
     }
 
     /// The scopes that are requested for the account.
     fn requested(&self, account: &Account) -> String {
         let wider = self.config.scopes.with(self.extra_scope(account));
-        wider.as_ref().unwrap_or(&self.config.scopes).requested().to_owned()
+        wider
+            .as_ref()
+            .unwrap_or(&self.config.scopes)
+            .requested()
+            .to_owned()
     }
 
     fn is_valid(&self, account: &Account) -> bool {
@@ -526,7 +685,9 @@ impl SignIn {
         } else {
             account.requested_scope == self.requested(account)
         };
-        !account.access_token.expose().is_empty() && is_as_requested && account.expires_at > self.now()
+        !account.access_token.expose().is_empty()
+            && is_as_requested
+            && account.expires_at > self.now()
     }
 
     fn is_fresh(&self, account: &Account) -> bool {
@@ -550,12 +711,25 @@ impl SignIn {
         if self.is_good(&account, rejected) {
             return Ok(account);
         }
-        if let Some(Closed { during, failure, demand, .. }) = turns.refused(claims, self.now()) {
+        if let Some(Closed {
+            during,
+            failure,
+            demand,
+            ..
+        }) = turns.refused(claims, self.now())
+        {
             if let Some(demand) = demand {
                 self.note(user_id, demand.clone());
             }
-            let (failure, left) = (failure.clone(), Duration::from_secs(during.end.saturating_sub(self.now())));
-            return Err(if failure.kind == Kind::SignInRequired { failure } else { failure.retry_after(left) });
+            let (failure, left) = (
+                failure.clone(),
+                Duration::from_secs(during.end.saturating_sub(self.now())),
+            );
+            return Err(if failure.kind == Kind::SignInRequired {
+                failure
+            } else {
+                failure.retry_after(left)
+            });
         }
         let is_patient = rejected.is_some() || !self.is_valid(&account);
         let lock = self.cache.lock_refresh(user_id, is_patient);
@@ -568,20 +742,33 @@ impl SignIn {
             };
             let now = self.now();
             let during = now..now + failure.retry_after.unwrap_or(pause).as_secs();
-            let demand = self.demand(user_id).filter(|_| failure.kind == Kind::SignInRequired);
-            turns.closed.insert(0, Closed { during, claims: claims.clone(), failure: failure.clone(), demand });
+            let demand = self
+                .demand(user_id)
+                .filter(|_| failure.kind == Kind::SignInRequired);
+            turns.closed.insert(
+                0,
+                Closed {
+                    during,
+                    claims: claims.clone(),
+                    failure: failure.clone(),
+                    demand,
+                },
+            );
         }
         result
     }
 
     /// A refresh that has brought `sent` makes a sign-in needless that was wanted for no more.
     fn fulfil(&self, user_id: &str, sent: &Demand) {
-        let is_met = |demand: &Demand| demand.wanted == sent.wanted && demand.extra_scope == sent.extra_scope;
+        let is_met = |demand: &Demand| {
+            demand.wanted == sent.wanted && demand.extra_scope == sent.extra_scope
+        };
         locked(&self.demands).retain(|known, noted| known != user_id || !is_met(&noted.demand));
     }
 
     fn is_good(&self, account: &Account, rejected: Option<&Secret>) -> bool {
-        self.is_fresh(account) && rejected.is_none_or(|rejected| !rejected.matches(account.access_token.expose()))
+        self.is_fresh(account)
+            && rejected.is_none_or(|rejected| !rejected.matches(account.access_token.expose()))
     }
 
     /// Only under the account's lock: asks Entra, unless another process has.
@@ -599,13 +786,32 @@ impl SignIn {
             return Ok(account);
         }
         let Some(refresh_token) = &account.refresh_token else {
-            let ended = || Failure::new(Kind::SignInRequired, format!("The sign-in of {user_id} has ended."));
-            return Some(account).filter(|account| self.is_valid(account)).ok_or_else(ended);
+            let ended = || {
+                Failure::new(
+                    Kind::SignInRequired,
+                    format!("The sign-in of {user_id} has ended."),
+                )
+            };
+            return Some(account)
+                .filter(|account| self.is_valid(account))
+                .ok_or_else(ended);
         };
         let extra_scope = self.extra_scope(&account).to_owned();
-        let demand = Demand { wanted: claims.clone(), claims: claims.clone(), extra_scope, ..Demand::default() };
+        let demand = Demand {
+            wanted: claims.clone(),
+            claims: claims.clone(),
+            extra_scope,
+            ..Demand::default()
+        };
         let scopes = self.scopes(&demand);
-        let form = token::refresh(&Application { scopes: &scopes, ..self.config.application() }, refresh_token, claims);
+        let form = token::refresh(
+            &Application {
+                scopes: &scopes,
+                ..self.config.application()
+            },
+            refresh_token,
+            claims,
+        );
         let old = Account::clone(&account);
         let mut refused = None;
         let mut entry = Entry::new(Event::Refresh, user_id, client);
@@ -621,7 +827,10 @@ impl SignIn {
                 (Arc::clone(&new), Ok(new))
             }
             Err(Refusal { failure, error }) => {
-                log::warn!("the tokens of {user_id} could not be refreshed: {}", failure.text());
+                log::warn!(
+                    "the tokens of {user_id} could not be refreshed: {}",
+                    failure.text()
+                );
                 let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
                     return Err(failure);
                 };
@@ -632,8 +841,19 @@ impl SignIn {
                 } else {
                     // Nobody shall find a token that goes through once more.
                     let (access_token, expires_at) = (Secret::default(), self.now());
-                    let refresh_token = old.refresh_token.clone().filter(|_| !error.ends_refresh_token());
-                    (Arc::new(Account { access_token, expires_at, refresh_token, ..old }), Err(failure))
+                    let refresh_token = old
+                        .refresh_token
+                        .clone()
+                        .filter(|_| !error.ends_refresh_token());
+                    (
+                        Arc::new(Account {
+                            access_token,
+                            expires_at,
+                            refresh_token,
+                            ..old
+                        }),
+                        Err(failure),
+                    )
                 }
             }
         };
@@ -641,7 +861,8 @@ impl SignIn {
             if let Some(demand) = refused {
                 self.note(user_id, demand);
             }
-            let refreshed = result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"))?;
+            let refreshed =
+                result.inspect(|_| log::info!("the tokens of {user_id} were refreshed"))?;
             return recorded.map(|()| refreshed);
         }
         // The person signed in anew, or out, meanwhile: that counts.
@@ -672,7 +893,8 @@ impl SignIn {
 
     /// Whether a call with the account of `user_id` would go through without a new sign-in.
     pub fn is_signed_in(&self, user_id: &str, account: &Account) -> bool {
-        self.is_valid(account) || (account.refresh_token.is_some() && self.demand(user_id).is_none())
+        self.is_valid(account)
+            || (account.refresh_token.is_some() && self.demand(user_id).is_none())
     }
 
     /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory, for
@@ -686,14 +908,20 @@ impl SignIn {
         let mut entry = Entry::new(Event::SignOut, &user_id, client);
         self.pending.forget(&user_id);
         let forget = |accounts: &mut Accounts| {
-            let is_ours = accounts.get(&user_id).is_some_and(|account| self.is_ours(account));
+            let is_ours = accounts
+                .get(&user_id)
+                .is_some_and(|account| self.is_ours(account));
             is_ours.then(|| accounts.remove(&user_id)).flatten()
         };
         let forgotten = self.cache.change(forget);
         // Whoever was signed in last: on record is whose tokens were forgotten.
         entry.account = forgotten.as_ref().map_or(account, Clone::clone);
         entry.failed(forgotten.as_ref().err());
-        let recorded = if entry.account.is_some() { self.audit.record(&entry) } else { Ok(()) };
+        let recorded = if entry.account.is_some() {
+            self.audit.record(&entry)
+        } else {
+            Ok(())
+        };
         if forgotten?.is_none() {
             let message = format!("{user_id} is not signed in, so there is nothing to forget.");
             return Err(Failure::new(Kind::InvalidRequest, message));
@@ -711,13 +939,20 @@ pub(crate) fn success(user_id: &str, account: &Account) -> String {
 }
 
 /// `now`, when it is of the same person as it was `before`: a call is made as who it was meant to be made as.
-fn still_of_one(user_id: &str, before: &Account, now: Arc<Account>) -> Result<Arc<Account>, Failure> {
+fn still_of_one(
+    user_id: &str,
+    before: &Account,
+    now: Arc<Account>,
+) -> Result<Arc<Account>, Failure> {
     // Who it was is not known of an account that was taken over without it.
     if before.oid.is_empty() || (&now.tid, &now.oid) == (&before.tid, &before.oid) {
         return Ok(now);
     }
-    Err(Failure::new(Kind::RetryLater, format!("Somebody else has just signed in as {user_id}."))
-        .hint("Nothing was called. Call again only if it is to be done as them."))
+    Err(Failure::new(
+        Kind::RetryLater,
+        format!("Somebody else has just signed in as {user_id}."),
+    )
+    .hint("Nothing was called. Call again only if it is to be done as them."))
 }
 
 fn not_signed_in(user_id: &str) -> Failure {
@@ -727,7 +962,9 @@ fn not_signed_in(user_id: &str) -> Failure {
 pub(crate) fn check_user_id(user_id: &str) -> Result<(), Failure> {
     let is_too_long = user_id.chars().count() > MAX_USER_ID;
     if is_too_long || user_id.trim().is_empty() || user_id.chars().any(char::is_control) {
-        let rule = format!("user_id must have 1 to {MAX_USER_ID} characters, none of them a control character.");
+        let rule = format!(
+            "user_id must have 1 to {MAX_USER_ID} characters, none of them a control character."
+        );
         return Err(Failure::new(Kind::InvalidRequest, rule));
     }
     Ok(())

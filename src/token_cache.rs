@@ -134,7 +134,12 @@ impl TokenCache {
     /// # Errors
     /// A file that is no regular file, is of a newer version, or cannot be read; a directory that
     /// cannot be written.
-    pub fn open(path: &Path, clock: Clock, client_id: &str, requested_scope: &str) -> Result<Self, Failure> {
+    pub fn open(
+        path: &Path,
+        clock: Clock,
+        client_id: &str,
+        requested_scope: &str,
+    ) -> Result<Self, Failure> {
         let cache = Self::unread(path, clock);
         let _lock = cache.lock("", CHANGE_PATIENCE)?;
         let (text, _) = cache.contents()?;
@@ -143,7 +148,9 @@ impl TokenCache {
             write_synced(&kept, &text).map_err(|error| cache.failure("copy", &error))?;
             cache.write(&accounts)?;
             let (path, kept) = (path.display(), kept.display());
-            log::info!("{path} was converted from the Python server's; the old file is kept as {kept}");
+            log::info!(
+                "{path} was converted from the Python server's; the old file is kept as {kept}"
+            );
         }
         let (accounts, stamp) = cache.read(Self::set_aside)?;
         locked(&cache.memory).take(accounts, stamp);
@@ -151,7 +158,11 @@ impl TokenCache {
     }
 
     fn unread(path: &Path, clock: Clock) -> Self {
-        Self { path: path.to_owned(), clock, memory: Mutex::default() }
+        Self {
+            path: path.to_owned(),
+            clock,
+            memory: Mutex::default(),
+        }
     }
 
     /// The accounts of the file at `path`, the Python server's too, which is left as it is: nothing is converted,
@@ -165,7 +176,8 @@ impl TokenCache {
         let mut accounts = Some(Accounts::new());
         if cache.metadata()?.is_some() {
             let text = cache.text()?;
-            accounts = python(&text, "", "").map_or_else(|| cache.understand(&text), |found| Ok(Some(found)))?;
+            accounts = python(&text, "", "")
+                .map_or_else(|| cache.understand(&text), |found| Ok(Some(found)))?;
         }
         if accounts.is_none() {
             cache.refuse()?;
@@ -173,7 +185,9 @@ impl TokenCache {
         let accounts = accounts.unwrap_or_default();
         let probe = cache.aside("probe")?;
         let tried = write_synced(&probe, b"").and_then(|()| fs::remove_file(&probe));
-        tried.map(|()| accounts).map_err(|error| cache.failure("make a file beside", &error))
+        tried
+            .map(|()| accounts)
+            .map_err(|error| cache.failure("make a file beside", &error))
     }
 
     /// The account of `user_id`.
@@ -208,8 +222,10 @@ impl TokenCache {
     /// # Errors
     /// The file cannot be read.
     pub fn reload(&self) -> Result<(), Failure> {
-        let read =
-            |_lock| self.read(Self::set_aside).map(|(accounts, stamp)| locked(&self.memory).take(accounts, stamp));
+        let read = |_lock| {
+            self.read(Self::set_aside)
+                .map(|(accounts, stamp)| locked(&self.memory).take(accounts, stamp))
+        };
         self.noted(self.lock("", CHANGE_PATIENCE).and_then(read))
     }
 
@@ -227,17 +243,34 @@ impl TokenCache {
     /// Puts `new` in the place of the account of `user_id` whose refresh token was `spent` for it; in memory
     /// alone, with `lock`, where it cannot be written. `false` when that account was signed out, or in anew,
     /// meanwhile: that counts.
-    pub fn rotate(&self, lock: RefreshLock, user_id: &str, spent: &Secret, new: &Arc<Account>) -> bool {
-        self.change(|accounts| replace(accounts, user_id, spent, new)).unwrap_or_else(|_| {
-            let mut memory = locked(&self.memory);
-            let is_current = replace(&mut memory.accounts, user_id, spent, new);
-            if is_current {
-                let spent = memory.unwritten.get(user_id).map_or(spent, |before| &before.spent).clone();
-                let unwritten = Unwritten { account: Arc::clone(new), spent, lock };
-                memory.unwritten.insert(user_id.to_owned(), Arc::new(unwritten));
-            }
-            is_current
-        })
+    pub fn rotate(
+        &self,
+        lock: RefreshLock,
+        user_id: &str,
+        spent: &Secret,
+        new: &Arc<Account>,
+    ) -> bool {
+        self.change(|accounts| replace(accounts, user_id, spent, new))
+            .unwrap_or_else(|_| {
+                let mut memory = locked(&self.memory);
+                let is_current = replace(&mut memory.accounts, user_id, spent, new);
+                if is_current {
+                    let spent = memory
+                        .unwritten
+                        .get(user_id)
+                        .map_or(spent, |before| &before.spent)
+                        .clone();
+                    let unwritten = Unwritten {
+                        account: Arc::clone(new),
+                        spent,
+                        lock,
+                    };
+                    memory
+                        .unwritten
+                        .insert(user_id.to_owned(), Arc::new(unwritten));
+                }
+                is_current
+            })
     }
 
     /// The lock of the account of `user_id`. Who `is_patient` waits while another process refreshes it.
@@ -249,12 +282,19 @@ impl TokenCache {
             return Ok(Arc::clone(&unwritten.lock));
         }
         let digest = Sha256::digest(user_id.as_bytes());
-        let number = digest.first_chunk().map_or(0, |first| u64::from_be_bytes(*first));
+        let number = digest
+            .first_chunk()
+            .map_or(0, |first| u64::from_be_bytes(*first));
         let suffix = format!(".refresh-{number:016x}");
-        let patience = if is_patient { REFRESH_PATIENCE } else { Duration::ZERO };
+        let patience = if is_patient {
+            REFRESH_PATIENCE
+        } else {
+            Duration::ZERO
+        };
         // That it is another's turn is no trouble.
         let lock = self.noted(self.try_lock(&suffix))?;
-        lock.map_or_else(|| self.lock(&suffix, patience), Ok).map(Arc::new)
+        lock.map_or_else(|| self.lock(&suffix, patience), Ok)
+            .map(Arc::new)
     }
 
     /// Takes note of trouble, to be told of, and logs the first of it.
@@ -280,16 +320,22 @@ impl TokenCache {
         let read = stamp.and_then(|_| {
             // Locked before it is read, so that nothing older replaces it.
             let mut memory = locked(&self.memory);
-            self.read(Self::refuse).map(|(accounts, stamp)| memory.take(accounts, stamp))
+            self.read(Self::refuse)
+                .map(|(accounts, stamp)| memory.take(accounts, stamp))
         });
         if self.noted(read).is_ok() && !is_sound {
-            let mended = self.try_lock("").and_then(|lock| lock.map(|_| self.rewrite(|_| ())).transpose());
+            let mended = self
+                .try_lock("")
+                .and_then(|lock| lock.map(|_| self.rewrite(|_| ())).transpose());
             let _ = self.noted(mended);
         }
     }
 
     fn directory(&self) -> &Path {
-        self.path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+        self.path
+            .parent()
+            .filter(|parent| !parent.as_os_str().is_empty())
+            .unwrap_or(Path::new("."))
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -305,9 +351,13 @@ impl TokenCache {
     }
 
     fn failure(&self, verb: &str, error: &io::Error) -> Failure {
-        let message = format!("Could not {verb} the token file {} ({error}).", self.path.display());
-        Failure::new(Kind::TokenCache, message)
-            .hint("Check TOKEN_CACHE_FILE, its directory's permissions and the free space on the disk.")
+        let message = format!(
+            "Could not {verb} the token file {} ({error}).",
+            self.path.display()
+        );
+        Failure::new(Kind::TokenCache, message).hint(
+            "Check TOKEN_CACHE_FILE, its directory's permissions and the free space on the disk.",
+        )
     }
 
     /// The lock is on a file of its own: the token file is replaced, and a lock would go with it.
@@ -323,7 +373,10 @@ impl TokenCache {
             thread::sleep(LOCK_STEP);
         }
         let (path, seconds) = (self.beside(suffix), patience.as_secs());
-        let message = format!("Another process has kept {}.lock locked for {seconds} seconds.", path.display());
+        let message = format!(
+            "Another process has kept {}.lock locked for {seconds} seconds.",
+            path.display()
+        );
         let failure = Failure::new(Kind::TokenCache, message).retry_after(patience.min(LOCK_PAUSE));
         Err(failure.hint("Find and end the process that holds it, then try again."))
     }
@@ -346,31 +399,48 @@ impl TokenCache {
         match fs::symlink_metadata(&self.path) {
             Ok(metadata) if metadata.is_file() => Ok(Some(metadata)),
             Ok(_) => {
-                let message =
-                    format!("{} is not a regular file but a link, a directory or a device.", self.path.display());
+                let message = format!(
+                    "{} is not a regular file but a link, a directory or a device.",
+                    self.path.display()
+                );
                 Err(Failure::new(Kind::TokenCache, message)
                     .hint("Set TOKEN_CACHE_FILE to the path of the file itself."))
             }
             // Without its directory it may be somewhere else.
-            Err(error) if error.kind() == io::ErrorKind::NotFound && self.directory().is_dir() => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.directory().is_dir() => {
+                Ok(None)
+            }
             Err(error) => Err(self.failure("read", &error)),
         }
     }
 
     /// The state of the file. One that others may read is taken from them.
     fn stamp(&self) -> Result<Stamp, Failure> {
-        let Some(metadata) = self.metadata()? else { return Ok(None) };
+        let Some(metadata) = self.metadata()? else {
+            return Ok(None);
+        };
         if os::others_have_access(&metadata) {
             os::make_private(&self.path).map_err(|error| self.failure("protect", &error))?;
-            log::warn!("{} could be read by others; its permissions were set to 0600", self.path.display());
+            log::warn!(
+                "{} could be read by others; its permissions were set to 0600",
+                self.path.display()
+            );
         }
-        Ok(Some((metadata.modified().ok(), metadata.len(), os::file_number(&metadata))))
+        Ok(Some((
+            metadata.modified().ok(),
+            metadata.len(),
+            os::file_number(&metadata),
+        )))
     }
 
     /// The text of the file, none when there is no file.
     fn contents(&self) -> Result<(Zeroizing<Vec<u8>>, Stamp), Failure> {
         let stamp = self.stamp()?;
-        let text = if stamp.is_some() { self.text()? } else { Zeroizing::default() };
+        let text = if stamp.is_some() {
+            self.text()?
+        } else {
+            Zeroizing::default()
+        };
         Ok((text, stamp))
     }
 
@@ -378,14 +448,20 @@ impl TokenCache {
         let mut text = Zeroizing::new(Vec::new());
         let read = File::open(&self.path).and_then(|file| {
             // A buffer that grows leaves tokens behind that nobody wipes.
-            text.reserve(usize::try_from(file.metadata()?.len().min(MOST_FILE_BYTES)).unwrap_or_default());
+            text.reserve(
+                usize::try_from(file.metadata()?.len().min(MOST_FILE_BYTES)).unwrap_or_default(),
+            );
             file.take(MOST_FILE_BYTES).read_to_end(&mut text)
         });
-        read.map(|_| text).map_err(|error| self.failure("read", &error))
+        read.map(|_| text)
+            .map_err(|error| self.failure("read", &error))
     }
 
     /// The accounts of the file, none when there is no file. `if_foreign` is for one that cannot be understood.
-    fn read(&self, if_foreign: fn(&Self) -> Result<(), Failure>) -> Result<(Accounts, Stamp), Failure> {
+    fn read(
+        &self,
+        if_foreign: fn(&Self) -> Result<(), Failure>,
+    ) -> Result<(Accounts, Stamp), Failure> {
         let (text, stamp) = self.contents()?;
         if stamp.is_none() {
             return Ok((Accounts::new(), None));
@@ -399,10 +475,14 @@ impl TokenCache {
     /// The accounts in `text`; `None` when it does not have the documented layout.
     fn understand(&self, text: &[u8]) -> Result<Option<Accounts>, Failure> {
         let json = SecretJson(serde_json::from_slice(text).unwrap_or_default());
-        let version = json.get("version").and_then(Value::as_u64).unwrap_or_default();
+        let version = json
+            .get("version")
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
         if version > VERSION {
             let path = self.path.display();
-            let message = format!("{path} is of version {version}; this program knows version {VERSION}.");
+            let message =
+                format!("{path} is of version {version}; this program knows version {VERSION}.");
             return Err(Failure::new(Kind::TokenCache, message)
                 .hint("Use the newer program, or set TOKEN_CACHE_FILE to another file."));
         }
@@ -419,7 +499,9 @@ impl TokenCache {
         let aside = self.aside("corrupt")?;
         fs::rename(&self.path, &aside).map_err(|error| self.failure("set aside", &error))?;
         let (path, aside) = (self.path.display(), aside.display());
-        log::error!("{path} could not be understood; it is kept as {aside}, and everybody has to sign in again");
+        log::error!(
+            "{path} could not be understood; it is kept as {aside}, and everybody has to sign in again"
+        );
         Ok(())
     }
 
@@ -434,12 +516,22 @@ impl TokenCache {
         let given = change(&mut accounts);
         let stamp = self.write(&accounts)?;
         let mut memory = locked(&self.memory);
-        memory.unwritten.retain(|user_id, other| late.get(user_id).is_none_or(|late| !Arc::ptr_eq(late, other)));
+        memory.unwritten.retain(|user_id, other| {
+            late.get(user_id)
+                .is_none_or(|late| !Arc::ptr_eq(late, other))
+        });
         for (user_id, newer) in &mut memory.unwritten {
             // The file has what was late, and no longer what that had been due for.
-            if let Some(written) = late.get(user_id).and_then(|late| late.account.refresh_token.clone()) {
+            if let Some(written) = late
+                .get(user_id)
+                .and_then(|late| late.account.refresh_token.clone())
+            {
                 let Unwritten { account, lock, .. } = newer.as_ref();
-                *newer = Arc::new(Unwritten { account: Arc::clone(account), spent: written, lock: Arc::clone(lock) });
+                *newer = Arc::new(Unwritten {
+                    account: Arc::clone(account),
+                    spent: written,
+                    lock: Arc::clone(lock),
+                });
             }
         }
         memory.take(accounts, stamp);
@@ -452,16 +544,25 @@ impl TokenCache {
 
     fn write(&self, accounts: &Accounts) -> Result<Stamp, Failure> {
         // Moved and never copied, so that all of it is wiped.
-        let accounts = accounts.iter().map(|(user_id, account)| (user_id.clone(), to_json(account))).collect();
-        let json = SecretJson(Value::from_iter([("version", VERSION.into()), ("accounts", Value::Object(accounts))]));
-        let known = locked(&self.memory).stamp.map_or(0, |(_, length, _)| usize::try_from(length).unwrap_or_default());
+        let accounts = accounts
+            .iter()
+            .map(|(user_id, account)| (user_id.clone(), to_json(account)))
+            .collect();
+        let json = SecretJson(Value::from_iter([
+            ("version", VERSION.into()),
+            ("accounts", Value::Object(accounts)),
+        ]));
+        let known = locked(&self.memory).stamp.map_or(0, |(_, length, _)| {
+            usize::try_from(length).unwrap_or_default()
+        });
         let mut text = Zeroizing::new(String::with_capacity(known + MOST_GROWTH));
         // To memory it cannot fail.
         let _ = writeln!(text, "{:#}", *json);
         // Under the lock it is nobody else's: what is there, a crash has left.
         let temporary = self.beside(".tmp");
         let _ = fs::remove_file(&temporary);
-        let replaced = write_synced(&temporary, text.as_bytes()).and_then(|()| fs::rename(&temporary, &self.path));
+        let replaced = write_synced(&temporary, text.as_bytes())
+            .and_then(|()| fs::rename(&temporary, &self.path));
         if let Err(error) = replaced {
             // It holds tokens that nobody needs.
             let _ = fs::remove_file(&temporary);
@@ -476,7 +577,9 @@ impl TokenCache {
 /// meanwhile signed out, or its refresh token replaced.
 fn replace(accounts: &mut Accounts, user_id: &str, spent: &Secret, new: &Arc<Account>) -> bool {
     let is_same = |current: &Secret| current.matches(spent.expose());
-    let current = accounts.get_mut(user_id).filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
+    let current = accounts
+        .get_mut(user_id)
+        .filter(|current| current.refresh_token.as_ref().is_some_and(is_same));
     current.map(|current| *current = Arc::clone(new)).is_some()
 }
 
@@ -509,7 +612,10 @@ fn to_json(account: &Account) -> Value {
 fn documented(json: &Value) -> Option<Accounts> {
     collected(json.get("accounts")?, |entry| {
         entry.get("access_token")?.as_str()?;
-        Some(Account { expires_at: entry.get("expires_at")?.as_u64()?, ..from_json(entry) })
+        Some(Account {
+            expires_at: entry.get("expires_at")?.as_u64()?,
+            ..from_json(entry)
+        })
     })
 }
 
@@ -539,7 +645,11 @@ fn python(text: &[u8], client_id: &str, requested_scope: &str) -> Option<Account
 
 /// The object `entries` as accounts; `None` when `account` finds that one of them is none.
 fn collected(entries: &Value, account: impl Fn(&Value) -> Option<Account>) -> Option<Accounts> {
-    entries.as_object()?.iter().map(|(user_id, entry)| Some((user_id.clone(), Arc::new(account(entry)?)))).collect()
+    entries
+        .as_object()?
+        .iter()
+        .map(|(user_id, entry)| Some((user_id.clone(), Arc::new(account(entry)?))))
+        .collect()
 }
 
 /// What stands in `entry` under the names of our layout.
@@ -557,11 +667,16 @@ fn from_json(entry: &Value) -> Account {
         access_token: Secret::new(text_at(entry, "/access_token")),
         expires_at: time("expires_at").unwrap_or_default(),
         refresh_at: time("refresh_at"),
-        refresh_token: Some(text_at(entry, "/refresh_token")).filter(|token| !token.is_empty()).map(Secret::new),
+        refresh_token: Some(text_at(entry, "/refresh_token"))
+            .filter(|token| !token.is_empty())
+            .map(Secret::new),
         signed_in_at: time("signed_in_at").unwrap_or_default(),
     }
 }
 
 fn text_at(json: &Value, pointer: &str) -> String {
-    json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    json.pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
 }

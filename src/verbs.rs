@@ -45,18 +45,34 @@ pub fn login(
     };
     check_user_id(&user_id)?;
     if with_code || config.sign_in_method == SignInMethod::DeviceCode {
-        let attempt =
-            DeviceSignIn::default().offer(&sign_in, &user_id, sign_in.due(&user_id, None), "entra-auth-mcp login")?;
+        let attempt = DeviceSignIn::default().offer(
+            &sign_in,
+            &user_id,
+            sign_in.due(&user_id, None),
+            "entra-auth-mcp login",
+        )?;
         if let Way::Device(device) = &attempt.way {
             let (uri, code) = (&device.verification_uri, &device.user_code);
-            show(&format!("To sign in as {user_id}:\nOpen {uri} on any device and enter the code {code}\n"), None);
+            show(
+                &format!(
+                    "To sign in as {user_id}:\nOpen {uri} on any device and enter the code {code}\n"
+                ),
+                None,
+            );
         }
         return ended(&sign_in, &attempt);
     }
     if serve::is_running(&config) {
         let before = sign_in.last_sign_in(&user_id);
-        let query = Serializer::new(String::new()).append_pair("user_id", &user_id).finish();
-        show_link(&config, &user_id, &format!("{}/auth/login?{query}", config.redirect_uri.origin), show);
+        let query = Serializer::new(String::new())
+            .append_pair("user_id", &user_id)
+            .finish();
+        show_link(
+            &config,
+            &user_id,
+            &format!("{}/auth/login?{query}", config.redirect_uri.origin),
+            show,
+        );
         return recorded(&sign_in, &user_id, before);
     }
     let server = Server::start(config, clock, Limits::default())?;
@@ -85,9 +101,13 @@ fn show_link(config: &Config, user_id: &str, link: &str, show: Show<'_>) {
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
 fn ended(sign_in: &SignIn, attempt: &Attempt) -> Result<String, Failure> {
-    while sign_in.pending().sleep(&attempt.handle, STEP, || sign_in.now()) {}
+    while sign_in
+        .pending()
+        .sleep(&attempt.handle, STEP, || sign_in.now())
+    {}
     let outcome = sign_in.pending().outcome(&attempt.handle, sign_in.now());
-    let message = outcome.unwrap_or_else(|| Err(too_late(&attempt.user_id).hint("Start again with a new login.")))?;
+    let message = outcome
+        .unwrap_or_else(|| Err(too_late(&attempt.user_id).hint("Start again with a new login.")))?;
     Ok(message + "\n")
 }
 
@@ -110,7 +130,10 @@ fn recorded(sign_in: &SignIn, user_id: &str, before: Option<u64>) -> Result<Stri
 }
 
 fn too_late(user_id: &str) -> Failure {
-    Failure::new(Kind::SignInRequired, format!("{user_id} has not signed in in time."))
+    Failure::new(
+        Kind::SignInRequired,
+        format!("{user_id} has not signed in in time."),
+    )
 }
 
 /// Forgets the tokens of `user_id` (without one, of the only account); says so.
@@ -130,10 +153,15 @@ pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> 
 
 /// The account that is meant, in the words of a command line.
 fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
-    sign_in.choose(user_id).map(|chosen| chosen.user_id).map_err(|failure| match failure.kind {
-        Kind::InvalidRequest => failure.hint(format!("Say which one is meant: entra-auth-mcp {verb} USER.")),
-        _ => failure,
-    })
+    sign_in
+        .choose(user_id)
+        .map(|chosen| chosen.user_id)
+        .map_err(|failure| match failure.kind {
+            Kind::InvalidRequest => failure.hint(format!(
+                "Say which one is meant: entra-auth-mcp {verb} USER."
+            )),
+            _ => failure,
+        })
 }
 
 /// Who is signed in, in which token file, and whether a server is running, as lines or as JSON; and whether
@@ -146,7 +174,9 @@ pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> 
     let config = Arc::new(config);
     let sign_in = Arc::new(SignIn::new(Arc::clone(&config), Clock::system())?);
     let accounts = sign_in.accounts();
-    let is_anybody = accounts.iter().any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
+    let is_anybody = accounts
+        .iter()
+        .any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
     let server = serve::is_running(&config).then(|| config.redirect_uri.origin.clone());
     if as_json {
         // Whether calls could move files is none of it.
@@ -154,19 +184,34 @@ pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> 
         config.files_dir = None;
         let mut status = Tools::new(Arc::new(config), sign_in)?.status(None);
         // Only the process in which a sign-in ends knows of it before.
-        status.as_object_mut().map(|members| members.remove("pending_sign_in"));
+        status
+            .as_object_mut()
+            .map(|members| members.remove("pending_sign_in"));
         add(&mut status, "token_file", Some(file.to_string_lossy()));
         add(&mut status, "server", Some(server));
         return Ok((format!("{status:#}\n"), is_anybody));
     }
     let line = |(user_id, account): (&String, &Arc<Account>)| {
         let state = describe(account, sign_in.is_signed_in(user_id, account));
-        format!("{user_id}: {}, tenant {}, {state}\n", account.username, account.tid)
+        format!(
+            "{user_id}: {}, tenant {}, {state}\n",
+            account.username, account.tid
+        )
     };
     let lines: String = accounts.iter().map(line).collect();
-    let lines = if lines.is_empty() { "Nobody is signed in.\n".to_owned() } else { lines };
-    let server = server.map_or_else(|| "none is running".to_owned(), |origin| format!("running at {origin}"));
-    Ok((format!("{lines}Token file: {}\nServer: {server}\n", file.display()), is_anybody))
+    let lines = if lines.is_empty() {
+        "Nobody is signed in.\n".to_owned()
+    } else {
+        lines
+    };
+    let server = server.map_or_else(
+        || "none is running".to_owned(),
+        |origin| format!("running at {origin}"),
+    );
+    Ok((
+        format!("{lines}Token file: {}\nServer: {server}\n", file.display()),
+        is_anybody,
+    ))
 }
 
 fn describe(account: &Account, is_signed_in: bool) -> String {
@@ -180,5 +225,6 @@ fn describe(account: &Account, is_signed_in: bool) -> String {
 
 /// The whole path, so that it can be compared with a server's that runs in another directory.
 fn token_file(config: &Config) -> PathBuf {
-    std::path::absolute(&config.token_cache_file).unwrap_or_else(|_| config.token_cache_file.clone())
+    std::path::absolute(&config.token_cache_file)
+        .unwrap_or_else(|_| config.token_cache_file.clone())
 }

@@ -1,5 +1,11 @@
 //! Entra's error numbers: what is said of each, and where it is shown.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -67,7 +73,10 @@ fn numbers_of(row: &str) -> impl Iterator<Item = u32> {
 
 /// Every number of the table, in its order.
 fn every_number() -> Vec<u32> {
-    ROWS.lines().filter_map(|line| line.split_once(" | ")).flat_map(|(numbers, _)| numbers_of(numbers)).collect()
+    ROWS.lines()
+        .filter_map(|line| line.split_once(" | "))
+        .flat_map(|(numbers, _)| numbers_of(numbers))
+        .collect()
 }
 
 #[test]
@@ -77,8 +86,14 @@ fn every_row_says_what_is_wrong_and_what_to_do_with_the_values_of_the_configurat
     for line in PINNED.lines() {
         let [numbers, title, remedy] = line.split(" | ").collect::<Vec<_>>().try_into().unwrap();
         for number in numbers_of(numbers) {
-            let advice = registration.advice(number).unwrap_or_else(|| panic!("{number} has no row"));
-            assert_eq!((advice.title, advice.remedy.as_str()), (title, remedy), "{number}");
+            let advice = registration
+                .advice(number)
+                .unwrap_or_else(|| panic!("{number} has no row"));
+            assert_eq!(
+                (advice.title, advice.remedy.as_str()),
+                (title, remedy),
+                "{number}"
+            );
             pinned.insert(number);
         }
     }
@@ -89,7 +104,10 @@ fn every_row_says_what_is_wrong_and_what_to_do_with_the_values_of_the_configurat
 fn no_number_stands_in_two_rows() {
     let numbers = every_number();
     let mut seen = BTreeSet::new();
-    let twice: Vec<u32> = numbers.into_iter().filter(|number| !seen.insert(*number)).collect();
+    let twice: Vec<u32> = numbers
+        .into_iter()
+        .filter(|number| !seen.insert(*number))
+        .collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
 
@@ -98,7 +116,10 @@ fn a_title_is_no_sentence_and_a_remedy_is_one() {
     let registration = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, SCOPE);
     for number in every_number() {
         let Advice { title, remedy } = registration.advice(number).unwrap();
-        assert!(!title.is_empty() && title.len() <= 80 && !title.ends_with(['.', ' ']), "{number}: {title}");
+        assert!(
+            !title.is_empty() && title.len() <= 80 && !title.ends_with(['.', ' ']),
+            "{number}: {title}"
+        );
         // A full stop would be taken for a part of what is to be copied.
         assert!(
             remedy.ends_with('.') || remedy.ends_with(CLIENT) || remedy.ends_with(".default"),
@@ -119,22 +140,52 @@ fn a_number_that_is_not_known_has_no_advice() {
 #[test]
 fn the_redirect_uri_is_named_as_it_must_be_registered() {
     for (configured, registered) in [
-        ("http://localhost:8000/auth/callback", "http://localhost/auth/callback"),
-        ("http://localhost/auth/callback", "http://localhost/auth/callback"),
+        (
+            "http://localhost:8000/auth/callback",
+            "http://localhost/auth/callback",
+        ),
+        (
+            "http://localhost/auth/callback",
+            "http://localhost/auth/callback",
+        ),
         ("http://localhost:8000", "http://localhost"),
-        ("http://127.0.0.1:8000/auth/callback", "http://127.0.0.1:8000/auth/callback"),
-        ("https://localhost:8443/auth/callback", "https://localhost:8443/auth/callback"),
-        ("https://mcp.example.com:8443/cb", "https://mcp.example.com:8443/cb"),
+        (
+            "http://127.0.0.1:8000/auth/callback",
+            "http://127.0.0.1:8000/auth/callback",
+        ),
+        (
+            "https://localhost:8443/auth/callback",
+            "https://localhost:8443/auth/callback",
+        ),
+        (
+            "https://mcp.example.com:8443/cb",
+            "https://mcp.example.com:8443/cb",
+        ),
     ] {
         let registration = Registration::new(PUBLIC_CLOUD, TENANT, configured, SCOPE);
         let remedy = registration.remedy(50011);
-        assert!(remedy.starts_with(&format!("Register {registered} under the platform")), "{remedy}");
-        assert!(remedy.contains(&format!("--public-client-redirect-uris {registered}`")), "{remedy}");
-        assert!(remedy.contains(&format!("REDIRECT_URI ({configured})")), "{remedy}");
+        assert!(
+            remedy.starts_with(&format!("Register {registered} under the platform")),
+            "{remedy}"
+        );
+        assert!(
+            remedy.contains(&format!("--public-client-redirect-uris {registered}`")),
+            "{remedy}"
+        );
+        assert!(
+            remedy.contains(&format!("REDIRECT_URI ({configured})")),
+            "{remedy}"
+        );
         for number in [7_000_218, 9_002_327, 700_084] {
             let remedy = registration.remedy(number);
-            assert!(remedy.contains(&format!("register {registered} under \"Mobile and desktop")), "{remedy}");
-            assert!(remedy.contains(&format!("what matches {configured} from the platform")), "{remedy}");
+            assert!(
+                remedy.contains(&format!("register {registered} under \"Mobile and desktop")),
+                "{remedy}"
+            );
+            assert!(
+                remedy.contains(&format!("what matches {configured} from the platform")),
+                "{remedy}"
+            );
         }
     }
 }
@@ -143,9 +194,21 @@ fn the_redirect_uri_is_named_as_it_must_be_registered() {
 fn the_link_for_an_administrator_is_of_the_right_cloud_and_tenant() {
     for (host, tenant, start) in [
         (PUBLIC_CLOUD, TENANT, format!("{PUBLIC_CLOUD}/{TENANT}")),
-        (PUBLIC_CLOUD, "contoso.example", format!("{PUBLIC_CLOUD}/contoso.example")),
-        (PUBLIC_CLOUD, "common", format!("{PUBLIC_CLOUD}/organizations")),
-        (PUBLIC_CLOUD, "consumers", format!("{PUBLIC_CLOUD}/organizations")),
+        (
+            PUBLIC_CLOUD,
+            "contoso.example",
+            format!("{PUBLIC_CLOUD}/contoso.example"),
+        ),
+        (
+            PUBLIC_CLOUD,
+            "common",
+            format!("{PUBLIC_CLOUD}/organizations"),
+        ),
+        (
+            PUBLIC_CLOUD,
+            "consumers",
+            format!("{PUBLIC_CLOUD}/organizations"),
+        ),
         (
             "https://login.microsoftonline.us",
             "organizations",
@@ -155,7 +218,10 @@ fn the_link_for_an_administrator_is_of_the_right_cloud_and_tenant() {
         let registration = Registration::new(host, tenant, REDIRECT_URI, SCOPE);
         for number in [65001, 90094, 650_057, 700_016] {
             let remedy = registration.remedy(number);
-            assert!(remedy.ends_with(&format!(" {start}/adminconsent?client_id={CLIENT}")), "{remedy}");
+            assert!(
+                remedy.ends_with(&format!(" {start}/adminconsent?client_id={CLIENT}")),
+                "{remedy}"
+            );
         }
     }
 }
@@ -164,21 +230,34 @@ fn the_link_for_an_administrator_is_of_the_right_cloud_and_tenant() {
 fn the_resource_is_that_of_the_configured_scopes() {
     for (scopes, resource) in [
         ("api://backend/access", "'api://backend'"),
-        ("https://vault.example//.default", "'https://vault.example/'"),
+        (
+            "https://vault.example//.default",
+            "'https://vault.example/'",
+        ),
         ("User.Read Mail.Read", "'Microsoft Graph'"),
         ("", "'Microsoft Graph'"),
     ] {
         let remedy = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, scopes).remedy(500_011);
-        assert!(remedy.starts_with(&format!("Compare {resource} in CUSTOM_API_SCOPE")), "{remedy}");
+        assert!(
+            remedy.starts_with(&format!("Compare {resource} in CUSTOM_API_SCOPE")),
+            "{remedy}"
+        );
     }
 }
 
 #[test]
 fn a_value_is_not_taken_for_a_template() {
-    let registration =
-        Registration::new(PUBLIC_CLOUD, TENANT, "https://mcp.example.com/{client_id}", "api://{tenant}/x{scopes}");
+    let registration = Registration::new(
+        PUBLIC_CLOUD,
+        TENANT,
+        "https://mcp.example.com/{client_id}",
+        "api://{tenant}/x{scopes}",
+    );
     let remedy = registration.remedy(50011);
-    assert!(remedy.contains("REDIRECT_URI (https://mcp.example.com/{client_id})"), "{remedy}");
+    assert!(
+        remedy.contains("REDIRECT_URI (https://mcp.example.com/{client_id})"),
+        "{remedy}"
+    );
     let remedy = registration.remedy(28002);
     assert!(remedy.contains(" api://{tenant}/x{scopes}'"), "{remedy}");
 }
@@ -187,7 +266,10 @@ fn a_value_is_not_taken_for_a_template() {
 fn what_entra_shows_on_its_own_page_alone_is_told_beforehand() {
     let registration = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, SCOPE);
     let told = own_page(&registration.application());
-    assert_eq!(told.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [50011, 700_016, 90002]);
+    assert_eq!(
+        told.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        [50011, 700_016, 90002]
+    );
     for (number, told) in told {
         let known = registration.advice(number).unwrap();
         assert_eq!((told.title, told.remedy), (known.title, known.remedy));
@@ -207,16 +289,26 @@ struct Shown<'a> {
 impl Shown<'_> {
     #[track_caller]
     fn assert_in(&self, place: &str, text: &str) {
-        let Self { number, title, remedy, support } = self;
+        let Self {
+            number,
+            title,
+            remedy,
+            support,
+        } = self;
         for part in [*title, &format!("AADSTS{number}: "), *remedy, support] {
-            assert!(text.contains(part), "{number}: {place} lacks {part:?}: {text}");
+            assert!(
+                text.contains(part),
+                "{number}: {place} lacks {part:?}: {text}"
+            );
         }
     }
 }
 
 /// The sentence for Microsoft's support, as a page has it, with all that Entra gave.
 fn support_sentence(text: &str) -> String {
-    let start = text.find("For Microsoft's support: ").unwrap_or_else(|| panic!("{text}"));
+    let start = text
+        .find("For Microsoft's support: ")
+        .unwrap_or_else(|| panic!("{text}"));
     let end = start + text[start..].find("Z.").unwrap() + 2;
     let sentence = &text[start..end];
     for name in ["correlation id ", "trace id ", "timestamp "] {
@@ -226,7 +318,9 @@ fn support_sentence(text: &str) -> String {
 }
 
 fn sign_in(process: &Process, user_id: &str) -> Page {
-    let begun = process.modern().ok("authenticate_user", json!({"user_id": user_id}));
+    let begun = process
+        .modern()
+        .ok("authenticate_user", json!({"user_id": user_id}));
     Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA)
 }
 
@@ -237,7 +331,12 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
     let setup = Setup::new(&entra, Some(&backend));
     let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
     let redirect_uri = format!("{}/auth/callback", process.url());
-    let mut registration = Registration::new(&entra.authority_host(), entra::TENANT_ID, &redirect_uri, SCOPE);
+    let mut registration = Registration::new(
+        &entra.authority_host(),
+        entra::TENANT_ID,
+        &redirect_uri,
+        SCOPE,
+    );
     registration.client_id = entra::CLIENT_ID.to_owned();
     for (error, number) in [
         ("invalid_grant", 50105),
@@ -248,16 +347,31 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
     ] {
         let Advice { title, remedy } = registration.advice(number).unwrap();
         let user_id = format!("user of {number}");
-        let failure = || TokenFailure::Oauth { error, aadsts: number, suberror: None, claims: None };
+        let failure = || TokenFailure::Oauth {
+            error,
+            aadsts: number,
+            suberror: None,
+            claims: None,
+        };
 
         entra.fail_next_token(failure());
         let page = sign_in(&process, &user_id);
         let text = page.text();
-        let shown = Shown { number, title, remedy: &remedy, support: support_sentence(&text) };
+        let shown = Shown {
+            number,
+            title,
+            remedy: &remedy,
+            support: support_sentence(&text),
+        };
         assert_eq!(page.status, 400, "{text}");
         shown.assert_in("the page", &text);
-        let status = process.modern().ok("check_auth_status", json!({"user_id": user_id}));
-        shown.assert_in("check_auth_status", status["last_sign_in_error"].as_str().unwrap());
+        let status = process
+            .modern()
+            .ok("check_auth_status", json!({"user_id": user_id}));
+        shown.assert_in(
+            "check_auth_status",
+            status["last_sign_in_error"].as_str().unwrap(),
+        );
         shown.assert_in("the log", &process.log());
 
         // Due at once, so that the call refreshes.
@@ -267,17 +381,34 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
         let arguments = json!({"user_id": user_id, "endpoint": "/me"});
         let result = process.modern().call("api_get_request", arguments);
         let text = result["content"][0]["text"].as_str().unwrap();
-        let shown = Shown { support: support_sentence(text), ..shown };
+        let shown = Shown {
+            support: support_sentence(text),
+            ..shown
+        };
         shown.assert_in("the text of a call", text);
         shown.assert_in("the log", &process.log());
         let members = &result["structuredContent"];
-        assert_eq!((&members["title"], &members["aadsts"]), (&json!(title), &json!(number)), "{members}");
-        assert!(members["hint"].as_str().unwrap().starts_with(&remedy), "{members}");
-        for (name, words) in
-            [("correlation_id", "correlation id"), ("trace_id", "trace id"), ("timestamp", "timestamp")]
-        {
-            let value = members[name].as_str().unwrap_or_else(|| panic!("{name}: {members}"));
-            assert!(shown.support.contains(&format!("{words} {value}")), "{name}: {members}");
+        assert_eq!(
+            (&members["title"], &members["aadsts"]),
+            (&json!(title), &json!(number)),
+            "{members}"
+        );
+        assert!(
+            members["hint"].as_str().unwrap().starts_with(&remedy),
+            "{members}"
+        );
+        for (name, words) in [
+            ("correlation_id", "correlation id"),
+            ("trace_id", "trace id"),
+            ("timestamp", "timestamp"),
+        ] {
+            let value = members[name]
+                .as_str()
+                .unwrap_or_else(|| panic!("{name}: {members}"));
+            assert!(
+                shown.support.contains(&format!("{words} {value}")),
+                "{name}: {members}"
+            );
         }
     }
 }

@@ -1,6 +1,12 @@
 //! Whose accounts may sign in where, several of them side by side, and the ways to this server that lead
 //! through something else.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -13,7 +19,9 @@ use std::thread;
 use serde_json::{Value, json};
 use support::backend::Backend;
 use support::browser::{Browser, Page};
-use support::entra::{ADA, CONSUMERS_TENANT_ID, EVE, Entra, GRACE, OTHER_TENANT_ID, PAT, REDIRECT_URI, TENANT_ID};
+use support::entra::{
+    ADA, CONSUMERS_TENANT_ID, EVE, Entra, GRACE, OTHER_TENANT_ID, PAT, REDIRECT_URI, TENANT_ID,
+};
 use support::http::{Client, Reply, connect};
 use support::server::{MEDIA_TYPES, Mcp, Running, Setup};
 use support::{encode_pairs, value_of};
@@ -28,7 +36,9 @@ fn start() -> (Entra, Backend) {
 }
 
 fn link(server: &Running, user_id: &str) -> String {
-    let begun = server.modern().ok("authenticate_user", json!({"user_id": user_id}));
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": user_id}));
     begun["sign_in_url"].as_str().unwrap().to_owned()
 }
 
@@ -38,7 +48,12 @@ fn sign_in(server: &Running, user_id: &str, username: &str) -> Page {
 
 #[track_caller]
 fn assert_signed_in(page: &Page) {
-    assert!(page.status == 200 && page.text().contains("You are signed in"), "{} {}", page.status, page.text());
+    assert!(
+        page.status == 200 && page.text().contains("You are signed in"),
+        "{} {}",
+        page.status,
+        page.text()
+    );
 }
 
 fn user_ids(server: &Running) -> Value {
@@ -46,7 +61,11 @@ fn user_ids(server: &Running) -> Value {
 }
 
 fn location(reply: &Reply) -> Url {
-    reply.header("Location").unwrap_or_else(|| panic!("{} {}", reply.status, reply.text())).parse().unwrap()
+    reply
+        .header("Location")
+        .unwrap_or_else(|| panic!("{} {}", reply.status, reply.text()))
+        .parse()
+        .unwrap()
 }
 
 // ---- Tenants ----
@@ -66,9 +85,14 @@ const TENANTS: [(&str, [bool; 3]); 6] = [
 fn the_tenant_decides_whose_tokens_are_good() {
     let (entra, _backend) = start();
     for (tenant, good) in TENANTS {
-        let server = Setup::new(&entra, None).with("AZURE_TENANT_ID", tenant).start();
+        let server = Setup::new(&entra, None)
+            .with("AZURE_TENANT_ID", tenant)
+            .start();
         let own = if good[0] { ADA } else { PAT };
-        for (tid, is_good) in [TENANT_ID, OTHER_TENANT_ID, CONSUMERS_TENANT_ID].into_iter().zip(good) {
+        for (tid, is_good) in [TENANT_ID, OTHER_TENANT_ID, CONSUMERS_TENANT_ID]
+            .into_iter()
+            .zip(good)
+        {
             let issuer = format!("{}/{tid}/v2.0", entra.authority_host());
             entra.id_token_tamper(move |claims| {
                 claims["tid"] = json!(tid);
@@ -78,7 +102,11 @@ fn the_tenant_decides_whose_tokens_are_good() {
             let is_stored = user_ids(&server).as_array().unwrap().contains(&json!(tid));
             assert_eq!(is_stored, is_good, "{tenant} {tid}: {}", page.text());
             if !is_good {
-                assert!(page.status == 400 && page.text().contains("(tid)"), "{tenant} {tid}: {}", page.text());
+                assert!(
+                    page.status == 400 && page.text().contains("(tid)"),
+                    "{tenant} {tid}: {}",
+                    page.text()
+                );
             }
         }
     }
@@ -89,8 +117,14 @@ fn in_no_tenant_is_an_issuer_taken_that_is_not_the_persons_own() {
     let (entra, _backend) = start();
     let host = entra.authority_host();
     for (tenant, good) in TENANTS {
-        let (own, tid) = if good[0] { (ADA, TENANT_ID) } else { (PAT, CONSUMERS_TENANT_ID) };
-        let server = Setup::new(&entra, None).with("AZURE_TENANT_ID", tenant).start();
+        let (own, tid) = if good[0] {
+            (ADA, TENANT_ID)
+        } else {
+            (PAT, CONSUMERS_TENANT_ID)
+        };
+        let server = Setup::new(&entra, None)
+            .with("AZURE_TENANT_ID", tenant)
+            .start();
         let right = (tid, format!("{host}/{tid}/v2.0"));
         let wrong = [
             (tid, format!("{host}/{OTHER_TENANT_ID}/v2.0")),
@@ -128,22 +162,37 @@ fn in_no_tenant_is_an_issuer_taken_that_is_not_the_persons_own() {
 #[test]
 fn whom_entra_does_not_let_in_learns_it_there_and_nothing_is_stored() {
     let (entra, _backend) = start();
-    for (tenant, refused) in
-        [("organizations", PAT), ("consumers", ADA), (TENANT_ID, EVE), (TENANT_ID, PAT), ("contoso.example", EVE)]
-    {
-        let server = Setup::new(&entra, None).with("AZURE_TENANT_ID", tenant).start();
+    for (tenant, refused) in [
+        ("organizations", PAT),
+        ("consumers", ADA),
+        (TENANT_ID, EVE),
+        (TENANT_ID, PAT),
+        ("contoso.example", EVE),
+    ] {
+        let server = Setup::new(&entra, None)
+            .with("AZURE_TENANT_ID", tenant)
+            .start();
         let page = sign_in(&server, refused, refused);
-        assert!(page.text().contains("AADSTS50020"), "{tenant}: {}", page.text());
+        assert!(
+            page.text().contains("AADSTS50020"),
+            "{tenant}: {}",
+            page.text()
+        );
         assert_eq!(user_ids(&server), json!([]));
     }
 }
 
 #[test]
 fn accounts_of_several_tenants_each_keep_and_use_their_own_tokens() {
-    for (tenant, people) in [("common", &[ADA, GRACE, EVE, PAT] as &[&str]), ("organizations", &[ADA, GRACE, EVE])] {
+    for (tenant, people) in [
+        ("common", &[ADA, GRACE, EVE, PAT] as &[&str]),
+        ("organizations", &[ADA, GRACE, EVE]),
+    ] {
         let (entra, backend) = start();
         entra.expires_in(60); // so that every call wants a refresh
-        let server = Setup::new(&entra, Some(&backend)).with("AZURE_TENANT_ID", tenant).start();
+        let server = Setup::new(&entra, Some(&backend))
+            .with("AZURE_TENANT_ID", tenant)
+            .start();
         for person in people {
             assert_signed_in(&sign_in(&server, person, person));
         }
@@ -152,22 +201,38 @@ fn accounts_of_several_tenants_each_keep_and_use_their_own_tokens() {
         let mut tokens = BTreeSet::new();
         for round in 1..=2 {
             for person in people {
-                let answer = mcp.ok("api_get_request", json!({"endpoint": "/me", "user_id": person}));
+                let answer = mcp.ok(
+                    "api_get_request",
+                    json!({"endpoint": "/me", "user_id": person}),
+                );
                 assert_eq!(answer["data"]["userPrincipalName"], *person);
                 tokens.insert(backend.last().header("Authorization").unwrap().to_owned());
             }
-            assert_eq!((entra.refreshes(), tokens.len()), (round * people.len(), round * people.len()));
+            assert_eq!(
+                (entra.refreshes(), tokens.len()),
+                (round * people.len(), round * people.len())
+            );
         }
         assert_eq!(entra.reused_refresh_tokens(), 0);
-        assert_eq!(mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"], "invalid_request", "whose?");
+        assert_eq!(
+            mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+            "invalid_request",
+            "whose?"
+        );
         // One of them goes; the others stay.
         mcp.ok("logout_user", json!({"user_id": EVE}));
         assert_eq!(
-            mcp.fails("api_get_request", json!({"endpoint": "/me", "user_id": EVE}))["error"],
+            mcp.fails(
+                "api_get_request",
+                json!({"endpoint": "/me", "user_id": EVE})
+            )["error"],
             "sign_in_required"
         );
         assert_eq!(
-            mcp.ok("api_get_request", json!({"endpoint": "/me", "user_id": ADA}))["data"]["userPrincipalName"],
+            mcp.ok(
+                "api_get_request",
+                json!({"endpoint": "/me", "user_id": ADA})
+            )["data"]["userPrincipalName"],
             ADA
         );
     }
@@ -187,11 +252,20 @@ fn the_cloud_decides_where_people_are_sent() {
         let mut setup = Setup::new(&entra, None).with("AZURE_CLOUD", cloud);
         setup.variables.remove("AZURE_AUTHORITY_HOST");
         let server = setup.start();
-        assert_eq!(server.modern().ok("get_server_info", json!({}))["authority"], host);
+        assert_eq!(
+            server.modern().ok("get_server_info", json!({}))["authority"],
+            host
+        );
         let sent_to = location(&server.client().get("/auth/login"));
-        assert_eq!(sent_to.as_str().split('?').next().unwrap(), format!("{host}/{TENANT_ID}/oauth2/v2.0/authorize"));
+        assert_eq!(
+            sent_to.as_str().split('?').next().unwrap(),
+            format!("{host}/{TENANT_ID}/oauth2/v2.0/authorize")
+        );
         let signed_out = server.client().get("/auth/logout-complete").text();
-        assert!(signed_out.contains(&format!("{host}/{TENANT_ID}/oauth2/v2.0/logout")), "{signed_out}");
+        assert!(
+            signed_out.contains(&format!("{host}/{TENANT_ID}/oauth2/v2.0/logout")),
+            "{signed_out}"
+        );
     }
 }
 
@@ -202,7 +276,11 @@ fn the_request_carries_prompt_login_hint_and_domain_hint_as_they_fit() {
     let (entra, _backend) = start();
     for domain_hint in [None, Some("contoso.example"), Some("organizations")] {
         let setup = Setup::new(&entra, None);
-        let setup = if let Some(hint) = domain_hint { setup.with("DOMAIN_HINT", hint) } else { setup };
+        let setup = if let Some(hint) = domain_hint {
+            setup.with("DOMAIN_HINT", hint)
+        } else {
+            setup
+        };
         let server = setup.start();
         assert_signed_in(&sign_in(&server, "known", GRACE));
         for (user_id, asked, prompt, login_hint) in [
@@ -217,7 +295,12 @@ fn the_request_carries_prompt_login_hint_and_domain_hint_as_they_fit() {
             // Whose label it is, is known from the last sign-in.
             ("known", Some("login"), Some("login"), Some(GRACE)),
             ("known", Some("consent"), Some("consent"), Some(GRACE)),
-            ("known", Some("select_account"), Some("select_account"), None),
+            (
+                "known",
+                Some("select_account"),
+                Some("select_account"),
+                None,
+            ),
         ] {
             let mut arguments = json!({"user_id": user_id});
             if let Some(asked) = asked {
@@ -252,7 +335,10 @@ impl Forwarding {
         let (target, known) = mpsc::channel::<String>();
         thread::spawn(move || {
             let target = known.recv().unwrap();
-            listener.incoming().map_while(Result::ok).for_each(|client| relay(client, &target));
+            listener
+                .incoming()
+                .map_while(Result::ok)
+                .for_each(|client| relay(client, &target));
         });
         Self { port, target }
     }
@@ -264,7 +350,10 @@ impl Forwarding {
 
 fn relay(client: TcpStream, target: &str) {
     let server = connect(target).unwrap();
-    for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+    for (mut from, mut to) in [
+        (client.try_clone().unwrap(), server.try_clone().unwrap()),
+        (server, client),
+    ] {
         thread::spawn(move || {
             let _ = io::copy(&mut from, &mut to);
             let _ = to.shutdown(Shutdown::Write);
@@ -278,22 +367,55 @@ fn behind_another_port_everything_goes_by_the_redirect_uri() {
     let outside = Forwarding::new();
     let origin = outside.origin();
     let redirect_uri = format!("{origin}/auth/callback");
-    let server = Setup::new(&entra, Some(&backend)).with("REDIRECT_URI", &redirect_uri).start();
+    let server = Setup::new(&entra, Some(&backend))
+        .with("REDIRECT_URI", &redirect_uri)
+        .start();
     outside.target.send(server.address()).unwrap();
-    for mut mcp in [Mcp::modern(Client::new(&origin), json!({})), server.modern()] {
+    for mut mcp in [
+        Mcp::modern(Client::new(&origin), json!({})),
+        server.modern(),
+    ] {
         let begun = mcp.ok("authenticate_user", json!({"user_id": ADA}));
         let link = begun["sign_in_url"].as_str().unwrap();
-        assert!(link.starts_with(&format!("{origin}/auth/login?ticket=")), "{link}");
+        assert!(
+            link.starts_with(&format!("{origin}/auth/login?ticket=")),
+            "{link}"
+        );
         let mut browser = Browser::new();
         assert_signed_in(&browser.sign_in(link, ADA));
-        assert_eq!(value_of(&entra.last_authorize(), "redirect_uri"), Some(redirect_uri.as_str()));
-        let ours = browser.history.iter().filter(|url| !url.starts_with(&entra.authority_host()));
-        assert!(ours.clone().count() == 3 && ours.clone().all(|url| url.starts_with(&origin)), "{:?}", browser.history);
+        assert_eq!(
+            value_of(&entra.last_authorize(), "redirect_uri"),
+            Some(redirect_uri.as_str())
+        );
+        let ours = browser
+            .history
+            .iter()
+            .filter(|url| !url.starts_with(&entra.authority_host()));
+        assert!(
+            ours.clone().count() == 3 && ours.clone().all(|url| url.starts_with(&origin)),
+            "{:?}",
+            browser.history
+        );
         let home = browser.navigate(&format!("{origin}/"));
-        assert!(home.body.contains(&format!("{origin}/mcp")) && !home.body.contains(&server.url()), "{}", home.body);
-        assert_eq!(mcp.ok("api_get_request", json!({"endpoint": "/me"}))["data"]["userPrincipalName"], ADA);
-        let signed_out = browser.follow(&home, &format!("/auth/logout?{}", encode_pairs(&[("user_id", ADA)])));
-        assert_eq!((signed_out.status, user_ids(&server)), (200, json!([])), "{}", signed_out.text());
+        assert!(
+            home.body.contains(&format!("{origin}/mcp")) && !home.body.contains(&server.url()),
+            "{}",
+            home.body
+        );
+        assert_eq!(
+            mcp.ok("api_get_request", json!({"endpoint": "/me"}))["data"]["userPrincipalName"],
+            ADA
+        );
+        let signed_out = browser.follow(
+            &home,
+            &format!("/auth/logout?{}", encode_pairs(&[("user_id", ADA)])),
+        );
+        assert_eq!(
+            (signed_out.status, user_ids(&server)),
+            (200, json!([])),
+            "{}",
+            signed_out.text()
+        );
     }
     // A browser that comes by the server's own port, under either name, ends at the same place.
     for begun_at in [server.url(), format!("http://{}", server.address())] {
@@ -314,7 +436,9 @@ fn behind_another_port_everything_goes_by_the_redirect_uri() {
         ("Host", "localhost", 403),
     ] {
         assert_eq!(
-            Client::new(&origin).request("GET", "/healthz", &[(header, value)], b"").status,
+            Client::new(&origin)
+                .request("GET", "/healthz", &[(header, value)], b"")
+                .status,
             status,
             "{header} {value}"
         );
@@ -329,24 +453,54 @@ fn behind_https_links_cookies_and_checks_are_those_of_the_public_host() {
     let (entra, _backend) = start();
     let redirect_uri = format!("{ORIGIN}/auth/callback");
     entra.set(|settings| settings.redirect_uris.push(redirect_uri.clone()));
-    let server = Setup::new(&entra, None).with("REDIRECT_URI", &redirect_uri).start();
+    let server = Setup::new(&entra, None)
+        .with("REDIRECT_URI", &redirect_uri)
+        .start();
     let link: Url = link(&server, ADA).parse().unwrap();
-    assert_eq!((link.origin().ascii_serialization(), link.path()), (ORIGIN.to_owned(), "/auth/login"));
+    assert_eq!(
+        (link.origin().ascii_serialization(), link.path()),
+        (ORIGIN.to_owned(), "/auth/login")
+    );
     let mut http = server.client();
-    let sent_on = http.request("GET", &format!("/auth/login?{}", link.query().unwrap()), &[HOST], b"");
+    let sent_on = http.request(
+        "GET",
+        &format!("/auth/login?{}", link.query().unwrap()),
+        &[HOST],
+        b"",
+    );
     let cookie = sent_on.header("Set-Cookie").unwrap();
     assert!(cookie.ends_with("; Secure"), "{cookie}");
     let (mut browser, cookie) = (Browser::new(), cookie.split(';').next().unwrap());
     let accounts = browser.navigate(location(&sent_on).as_str());
     let answer = browser.submit(&accounts, ADA).form();
     assert_eq!(answer.action, redirect_uri);
-    let fields = [HOST, ("Content-Type", "application/x-www-form-urlencoded"), ("Origin", "https://login.example")];
-    let back = http.request("POST", "/auth/callback", &fields, encode_pairs(&answer.fields).as_bytes());
+    let fields = [
+        HOST,
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Origin", "https://login.example"),
+    ];
+    let back = http.request(
+        "POST",
+        "/auth/callback",
+        &fields,
+        encode_pairs(&answer.fields).as_bytes(),
+    );
     let completion = back.header("Location").unwrap().to_owned();
-    assert!((back.status, &completion[..1]) == (303, "/"), "{completion}");
+    assert!(
+        (back.status, &completion[..1]) == (303, "/"),
+        "{completion}"
+    );
     let page = http.request("GET", &completion, &[HOST, ("Cookie", cookie)], b"");
-    assert!(page.status == 200 && page.text().contains("You are signed in"), "{}", page.text());
-    assert!(http.request("GET", "/", &[HOST], b"").text().contains(&format!("{ORIGIN}/mcp")));
+    assert!(
+        page.status == 200 && page.text().contains("You are signed in"),
+        "{}",
+        page.text()
+    );
+    assert!(
+        http.request("GET", "/", &[HOST], b"")
+            .text()
+            .contains(&format!("{ORIGIN}/mcp"))
+    );
     for (header, value, status) in [
         ("Host", "mcp.example:443", 200),
         ("Host", "MCP.EXAMPLE", 200),
@@ -362,7 +516,12 @@ fn behind_https_links_cookies_and_checks_are_those_of_the_public_host() {
         if header == "Origin" {
             headers.push(HOST);
         }
-        assert_eq!(http.request("POST", "/mcp", &headers, body.as_bytes()).status, status, "{header} {value}");
+        assert_eq!(
+            http.request("POST", "/mcp", &headers, body.as_bytes())
+                .status,
+            status,
+            "{header} {value}"
+        );
     }
 }
 
@@ -370,14 +529,29 @@ fn behind_https_links_cookies_and_checks_are_those_of_the_public_host() {
 #[test]
 fn on_port_80_too_a_browser_is_sent_on_to_the_name_that_its_cookie_is_for() {
     let (entra, _backend) = start();
-    let setup = Setup::new(&entra, None).with("ALLOWED_HOSTS", "127.0.0.1,[::1]").with("REDIRECT_URI", REDIRECT_URI);
+    let setup = Setup::new(&entra, None)
+        .with("ALLOWED_HOSTS", "127.0.0.1,[::1]")
+        .with("REDIRECT_URI", REDIRECT_URI);
     let server = setup.start();
     for host in ["127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80"] {
-        let reply = server.client().request("GET", "/auth/login?user_id=a%26b", &[("Host", host)], b"");
-        assert_eq!(location(&reply).as_str(), "http://localhost/auth/login?user_id=a%26b", "{host}");
+        let reply =
+            server
+                .client()
+                .request("GET", "/auth/login?user_id=a%26b", &[("Host", host)], b"");
+        assert_eq!(
+            location(&reply).as_str(),
+            "http://localhost/auth/login?user_id=a%26b",
+            "{host}"
+        );
     }
     for host in ["localhost", "localhost:80", "LOCALHOST"] {
-        let reply = server.client().request("GET", "/auth/login", &[("Host", host)], b"");
-        assert_eq!(location(&reply).origin().ascii_serialization(), entra.authority_host(), "{host}");
+        let reply = server
+            .client()
+            .request("GET", "/auth/login", &[("Host", host)], b"");
+        assert_eq!(
+            location(&reply).origin().ascii_serialization(),
+            entra.authority_host(),
+            "{host}"
+        );
     }
 }

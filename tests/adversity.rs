@@ -1,5 +1,11 @@
 //! What happens at the worst moment: sign-outs and sign-ins in the middle of something else, crashes, proxies.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -22,17 +28,26 @@ const THE_REST: u64 = 250;
 
 impl World {
     fn call(&self) -> Value {
-        self.server.modern().call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"].take()
+        self.server
+            .modern()
+            .call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"]
+            .take()
     }
 }
 
 fn link(server: &Running, user_id: &str) -> String {
-    let begun = server.modern().ok("authenticate_user", json!({"user_id": user_id}));
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": user_id}));
     begun["sign_in_url"].as_str().unwrap().to_owned()
 }
 
 fn login_url(server: &Running, user_id: &str) -> String {
-    format!("{}/auth/login?{}", server.url(), encode_pairs(&[("user_id", user_id)]))
+    format!(
+        "{}/auth/login?{}",
+        server.url(),
+        encode_pairs(&[("user_id", user_id)])
+    )
 }
 
 fn answer_page(browser: &mut Browser, link: &str, username: &str) -> Page {
@@ -41,7 +56,12 @@ fn answer_page(browser: &mut Browser, link: &str, username: &str) -> Page {
 }
 
 fn oauth(error: &'static str, aadsts: u32) -> TokenFailure {
-    TokenFailure::Oauth { error, aadsts, suberror: None, claims: None }
+    TokenFailure::Oauth {
+        error,
+        aadsts,
+        suberror: None,
+        claims: None,
+    }
 }
 
 #[test]
@@ -78,9 +98,15 @@ fn a_loopback_backend_is_not_called_through_a_proxy() {
     };
     let setup = setup.with("HTTPS_PROXY", &format!("http://{address}"));
     let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
-    let _ = process.modern().call("api_get_request", json!({"endpoint": "/me"}));
+    let _ = process
+        .modern()
+        .call("api_get_request", json!({"endpoint": "/me"}));
     let seen = String::from_utf8_lossy(&seen.lock().unwrap()).into_owned();
-    assert!(!seen.contains("Bearer "), "the proxy saw the token: {} …", seen.chars().take(400).collect::<String>());
+    assert!(
+        !seen.contains("Bearer "),
+        "the proxy saw the token: {} …",
+        seen.chars().take(400).collect::<String>()
+    );
 }
 
 #[test]
@@ -92,11 +118,17 @@ fn a_sign_out_during_a_redemption_is_final() {
     thread::scope(|scope| {
         let page = scope.spawn(|| browser.auto_submit(&answer));
         hold.wait_for_arrivals(1);
-        world.server.modern().ok("logout_user", json!({"user_id": ADA}));
+        world
+            .server
+            .modern()
+            .ok("logout_user", json!({"user_id": ADA}));
         drop(hold);
         page.join().unwrap();
     });
-    assert_eq!(world.server.modern().ok("view_userid", json!({}))["user_ids"], json!([]));
+    assert_eq!(
+        world.server.modern().ok("view_userid", json!({}))["user_ids"],
+        json!([])
+    );
 }
 
 #[test]
@@ -108,7 +140,10 @@ fn a_sign_out_during_a_refresh_that_fails_is_final() {
     thread::scope(|scope| {
         let call = scope.spawn(|| world.call());
         hold.wait_for_arrivals(1);
-        world.server.modern().ok("logout_user", json!({"user_id": ADA}));
+        world
+            .server
+            .modern()
+            .ok("logout_user", json!({"user_id": ADA}));
         drop(hold);
         let answer = call.join().unwrap();
         assert_eq!(answer["error"], "sign_in_required", "{answer}");
@@ -126,7 +161,10 @@ fn calls_that_offer_links_do_not_end_the_sign_in_that_a_person_is_in() {
     let mut browser = Browser::new();
     let answer = answer_page(&mut browser, offered["sign_in_url"].as_str().unwrap(), ADA);
     for number in 0..64 {
-        mcp.fails("api_get_request", json!({"endpoint": "/me", "user_id": format!("u{number}")}));
+        mcp.fails(
+            "api_get_request",
+            json!({"endpoint": "/me", "user_id": format!("u{number}")}),
+        );
     }
     let page = browser.auto_submit(&answer);
     assert_eq!(page.status, 200, "{}", page.text());
@@ -141,7 +179,11 @@ fn an_identical_failing_refresh_is_not_repeated_at_once() {
         for _ in 0..5 {
             world.call();
         }
-        assert_eq!(world.entra.token_requests().len(), 2, "{error}: the sign-in and one refresh");
+        assert_eq!(
+            world.entra.token_requests().len(),
+            2,
+            "{error}: the sign-in and one refresh"
+        );
     }
 }
 
@@ -166,9 +208,18 @@ fn a_sign_in_during_a_refused_refresh_wins() {
 #[test]
 fn an_upward_segment_is_refused_before_an_encoded_question_mark_too() {
     let world = World::signed_in();
-    for endpoint in ["/a/..%3fx", "/a/..%23x", "/a/%2e%2e%253fx/b", "/a/\u{fe52}\u{fe52}/b", "/a/\u{fe30}/b"] {
-        let answer =
-            world.server.modern().call("api_get_request", json!({"endpoint": endpoint}))["structuredContent"].take();
+    for endpoint in [
+        "/a/..%3fx",
+        "/a/..%23x",
+        "/a/%2e%2e%253fx/b",
+        "/a/\u{fe52}\u{fe52}/b",
+        "/a/\u{fe30}/b",
+    ] {
+        let answer = world
+            .server
+            .modern()
+            .call("api_get_request", json!({"endpoint": endpoint}))["structuredContent"]
+            .take();
         assert_eq!(answer["error"], "invalid_request", "{endpoint}: {answer}");
     }
 }
@@ -177,11 +228,21 @@ fn an_upward_segment_is_refused_before_an_encoded_question_mark_too() {
 fn an_empty_access_token_is_never_sent() {
     let world = World::signed_in();
     let path = world.server.token_file();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    fs::write(&path, json!({"default": {"access_token": null, "expires_in": 3599, "timestamp": now}}).to_string())
-        .unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    fs::write(
+        &path,
+        json!({"default": {"access_token": null, "expires_in": 3599, "timestamp": now}})
+            .to_string(),
+    )
+    .unwrap();
     let server = world.setup.start();
-    let answer = server.modern().call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"].take();
+    let answer = server
+        .modern()
+        .call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"]
+        .take();
     assert_eq!(answer["error"], "sign_in_required", "{answer}");
 }
 
@@ -193,7 +254,9 @@ fn a_sign_in_that_succeeds_last_leaves_no_error() {
     Browser::new().decline(&login_url(&server, "work"));
     let page = Browser::new().sign_in(&first, GRACE);
     assert_eq!(page.status, 200);
-    let status = server.modern().ok("check_auth_status", json!({"user_id": "work"}));
+    let status = server
+        .modern()
+        .ok("check_auth_status", json!({"user_id": "work"}));
     assert_eq!(status["last_sign_in_error"], Value::Null, "{status}");
 }
 
@@ -211,20 +274,31 @@ fn the_start_page_says_when_a_sign_in_has_ended() {
 fn what_a_crash_left_behind_goes_with_the_next_change() {
     let world = World::signed_in();
     // As after a kill between the writing and the rename.
-    let left = world.setup.directory.file("token_cache.json.tmp-AAAAAAAAAAA");
+    let left = world
+        .setup
+        .directory
+        .file("token_cache.json.tmp-AAAAAAAAAAA");
     fs::copy(world.server.token_file(), &left).unwrap();
     let fixed = world.setup.directory.file("token_cache.json.tmp");
     fs::copy(world.server.token_file(), &fixed).unwrap();
-    world.server.modern().ok("logout_user", json!({"user_id": ADA}));
+    world
+        .server
+        .modern()
+        .ok("logout_user", json!({"user_id": ADA}));
     assert!(!fixed.exists() || !left.exists());
 }
 
 #[test]
 fn a_second_conversion_keeps_the_first_file_too() {
     let world = World::signed_in();
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     for token in ["AT-first", "AT-second"] {
-        let file = json!({"default": {"access_token": token, "expires_in": 3599, "timestamp": now}}).to_string();
+        let file =
+            json!({"default": {"access_token": token, "expires_in": 3599, "timestamp": now}})
+                .to_string();
         fs::write(world.server.token_file(), file).unwrap();
         world.setup.start();
     }
@@ -234,5 +308,8 @@ fn a_second_conversion_keeps_the_first_file_too() {
         .filter(|path| path.to_str().unwrap().contains(".python"))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect();
-    assert!(kept.contains("AT-first") && kept.contains("AT-second"), "{kept}");
+    assert!(
+        kept.contains("AT-first") && kept.contains("AT-second"),
+        "{kept}"
+    );
 }

@@ -1,19 +1,31 @@
 //! What the backend's challenges and Entra's device codes mean, by tables.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod claims {
     use entra_auth_mcp::oauth::claims_challenge::Claims;
 
     #[test]
     fn our_own_declare_the_capability_alone() {
-        assert_eq!(Claims::default().as_str(), r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#);
+        assert_eq!(
+            Claims::default().as_str(),
+            r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#
+        );
     }
 
     #[test]
     fn those_of_a_challenge_keep_every_member_and_get_the_capability_once() {
         for (demanded, sent) in [
             ("{}", r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#),
-            (" {\"access_token\" : {} } ", r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#),
+            (
+                " {\"access_token\" : {} } ",
+                r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#,
+            ),
             (
                 r#"{"access_token":{"nbf":{"value":"1"},"x":null},"id_token":{"a":null}}"#,
                 r#"{"access_token":{"nbf":{"value":"1"},"x":null,"xms_cc":{"values":["cp1"]}},"id_token":{"a":null}}"#,
@@ -30,17 +42,28 @@ mod claims {
                 r#"{"access_token":{"xms_cc":{"essential":true}}}"#,
                 r#"{"access_token":{"xms_cc":{"essential":true,"values":["cp1"]}}}"#,
             ),
-            ("{\"ü\":\"\\u00fc\"}", "{\"access_token\":{\"xms_cc\":{\"values\":[\"cp1\"]}},\"ü\":\"ü\"}"),
+            (
+                "{\"ü\":\"\\u00fc\"}",
+                "{\"access_token\":{\"xms_cc\":{\"values\":[\"cp1\"]}},\"ü\":\"ü\"}",
+            ),
         ] {
             let claims = Claims::of_challenge(demanded).unwrap();
             assert_eq!(claims.as_str(), sent);
-            assert_eq!(Claims::of_challenge(claims.as_str()), Some(claims), "{demanded}");
+            assert_eq!(
+                Claims::of_challenge(claims.as_str()),
+                Some(claims),
+                "{demanded}"
+            );
         }
     }
 
     #[test]
     fn what_is_no_claims_request_is_none() {
-        let nested = format!("{}{}", r#"{"a":"#.repeat(200), "1".to_owned() + &"}".repeat(200));
+        let nested = format!(
+            "{}{}",
+            r#"{"a":"#.repeat(200),
+            "1".to_owned() + &"}".repeat(200)
+        );
         for wrong in [
             "",
             "{",
@@ -71,7 +94,9 @@ mod claims {
 
 mod challenge {
     use base64::Engine as _;
-    use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD};
+    use base64::prelude::{
+        BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD,
+    };
     use entra_auth_mcp::oauth::claims_challenge::{Challenge, Claims};
     use serde_json::Value;
 
@@ -89,7 +114,10 @@ mod challenge {
     /// The challenge of fields in which `CLAIMS` stands for good claims in quotes.
     fn of(fields: &[&str]) -> Option<Challenge> {
         let claims = format!("\"{}\"", encoded());
-        let fields: Vec<String> = fields.iter().map(|field| field.replace("CLAIMS", &claims)).collect();
+        let fields: Vec<String> = fields
+            .iter()
+            .map(|field| field.replace("CLAIMS", &claims))
+            .collect();
         of_fields(&fields.iter().map(String::as_str).collect::<Vec<_>>())
     }
 
@@ -105,26 +133,46 @@ mod challenge {
     fn claims_are_found_wherever_they_stand() {
         for fields in [
             // Entra's documents.
-            &[r#"Bearer realm="", authorization_uri="https://x/?a=b,c", error="insufficient_claims", claims=CLAIMS"#]
-                as &[&str],
+            &[
+                r#"Bearer realm="", authorization_uri="https://x/?a=b,c", error="insufficient_claims", claims=CLAIMS"#,
+            ] as &[&str],
             // Azure Resource Manager.
-            &[r#"Bearer authorization_uri="https://x/", error="invalid_token", claims=CLAIMS, realm="IP""#],
+            &[
+                r#"Bearer authorization_uri="https://x/", error="invalid_token", claims=CLAIMS, realm="IP""#,
+            ],
             &[r#"Bearer claims=CLAIMS, error="insufficient_claims""#],
             &["bEARER Claims=CLAIMS , ERROR=insufficient_claims"],
             &["  ,\t, Bearer \t error \t=\t \"insufficient_claims\"\t,,, claims =  CLAIMS  , "],
-            &[r#"Bearer realm="a, Basic b=\"c\", \\", error="insufficient\_claims", claims=CLAIMS"#],
+            &[
+                r#"Bearer realm="a, Basic b=\"c\", \\", error="insufficient\_claims", claims=CLAIMS"#,
+            ],
             // No comma where one is due.
             &[r#"Bearer realm="" error="insufficient_claims" claims=CLAIMS"#],
             &["Bearer error_description=no quotes here, error=insufficient_claims, claims=CLAIMS"],
             // Other challenges before and after it.
-            &[r#"Basic realm="x", Bearer error="insufficient_claims", claims=CLAIMS, DPoP algs="ES256""#],
+            &[
+                r#"Basic realm="x", Bearer error="insufficient_claims", claims=CLAIMS, DPoP algs="ES256""#,
+            ],
             &[r#"Negotiate, Bearer error="insufficient_claims", claims=CLAIMS, Negotiate abc=="#],
             &[r#"Negotiate YWJj/+==, Bearer error="insufficient_claims", claims=CLAIMS"#],
-            &[r#"DPoP error="use_dpop_nonce", PoP nonce="eyJ=", Bearer error=insufficient_claims, claims=CLAIMS"#],
+            &[
+                r#"DPoP error="use_dpop_nonce", PoP nonce="eyJ=", Bearer error=insufficient_claims, claims=CLAIMS"#,
+            ],
             &[r#"Bearer abc==, Bearer error="insufficient_claims", claims=CLAIMS"#],
-            &[r#"Bearer, Bearer error="invalid_request", Bearer error="insufficient_claims", claims=CLAIMS"#],
-            &["Basic realm=\"x\"", "Bearer error=\"insufficient_claims\", claims=CLAIMS", "Negotiate"],
-            &["Bearer realm=\"open", "\u{e9}", "", "Bearer error=\"insufficient_claims\", claims=CLAIMS"],
+            &[
+                r#"Bearer, Bearer error="invalid_request", Bearer error="insufficient_claims", claims=CLAIMS"#,
+            ],
+            &[
+                "Basic realm=\"x\"",
+                "Bearer error=\"insufficient_claims\", claims=CLAIMS",
+                "Negotiate",
+            ],
+            &[
+                "Bearer realm=\"open",
+                "\u{e9}",
+                "",
+                "Bearer error=\"insufficient_claims\", claims=CLAIMS",
+            ],
             // A list may be cut between any two elements (RFC 9110 §5.3).
             &["Bearer error=\"insufficient_claims\"", "claims=CLAIMS"],
             // What comes behind it cannot be read.
@@ -142,10 +190,18 @@ mod challenge {
             BASE64_URL_SAFE.encode(DEMANDED),
             BASE64_URL_SAFE_NO_PAD.encode(DEMANDED),
         ];
-        assert!(["+", "/", "="].iter().all(|special| encodings[0].contains(special)), "{}", encodings[0]);
+        assert!(
+            ["+", "/", "="]
+                .iter()
+                .all(|special| encodings[0].contains(special)),
+            "{}",
+            encodings[0]
+        );
         for encoded in &encodings {
             for quote in ["\"", ""] {
-                let field = format!("Bearer error=insufficient_claims, claims={quote}{encoded}{quote}, realm=x");
+                let field = format!(
+                    "Bearer error=insufficient_claims, claims={quote}{encoded}{quote}, realm=x"
+                );
                 assert_eq!(of_fields(&[&field]), Some(claims()), "{field}");
             }
         }
@@ -180,7 +236,10 @@ mod challenge {
             &["\"\" Bearer error=\"insufficient_claims\", claims=CLAIMS"],
             &["Bearer error=\"insufficient_claims\", error=\"insufficient_claims\", claims=CLAIMS"],
             &["Bearer error=\"insufficient_claims\", claims=CLAIMS, Claims=CLAIMS"],
-            &["Bearer error=\"insufficient_claims\", claims=CLAIMS", "claims=\"\""],
+            &[
+                "Bearer error=\"insufficient_claims\", claims=CLAIMS",
+                "claims=\"\"",
+            ],
         ] {
             assert_eq!(of(fields), None, "{fields:?}");
         }
@@ -213,41 +272,68 @@ mod challenge {
                 r#"Bearer error="insufficient_scope", scope="User.Read api://x/Files.Read""#,
                 &["User.Read", "api://x/Files.Read"] as &[&str],
             ),
-            (r#"Bearer realm="x",scope="  a   b ",error=insufficient_scope"#, &["a", "b"]),
-            (r#"DPoP error="invalid_token", Bearer error="insufficient_scope", scope=a"#, &["a"]),
+            (
+                r#"Bearer realm="x",scope="  a   b ",error=insufficient_scope"#,
+                &["a", "b"],
+            ),
+            (
+                r#"DPoP error="invalid_token", Bearer error="insufficient_scope", scope=a"#,
+                &["a"],
+            ),
             (r#"Bearer error="insufficient_scope""#, &[]),
             (r#"Bearer error="insufficient_scope", scope="""#, &[]),
-            (r#"Bearer error="insufficient_scope", scope="a", scope="b""#, &[]),
+            (
+                r#"Bearer error="insufficient_scope", scope="a", scope="b""#,
+                &[],
+            ),
             (r#"Bearer error="insufficient_scope", scope="a b\"c""#, &[]),
             (r#"Bearer error="insufficient_scope", scope="a b\\c""#, &[]),
             ("Bearer error=\"insufficient_scope\", scope=\"a\tb\"", &[]),
-            ("Bearer error=\"insufficient_scope\", scope=\"a \u{fc}\"", &[]),
+            (
+                "Bearer error=\"insufficient_scope\", scope=\"a \u{fc}\"",
+                &[],
+            ),
             // Its claims do not go with this error.
-            ("Bearer error=\"insufficient_scope\", scope=\"a\", claims=CLAIMS", &["a"]),
+            (
+                "Bearer error=\"insufficient_scope\", scope=\"a\", claims=CLAIMS",
+                &["a"],
+            ),
         ] {
             assert_eq!(of(&[field]), Some(scopes(listed)), "{field}");
         }
-        for field in
-            ["Bearer scope=\"a\"", "Bearer error=\"invalid_token\", scope=\"a\"", "PoP error=\"insufficient_scope\""]
-        {
+        for field in [
+            "Bearer scope=\"a\"",
+            "Bearer error=\"invalid_token\", scope=\"a\"",
+            "PoP error=\"insufficient_scope\"",
+        ] {
             assert_eq!(of(&[field]), None, "{field}");
         }
     }
 
     #[test]
     fn too_many_or_too_long_scopes_are_none() {
-        let listed = |scope: &str| match of(&[&format!("Bearer error=insufficient_scope, scope=\"{scope}\"")]) {
+        let listed = |scope: &str| match of(&[&format!(
+            "Bearer error=insufficient_scope, scope=\"{scope}\""
+        )]) {
             Some(Challenge::InsufficientScope(scopes)) => scopes.len(),
             other => panic!("{other:?}"),
         };
-        assert_eq!([listed(&"a ".repeat(20)), listed(&"a ".repeat(21))], [20, 0]);
-        assert_eq!([listed(&"a".repeat(2048)), listed(&"a".repeat(2049))], [1, 0]);
+        assert_eq!(
+            [listed(&"a ".repeat(20)), listed(&"a ".repeat(21))],
+            [20, 0]
+        );
+        assert_eq!(
+            [listed(&"a".repeat(2048)), listed(&"a".repeat(2049))],
+            [1, 0]
+        );
     }
 
     #[test]
     fn claims_come_before_scopes() {
-        let (wide, strict) =
-            ("Bearer error=\"insufficient_scope\", scope=\"a\"", "Bearer error=\"insufficient_claims\", claims=CLAIMS");
+        let (wide, strict) = (
+            "Bearer error=\"insufficient_scope\", scope=\"a\"",
+            "Bearer error=\"insufficient_claims\", claims=CLAIMS",
+        );
         assert_eq!(of(&[wide, strict]), Some(claims()));
         assert_eq!(of(&[strict, wide]), Some(claims()));
         assert_eq!(of(&[&format!("{wide}, {strict}")]), Some(claims()));
@@ -255,9 +341,21 @@ mod challenge {
 
     #[test]
     fn what_is_endless_is_read_once() {
-        for piece in
-            ["a=", "a=\"", "a=b\"", "a==", "a ", "\"", "\\", ",", "Bearer ", "Bearer a=b, ", "a=\"\\\"", "=", "\u{e9}"]
-        {
+        for piece in [
+            "a=",
+            "a=\"",
+            "a=b\"",
+            "a==",
+            "a ",
+            "\"",
+            "\\",
+            ",",
+            "Bearer ",
+            "Bearer a=b, ",
+            "a=\"\\\"",
+            "=",
+            "\u{e9}",
+        ] {
             assert_eq!(of_fields(&[&piece.repeat(300_000)]), None, "{piece}");
         }
     }
@@ -267,8 +365,12 @@ mod challenge {
         let encoded = encoded();
         let good = [
             format!("Bearer realm=\"\", error=\"insufficient_claims\", claims=\"{encoded}\""),
-            format!("Basic realm=\"a\\\"b\", Bearer error = invalid_token, claims={encoded}, Negotiate abc=="),
-            format!("DPoP algs=\"ES256\", Bearer claims=\"{encoded}\" , scope=\"a b\", error=\"insufficient_claims\""),
+            format!(
+                "Basic realm=\"a\\\"b\", Bearer error = invalid_token, claims={encoded}, Negotiate abc=="
+            ),
+            format!(
+                "DPoP algs=\"ES256\", Bearer claims=\"{encoded}\" , scope=\"a b\", error=\"insufficient_claims\""
+            ),
         ];
         let alphabet: Vec<char> = "=,\"\\ \tBearer/+-_%{}\u{e9}\u{0}".chars().collect();
         // An xorshift generator: the same mutations in every run.
@@ -296,7 +398,9 @@ mod challenge {
             seen[usize::from(challenge.is_some())] += 1;
             if let Some(Challenge::Claims(claims)) = challenge {
                 let claims: Value = serde_json::from_str(claims.as_str()).unwrap();
-                let values = claims["access_token"]["xms_cc"]["values"].as_array().unwrap();
+                let values = claims["access_token"]["xms_cc"]["values"]
+                    .as_array()
+                    .unwrap();
                 assert!(values.contains(&"cp1".into()), "{field}");
             }
         }
@@ -309,7 +413,9 @@ mod device_code {
     use entra_auth_mcp::oauth::authority::{Authority, Tenant};
     use entra_auth_mcp::oauth::authorize::Application;
     use entra_auth_mcp::oauth::claims_challenge::Claims;
-    use entra_auth_mcp::oauth::device_code::{DeviceAuthorization, less_often, next_interval, poll, request};
+    use entra_auth_mcp::oauth::device_code::{
+        DeviceAuthorization, less_often, next_interval, poll, request,
+    };
     use entra_auth_mcp::oauth::scope::Scopes;
     use entra_auth_mcp::oauth::token::OauthError;
     use serde_json::{Value, json};
@@ -327,7 +433,11 @@ mod device_code {
     fn a_response_gives_what_people_need_and_hides_the_device_code() {
         let device = parsed(&good()).unwrap();
         assert_eq!(
-            (device.user_code.as_str(), device.device_code.expose(), device.verification_uri.as_str()),
+            (
+                device.user_code.as_str(),
+                device.device_code.expose(),
+                device.verification_uri.as_str()
+            ),
             ("ABC-123 4", "d&+", "https://microsoft.com/devicelogin")
         );
         assert_eq!((device.expires_in, device.interval), (900, 7));
@@ -336,14 +446,25 @@ mod device_code {
 
     #[test]
     fn both_forms_are_those_of_rfc_8628() {
-        let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse("common").unwrap());
+        let authority = Authority::new(
+            "https://login.example".parse().unwrap(),
+            Tenant::parse("common").unwrap(),
+        );
         let scopes = Scopes::parse("User.Read").unwrap();
-        let application =
-            Application { authority: &authority, client_id: "c", redirect_uri: "http://localhost/x", scopes: &scopes };
+        let application = Application {
+            authority: &authority,
+            client_id: "c",
+            redirect_uri: "http://localhost/x",
+            scopes: &scopes,
+        };
         let (device, claims) = (parsed(&good()).unwrap(), Claims::default());
         assert_eq!(
             request(&application, &claims),
-            [("client_id", "c"), ("scope", "openid profile offline_access User.Read"), ("claims", claims.as_str())]
+            [
+                ("client_id", "c"),
+                ("scope", "openid profile offline_access User.Read"),
+                ("claims", claims.as_str())
+            ]
         );
         assert_eq!(
             poll(&application, &device, &claims),
@@ -379,7 +500,12 @@ mod device_code {
 
     #[test]
     fn people_are_sent_to_https_or_to_this_machine() {
-        for right in ["http://localhost:1/device", "http://127.0.0.1/", "http://[::1]:80/x", "HTTPS://login.example/"] {
+        for right in [
+            "http://localhost:1/device",
+            "http://127.0.0.1/",
+            "http://[::1]:80/x",
+            "HTTPS://login.example/",
+        ] {
             let mut body = good();
             body["verification_uri"] = json!(right);
             assert!(parsed(&body).is_ok(), "{right}");
@@ -401,7 +527,10 @@ mod device_code {
             ("device_code", json!(7)),
             ("verification_uri", json!("")),
             ("verification_uri", json!("microsoft.com/devicelogin")),
-            ("verification_uri", json!("http://microsoft.com/devicelogin")),
+            (
+                "verification_uri",
+                json!("http://microsoft.com/devicelogin"),
+            ),
             ("verification_uri", json!("http://localhost.example/")),
             ("verification_uri", json!("javascript:alert(1)")),
             ("verification_uri", json!("ftp://localhost/")),

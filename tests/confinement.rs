@@ -1,7 +1,13 @@
 //! The token goes to the backend's origin and below its base path, nowhere else: endpoints that are
 //! refused before a token is fetched, endpoints that pass with what then reaches the backend, and a
 //! search for an endpoint that passes and leads out.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "fuzz/oracles/lenient.rs"]
 mod lenient;
@@ -47,10 +53,19 @@ impl Bench {
             Some(Reply::empty(204).into())
         });
         let base = filled(base, &backend, &elsewhere);
-        let server = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", &base).start();
+        let server = Setup::new(&entra, None)
+            .with("BACKEND_API_BASE_URL", &base)
+            .start();
         let mut mcp = server.modern();
         mcp.sign_in(ADA);
-        Self { mcp, server, arrived, backend, elsewhere, entra }
+        Self {
+            mcp,
+            server,
+            arrived,
+            backend,
+            elsewhere,
+            entra,
+        }
     }
 
     fn filled(&self, endpoint: &str) -> String {
@@ -59,7 +74,9 @@ impl Bench {
 
     /// Calls `endpoint`: what arrived at the backend, or the reason for the refusal.
     fn call(&mut self, endpoint: &str) -> Result<Request, String> {
-        let result = self.mcp.call("api_get_request", json!({"endpoint": endpoint}));
+        let result = self
+            .mcp
+            .call("api_get_request", json!({"endpoint": endpoint}));
         let mut arrived = std::mem::take(&mut *lock(&self.arrived));
         let answer = &result["structuredContent"];
         match (arrived.pop(), answer["error"].as_str()) {
@@ -82,7 +99,9 @@ fn filled(text: &str, backend: &Backend, elsewhere: &StandIn) -> String {
     let origin = backend.origin();
     let port = origin.rsplit(':').next().unwrap();
     let other = elsewhere.addr().port().to_string();
-    text.replace("{backend}", &origin).replace("{port}", port).replace("{other}", &other)
+    text.replace("{backend}", &origin)
+        .replace("{port}", port)
+        .replace("{other}", &other)
 }
 
 /// In `{backend}` the base is `{backend}/v1.0`.
@@ -296,10 +315,21 @@ fn whatever_would_leave_the_base_is_refused_before_a_token_is_fetched() {
 #[test]
 fn a_refusal_names_the_endpoint_the_reason_and_the_base() {
     let mut bench = Bench::new();
-    let refused = bench.mcp.fails("api_get_request", json!({"endpoint": "/a/../b"}));
+    let refused = bench
+        .mcp
+        .fails("api_get_request", json!({"endpoint": "/a/../b"}));
     let message = refused["message"].as_str().unwrap();
-    assert!(message.contains("\"/a/../b\"") && message.contains("upwards"), "{refused}");
-    assert!(refused["hint"].as_str().unwrap().contains(&bench.backend.url()), "{refused}");
+    assert!(
+        message.contains("\"/a/../b\"") && message.contains("upwards"),
+        "{refused}"
+    );
+    assert!(
+        refused["hint"]
+            .as_str()
+            .unwrap()
+            .contains(&bench.backend.url()),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -324,12 +354,30 @@ fn whatever_lies_below_the_base_reaches_it_as_written() {
             "/v1.0/me/messages?$top=10&$skiptoken=a%2Bb%3D%3D",
         ),
         // OData.
-        ("users('ada')/messages(7)/$value", "/v1.0/users('ada')/messages(7)/$value"),
-        ("Orders(1)/Lines?$expand=Product($select=Name)", "/v1.0/Orders(1)/Lines?$expand=Product($select=Name)"),
-        ("users?$filter=name%20eq%20%27O%27%27Neil%27", "/v1.0/users?$filter=name%20eq%20%27O%27%27Neil%27"),
-        ("users?$filter=age gt 10", "/v1.0/users?$filter=age%20gt%2010"),
-        ("users?$select=id,displayName&$count=true", "/v1.0/users?$select=id,displayName&$count=true"),
-        ("drive/root:/Documents/report.docx:/content", "/v1.0/drive/root:/Documents/report.docx:/content"),
+        (
+            "users('ada')/messages(7)/$value",
+            "/v1.0/users('ada')/messages(7)/$value",
+        ),
+        (
+            "Orders(1)/Lines?$expand=Product($select=Name)",
+            "/v1.0/Orders(1)/Lines?$expand=Product($select=Name)",
+        ),
+        (
+            "users?$filter=name%20eq%20%27O%27%27Neil%27",
+            "/v1.0/users?$filter=name%20eq%20%27O%27%27Neil%27",
+        ),
+        (
+            "users?$filter=age gt 10",
+            "/v1.0/users?$filter=age%20gt%2010",
+        ),
+        (
+            "users?$select=id,displayName&$count=true",
+            "/v1.0/users?$select=id,displayName&$count=true",
+        ),
+        (
+            "drive/root:/Documents/report.docx:/content",
+            "/v1.0/drive/root:/Documents/report.docx:/content",
+        ),
         // What is encoded stays so; what must be encoded is.
         ("files/a%2Fb", "/v1.0/files/a%2Fb"),
         ("files/a%2fb%20c%23d%3fe", "/v1.0/files/a%2fb%20c%23d%3fe"),
@@ -343,10 +391,19 @@ fn whatever_lies_below_the_base_reaches_it_as_written() {
         ("search?q=a+b&r=c%2Bd", "/v1.0/search?q=a+b&r=c%2Bd"),
         ("search?q=%0D%0A", "/v1.0/search?q=%0D%0A"),
         ("a+b~c!d*e,f;g=h@i&j=k", "/v1.0/a+b~c!d*e,f;g=h@i&j=k"),
-        ("cars;color=red/wheels;size=18", "/v1.0/cars;color=red/wheels;size=18"),
-        ("urn:example:animal:ferret", "/v1.0/urn:example:animal:ferret"),
+        (
+            "cars;color=red/wheels;size=18",
+            "/v1.0/cars;color=red/wheels;size=18",
+        ),
+        (
+            "urn:example:animal:ferret",
+            "/v1.0/urn:example:animal:ferret",
+        ),
         ("me:8080", "/v1.0/me:8080"),
-        ("users/ada@contoso.example/messages", "/v1.0/users/ada@contoso.example/messages"),
+        (
+            "users/ada@contoso.example/messages",
+            "/v1.0/users/ada@contoso.example/messages",
+        ),
         ("@evil.example", "/v1.0/@evil.example"),
         (":80", "/v1.0/:80"),
         // Dots that lead nowhere.
@@ -356,8 +413,14 @@ fn whatever_lies_below_the_base_reaches_it_as_written() {
         ("v1..2/%2e%2ex", "/v1.0/v1..2/%2e%2ex"),
         ("v1.0/me", "/v1.0/v1.0/me"),
         // In a query nothing leads anywhere.
-        ("me?path=../../admin&next=//evil.example", "/v1.0/me?path=../../admin&next=//evil.example"),
-        ("me?next=http://evil.example/..;/", "/v1.0/me?next=http://evil.example/..;/"),
+        (
+            "me?path=../../admin&next=//evil.example",
+            "/v1.0/me?path=../../admin&next=//evil.example",
+        ),
+        (
+            "me?next=http://evil.example/..;/",
+            "/v1.0/me?next=http://evil.example/..;/",
+        ),
         ("me?x=%2e%2e%2f", "/v1.0/me?x=%2e%2e%2f"),
         ("me?a=b?c=d/..", "/v1.0/me?a=b?c=d/.."),
     ] {
@@ -385,14 +448,23 @@ fn the_links_that_an_api_gives_can_be_followed() {
 #[test]
 fn the_base_may_be_a_whole_origin() {
     let mut bench = Bench::with_base("{backend}");
-    for (endpoint, target) in
-        [("", "/"), ("/", "/"), ("me", "/me"), ("{backend}", "/"), ("{backend}/me?x=1", "/me?x=1"), ("me//x", "/me//x")]
-    {
+    for (endpoint, target) in [
+        ("", "/"),
+        ("/", "/"),
+        ("me", "/me"),
+        ("{backend}", "/"),
+        ("{backend}/me?x=1", "/me?x=1"),
+        ("me//x", "/me//x"),
+    ] {
         bench.assert_passes(endpoint, target);
     }
-    for endpoint in
-        ["..", "%2e%2e/", "//127.0.0.1:{other}/me", "http://127.0.0.1:{other}/", "{backend}@127.0.0.1:{other}/"]
-    {
+    for endpoint in [
+        "..",
+        "%2e%2e/",
+        "//127.0.0.1:{other}/me",
+        "http://127.0.0.1:{other}/",
+        "{backend}@127.0.0.1:{other}/",
+    ] {
         let endpoint = bench.filled(endpoint);
         assert!(bench.call(&endpoint).is_err(), "{endpoint}");
     }
@@ -404,8 +476,15 @@ fn the_base_may_end_in_a_slash_and_be_deep() {
     for endpoint in ["me", "/me", "{backend}/api/tenants/a%20b/v1.0/me"] {
         bench.assert_passes(endpoint, "/api/tenants/a%20b/v1.0/me");
     }
-    bench.assert_passes("{backend}/api/tenants/a%20b/v1.0", "/api/tenants/a%20b/v1.0/");
-    for endpoint in ["{backend}/api/tenants/b/v1.0/me", "{backend}/api/me", "{backend}/api/tenants/a%20b/v1.0x"] {
+    bench.assert_passes(
+        "{backend}/api/tenants/a%20b/v1.0",
+        "/api/tenants/a%20b/v1.0/",
+    );
+    for endpoint in [
+        "{backend}/api/tenants/b/v1.0/me",
+        "{backend}/api/me",
+        "{backend}/api/tenants/a%20b/v1.0x",
+    ] {
         let endpoint = bench.filled(endpoint);
         assert!(bench.call(&endpoint).is_err(), "{endpoint}");
     }
@@ -415,7 +494,10 @@ fn the_base_may_end_in_a_slash_and_be_deep() {
 #[test]
 fn a_host_name_is_the_same_in_any_case() {
     let mut bench = Bench::with_base("http://LocalHost:{port}/v1.0");
-    for endpoint in ["http://localhost:{port}/v1.0/me", "HTTP://LOCALHOST:{port}/v1.0/me"] {
+    for endpoint in [
+        "http://localhost:{port}/v1.0/me",
+        "HTTP://LOCALHOST:{port}/v1.0/me",
+    ] {
         bench.assert_passes(endpoint, "/v1.0/me");
     }
     let endpoint = bench.filled("http://localhost:{port}/V1.0/me");
@@ -431,7 +513,9 @@ fn the_schemes_own_port_may_be_named_or_not() {
         ("https://localhost/v1.0", "https://localhost:443/v1.0/me"),
         ("https://localhost:443/v1.0", "https://localhost/v1.0/me"),
     ] {
-        let server = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", base).start();
+        let server = Setup::new(&entra, None)
+            .with("BACKEND_API_BASE_URL", base)
+            .start();
         let mut mcp = server.modern();
         mcp.sign_in(ADA);
         let tried = mcp.fails("api_get_request", json!({"endpoint": endpoint}));
@@ -443,9 +527,15 @@ fn the_schemes_own_port_may_be_named_or_not() {
 fn params_lead_nowhere() {
     let mut bench = Bench::new();
     let params = json!({"/../": "/../", "#": "#", "?": "?", "\\": "\r\n"});
-    bench.mcp.ok("api_get_request", json!({"endpoint": "me", "params": params}));
+    bench.mcp.ok(
+        "api_get_request",
+        json!({"endpoint": "me", "params": params}),
+    );
     let request = lock(&bench.arrived).pop().unwrap();
-    assert_eq!((request.path.as_str(), request.query.len()), ("/v1.0/me", 4));
+    assert_eq!(
+        (request.path.as_str(), request.query.len()),
+        ("/v1.0/me", 4)
+    );
 }
 
 /// Random endpoints made of everything that has ever led a server astray. Whatever passes must lie
@@ -539,23 +629,47 @@ fn no_random_endpoint_leads_out() {
     let (mut passed, mut refused) = (0, 0);
     for _ in 0..1000 {
         let length = 1 + random.below(6);
-        let endpoint: String = (0..length).map(|_| PIECES[random.below(PIECES.len())]).collect();
+        let endpoint: String = (0..length)
+            .map(|_| PIECES[random.below(PIECES.len())])
+            .collect();
         let endpoint = bench.filled(&endpoint);
         let Ok(request) = bench.call(&endpoint) else {
             refused += 1;
             continue;
         };
         passed += 1;
-        assert!(stays_below(&request.target, "v1.0"), "{endpoint:?} led to {}", request.target);
-        assert_eq!(request.header("host"), Some(authority.as_str()), "{endpoint:?}");
-        assert!(request.target.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#'), "{endpoint:?}");
+        assert!(
+            stays_below(&request.target, "v1.0"),
+            "{endpoint:?} led to {}",
+            request.target
+        );
+        assert_eq!(
+            request.header("host"),
+            Some(authority.as_str()),
+            "{endpoint:?}"
+        );
+        assert!(
+            request
+                .target
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && byte != b'#'),
+            "{endpoint:?}"
+        );
     }
-    assert!(passed > 100 && refused > 100, "{passed} passed, {refused} were refused: the pieces are badly chosen");
+    assert!(
+        passed > 100 && refused > 100,
+        "{passed} passed, {refused} were refused: the pieces are badly chosen"
+    );
 }
 
 #[test]
 fn the_most_lenient_reader_sees_through_every_disguise() {
-    for target in ["/v1.0/me", "/v1.0/", "/v1.0/a%2Fb;x/...?/../..", "/v1.0/a/../b"] {
+    for target in [
+        "/v1.0/me",
+        "/v1.0/",
+        "/v1.0/a%2Fb;x/...?/../..",
+        "/v1.0/a/../b",
+    ] {
         assert!(stays_below(target, "v1.0"), "{target}");
     }
     for target in [

@@ -1,7 +1,13 @@
 //! The server connects to the authority and the API, and to nothing else: the system calls of the built program
 //! are watched through the whole story. Needs strace, so it is run by name: `.ci/run` does.
 #![cfg(target_os = "linux")]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -19,16 +25,25 @@ use support::server::{Mcp, Process, Setup};
 
 /// Where the traced calls connected or sent to: `address port`, or what it is instead.
 fn destinations(trace: &str) -> BTreeSet<String> {
-    let addresses = trace.lines().filter(|line| line.contains("sa_family=")).map(|line| {
-        let quoted = line.split('"').nth(1).unwrap_or(line);
-        let port = line.split_once("_port=htons(").and_then(|(_, rest)| rest.split(')').next());
-        port.map_or_else(|| line.to_owned(), |port| format!("{quoted} {port}"))
-    });
+    let addresses = trace
+        .lines()
+        .filter(|line| line.contains("sa_family="))
+        .map(|line| {
+            let quoted = line.split('"').nth(1).unwrap_or(line);
+            let port = line
+                .split_once("_port=htons(")
+                .and_then(|(_, rest)| rest.split(')').next());
+            port.map_or_else(|| line.to_owned(), |port| format!("{quoted} {port}"))
+        });
     addresses.collect()
 }
 
 fn of_url(url: &str) -> String {
-    url.trim_start_matches("http://").split('/').next().unwrap().replace(':', " ")
+    url.trim_start_matches("http://")
+        .split('/')
+        .next()
+        .unwrap()
+        .replace(':', " ")
 }
 
 #[test]
@@ -39,11 +54,17 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let (entra, backend) = (Entra::start(), Backend::start(None));
     let of_authority = lure.clone();
     backend.on(move |request| {
-        let unauthorized = format!("Bearer authorization_uri=\"{of_authority}/authorize\", error=\"invalid_token\"");
+        let unauthorized = format!(
+            "Bearer authorization_uri=\"{of_authority}/authorize\", error=\"invalid_token\""
+        );
         match request.path.rsplit('/').next() {
             Some("elsewhere") => Some(Reply::empty(302).with("Location", &of_authority).into()),
             Some("itself") => Some(Reply::empty(307).with("Location", &request.path).into()),
-            Some("unauthorized") => Some(Reply::empty(401).with("WWW-Authenticate", &unauthorized).into()),
+            Some("unauthorized") => Some(
+                Reply::empty(401)
+                    .with("WWW-Authenticate", &unauthorized)
+                    .into(),
+            ),
             Some("claims") => Some(claims_challenge(&cae_claims()).into()),
             _ => None,
         }
@@ -53,7 +74,14 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let setup = setup.with("AUDIT_LOG", audit.to_str().unwrap());
     let trace = setup.directory.file("trace");
     let mut command = Command::new("strace");
-    command.args(["-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-o", trace.to_str().unwrap()]);
+    command.args([
+        "-f",
+        "-qq",
+        "-e",
+        "trace=connect,sendto,sendmsg,sendmmsg",
+        "-o",
+        trace.to_str().unwrap(),
+    ]);
     command.arg(env!("CARGO_BIN_EXE_entra-auth-mcp"));
     let mut process = Process::start(command, &setup);
     let mut mcp = process.modern();
@@ -63,15 +91,39 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let begun = mcp.ok("authenticate_user", json!({"user_id": ADA}));
     Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
     mcp.sign_in(ADA);
-    let code = mcp.ok("authenticate_user", json!({"user_id": "device", "method": "device_code"}));
+    let code = mcp.ok(
+        "authenticate_user",
+        json!({"user_id": "device", "method": "device_code"}),
+    );
     entra.approve_device(code["user_code"].as_str().unwrap(), GRACE);
-    mcp.call_with("check_auth_status", json!({"user_id": "device", "wait_seconds": 20}), json!({}));
-    for endpoint in ["/me", "/elsewhere", "/itself", "/unauthorized", "/claims", "/photo", &format!("{lure}/me")] {
-        mcp.call("api_get_request", json!({"endpoint": endpoint, "user_id": ADA}));
+    mcp.call_with(
+        "check_auth_status",
+        json!({"user_id": "device", "wait_seconds": 20}),
+        json!({}),
+    );
+    for endpoint in [
+        "/me",
+        "/elsewhere",
+        "/itself",
+        "/unauthorized",
+        "/claims",
+        "/photo",
+        &format!("{lure}/me"),
+    ] {
+        mcp.call(
+            "api_get_request",
+            json!({"endpoint": endpoint, "user_id": ADA}),
+        );
     }
-    mcp.ok("api_post_request", json!({"endpoint": "/tasks", "data": {"link": lure}, "user_id": ADA}));
+    mcp.ok(
+        "api_post_request",
+        json!({"endpoint": "/tasks", "data": {"link": lure}, "user_id": ADA}),
+    );
     let mut asking = Mcp::modern(process.client(), Mcp::can_open_urls());
-    asking.send("tools/call", json!({"name": "api_get_request", "arguments": {"endpoint": "/me", "user_id": "x"}}));
+    asking.send(
+        "tools/call",
+        json!({"name": "api_get_request", "arguments": {"endpoint": "/me", "user_id": "x"}}),
+    );
     for path in ["/", "/healthz", "/auth/status", "/auth/logout-complete"] {
         process.client().get(path);
     }
@@ -79,7 +131,13 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
 
     let children = format!("/proc/{0}/task/{0}/children", process.id());
     let server = fs::read_to_string(children).unwrap();
-    assert!(Command::new("kill").args(["-s", "TERM", server.trim()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-s", "TERM", server.trim()])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(process.exit_code(), Some(0));
     let found = destinations(&fs::read_to_string(&trace).unwrap());
     // And to itself, when it stops, so that whoever waits for a connection wakes up.

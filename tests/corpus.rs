@@ -1,5 +1,11 @@
 //! The corpora of `tests/fuzz`, against the same oracles that the fuzzer uses.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "fuzz/oracles/mod.rs"]
 mod oracles;
@@ -11,13 +17,19 @@ use std::path::Path;
 #[test]
 fn what_the_fuzzer_has_found_holds() {
     for (name, holds) in oracles::ALL {
-        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/fuzz/corpus")
+            .join(name);
         let mut count = 0;
         for entry in fs::read_dir(&corpus).unwrap() {
             let path = entry.unwrap().path();
             let input = fs::read(&path).unwrap();
             assert!(input.len() <= 1024, "{} is not small", path.display());
-            assert!(catch_unwind(|| holds(&input)).is_ok(), "{} does not hold", path.display());
+            assert!(
+                catch_unwind(|| holds(&input)).is_ok(),
+                "{} does not hold",
+                path.display()
+            );
             count += 1;
         }
         assert!(count > 0, "there is no corpus of {name}");

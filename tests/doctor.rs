@@ -1,6 +1,12 @@
 //! `doctor`, through the built program: what it finds, how it says so, that it changes nothing, and that it
 //! sends nothing that is secret.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -35,22 +41,39 @@ struct Outcome {
 
 fn run(setup: &Setup, arguments: &[&str]) -> Outcome {
     let mut command = Command::new(PROGRAM);
-    command.args(arguments).env_clear().envs(&setup.variables).current_dir(&setup.directory.0).stdin(Stdio::null());
+    command
+        .args(arguments)
+        .env_clear()
+        .envs(&setup.variables)
+        .current_dir(&setup.directory.0)
+        .stdin(Stdio::null());
     let output = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
-    Outcome { code: output.status.code(), text: text(output.stdout), errors: text(output.stderr) }
+    Outcome {
+        code: output.status.code(),
+        text: text(output.stdout),
+        errors: text(output.stderr),
+    }
 }
 
 /// The report as programs read it; the exit code fits it.
 fn diagnose(setup: &Setup) -> Value {
     let outcome = run(setup, &["doctor", "--json"]);
-    let report: Value = serde_json::from_str(&outcome.text).unwrap_or_else(|_| panic!("{outcome:?}"));
-    let code = match (report["failures"].as_u64().unwrap(), report["warnings"].as_u64().unwrap()) {
+    let report: Value =
+        serde_json::from_str(&outcome.text).unwrap_or_else(|_| panic!("{outcome:?}"));
+    let code = match (
+        report["failures"].as_u64().unwrap(),
+        report["warnings"].as_u64().unwrap(),
+    ) {
         (0, 0) => 0,
         (0, _) => 1,
         _ => 2,
     };
-    assert_eq!((outcome.code, outcome.errors.as_str()), (Some(code), ""), "{report:#}");
+    assert_eq!(
+        (outcome.code, outcome.errors.as_str()),
+        (Some(code), ""),
+        "{report:#}"
+    );
     report
 }
 
@@ -61,13 +84,24 @@ fn found(report: &Value, check: &str, level: &str) -> String {
     let [finding] = findings.iter().filter(of_check).collect::<Vec<_>>()[..] else {
         panic!("not one {level} of {check}: {report:#}")
     };
-    format!("{} {}", finding["message"].as_str().unwrap(), finding["mend"].as_str().unwrap_or_default())
+    format!(
+        "{} {}",
+        finding["message"].as_str().unwrap(),
+        finding["mend"].as_str().unwrap_or_default()
+    )
 }
 
 /// The same where nothing else is wrong.
 fn only(report: &Value, check: &str, level: &str) -> String {
-    let counts = [report["warnings"].as_u64().unwrap(), report["failures"].as_u64().unwrap()];
-    assert_eq!(counts, if level == "warning" { [1, 0] } else { [0, 1] }, "{report:#}");
+    let counts = [
+        report["warnings"].as_u64().unwrap(),
+        report["failures"].as_u64().unwrap(),
+    ];
+    assert_eq!(
+        counts,
+        if level == "warning" { [1, 0] } else { [0, 1] },
+        "{report:#}"
+    );
     found(report, check, level)
 }
 
@@ -82,11 +116,18 @@ impl Sound {
     fn new() -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
-        Self { setup: Setup::new(&entra, Some(&backend)), backend, entra }
+        Self {
+            setup: Setup::new(&entra, Some(&backend)),
+            backend,
+            entra,
+        }
     }
 
     fn with(self, name: &str, value: &str) -> Self {
-        Self { setup: self.setup.with(name, value), ..self }
+        Self {
+            setup: self.setup.with(name, value),
+            ..self
+        }
     }
 
     fn diagnose(&self) -> Value {
@@ -99,7 +140,10 @@ impl Sound {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 /// A token file with one account, whose tokens can be told.
@@ -131,29 +175,70 @@ fn where_nothing_is_wrong_every_finding_is_ok_and_no_token_leaves() {
     let text = token_file(now() + 3600, Some(&format!("{REFRESH_TOKEN_MARK}kept")));
     write_private(&sound.token_file(), &text);
     let outcome = run(&sound.setup, &["doctor"]);
-    assert_eq!((outcome.code, outcome.errors.as_str()), (Some(0), ""), "{outcome:?}");
+    assert_eq!(
+        (outcome.code, outcome.errors.as_str()),
+        (Some(0), ""),
+        "{outcome:?}"
+    );
     let (findings, rest) = outcome.text.split_once("\n\n").unwrap();
-    for check in
-        ["settings", "scopes", "redirect-uri", "token-file", "port", "clock", "proxy", "dns", "tls", "discovery"]
-    {
-        assert!(findings.lines().any(|line| line.split_whitespace().nth(1) == Some(check)), "{check}: {findings}");
+    for check in [
+        "settings",
+        "scopes",
+        "redirect-uri",
+        "token-file",
+        "port",
+        "clock",
+        "proxy",
+        "dns",
+        "tls",
+        "discovery",
+    ] {
+        assert!(
+            findings
+                .lines()
+                .any(|line| line.split_whitespace().nth(1) == Some(check)),
+            "{check}: {findings}"
+        );
     }
-    assert!(findings.lines().all(|line| line.starts_with("ok ")), "{findings}");
-    assert!(findings.contains("Entra knows the client id and the redirect URI"), "{findings}");
-    assert!(findings.contains("it wants a token, as it should"), "{findings}");
+    assert!(
+        findings.lines().all(|line| line.starts_with("ok ")),
+        "{findings}"
+    );
+    assert!(
+        findings.contains("Entra knows the client id and the redirect URI"),
+        "{findings}"
+    );
+    assert!(
+        findings.contains("it wants a token, as it should"),
+        "{findings}"
+    );
     assert!(rest.contains("0 warnings, 0 failures"), "{rest}");
-    let update =
-        format!("az ad app update --id {CLIENT_ID} --public-client-redirect-uris http://localhost/auth/callback\n");
-    assert!(rest.contains(&update) && rest.contains("admin-consent") && rest.contains("replaces"), "{rest}");
+    let update = format!(
+        "az ad app update --id {CLIENT_ID} --public-client-redirect-uris http://localhost/auth/callback\n"
+    );
+    assert!(
+        rest.contains(&update) && rest.contains("admin-consent") && rest.contains("replaces"),
+        "{rest}"
+    );
 
     let arrived = sound.backend.requests();
     assert_eq!(arrived.len(), 1);
     assert_eq!(arrived[0].header("Authorization"), None);
     assert!(sound.entra.token_requests().is_empty());
-    let sent = format!("{arrived:?}{:?}{outcome:?}", sound.entra.authorize_requests());
-    assert!(!sent.contains(ACCESS_TOKEN_MARK) && !sent.contains(REFRESH_TOKEN_MARK), "{sent}");
+    let sent = format!(
+        "{arrived:?}{:?}{outcome:?}",
+        sound.entra.authorize_requests()
+    );
+    assert!(
+        !sent.contains(ACCESS_TOKEN_MARK) && !sent.contains(REFRESH_TOKEN_MARK),
+        "{sent}"
+    );
     assert_eq!(fs::read_to_string(sound.token_file()).unwrap(), text);
-    assert_eq!(fs::read_dir(&sound.setup.directory.0).unwrap().count(), 1, "something was left beside the token file");
+    assert_eq!(
+        fs::read_dir(&sound.setup.directory.0).unwrap().count(),
+        1,
+        "something was left beside the token file"
+    );
 }
 
 #[test]
@@ -161,7 +246,11 @@ fn the_trial_of_the_registration_asks_for_no_page() {
     let sound = Sound::new();
     sound.diagnose();
     let asked = sound.entra.last_authorize();
-    for (name, value) in [("prompt", "none"), ("response_mode", "query"), ("code_challenge_method", "S256")] {
+    for (name, value) in [
+        ("prompt", "none"),
+        ("response_mode", "query"),
+        ("code_challenge_method", "S256"),
+    ] {
         assert_eq!(value_of(&asked, name), Some(value), "{asked:?}");
     }
     assert_eq!(sound.entra.authorize_requests().len(), 1);
@@ -175,7 +264,11 @@ fn for_programs_the_report_is_json() {
     for finding in report["findings"].as_array().unwrap() {
         let names: Vec<&String> = finding.as_object().unwrap().keys().collect();
         assert_eq!(names, ["check", "level", "mend", "message"]);
-        assert_eq!((&finding["level"], &finding["mend"]), (&json!("ok"), &Value::Null), "{finding}");
+        assert_eq!(
+            (&finding["level"], &finding["mend"]),
+            (&json!("ok"), &Value::Null),
+            "{finding}"
+        );
     }
     assert!(
         report["commands"]
@@ -185,22 +278,39 @@ fn for_programs_the_report_is_json() {
             .all(|command| command.as_str().unwrap().starts_with("az ad app "))
     );
     let misused = run(&Sound::new().setup, &["--check-config", "--json"]);
-    assert_eq!((misused.code, misused.text.as_str()), (Some(2), ""), "{misused:?}");
+    assert_eq!(
+        (misused.code, misused.text.as_str()),
+        (Some(2), ""),
+        "{misused:?}"
+    );
 }
 
 // ---- Settings ----
 
 #[test]
 fn every_mistake_is_a_failure_and_what_does_not_hang_on_it_is_checked() {
-    let sound = Sound::new().with("AZURE_CLIENT_ID", "my-app").with("SERVER_PORT", "many");
+    let sound = Sound::new()
+        .with("AZURE_CLIENT_ID", "my-app")
+        .with("SERVER_PORT", "many");
     write_private(&sound.token_file(), "not JSON");
     let report = sound.diagnose();
     let findings = report["findings"].to_string();
-    assert!(findings.contains("AZURE_CLIENT_ID is") && findings.contains("SERVER_PORT is"), "{findings}");
+    assert!(
+        findings.contains("AZURE_CLIENT_ID is") && findings.contains("SERVER_PORT is"),
+        "{findings}"
+    );
     assert!(found(&report, "token-file", "failure").contains("cannot be understood"));
     assert!(found(&report, "scopes", "ok").contains("api://backend/access"));
-    for unchecked in ["\"port\"", "\"redirect-uri\"", "\"discovery\"", "\"backend\""] {
-        assert!(!findings.contains(&format!("\"check\":{unchecked}")), "{findings}");
+    for unchecked in [
+        "\"port\"",
+        "\"redirect-uri\"",
+        "\"discovery\"",
+        "\"backend\"",
+    ] {
+        assert!(
+            !findings.contains(&format!("\"check\":{unchecked}")),
+            "{findings}"
+        );
     }
     assert_eq!(report["commands"], json!([]));
     assert!(sound.backend.requests().is_empty() && sound.entra.authorize_requests().is_empty());
@@ -210,10 +320,15 @@ fn every_mistake_is_a_failure_and_what_does_not_hang_on_it_is_checked() {
 fn what_is_doubtful_is_a_warning() {
     let entra = Entra::start();
     let without_backend = Setup::new(&entra, None);
-    assert!(only(&diagnose(&without_backend), "settings", "warning").contains("BACKEND_API_BASE_URL is not set"));
+    assert!(
+        only(&diagnose(&without_backend), "settings", "warning")
+            .contains("BACKEND_API_BASE_URL is not set")
+    );
     let misspelt = Sound::new().with("AZURE_CLIENTID", CLIENT_ID).diagnose();
     assert!(only(&misspelt, "settings", "warning").contains("Rename it to AZURE_CLIENT_ID"));
-    let elsewhere = Sound::new().with("REDIRECT_URI", "http://localhost:9/auth/callback").diagnose();
+    let elsewhere = Sound::new()
+        .with("REDIRECT_URI", "http://localhost:9/auth/callback")
+        .diagnose();
     assert!(only(&elsewhere, "settings", "warning").contains("REDIRECT_URI"));
 }
 
@@ -231,10 +346,16 @@ fn a_settings_file_that_cannot_be_read_is_a_failure() {
     let sound = Sound::new();
     fs::write(sound.setup.directory.file(".env"), "this is no setting\n").unwrap();
     let failure = only(&sound.diagnose(), "settings", "failure");
-    assert!(failure.contains(".env") && failure.contains("line 1"), "{failure}");
+    assert!(
+        failure.contains(".env") && failure.contains("line 1"),
+        "{failure}"
+    );
     let outcome = run(&sound.setup, &["doctor", "--env-file", "absent.env"]);
     assert_eq!(outcome.code, Some(2));
-    assert!(outcome.text.contains("failure  settings") && outcome.text.contains("absent.env"), "{outcome:?}");
+    assert!(
+        outcome.text.contains("failure  settings") && outcome.text.contains("absent.env"),
+        "{outcome:?}"
+    );
 }
 
 // ---- The registration ----
@@ -244,13 +365,26 @@ fn an_error_that_entra_shows_on_its_own_page_is_explained() {
     let unknown = "11111111-2222-3333-4444-555555555555";
     let sound = Sound::new().with("AZURE_CLIENT_ID", unknown);
     let failure = only(&sound.diagnose(), "registration", "failure");
-    for part in ["The application is not known in this tenant.", "AADSTS700016", "AZURE_CLIENT_ID", "correlation id"] {
+    for part in [
+        "The application is not known in this tenant.",
+        "AADSTS700016",
+        "AZURE_CLIENT_ID",
+        "correlation id",
+    ] {
         assert!(failure.contains(part), "{part}: {failure}");
     }
     let sound = Sound::new();
-    sound.entra.set(|settings| settings.redirect_uris = vec!["http://localhost/elsewhere".to_owned()]);
+    sound
+        .entra
+        .set(|settings| settings.redirect_uris = vec!["http://localhost/elsewhere".to_owned()]);
     let failure = only(&sound.diagnose(), "registration", "failure");
-    for part in ["The redirect URI is not registered.", "AADSTS50011", "Mobile and desktop", "trace id", "timestamp"] {
+    for part in [
+        "The redirect URI is not registered.",
+        "AADSTS50011",
+        "Mobile and desktop",
+        "trace id",
+        "timestamp",
+    ] {
         assert!(failure.contains(part), "{part}: {failure}");
     }
 }
@@ -258,9 +392,14 @@ fn an_error_that_entra_shows_on_its_own_page_is_explained() {
 #[test]
 fn device_codes_need_no_redirect_uri_and_a_known_client_all_the_same() {
     let sound = Sound::new().with("SIGN_IN_METHOD", "device_code");
-    sound.entra.set(|settings| settings.redirect_uris = vec!["http://localhost/elsewhere".to_owned()]);
+    sound
+        .entra
+        .set(|settings| settings.redirect_uris = vec!["http://localhost/elsewhere".to_owned()]);
     let finding = found(&sound.diagnose(), "registration", "ok");
-    assert!(finding.contains("which device codes do without"), "{finding}");
+    assert!(
+        finding.contains("which device codes do without"),
+        "{finding}"
+    );
     let sound = sound.with("AZURE_CLIENT_ID", "11111111-2222-3333-4444-555555555555");
     only(&sound.diagnose(), "registration", "failure");
 }
@@ -269,7 +408,13 @@ fn device_codes_need_no_redirect_uri_and_a_known_client_all_the_same() {
 fn an_unknown_tenant_is_told_with_what_support_asks_for() {
     let sound = Sound::new().with("AZURE_TENANT_ID", "99999999-2222-3333-4444-555555555555");
     let failure = only(&sound.diagnose(), "discovery", "failure");
-    for part in ["AADSTS90002", "AZURE_TENANT_ID", "correlation id", "trace id", "timestamp 2026"] {
+    for part in [
+        "AADSTS90002",
+        "AZURE_TENANT_ID",
+        "correlation id",
+        "trace id",
+        "timestamp 2026",
+    ] {
         assert!(failure.contains(part), "{part}: {failure}");
     }
     assert!(sound.entra.authorize_requests().is_empty());
@@ -284,7 +429,10 @@ fn an_error_at_the_redirect_uri_is_explained() {
     let setup = Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url());
     let setup = setup.with("REDIRECT_URI", "http://localhost:8000/auth/callback");
     let failure = found(&setup.diagnose(), "registration", "failure");
-    assert!(failure.contains("The API is not known") && failure.contains("CUSTOM_API_SCOPE"), "{failure}");
+    assert!(
+        failure.contains("The API is not known") && failure.contains("CUSTOM_API_SCOPE"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -293,8 +441,14 @@ fn where_entra_does_not_tell_its_pages_are_explained() {
         200,
         "<p>Pick an account. AADSTS is no number.</p><script>codes = ['AADSTS50012', 'AADSTS7']; a: 1</script>",
     ));
-    let report = Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url()).diagnose();
-    assert_eq!((report["warnings"].as_u64(), report["failures"].as_u64()), (Some(0), Some(0)), "{report:#}");
+    let report = Sound::new()
+        .with("AZURE_AUTHORITY_HOST", &entra.url())
+        .diagnose();
+    assert_eq!(
+        (report["warnings"].as_u64(), report["failures"].as_u64()),
+        (Some(0), Some(0)),
+        "{report:#}"
+    );
     let finding = found(&report, "registration", "ok");
     for number in ["AADSTS50011", "AADSTS700016", "AADSTS90002"] {
         assert!(finding.contains(number), "{finding}");
@@ -305,7 +459,11 @@ fn where_entra_does_not_tell_its_pages_are_explained() {
 fn like_entra(authorize: Reply) -> StandIn {
     StandIn::serve(move |request: &Request| {
         let document = Reply::of_json(200, &document(&request.origin, TENANT_ID));
-        if request.path.ends_with("/authorize") { authorize.clone() } else { document }
+        if request.path.ends_with("/authorize") {
+            authorize.clone()
+        } else {
+            document
+        }
     })
 }
 
@@ -326,8 +484,17 @@ fn a_discovery_document_of_another_cloud_or_tenant_is_a_failure() {
             answer[member] = document(other, TENANT_ID)[member].clone();
             Reply::of_json(200, &answer)
         });
-        let failure = only(&Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url()).diagnose(), "discovery", "failure");
-        assert!(failure.contains(member) && failure.contains(other), "{failure}");
+        let failure = only(
+            &Sound::new()
+                .with("AZURE_AUTHORITY_HOST", &entra.url())
+                .diagnose(),
+            "discovery",
+            "failure",
+        );
+        assert!(
+            failure.contains(member) && failure.contains(other),
+            "{failure}"
+        );
         assert!(failure.contains("AZURE_AUTHORITY_HOST"), "{failure}");
     }
 }
@@ -335,15 +502,25 @@ fn a_discovery_document_of_another_cloud_or_tenant_is_a_failure() {
 #[test]
 fn for_a_domain_name_the_guid_is_recommended() {
     let entra = like_entra(Reply::empty(204));
-    let sound = Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url()).with("AZURE_TENANT_ID", "contoso.example");
+    let sound = Sound::new()
+        .with("AZURE_AUTHORITY_HOST", &entra.url())
+        .with("AZURE_TENANT_ID", "contoso.example");
     let report = sound.diagnose();
-    assert!(found(&report, "discovery", "ok").contains(&format!("Set AZURE_TENANT_ID to {TENANT_ID}")), "{report:#}");
+    assert!(
+        found(&report, "discovery", "ok").contains(&format!("Set AZURE_TENANT_ID to {TENANT_ID}")),
+        "{report:#}"
+    );
 }
 
 #[test]
 fn the_issuer_of_any_tenant_is_right_where_any_is_meant() {
-    let report = Sound::new().with("AZURE_TENANT_ID", "organizations").diagnose();
-    assert!(found(&report, "discovery", "ok").contains("{tenantid}"), "{report:#}");
+    let report = Sound::new()
+        .with("AZURE_TENANT_ID", "organizations")
+        .diagnose();
+    assert!(
+        found(&report, "discovery", "ok").contains("{tenantid}"),
+        "{report:#}"
+    );
 }
 
 // ---- Who cannot be reached ----
@@ -354,19 +531,31 @@ fn nobody_at_the_other_end_is_a_failure() {
     sound.entra.down();
     let failure = only(&sound.diagnose(), "discovery", "failure");
     let host = sound.entra.authority_host().replace("http://", "");
-    assert!(failure.contains(&host) && failure.contains("Nothing listens there"), "{failure}");
+    assert!(
+        failure.contains(&host) && failure.contains("Nothing listens there"),
+        "{failure}"
+    );
 
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
     let sound = Sound::new().with("BACKEND_API_BASE_URL", &format!("http://{free}/v1"));
     let failure = only(&sound.diagnose(), "backend", "failure");
-    assert!(failure.contains(&free.to_string()) && failure.contains("Nothing listens there"), "{failure}");
+    assert!(
+        failure.contains(&free.to_string()) && failure.contains("Nothing listens there"),
+        "{failure}"
+    );
 }
 
 #[test]
 fn a_host_without_an_address_is_a_failure() {
     let sound = Sound::new().with("BACKEND_API_BASE_URL", "https://api.invalid");
     let failure = only(&sound.diagnose(), "dns", "failure");
-    assert!(failure.contains("api.invalid") && failure.contains("BACKEND_API_BASE_URL"), "{failure}");
+    assert!(
+        failure.contains("api.invalid") && failure.contains("BACKEND_API_BASE_URL"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -379,8 +568,13 @@ fn what_the_backend_says_without_a_token_is_told() {
         (Reply::empty(503), "ok", "status 503."),
     ] {
         let backend = StandIn::serve(move |_: &Request| answer.clone());
-        let report = Sound::new().with("BACKEND_API_BASE_URL", &backend.url()).diagnose();
-        assert!(found(&report, "backend", level).contains(part), "{report:#}");
+        let report = Sound::new()
+            .with("BACKEND_API_BASE_URL", &backend.url())
+            .diagnose();
+        assert!(
+            found(&report, "backend", level).contains(part),
+            "{report:#}"
+        );
     }
 }
 
@@ -388,13 +582,32 @@ fn what_the_backend_says_without_a_token_is_told() {
 fn what_others_say_is_one_line_without_control_characters() {
     let entra = StandIn::serve(|_: &Request| {
         let description = format!("first\r\nfailure  forged\u{1b}[2J\u{7}{}", "x".repeat(5000));
-        Reply::of_json(400, &json!({"error": "invalid_request", "error_description": description}))
+        Reply::of_json(
+            400,
+            &json!({"error": "invalid_request", "error_description": description}),
+        )
     });
-    let outcome = run(&Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url()).setup, &["doctor"]);
-    assert!(outcome.text.contains("first failure forged\\u{1b}[2J\\u{7}xxx"), "{outcome:?}");
+    let outcome = run(
+        &Sound::new()
+            .with("AZURE_AUTHORITY_HOST", &entra.url())
+            .setup,
+        &["doctor"],
+    );
+    assert!(
+        outcome
+            .text
+            .contains("first failure forged\\u{1b}[2J\\u{7}xxx"),
+        "{outcome:?}"
+    );
     assert!(!outcome.text.contains(['\u{1b}', '\u{7}', '\r']));
     assert!(outcome.text.lines().all(|line| line.chars().count() < 1500));
-    assert!(!outcome.text.lines().any(|line| line.starts_with("failure  forged")), "{outcome:?}");
+    assert!(
+        !outcome
+            .text
+            .lines()
+            .any(|line| line.starts_with("failure  forged")),
+        "{outcome:?}"
+    );
 }
 
 // ---- The token file ----
@@ -403,7 +616,11 @@ fn what_others_say_is_one_line_without_control_characters() {
 fn what_is_wrong_with_the_token_file_is_told_and_left_as_it_is() {
     let newer = json!({"version": 2, "accounts": {}}).to_string();
     for (text, level, part) in [
-        ("{\"version\":1,".to_owned(), "failure", "cannot be understood"),
+        (
+            "{\"version\":1,".to_owned(),
+            "failure",
+            "cannot be understood",
+        ),
         (newer, "failure", "version 2"),
         (token_file(1, None), "warning", ADA),
     ] {
@@ -435,7 +652,14 @@ fn a_token_file_that_others_can_read_is_a_warning_and_stays_so() {
     write_private(&sound.token_file(), &token_file(now() + 3600, Some("RT")));
     set_mode(&sound.token_file(), 0o644);
     assert!(only(&sound.diagnose(), "token-file", "warning").contains("chmod 600"));
-    assert_eq!(fs::metadata(sound.token_file()).unwrap().permissions().mode() & 0o777, 0o644);
+    assert_eq!(
+        fs::metadata(sound.token_file())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
+        0o644
+    );
 }
 
 #[cfg(unix)]
@@ -450,7 +674,10 @@ fn a_link_in_the_place_of_the_token_file_is_a_failure() {
 fn a_directory_that_takes_no_files_is_a_failure() {
     let sound = Sound::new().with("TOKEN_CACHE_FILE", "absent/token_cache.json");
     let failure = only(&sound.diagnose(), "token-file", "failure");
-    assert!(failure.contains("absent") && failure.contains("TOKEN_CACHE_FILE"), "{failure}");
+    assert!(
+        failure.contains("absent") && failure.contains("TOKEN_CACHE_FILE"),
+        "{failure}"
+    );
 }
 
 // ---- The audit log ----
@@ -468,7 +695,11 @@ fn an_audit_log_that_cannot_be_written_is_told_and_none_is_made() {
         let failure = only(&sound.diagnose(), "audit-log", "failure");
         assert!(failure.contains("AUDIT_LOG"), "{failure}");
         // Calls go through all the same.
-        only(&sound.with("AUDIT_LOG_REQUIRED", "false").diagnose(), "audit-log", "warning");
+        only(
+            &sound.with("AUDIT_LOG_REQUIRED", "false").diagnose(),
+            "audit-log",
+            "warning",
+        );
     }
 }
 
@@ -491,25 +722,53 @@ fn a_port_that_somebody_else_holds_is_a_failure_and_our_own_server_is_none() {
 #[test]
 fn a_clock_that_is_off_is_told_by_how_much() {
     // The test takes its time, too.
-    for (offset, level) in [(0, "ok"), (-200, "warning"), (200, "warning"), (-4000, "failure"), (4000, "failure")] {
+    for (offset, level) in [
+        (0, "ok"),
+        (-200, "warning"),
+        (200, "warning"),
+        (-4000, "failure"),
+        (4000, "failure"),
+    ] {
         let entra = StandIn::serve(move |request: &Request| {
             let theirs = now().checked_add_signed(offset).unwrap();
             let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(theirs));
             Reply::of_json(200, &document(&request.origin, TENANT_ID)).with("Date", &date)
         });
-        let report = Sound::new().with("AZURE_AUTHORITY_HOST", &entra.url()).diagnose();
+        let report = Sound::new()
+            .with("AZURE_AUTHORITY_HOST", &entra.url())
+            .diagnose();
         let findings = report["findings"].as_array().unwrap();
-        let finding = findings.iter().filter(|finding| finding["check"] == "clock").nth(1).unwrap();
+        let finding = findings
+            .iter()
+            .filter(|finding| finding["check"] == "clock")
+            .nth(1)
+            .unwrap();
         assert_eq!(finding["level"], level, "{offset}: {finding}");
-        assert!(finding["message"].as_str().unwrap().contains("seconds apart"), "{finding}");
+        assert!(
+            finding["message"]
+                .as_str()
+                .unwrap()
+                .contains("seconds apart"),
+            "{finding}"
+        );
     }
 }
 
 #[test]
 fn a_clock_before_this_program_is_a_failure() {
-    let report = entra_auth_mcp::doctor::run(Err("no settings".to_owned()), &Clock::from_fn(|| UNIX_EPOCH));
-    let finding = report.findings.iter().find(|finding| finding.check == "clock").unwrap();
-    assert!(finding.message.contains("1970") && finding.mend.contains("clock"), "{finding:?}");
+    let report = entra_auth_mcp::doctor::run(
+        Err("no settings".to_owned()),
+        &Clock::from_fn(|| UNIX_EPOCH),
+    );
+    let finding = report
+        .findings
+        .iter()
+        .find(|finding| finding.check == "clock")
+        .unwrap();
+    assert!(
+        finding.message.contains("1970") && finding.mend.contains("clock"),
+        "{finding:?}"
+    );
     assert_eq!(report.exit_code(), 2);
 }
 
@@ -526,21 +785,35 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.distinguished_name.push(DnType::CommonName, "Inspecting Proxy");
-        params.distinguished_name.push(DnType::OrganizationName, "Contoso IT");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "Inspecting Proxy");
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, "Contoso IT");
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
     }
 
     /// An API at `name` that answers 401 and keeps what it is asked, as text.
     fn serve(&self, name: &str) -> (u16, Arc<Mutex<Vec<String>>>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, "the API");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "the API");
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = config.with_no_client_auth().with_single_cert(vec![certificate.into()], key.into()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = config
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.into()], key.into())
+            .unwrap();
         let (listener, config) = (TcpListener::bind("127.0.0.1:0").unwrap(), Arc::new(config));
         let port = listener.local_addr().unwrap().port();
         let arrived: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -552,7 +825,9 @@ impl Authority {
                 // Who does not trust us, or only looks, hangs up.
                 if let Ok(head) = read_head(&mut stream) {
                     lock(&requests).push(head);
-                    let _ = stream.write_all(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                    let _ = stream.write_all(
+                        b"HTTP/1.1 401 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                    );
                 }
             }
         });
@@ -583,12 +858,23 @@ fn who_issued_a_trusted_certificate_is_told() {
     let sound = Sound::new().with("BACKEND_API_BASE_URL", &format!("https://127.0.0.1:{port}"));
     let report = authority.trusted_by(sound).diagnose();
     let findings = report["findings"].to_string();
-    for part in ["the API", "Inspecting Proxy", "Contoso IT", "it reads this traffic", "status 401"] {
+    for part in [
+        "the API",
+        "Inspecting Proxy",
+        "Contoso IT",
+        "it reads this traffic",
+        "status 401",
+    ] {
         assert!(findings.contains(part), "{part}: {report:#}");
     }
     assert_eq!(report["failures"], 0, "{report:#}");
-    let [request] = &lock(&arrived)[..] else { panic!("not one request arrived") };
-    assert!(!request.to_ascii_lowercase().contains("authorization"), "{request}");
+    let [request] = &lock(&arrived)[..] else {
+        panic!("not one request arrived")
+    };
+    assert!(
+        !request.to_ascii_lowercase().contains("authorization"),
+        "{request}"
+    );
 }
 
 #[test]
@@ -600,10 +886,17 @@ fn who_issued_an_untrusted_certificate_is_told_and_nothing_is_sent() {
     fs::write(&empty, "").unwrap();
     let without_roots = without_roots.with("SSL_CERT_FILE", empty.to_str().unwrap());
     let with_another = Authority::new().trusted_by(Sound::new());
-    for (sound, mend) in [(with_another, "SSL_CERT_FILE"), (without_roots, "install ca-certificates")] {
+    for (sound, mend) in [
+        (with_another, "SSL_CERT_FILE"),
+        (without_roots, "install ca-certificates"),
+    ] {
         let sound = sound.with("BACKEND_API_BASE_URL", &format!("https://127.0.0.1:{port}"));
         let failure = only(&sound.diagnose(), "tls", "failure");
-        assert!(failure.contains("issued by \"Inspecting Proxy, Contoso IT\"") && failure.contains(mend), "{failure}");
+        assert!(
+            failure.contains("issued by \"Inspecting Proxy, Contoso IT\"")
+                && failure.contains(mend),
+            "{failure}"
+        );
     }
     assert!(lock(&arrived).is_empty());
 }
@@ -620,7 +913,10 @@ fn proxy(port: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
             lock(&kept).push(read_head(&mut client).unwrap());
             client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
             let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            for (mut from, mut to) in [(client.try_clone().unwrap(), server.try_clone().unwrap()), (server, client)] {
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server, client),
+            ] {
                 thread::spawn(move || {
                     let _ = io::copy(&mut from, &mut to);
                     let _ = to.shutdown(std::net::Shutdown::Both);
@@ -637,18 +933,38 @@ fn through_a_proxy_the_certificate_is_looked_at_and_the_password_is_not_shown() 
     let (port, _) = authority.serve("api.example.invalid");
     let (proxy, heads) = proxy(port);
     let sound = Sound::new().with("BACKEND_API_BASE_URL", "https://api.example.invalid/v1");
-    let sound = sound.with("https_proxy", &format!("http://ada:secret@127.0.0.1:{proxy}")).with("HTTP_PROXY", "ht tp");
+    let sound = sound
+        .with(
+            "https_proxy",
+            &format!("http://ada:secret@127.0.0.1:{proxy}"),
+        )
+        .with("HTTP_PROXY", "ht tp");
     let report = authority.trusted_by(sound).diagnose();
     assert!(only(&report, "proxy", "warning").contains("HTTP_PROXY is not a proxy's URL"));
     let findings = report["findings"].to_string();
-    for part in [&format!("127.0.0.1:{proxy} (https_proxy)"), "looked up by the proxy", "Contoso IT", "status 401"] {
+    for part in [
+        &format!("127.0.0.1:{proxy} (https_proxy)"),
+        "looked up by the proxy",
+        "Contoso IT",
+        "status 401",
+    ] {
         assert!(findings.contains(part), "{part}: {report:#}");
     }
     assert!(!findings.contains("secret"), "{findings}");
     let heads = lock(&heads);
     assert_eq!(heads.len(), 2, "{heads:?}");
-    assert!(heads.iter().all(|head| head.starts_with("CONNECT api.example.invalid:443 ")), "{heads:?}");
-    assert!(heads.iter().all(|head| head.to_ascii_lowercase().contains("proxy-authorization: basic ")), "{heads:?}");
+    assert!(
+        heads
+            .iter()
+            .all(|head| head.starts_with("CONNECT api.example.invalid:443 ")),
+        "{heads:?}"
+    );
+    assert!(
+        heads.iter().all(|head| head
+            .to_ascii_lowercase()
+            .contains("proxy-authorization: basic ")),
+        "{heads:?}"
+    );
 }
 
 #[test]
@@ -656,7 +972,10 @@ fn a_proxy_that_is_not_supported_is_a_failure() {
     let sound = Sound::new().with("BACKEND_API_BASE_URL", "https://api.example.invalid/v1");
     let sound = sound.with("ALL_PROXY", "socks5://127.0.0.1:1080");
     let failure = only(&sound.diagnose(), "proxy", "failure");
-    assert!(failure.contains("SOCKS") && failure.contains("ALL_PROXY"), "{failure}");
+    assert!(
+        failure.contains("SOCKS") && failure.contains("ALL_PROXY"),
+        "{failure}"
+    );
 }
 
 #[test]
@@ -665,7 +984,12 @@ fn a_directory_for_files_is_looked_at_where_one_is_set() {
     let setup = Setup::new(&entra, None);
     let files = |setup: &Setup| {
         let report = diagnose(setup);
-        let found = report["findings"].as_array().unwrap().iter().find(|finding| finding["check"] == "files").cloned();
+        let found = report["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|finding| finding["check"] == "files")
+            .cloned();
         found.map(|finding| finding["level"].as_str().unwrap().to_owned())
     };
     assert_eq!(files(&setup), None);
@@ -675,5 +999,8 @@ fn a_directory_for_files_is_looked_at_where_one_is_set() {
     assert_eq!(files(&setup).as_deref(), Some("ok"));
     // Where the token file is, there must be none.
     let directory = setup.directory.0.to_str().unwrap().to_owned();
-    assert_eq!(files(&setup.with("FILES_DIR", &directory)).as_deref(), Some("failure"));
+    assert_eq!(
+        files(&setup.with("FILES_DIR", &directory)).as_deref(),
+        Some("failure")
+    );
 }

@@ -1,6 +1,12 @@
 //! The listener from outside: where a request ends, how large and how slow it may be, who keeps a
 //! connection, what each path takes, and whose requests are refused.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -53,17 +59,27 @@ fn signed_in(limits: impl FnOnce(&mut Limits)) -> SignedIn {
     let page = Browser::new().sign_in(&format!("{}/auth/login?user_id={ADA}", server.url()), ADA);
     assert_eq!(page.status, 200, "{}", page.text());
     drop(server);
-    SignedIn { server: setup.limits(limits).start(), backend, _entra: entra }
+    SignedIn {
+        server: setup.limits(limits).start(),
+        backend,
+        _entra: entra,
+    }
 }
 
 fn get(server: &Running, target: &str) -> String {
-    format!("GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n", server.address())
+    format!(
+        "GET {target} HTTP/1.1\r\nHost: {}\r\n\r\n",
+        server.address()
+    )
 }
 
 /// A POST to `/mcp` with these further header lines.
 fn post(server: &Running, lines: &str, body: &str) -> String {
     let [content_type, accept] = MEDIA_TYPES.map(|(name, value)| format!("{name}: {value}"));
-    format!("POST /mcp HTTP/1.1\r\nHost: {}\r\n{content_type}\r\n{accept}\r\n{lines}\r\n\r\n{body}", server.address())
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: {}\r\n{content_type}\r\n{accept}\r\n{lines}\r\n\r\n{body}",
+        server.address()
+    )
 }
 
 fn post_message(server: &Running, message: &Value) -> String {
@@ -72,20 +88,30 @@ fn post_message(server: &Running, message: &Value) -> String {
 }
 
 fn ping(server: &Running, id: usize) -> String {
-    post_message(server, &json!({"jsonrpc": "2.0", "id": id, "method": "ping"}))
+    post_message(
+        server,
+        &json!({"jsonrpc": "2.0", "id": id, "method": "ping"}),
+    )
 }
 
 /// A call that reaches the backend, if it is executed.
 fn call(server: &Running, endpoint: &str) -> String {
     let params = json!({"name": "api_get_request", "arguments": {"endpoint": endpoint}});
-    post_message(server, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}))
+    post_message(
+        server,
+        &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}),
+    )
 }
 
 /// The status of every answer in `received`.
 fn statuses(received: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(received);
-    let after_version = text.match_indices("HTTP/1.1 ").map(|(at, version)| &text[at + version.len()..]);
-    after_version.filter_map(|rest| rest.split_once(' ')?.0.parse().ok()).collect()
+    let after_version = text
+        .match_indices("HTTP/1.1 ")
+        .map(|(at, version)| &text[at + version.len()..]);
+    after_version
+        .filter_map(|rest| rest.split_once(' ')?.0.parse().ok())
+        .collect()
 }
 
 /// Sends what must be refused: the one answer, after which the server closes.
@@ -96,7 +122,10 @@ fn refused(server: &Running, bytes: impl AsRef<[u8]>) -> u16 {
     assert_eq!(statuses(&received).len(), 1, "{text:?} for {sent:?}");
     assert!(text.contains("\r\nConnection: close\r\n"), "{text:?}");
     let (_, body) = text.split_once("\r\n\r\n").unwrap();
-    assert!(serde_json::from_str::<Value>(body).unwrap()["error"].is_string(), "{text:?}");
+    assert!(
+        serde_json::from_str::<Value>(body).unwrap()["error"].is_string(),
+        "{text:?}"
+    );
     statuses(&received)[0]
 }
 
@@ -131,7 +160,11 @@ impl Wire {
     fn head(&mut self) -> String {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert_ne!(self.0.read_line(&mut head).unwrap(), 0, "the connection ended after {head:?}");
+            assert_ne!(
+                self.0.read_line(&mut head).unwrap(),
+                0,
+                "the connection ended after {head:?}"
+            );
         }
         head
     }
@@ -140,10 +173,28 @@ impl Wire {
     fn reply(&mut self) -> Reply {
         let head = self.head();
         let mut lines = head.trim_end().split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let mut reply = Reply { status, headers: headers.collect(), body: Vec::new() };
-        reply.body = vec![0; reply.header("Content-Length").map_or(0, |length| length.parse().unwrap())];
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
+        let headers = lines
+            .filter_map(|line| line.split_once(": "))
+            .map(|(n, v)| (n.to_owned(), v.to_owned()));
+        let mut reply = Reply {
+            status,
+            headers: headers.collect(),
+            body: Vec::new(),
+        };
+        reply.body = vec![
+            0;
+            reply
+                .header("Content-Length")
+                .map_or(0, |length| length.parse().unwrap())
+        ];
         self.0.read_exact(&mut reply.body).unwrap();
         reply
     }
@@ -165,13 +216,22 @@ impl Wire {
 
 #[test]
 fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hidden = call(&server, "/me");
 
     // So much is read behind a body of a certain length: the hidden request does run.
-    let received =
-        raw_then_eof(&server.address(), (post(&server, "Content-Length: 5", "0\r\n\r\n") + &hidden).as_bytes());
-    assert_eq!((statuses(&received), backend.requests().len()), (vec![400, 200], 1));
+    let received = raw_then_eof(
+        &server.address(),
+        (post(&server, "Content-Length: 5", "0\r\n\r\n") + &hidden).as_bytes(),
+    );
+    assert_eq!(
+        (statuses(&received), backend.requests().len()),
+        (vec![400, 200], 1)
+    );
 
     for (lines, status) in [
         ("Content-Length: 5\r\nContent-Length: 0", 400),
@@ -195,12 +255,21 @@ fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
         (" Content-Length: 5", 400),
         ("X: y\r\n Content-Length: 5", 400),
         ("Content-Length: 18446744073709551621", 413), // 5 modulo 2^64
-        ("Content-Length: 99999999999999999999999999999999999999999", 413),
+        (
+            "Content-Length: 99999999999999999999999999999999999999999",
+            413,
+        ),
         ("Transfer-Encoding: chunked\r\nContent-Length: 5", 400),
         ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
         ("Content-Length: 5\r\nTransfer-Encoding: identity", 400),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
-        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", 400),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            400,
+        ),
+        (
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+            400,
+        ),
         (" Transfer-Encoding: chunked", 400),
         ("X: y\r\n\tTransfer-Encoding: chunked", 400),
         ("Transfer-Encoding : chunked", 400),
@@ -225,10 +294,15 @@ fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
         // The hidden request stands where a body of no bytes would end, and behind one of five
         // bytes that is a whole chunked body, too.
         for body in ["", "0\r\n\r\n"] {
-            assert_eq!(refused(&server, post(&server, lines, body) + &hidden), status, "{lines:?}");
+            assert_eq!(
+                refused(&server, post(&server, lines, body) + &hidden),
+                status,
+                "{lines:?}"
+            );
         }
     }
-    let under_http_10 = post(&server, "Transfer-Encoding: chunked", "0\r\n\r\n").replacen("HTTP/1.1", "HTTP/1.0", 1);
+    let under_http_10 = post(&server, "Transfer-Encoding: chunked", "0\r\n\r\n")
+        .replacen("HTTP/1.1", "HTTP/1.0", 1);
     assert_eq!(refused(&server, under_http_10 + &hidden), 400);
 
     assert_eq!(backend.requests().len(), 1);
@@ -237,13 +311,25 @@ fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
 
 #[test]
 fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hidden = call(&server, "/me");
     let received = raw_then_eof(
         &server.address(),
-        (post(&server, "Transfer-Encoding: chunked", "5\r\nhello\r\n0\r\n\r\n") + &hidden).as_bytes(),
+        (post(
+            &server,
+            "Transfer-Encoding: chunked",
+            "5\r\nhello\r\n0\r\n\r\n",
+        ) + &hidden)
+            .as_bytes(),
     );
-    assert_eq!((statuses(&received), backend.requests().len()), (vec![400, 200], 1));
+    assert_eq!(
+        (statuses(&received), backend.requests().len()),
+        (vec![400, 200], 1)
+    );
 
     let long_extension = format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(300));
     let long_trailer = format!("5\r\nhello\r\n0\r\nX: {}\r\n\r\n", "x".repeat(300));
@@ -281,7 +367,11 @@ fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
 
 #[test]
 fn a_head_that_two_parsers_could_read_in_two_ways_is_refused_and_what_follows_never_runs() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hidden = call(&server, "/me");
     let host = server.address();
     for head in [
@@ -343,10 +433,24 @@ fn a_head_that_two_parsers_could_read_in_two_ways_is_refused_and_what_follows_ne
         "GET / HTTP/1.1\r\nHost: user@{host}\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: {host}\u{e9}\r\n\r\n",
     ] {
-        assert_eq!(refused(&server, head.replace("{host}", &host) + &hidden), 400, "{head:?}");
+        assert_eq!(
+            refused(&server, head.replace("{host}", &host) + &hidden),
+            400,
+            "{head:?}"
+        );
     }
-    assert_eq!(refused(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"), 400, "a TLS handshake");
-    assert_eq!(refused(&server, [b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n", hidden.as_bytes()].concat()), 400);
+    assert_eq!(
+        refused(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
+        400,
+        "a TLS handshake"
+    );
+    assert_eq!(
+        refused(
+            &server,
+            [b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n", hidden.as_bytes()].concat()
+        ),
+        400
+    );
     assert!(backend.requests().is_empty());
     assert_serves(&server);
 }
@@ -354,8 +458,23 @@ fn a_head_that_two_parsers_could_read_in_two_ways_is_refused_and_what_follows_ne
 #[test]
 fn other_versions_of_http_are_refused_and_the_server_goes_on() {
     let server = start();
-    for version in ["HTTP/2.0", "HTTP/2", "HTTP/3.0", "HTTP/1.2", "HTTP/1.10", "HTTP/0.9", "HTTP/9999.9"] {
-        assert_eq!(refused(&server, get(&server, "/healthz").replace("HTTP/1.1", version)), 505, "{version}");
+    for version in [
+        "HTTP/2.0",
+        "HTTP/2",
+        "HTTP/3.0",
+        "HTTP/1.2",
+        "HTTP/1.10",
+        "HTTP/0.9",
+        "HTTP/9999.9",
+    ] {
+        assert_eq!(
+            refused(
+                &server,
+                get(&server, "/healthz").replace("HTTP/1.1", version)
+            ),
+            505,
+            "{version}"
+        );
     }
     // The preface of HTTP/2 (RFC 9113 §3.4).
     assert_eq!(refused(&server, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
@@ -370,13 +489,26 @@ fn a_chunked_body_is_the_same_in_chunks_of_any_size() {
     for size in 1..=PING.len() {
         wire.send([head.as_bytes(), &chunks(PING.as_bytes(), size)].concat());
         let reply = wire.reply();
-        assert_eq!((reply.status, &reply.json()["result"]), (200, &json!({})), "{size}");
+        assert_eq!(
+            (reply.status, &reply.json()["result"]),
+            (200, &json!({})),
+            "{size}"
+        );
     }
     let (half, rest) = PING.split_at(0xb);
     for body in [
-        format!("B;name=value;flag\r\n{half}\r\n{:X}\r\n{rest}\r\n0\r\n\r\n", rest.len()),
-        format!("000b\r\n{half}\r\n00{:x}\r\n{rest}\r\n000;last\r\n\r\n", rest.len()),
-        format!("b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest: x\r\nContent-Length: 9\r\n\r\n", rest.len()),
+        format!(
+            "B;name=value;flag\r\n{half}\r\n{:X}\r\n{rest}\r\n0\r\n\r\n",
+            rest.len()
+        ),
+        format!(
+            "000b\r\n{half}\r\n00{:x}\r\n{rest}\r\n000;last\r\n\r\n",
+            rest.len()
+        ),
+        format!(
+            "b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest: x\r\nContent-Length: 9\r\n\r\n",
+            rest.len()
+        ),
     ] {
         wire.send(post(&server, "Transfer-Encoding: Chunked", &body));
         assert_eq!(wire.reply().status, 200, "{body:?}");
@@ -389,7 +521,10 @@ fn a_request_is_the_same_however_it_is_cut_into_packets() {
     let mut wire = Wire::to(&server);
     let length = format!("Content-Length: {}", PING.len());
     let chunked = String::from_utf8(chunks(PING.as_bytes(), 16)).unwrap();
-    for request in [post(&server, &length, PING), post(&server, "Transfer-Encoding: chunked", &chunked)] {
+    for request in [
+        post(&server, &length, PING),
+        post(&server, "Transfer-Encoding: chunked", &chunked),
+    ] {
         for at in 1..request.len() {
             wire.send(&request[..at]);
             wire.send(&request[at..]);
@@ -433,7 +568,11 @@ fn an_empty_line_before_a_request_is_ignored() {
 
 #[test]
 fn the_body_of_a_request_that_needs_none_does_not_run_as_a_request() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hidden = call(&server, "/me");
     let mut wire = Wire::to(&server);
     for target in ["/healthz", "/", "/nothing"] {
@@ -451,12 +590,19 @@ fn the_body_of_a_request_that_needs_none_does_not_run_as_a_request() {
 #[test]
 fn a_huge_content_length_is_refused_before_a_byte_of_the_body_is_sent() {
     let server = start();
-    for length in ["4194305", "100000000000", "9223372036854775807", "18446744073709551615"] {
+    for length in [
+        "4194305",
+        "100000000000",
+        "9223372036854775807",
+        "18446744073709551615",
+    ] {
         for lines in ["", "Expect: 100-continue\r\n"] {
             let head = post(&server, &format!("{lines}Content-Length: {length}"), "");
             assert_eq!(refused(&server, &head), 413, "{length}");
             // The path and whoever asks make no difference.
-            let elsewhere = head.replacen("/mcp", "/nothing", 1).replacen(&server.address(), "evil.example", 1);
+            let elsewhere =
+                head.replacen("/mcp", "/nothing", 1)
+                    .replacen(&server.address(), "evil.example", 1);
             assert_eq!(refused(&server, elsewhere), 413, "{length}");
         }
     }
@@ -469,18 +615,30 @@ fn a_body_of_4_mib_is_taken_and_a_longer_one_refused() {
     let body = |length: usize| " ".repeat(length - PING.len()) + PING;
     let mut wire = Wire::to(&server);
 
-    wire.send(post(&server, &format!("Content-Length: {}", 4 * MIB), &body(4 * MIB)));
+    wire.send(post(
+        &server,
+        &format!("Content-Length: {}", 4 * MIB),
+        &body(4 * MIB),
+    ));
     assert_eq!(wire.reply().status, 200);
 
     let chunked = |body: &str, size| {
-        [post(&server, "Transfer-Encoding: chunked", "").as_bytes(), &chunks(body.as_bytes(), size)].concat()
+        [
+            post(&server, "Transfer-Encoding: chunked", "").as_bytes(),
+            &chunks(body.as_bytes(), size),
+        ]
+        .concat()
     };
     for size in [4 * MIB, 100_000] {
         wire.send(chunked(&body(4 * MIB), size));
         assert_eq!(wire.reply().status, 200, "chunks of {size}");
     }
     for size in [4 * MIB + 1, 100_000] {
-        assert_eq!(refused(&server, chunked(&body(4 * MIB + 1), size)), 413, "chunks of {size}");
+        assert_eq!(
+            refused(&server, chunked(&body(4 * MIB + 1), size)),
+            413,
+            "chunks of {size}"
+        );
     }
     assert_serves(&server);
 }
@@ -489,46 +647,103 @@ fn a_body_of_4_mib_is_taken_and_a_longer_one_refused() {
 #[test]
 fn a_large_body_is_waited_for_only_from_who_is_let_in() {
     let entra = Entra::start();
-    let server = Setup::new(&entra, None).with("SERVER_ACCESS_KEY", KEY).start();
-    let (key, large) = (format!("Authorization: Bearer {KEY}\r\n"), format!("Content-Length: {}", 64 * KIB + 1));
-    let elsewhere = |path: &str| post(&server, &format!("{key}{large}"), "").replacen("/mcp", path, 1);
+    let server = Setup::new(&entra, None)
+        .with("SERVER_ACCESS_KEY", KEY)
+        .start();
+    let (key, large) = (
+        format!("Authorization: Bearer {KEY}\r\n"),
+        format!("Content-Length: {}", 64 * KIB + 1),
+    );
+    let elsewhere =
+        |path: &str| post(&server, &format!("{key}{large}"), "").replacen("/mcp", path, 1);
     for (head, status) in [
         (post(&server, &large, ""), 401),
-        (post(&server, &format!("Expect: 100-continue\r\n{large}"), ""), 401),
-        (post(&server, &format!("{key}Origin: https://evil.example\r\n{large}"), ""), 403),
-        (post(&server, &format!("{key}{large}"), "").replacen(&server.address(), "evil.example", 1), 403),
+        (
+            post(&server, &format!("Expect: 100-continue\r\n{large}"), ""),
+            401,
+        ),
+        (
+            post(
+                &server,
+                &format!("{key}Origin: https://evil.example\r\n{large}"),
+                "",
+            ),
+            403,
+        ),
+        (
+            post(&server, &format!("{key}{large}"), "").replacen(
+                &server.address(),
+                "evil.example",
+                1,
+            ),
+            403,
+        ),
         (elsewhere("/nothing"), 404),
         (elsewhere("/auth/status"), 405),
         (elsewhere("/auth/key"), 403),
     ] {
         let received = raw(&server.address(), head.as_bytes());
         assert_eq!(statuses(&received), [status], "{head}");
-        assert!(String::from_utf8_lossy(&received).contains("\r\nConnection: close\r\n"), "{head}");
+        assert!(
+            String::from_utf8_lossy(&received).contains("\r\nConnection: close\r\n"),
+            "{head}"
+        );
     }
-    let endless = post(&server, "Transfer-Encoding: chunked", &format!("10001\r\n{}\r\n", " ".repeat(64 * KIB + 1)));
+    let endless = post(
+        &server,
+        "Transfer-Encoding: chunked",
+        &format!("10001\r\n{}\r\n", " ".repeat(64 * KIB + 1)),
+    );
     assert_eq!(statuses(&raw(&server.address(), endless.as_bytes())), [401]);
     // Who sends it all the same still gets to read why.
-    let whole = post(&server, &format!("Content-Length: {}", 2 * MIB), &" ".repeat(2 * MIB));
+    let whole = post(
+        &server,
+        &format!("Content-Length: {}", 2 * MIB),
+        &" ".repeat(2 * MIB),
+    );
     assert_eq!(statuses(&raw(&server.address(), whole.as_bytes())), [401]);
     let body = " ".repeat(64 * KIB) + PING;
     let mut wire = Wire::to(&server);
-    wire.send(post(&server, &format!("{key}Content-Length: {}", body.len()), &body));
+    wire.send(post(
+        &server,
+        &format!("{key}Content-Length: {}", body.len()),
+        &body,
+    ));
     assert_eq!(wire.reply().status, 200);
 }
 
 #[test]
 fn how_long_a_body_may_be_can_be_set() {
     let entra = Entra::start();
-    let server = Setup::new(&entra, None).with("MAX_REQUEST_BYTES", "100000").start();
+    let server = Setup::new(&entra, None)
+        .with("MAX_REQUEST_BYTES", "100000")
+        .start();
     let body = |length: usize| " ".repeat(length - PING.len()) + PING;
     let mut wire = Wire::to(&server);
     wire.send(post(&server, "Content-Length: 100000", &body(100_000)));
     assert_eq!(wire.reply().status, 200);
     for length in ["100001", "100000000000", "99999999999999999999999999"] {
-        assert_eq!(refused(&server, post(&server, &format!("Content-Length: {length}"), "")), 413, "{length}");
+        assert_eq!(
+            refused(
+                &server,
+                post(&server, &format!("Content-Length: {length}"), "")
+            ),
+            413,
+            "{length}"
+        );
     }
     let coded = chunks(body(100_001).as_bytes(), 70_000);
-    assert_eq!(refused(&server, [post(&server, "Transfer-Encoding: chunked", "").as_bytes(), &coded].concat()), 413);
+    assert_eq!(
+        refused(
+            &server,
+            [
+                post(&server, "Transfer-Encoding: chunked", "").as_bytes(),
+                &coded
+            ]
+            .concat()
+        ),
+        413
+    );
 }
 
 #[test]
@@ -536,13 +751,21 @@ fn a_body_without_end_is_cut_off_with_413() {
     let server = start();
     let chunk = format!("10000\r\n{}\r\n", " ".repeat(64 * KIB));
     let mut stream = connect(&server.address()).unwrap();
-    stream.write_all(post(&server, "Transfer-Encoding: chunked", "").as_bytes()).unwrap();
+    stream
+        .write_all(post(&server, "Transfer-Encoding: chunked", "").as_bytes())
+        .unwrap();
     let error = loop {
         if let Err(error) = stream.write_all(chunk.as_bytes()) {
             break error;
         }
     };
-    assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
+    assert!(
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
+        "{error}"
+    );
     assert_eq!(statuses(&read_to_close(stream)), [413]);
     assert_serves(&server);
 }
@@ -555,10 +778,18 @@ fn a_head_may_have_16_kib_and_100_fields() {
         head.replacen("X: ", &format!("X: {}", "x".repeat(length - head.len())), 1)
     };
     let with_fields = |count: usize| {
-        get(&server, "/healthz").replacen("\r\n\r\n", &format!("{}\r\n\r\n", "\r\nX: y".repeat(count - 1)), 1)
+        get(&server, "/healthz").replacen(
+            "\r\n\r\n",
+            &format!("{}\r\n\r\n", "\r\nX: y".repeat(count - 1)),
+            1,
+        )
     };
     let mut wire = Wire::to(&server);
-    for head in [padded_to(16 * KIB), with_fields(100), get(&server, &format!("/healthz?{}", "x".repeat(8000)))] {
+    for head in [
+        padded_to(16 * KIB),
+        with_fields(100),
+        get(&server, &format!("/healthz?{}", "x".repeat(8000))),
+    ] {
         wire.send(head);
         assert_eq!(wire.reply().status, 200);
     }
@@ -566,7 +797,10 @@ fn a_head_may_have_16_kib_and_100_fields() {
     assert_eq!(refused(&server, padded_to(200 * KIB)), 431);
     assert_eq!(refused(&server, with_fields(101)), 431);
     assert_eq!(refused(&server, with_fields(2000)), 431);
-    assert_eq!(refused(&server, get(&server, &format!("/{}", "x".repeat(16 * KIB)))), 414);
+    assert_eq!(
+        refused(&server, get(&server, &format!("/{}", "x".repeat(16 * KIB)))),
+        414
+    );
     assert_eq!(refused(&server, "x".repeat(200 * KIB)), 414);
     assert_serves(&server);
 }
@@ -577,7 +811,9 @@ fn a_head_may_have_16_kib_and_100_fields() {
 fn trickle(server: &Running, start: &str, more: &str) -> Vec<u8> {
     let mut stream = connect(&server.address()).unwrap();
     stream.write_all(start.as_bytes()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_millis(5)))
+        .unwrap();
     let begun = Instant::now();
     let mut received = Vec::new();
     loop {
@@ -586,7 +822,12 @@ fn trickle(server: &Running, start: &str, more: &str) -> Vec<u8> {
         match stream.read(&mut bytes) {
             Ok(0) => return received,
             Ok(count) => received.extend(&bytes[..count]),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+                ) =>
+            {
                 let _ = stream.write_all(more.as_bytes()); // the server may have had enough meanwhile
             }
             Err(_) => return received,
@@ -632,7 +873,10 @@ fn a_body_that_takes_too_long_is_ended_however_steadily_it_trickles() {
         }
     });
     let waits_for_leave = post(server, "Expect: 100-continue\r\nContent-Length: 9", "");
-    assert_eq!(statuses(&raw(&server.address(), waits_for_leave.as_bytes())), [100, 408]);
+    assert_eq!(
+        statuses(&raw(&server.address(), waits_for_leave.as_bytes())),
+        [100, 408]
+    );
     assert_serves(server);
 }
 
@@ -666,7 +910,10 @@ fn a_connection_that_has_gone_quiet_is_still_served() {
 #[test]
 fn a_client_that_does_not_read_its_answers_is_cut_off() {
     let server = setup().limits(|limits| limits.answer = SOON).start();
-    let list = post_message(&server, &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}));
+    let list = post_message(
+        &server,
+        &json!({"jsonrpc": "2.0", "id": 1, "method": "tools/list"}),
+    );
     let mut stream = connect(&server.address()).unwrap();
     // The answers fill every buffer; then the server reads no more, and in the end gives up.
     let error = loop {
@@ -674,7 +921,13 @@ fn a_client_that_does_not_read_its_answers_is_cut_off() {
             break error;
         }
     };
-    assert!(matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe), "{error}");
+    assert!(
+        matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+        ),
+        "{error}"
+    );
     assert_serves(&server);
 }
 
@@ -703,8 +956,16 @@ fn clients_that_vanish_at_any_point_do_no_harm() {
     let half_chunk = post(&server, "Transfer-Encoding: chunked", "9\r\nhel");
     for begun in ["", "G", &whole[..20], &half_body, &half_chunk] {
         for _ in 0..20 {
-            drop(connect(&server.address()).map(|mut stream| stream.write_all(begun.as_bytes())).unwrap());
-            assert_eq!(raw_then_eof(&server.address(), begun.as_bytes()), b"", "{begun:?}");
+            drop(
+                connect(&server.address())
+                    .map(|mut stream| stream.write_all(begun.as_bytes()))
+                    .unwrap(),
+            );
+            assert_eq!(
+                raw_then_eof(&server.address(), begun.as_bytes()),
+                b"",
+                "{begun:?}"
+            );
             let mut wire = Wire::to(&server);
             wire.send(whole.clone() + begun);
             wire.reset();
@@ -715,7 +976,11 @@ fn clients_that_vanish_at_any_point_do_no_harm() {
 
 #[test]
 fn a_client_that_resets_while_its_request_is_in_flight_does_no_harm() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hold = backend.hold();
     for in_flight in 1..=8 {
         let mut wire = Wire::to(&server);
@@ -731,7 +996,10 @@ fn a_client_that_resets_while_its_request_is_in_flight_does_no_harm() {
 #[test]
 fn a_client_that_says_it_sends_no_more_still_gets_its_answers() {
     let server = start();
-    let received = raw_then_eof(&server.address(), (get(&server, "/healthz") + &ping(&server, 1)).as_bytes());
+    let received = raw_then_eof(
+        &server.address(),
+        (get(&server, "/healthz") + &ping(&server, 1)).as_bytes(),
+    );
     assert_eq!(statuses(&received), [200, 200]);
 }
 
@@ -780,7 +1048,11 @@ fn connections_that_withhold_their_bodies_make_room() {
     let server = setup().limits(|limits| limits.connections = 2).start();
     let withheld = ["Content-Length: 9", "Transfer-Encoding: chunked"].map(|lines| {
         let mut wire = Wire::to(&server);
-        wire.send(post(&server, &format!("Expect: 100-continue\r\n{lines}"), ""));
+        wire.send(post(
+            &server,
+            &format!("Expect: 100-continue\r\n{lines}"),
+            "",
+        ));
         assert!(wire.head().starts_with("HTTP/1.1 100 "));
         wire
     });
@@ -796,7 +1068,8 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
     let request = get(&server, "/healthz");
     let is_open = |wire: Wire| {
         let mut stream = wire.0.into_inner();
-        stream.write_all(request.as_bytes()).is_ok() && stream.read(&mut [0]).is_ok_and(|count| count > 0)
+        stream.write_all(request.as_bytes()).is_ok()
+            && stream.read(&mut [0]).is_ok_and(|count| count > 0)
     };
     assert!(flood.into_iter().map(is_open).filter(|open| *open).count() <= 8);
 }
@@ -804,7 +1077,11 @@ fn a_flood_of_idle_connections_locks_nobody_out() {
 /// What they ask for does not fit into the buffers between them and the server.
 #[test]
 fn clients_that_leave_their_answers_unread_lock_nobody_out() {
-    let SignedIn { server, backend, _entra } = signed_in(|limits| limits.connections = 2);
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|limits| limits.connections = 2);
     backend.on(|_| Some(Reply::new(200, "text/plain", vec![b'x'; 15 * 1024 * 1024]).into()));
     let mut greedy = [Wire::to(&server), Wire::to(&server)];
     for wire in &mut greedy {
@@ -813,14 +1090,23 @@ fn clients_that_leave_their_answers_unread_lock_nobody_out() {
         assert_eq!(wire.0.fill_buf().unwrap().first(), Some(&b'H'));
     }
     let start = Instant::now();
-    while server.client().try_request("GET", "/healthz", &[], b"").map_or(503, |reply| reply.status) != 200 {
+    while server
+        .client()
+        .try_request("GET", "/healthz", &[], b"")
+        .map_or(503, |reply| reply.status)
+        != 200
+    {
         assert!(start.elapsed() < PATIENCE, "no place becomes free");
     }
 }
 
 #[test]
 fn a_request_in_hand_is_never_given_up_and_with_nothing_idle_newcomers_are_told_to_come_back() {
-    let SignedIn { server, backend, _entra } = signed_in(|limits| limits.connections = 2);
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|limits| limits.connections = 2);
     let hold = backend.hold();
     let mut in_hand = [Wire::to(&server), Wire::to(&server)];
     for wire in &mut in_hand {
@@ -843,14 +1129,21 @@ fn a_request_in_hand_is_never_given_up_and_with_nothing_idle_newcomers_are_told_
 
     drop(hold);
     for wire in &mut in_hand {
-        assert_eq!(wire.reply().json()["result"]["structuredContent"]["data"], json!({"slow": true}));
+        assert_eq!(
+            wire.reply().json()["result"]["structuredContent"]["data"],
+            json!({"slow": true})
+        );
     }
     assert_serves_at_last(&server);
 }
 
 #[test]
 fn an_idle_connection_makes_room_beside_a_request_in_hand() {
-    let SignedIn { server, backend, _entra } = signed_in(|limits| limits.connections = 2);
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|limits| limits.connections = 2);
     let hold = backend.hold();
     let mut in_hand = Wire::to(&server);
     in_hand.send(call(&server, "/slow"));
@@ -870,7 +1163,10 @@ fn the_place_of_a_client_that_left_a_stream_becomes_free() {
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
-    let (head, stream) = mcp.open("tools/call", json!({"name": "check_auth_status", "arguments": arguments}));
+    let (head, stream) = mcp.open(
+        "tools/call",
+        json!({"name": "check_auth_status", "arguments": arguments}),
+    );
     assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
     assert_eq!(server.client().get("/healthz").status, 503);
     drop(stream);
@@ -895,7 +1191,11 @@ fn a_connection_is_kept_after_an_answer_to_a_well_formed_request() {
         ("GET", "/auth/login", &[], 302),
     ] {
         let reply = client.request(method, target, headers, b"");
-        assert_eq!((reply.status, client.is_connected()), (status, true), "{method} {target}");
+        assert_eq!(
+            (reply.status, client.is_connected()),
+            (status, true),
+            "{method} {target}"
+        );
         assert_eq!(reply.header("Connection"), None, "{method} {target}");
     }
 }
@@ -903,11 +1203,24 @@ fn a_connection_is_kept_after_an_answer_to_a_well_formed_request() {
 #[test]
 fn a_connection_ends_with_the_request_that_says_so() {
     let server = start();
-    for line in ["close", "Close", "keep-alive, close", "x , CLOSE ,y", "x\r\nConnection: close"] {
-        let request = get(&server, "/healthz").replacen("\r\n\r\n", &format!("\r\nConnection: {line}\r\n\r\n"), 1);
+    for line in [
+        "close",
+        "Close",
+        "keep-alive, close",
+        "x , CLOSE ,y",
+        "x\r\nConnection: close",
+    ] {
+        let request = get(&server, "/healthz").replacen(
+            "\r\n\r\n",
+            &format!("\r\nConnection: {line}\r\n\r\n"),
+            1,
+        );
         let received = raw(&server.address(), (request + &ping(&server, 1)).as_bytes());
         assert_eq!(statuses(&received), [200], "{line:?}");
-        assert!(String::from_utf8_lossy(&received).contains("\r\nConnection: close\r\n"), "{line:?}");
+        assert!(
+            String::from_utf8_lossy(&received).contains("\r\nConnection: close\r\n"),
+            "{line:?}"
+        );
     }
 }
 
@@ -915,9 +1228,14 @@ fn a_connection_ends_with_the_request_that_says_so() {
 fn http_1_0_is_answered_and_the_connection_closed() {
     let server = start();
     let old = |request: String| request.replacen("HTTP/1.1", "HTTP/1.0", 1);
-    let kept = get(&server, "/healthz").replacen("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n", 1);
+    let kept =
+        get(&server, "/healthz").replacen("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n", 1);
     // RFC 9110 §10.1.1: such a client cannot expect a 100.
-    let expects = post(&server, &format!("Expect: 100-continue\r\nContent-Length: {}", PING.len()), PING);
+    let expects = post(
+        &server,
+        &format!("Expect: 100-continue\r\nContent-Length: {}", PING.len()),
+        PING,
+    );
     for request in [get(&server, "/healthz"), kept, ping(&server, 1), expects] {
         let received = raw(&server.address(), old(request).as_bytes());
         assert_eq!(statuses(&received), [200]);
@@ -931,14 +1249,27 @@ fn a_stream_to_http_1_0_lasts_until_the_connection_ends() {
     let mut mcp = server.modern();
     let body = mcp.body("subscriptions/listen", json!({"notifications": {}}));
     let headers = mcp.headers("subscriptions/listen", None);
-    let lines: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let lines: Vec<String> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"))
+        .collect();
     // Some old clients send an empty line behind a body (RFC 9112 §2.2); left unread, it would reset the connection.
-    let rest = format!("Host: {}\r\nContent-Length: {}\r\n\r\n{body}\r\n", server.address(), body.len());
+    let rest = format!(
+        "Host: {}\r\nContent-Length: {}\r\n\r\n{body}\r\n",
+        server.address(),
+        body.len()
+    );
     let mut wire = Wire::to(&server);
     wire.send(format!("POST /mcp HTTP/1.0\r\n{}{rest}", lines.concat()));
     let head = wire.head();
-    assert!(head.contains("\r\nContent-Type: text/event-stream\r\n"), "{head}");
-    assert!(head.contains("\r\nConnection: close\r\n") && !head.contains("\r\nTransfer-Encoding:"), "{head}");
+    assert!(
+        head.contains("\r\nContent-Type: text/event-stream\r\n"),
+        "{head}"
+    );
+    assert!(
+        head.contains("\r\nConnection: close\r\n") && !head.contains("\r\nTransfer-Encoding:"),
+        "{head}"
+    );
     server.server.stop();
     let mut received = Vec::new();
     wire.0.read_to_end(&mut received).unwrap();
@@ -947,7 +1278,11 @@ fn a_stream_to_http_1_0_lasts_until_the_connection_ends() {
 
 #[test]
 fn pipelined_requests_are_answered_in_order() {
-    let SignedIn { server, backend, _entra } = signed_in(|_| {});
+    let SignedIn {
+        server,
+        backend,
+        _entra,
+    } = signed_in(|_| {});
     let hold = backend.hold();
     let mut wire = Wire::to(&server);
     let chunked = String::from_utf8(chunks(PING.as_bytes(), 7)).unwrap();
@@ -965,7 +1300,10 @@ fn pipelined_requests_are_answered_in_order() {
     );
     hold.wait_for_arrivals(1);
     drop(hold);
-    assert_eq!(wire.reply().json()["result"]["structuredContent"]["data"], json!({"slow": true}));
+    assert_eq!(
+        wire.reply().json()["result"]["structuredContent"]["data"],
+        json!({"slow": true})
+    );
     assert_eq!(wire.reply().json()["id"], 2);
     assert_eq!(wire.reply().json()["status"], "ok");
     assert_eq!(wire.reply().status, 404);
@@ -988,7 +1326,10 @@ fn leave_to_send_a_body_is_given_where_the_body_is_missing() {
     let mut wire = Wire::to(&server);
     let length = format!("Content-Length: {}", PING.len());
     let chunked = String::from_utf8(chunks(PING.as_bytes(), 16)).unwrap();
-    for (lines, body) in [(length.as_str(), PING), ("Transfer-Encoding: chunked", &chunked)] {
+    for (lines, body) in [
+        (length.as_str(), PING),
+        ("Transfer-Encoding: chunked", &chunked),
+    ] {
         for expect in ["Expect: 100-continue", "expect: 100-Continue"] {
             let head = post(&server, &format!("{expect}\r\n{lines}"), "");
             wire.send(&head);
@@ -1007,9 +1348,17 @@ fn leave_to_send_a_body_is_given_where_the_body_is_missing() {
 #[test]
 fn any_other_expectation_fails() {
     let server = start();
-    for expect in ["200-ok", "100-continue, 200-ok", "100-continue\r\nExpect: 200-ok"] {
+    for expect in [
+        "200-ok",
+        "100-continue, 200-ok",
+        "100-continue\r\nExpect: 200-ok",
+    ] {
         let lines = format!("Expect: {expect}\r\nContent-Length: {}", PING.len());
-        assert_eq!(refused(&server, post(&server, &lines, PING)), 417, "{expect}");
+        assert_eq!(
+            refused(&server, post(&server, &lines, PING)),
+            417,
+            "{expect}"
+        );
     }
     assert_serves(&server);
 }
@@ -1032,7 +1381,11 @@ fn the_target_may_be_absolute() {
         wire.send(get(&server, &target));
         let reply = wire.reply();
         assert_eq!(reply.status, 200, "{target}");
-        assert!(reply.text().contains(contains), "{target}: {}", reply.text());
+        assert!(
+            reply.text().contains(contains),
+            "{target}: {}",
+            reply.text()
+        );
     }
 }
 
@@ -1049,8 +1402,18 @@ const PATHS: [(&str, &[&str]); 9] = [
     ("/auth/logout-complete", &["GET", "HEAD"]),
     ("/auth/status", &["GET", "HEAD"]),
 ];
-const METHODS: [&str; 10] =
-    ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "X-UNKNOWN"];
+const METHODS: [&str; 10] = [
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "PATCH",
+    "DELETE",
+    "OPTIONS",
+    "TRACE",
+    "CONNECT",
+    "X-UNKNOWN",
+];
 
 fn allowed(reply: &Reply) -> BTreeSet<&str> {
     reply.header("Allow").expect("Allow").split(", ").collect()
@@ -1065,12 +1428,19 @@ fn each_path_takes_its_methods_and_names_them_otherwise() {
         for method in METHODS {
             let reply = client.request(method, path, &[], b"");
             match reply.status {
-                204 => assert_eq!((method, allowed(&reply)), ("OPTIONS", with_options.clone()), "{path}"),
+                204 => assert_eq!(
+                    (method, allowed(&reply)),
+                    ("OPTIONS", with_options.clone()),
+                    "{path}"
+                ),
                 405 => {
                     assert!(!with_options.contains(method), "{method} {path}");
                     assert_eq!(allowed(&reply), with_options, "{method} {path}");
                 }
-                status => assert!(methods.contains(&method) && status != 404, "{method} {path}: {status}"),
+                status => assert!(
+                    methods.contains(&method) && status != 404,
+                    "{method} {path}: {status}"
+                ),
             }
         }
     }
@@ -1079,17 +1449,37 @@ fn each_path_takes_its_methods_and_names_them_otherwise() {
 #[test]
 fn in_response_mode_query_the_callback_takes_get_alone() {
     let server = setup().with("AUTH_RESPONSE_MODE", "query").start();
-    let reply = server.client().request("POST", "/auth/callback", &[], b"code=x&state=y");
-    assert_eq!((reply.status, allowed(&reply)), (405, BTreeSet::from(["GET", "OPTIONS"])));
+    let reply = server
+        .client()
+        .request("POST", "/auth/callback", &[], b"code=x&state=y");
+    assert_eq!(
+        (reply.status, allowed(&reply)),
+        (405, BTreeSet::from(["GET", "OPTIONS"]))
+    );
 }
 
 #[test]
 fn there_is_nothing_at_any_other_path() {
     let server = start();
     let mut client = server.client();
-    for path in ["/nothing", "/mcp/", "/MCP", "//mcp", "/%6dcp", "/mcp;x", "/auth", "/auth/", "/healthz/x", "/.env"] {
+    for path in [
+        "/nothing",
+        "/mcp/",
+        "/MCP",
+        "//mcp",
+        "/%6dcp",
+        "/mcp;x",
+        "/auth",
+        "/auth/",
+        "/healthz/x",
+        "/.env",
+    ] {
         for method in METHODS {
-            assert_eq!(client.request(method, path, &[], b"").status, 404, "{method} {path}");
+            assert_eq!(
+                client.request(method, path, &[], b"").status,
+                404,
+                "{method} {path}"
+            );
         }
     }
 }
@@ -1108,7 +1498,11 @@ fn an_answer_without_content_has_no_content_length() {
     let server = start();
     for target in ["*", "/mcp", "/healthz"] {
         let reply = server.client().request("OPTIONS", target, &[], b"");
-        assert_eq!((reply.status, reply.header("Content-Length")), (204, None), "{target}");
+        assert_eq!(
+            (reply.status, reply.header("Content-Length")),
+            (204, None),
+            "{target}"
+        );
         assert_eq!(reply.header("Transfer-Encoding"), None, "{target}");
     }
 }
@@ -1121,12 +1515,23 @@ fn head_is_get_without_the_body() {
             continue;
         }
         let same = |reply: &Reply| {
-            let fields = reply.headers.iter().filter(|(name, _)| name != "Date").cloned();
+            let fields = reply
+                .headers
+                .iter()
+                .filter(|(name, _)| name != "Date")
+                .cloned();
             (reply.status, fields.collect::<BTreeSet<_>>())
         };
         let get = server.client().get(path);
-        assert_eq!(get.header("Content-Length"), Some(get.body.len().to_string().as_str()));
-        assert_eq!(same(&server.client().request("HEAD", path, &[], b"")), same(&get), "{path}");
+        assert_eq!(
+            get.header("Content-Length"),
+            Some(get.body.len().to_string().as_str())
+        );
+        assert_eq!(
+            same(&server.client().request("HEAD", path, &[], b"")),
+            same(&get),
+            "{path}"
+        );
     }
     // Refusals have no body either, or the next answer would begin within it.
     let mut wire = Wire::to(&server);
@@ -1141,27 +1546,57 @@ fn head_is_get_without_the_body() {
 fn a_post_to_mcp_that_is_no_json_is_415() {
     let server = start();
     // What a web page may send without asking first (Fetch standard, CORS-safelisted).
-    for media_type in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""] {
+    for media_type in [
+        "text/plain",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+        "",
+    ] {
         let headers = [("Content-Type", media_type), MEDIA_TYPES[1]];
-        let reply = server.client().request("POST", "/mcp", &headers, PING.as_bytes());
+        let reply = server
+            .client()
+            .request("POST", "/mcp", &headers, PING.as_bytes());
         assert_eq!(reply.status, 415, "{media_type}");
     }
-    assert_eq!(server.client().request("POST", "/mcp", &MEDIA_TYPES[1..], PING.as_bytes()).status, 415);
-    assert_eq!(server.client().request("POST", "/mcp", &MEDIA_TYPES, PING.as_bytes()).status, 200);
+    assert_eq!(
+        server
+            .client()
+            .request("POST", "/mcp", &MEDIA_TYPES[1..], PING.as_bytes())
+            .status,
+        415
+    );
+    assert_eq!(
+        server
+            .client()
+            .request("POST", "/mcp", &MEDIA_TYPES, PING.as_bytes())
+            .status,
+        200
+    );
 }
 
 // ---- Whose requests are refused ----
 
 fn from_host(server: &Running, host: &str) -> Reply {
-    server.client().request("GET", "/healthz", &[("Host", host)], b"")
+    server
+        .client()
+        .request("GET", "/healthz", &[("Host", host)], b"")
 }
 
 fn assert_refused(reply: &Reply, rejected: &str, setting: &str) {
     assert_eq!(reply.status, 403, "{rejected}");
     assert_eq!(reply.header("Content-Type"), Some("application/json"));
     let body = reply.json();
-    assert_eq!((&body["rejected"], &body["setting"]), (&json!(rejected), &json!(setting)));
-    assert!(reply.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with("access-control-")), "{rejected}");
+    assert_eq!(
+        (&body["rejected"], &body["setting"]),
+        (&json!(rejected), &json!(setting))
+    );
+    assert!(
+        reply
+            .headers
+            .iter()
+            .all(|(name, _)| !name.to_lowercase().starts_with("access-control-")),
+        "{rejected}"
+    );
 }
 
 #[test]
@@ -1169,9 +1604,18 @@ fn the_loopback_names_are_answered_at_our_port_alone() {
     let server = start();
     let port = server.server.port();
     for name in ["localhost", "LocalHost", "127.0.0.1", "[::1]"] {
-        assert_eq!(from_host(&server, &format!("{name}:{port}")).status, 200, "{name}");
+        assert_eq!(
+            from_host(&server, &format!("{name}:{port}")).status,
+            200,
+            "{name}"
+        );
         let other_port = port ^ 1;
-        for host in [name.to_owned(), format!("{name}:"), format!("{name}:80"), format!("{name}:{other_port}")] {
+        for host in [
+            name.to_owned(),
+            format!("{name}:"),
+            format!("{name}:80"),
+            format!("{name}:{other_port}"),
+        ] {
             assert_refused(&from_host(&server, &host), &host, "ALLOWED_HOSTS");
         }
     }
@@ -1199,9 +1643,18 @@ fn the_loopback_names_are_answered_at_our_port_alone() {
 fn a_port_is_digits() {
     let server = start();
     let port = server.server.port();
-    for port in [format!("+{port}"), format!("{port}x"), format!("-{port}"), format!("{port}:{port}"), "65537".into()] {
+    for port in [
+        format!("+{port}"),
+        format!("{port}x"),
+        format!("-{port}"),
+        format!("{port}:{port}"),
+        "65537".into(),
+    ] {
         let host = format!("localhost:{port}");
-        assert!(matches!(from_host(&server, &host).status, 400 | 403), "{host}");
+        assert!(
+            matches!(from_host(&server, &host).status, 400 | 403),
+            "{host}"
+        );
     }
 }
 
@@ -1210,18 +1663,42 @@ fn the_host_of_the_redirect_uri_is_answered() {
     for (redirect_uri, fine, refused) in [
         (
             "https://mcp.contoso.example/auth/callback",
-            &["mcp.contoso.example", "mcp.contoso.example:443", "MCP.contoso.example"][..],
-            &["mcp.contoso.example:80", "mcp.contoso.example:8000", "contoso.example"][..],
+            &[
+                "mcp.contoso.example",
+                "mcp.contoso.example:443",
+                "MCP.contoso.example",
+            ][..],
+            &[
+                "mcp.contoso.example:80",
+                "mcp.contoso.example:8000",
+                "contoso.example",
+            ][..],
         ),
-        ("https://mcp.contoso.example:8443/cb", &["mcp.contoso.example:8443"], &["mcp.contoso.example"]),
+        (
+            "https://mcp.contoso.example:8443/cb",
+            &["mcp.contoso.example:8443"],
+            &["mcp.contoso.example"],
+        ),
         // A published port of a container.
-        ("http://localhost:9999/auth/callback", &["localhost:9999"], &["localhost:9998", "127.0.0.1:9999"]),
-        ("http://localhost/auth/callback", &["localhost", "localhost:80"], &["localhost:443"]),
+        (
+            "http://localhost:9999/auth/callback",
+            &["localhost:9999"],
+            &["localhost:9998", "127.0.0.1:9999"],
+        ),
+        (
+            "http://localhost/auth/callback",
+            &["localhost", "localhost:80"],
+            &["localhost:443"],
+        ),
     ] {
         let server = setup().with("REDIRECT_URI", redirect_uri).start();
         assert_serves(&server);
         for host in fine {
-            assert_eq!(from_host(&server, host).status, 200, "{host} with {redirect_uri}");
+            assert_eq!(
+                from_host(&server, host).status,
+                200,
+                "{host} with {redirect_uri}"
+            );
         }
         for host in refused {
             assert_refused(&from_host(&server, host), host, "ALLOWED_HOSTS");
@@ -1270,23 +1747,34 @@ fn the_host_rule_holds_for_every_path_and_method() {
         for method in METHODS {
             let reply = client.request(method, path, &hosts, b"");
             assert_eq!(reply.status, 403, "{method} {path}");
-            assert!(method == "HEAD" || reply.json()["rejected"] == "evil.example:80", "{method} {path}");
+            assert!(
+                method == "HEAD" || reply.json()["rejected"] == "evil.example:80",
+                "{method} {path}"
+            );
         }
     }
     assert_eq!(client.request("OPTIONS", "*", &hosts, b"").status, 403);
     let preflight = [hosts[0], ("Access-Control-Request-Method", "POST")];
-    assert_refused(&client.request("OPTIONS", "/mcp", &preflight, b""), "evil.example:80", "ALLOWED_HOSTS");
+    assert_refused(
+        &client.request("OPTIONS", "/mcp", &preflight, b""),
+        "evil.example:80",
+        "ALLOWED_HOSTS",
+    );
 }
 
 fn ping_from(server: &Running, origins: &[&str]) -> Reply {
     let mut headers = MEDIA_TYPES.to_vec();
     headers.extend(origins.iter().map(|origin| ("Origin", *origin)));
-    server.client().request("POST", "/mcp", &headers, PING.as_bytes())
+    server
+        .client()
+        .request("POST", "/mcp", &headers, PING.as_bytes())
 }
 
 #[test]
 fn our_own_origins_are_answered_and_need_no_cors() {
-    let server = setup().with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback").start();
+    let server = setup()
+        .with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback")
+        .start();
     let port = server.server.port();
     for origin in [
         format!("http://localhost:{port}"),
@@ -1295,13 +1783,19 @@ fn our_own_origins_are_answered_and_need_no_cors() {
         "https://mcp.contoso.example".to_owned(),
     ] {
         let reply = ping_from(&server, &[&origin]);
-        assert_eq!((reply.status, reply.header("Access-Control-Allow-Origin")), (200, None), "{origin}");
+        assert_eq!(
+            (reply.status, reply.header("Access-Control-Allow-Origin")),
+            (200, None),
+            "{origin}"
+        );
     }
 }
 
 #[test]
 fn a_foreign_origin_is_refused() {
-    let server = setup().with("ALLOWED_ORIGINS", "https://app.contoso.example").start();
+    let server = setup()
+        .with("ALLOWED_ORIGINS", "https://app.contoso.example")
+        .start();
     let port = server.server.port();
     for origin in [
         "https://evil.example".to_owned(),
@@ -1342,14 +1836,23 @@ fn two_origins_are_refused_whatever_they_are() {
     ] {
         let reply = ping_from(&server, &origins);
         assert_eq!(reply.status, 403, "{origins:?}");
-        assert_eq!(reply.header("Access-Control-Allow-Origin"), None, "{origins:?}");
+        assert_eq!(
+            reply.header("Access-Control-Allow-Origin"),
+            None,
+            "{origins:?}"
+        );
     }
 }
 
 #[test]
 fn an_allowed_origin_may_read_every_answer_of_mcp() {
     let origin = "https://app.contoso.example";
-    let server = setup().with("ALLOWED_ORIGINS", "https://other.example, HTTPS://APP.Contoso.example/").start();
+    let server = setup()
+        .with(
+            "ALLOWED_ORIGINS",
+            "https://other.example, HTTPS://APP.Contoso.example/",
+        )
+        .start();
     let initialize = json!({
         "jsonrpc": "2.0", "id": 1, "method": "initialize",
         "params": {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}},
@@ -1364,20 +1867,42 @@ fn an_allowed_origin_may_read_every_answer_of_mcp() {
         ("GET", &[], String::new(), 405),
         ("DELETE", &[], String::new(), 405),
     ] {
-        let headers: Vec<_> = headers.iter().copied().chain([("Origin", origin)]).collect();
-        let reply = server.client().request(method, "/mcp", &headers, body.as_bytes());
+        let headers: Vec<_> = headers
+            .iter()
+            .copied()
+            .chain([("Origin", origin)])
+            .collect();
+        let reply = server
+            .client()
+            .request(method, "/mcp", &headers, body.as_bytes());
         assert_eq!(reply.status, status, "{method} {body}");
-        assert_eq!(reply.headers_named("Access-Control-Allow-Origin"), [origin], "{method} {body}");
-        assert!(reply.headers_named("Vary").contains(&"Origin"), "{method} {body}");
+        assert_eq!(
+            reply.headers_named("Access-Control-Allow-Origin"),
+            [origin],
+            "{method} {body}"
+        );
+        assert!(
+            reply.headers_named("Vary").contains(&"Origin"),
+            "{method} {body}"
+        );
         assert_eq!(reply.header("Access-Control-Allow-Credentials"), None);
-        let exposed = reply.header("Access-Control-Expose-Headers").unwrap_or_default().to_lowercase();
-        assert!(exposed.split(", ").any(|name| name == "mcp-session-id"), "{exposed}");
+        let exposed = reply
+            .header("Access-Control-Expose-Headers")
+            .unwrap_or_default()
+            .to_lowercase();
+        assert!(
+            exposed.split(", ").any(|name| name == "mcp-session-id"),
+            "{exposed}"
+        );
     }
 }
 
 fn preflight(server: &Running, path: &str, origin: &str, headers: &str) -> Reply {
-    let headers =
-        [("Origin", origin), ("Access-Control-Request-Method", "POST"), ("Access-Control-Request-Headers", headers)];
+    let headers = [
+        ("Origin", origin),
+        ("Access-Control-Request-Method", "POST"),
+        ("Access-Control-Request-Headers", headers),
+    ];
     server.client().request("OPTIONS", path, &headers, b"")
 }
 
@@ -1401,10 +1926,16 @@ fn an_allowed_origin_may_send_the_headers_of_mcp_clients() {
     assert!(reply.headers_named("Vary").contains(&"Origin"));
     let listed = |name| reply.header(name).unwrap().to_lowercase();
     let methods = listed("Access-Control-Allow-Methods");
-    assert!(methods.split(", ").any(|method| method == "post"), "{methods}");
+    assert!(
+        methods.split(", ").any(|method| method == "post"),
+        "{methods}"
+    );
     let headers = listed("Access-Control-Allow-Headers");
     for name in wanted {
-        assert!(headers.split(", ").any(|header| header == name), "{name} in {headers}");
+        assert!(
+            headers.split(", ").any(|header| header == name),
+            "{name} in {headers}"
+        );
     }
 }
 
@@ -1414,31 +1945,60 @@ fn nobody_else_gets_leave_to_send() {
     let server = setup().with("ALLOWED_ORIGINS", origin).start();
     for foreign in ["https://evil.example", "null"] {
         for path in ["/mcp", "/", "/auth/callback"] {
-            assert_refused(&preflight(&server, path, foreign, "content-type"), foreign, "ALLOWED_ORIGINS");
+            assert_refused(
+                &preflight(&server, path, foreign, "content-type"),
+                foreign,
+                "ALLOWED_ORIGINS",
+            );
         }
     }
-    for (path, origin) in [("/", origin), ("/auth/status", origin), ("/mcp", server.url().as_str())] {
+    for (path, origin) in [
+        ("/", origin),
+        ("/auth/status", origin),
+        ("/mcp", server.url().as_str()),
+    ] {
         let reply = preflight(&server, path, origin, "content-type");
-        assert_eq!(reply.header("Access-Control-Allow-Origin"), None, "{origin} {path}");
-        assert_eq!(reply.header("Access-Control-Allow-Headers"), None, "{origin} {path}");
+        assert_eq!(
+            reply.header("Access-Control-Allow-Origin"),
+            None,
+            "{origin} {path}"
+        );
+        assert_eq!(
+            reply.header("Access-Control-Allow-Headers"),
+            None,
+            "{origin} {path}"
+        );
     }
 }
 
 #[test]
 fn the_origin_rule_holds_everywhere_but_for_the_post_to_the_callback() {
     let origin = "https://login.microsoftonline.com";
-    let with_root_callback = setup().with("REDIRECT_URI", "http://localhost:8000").start();
+    let with_root_callback = setup()
+        .with("REDIRECT_URI", "http://localhost:8000")
+        .start();
     for (server, callback) in [(start(), "/auth/callback"), (with_root_callback, "/")] {
         let mut client = server.client();
         for origin in [origin, "null"] {
             for path in PATHS.map(|(path, _)| path).into_iter().chain(["/nothing"]) {
                 for method in METHODS {
-                    let headers = [("Origin", origin), ("Content-Type", "application/x-www-form-urlencoded")];
+                    let headers = [
+                        ("Origin", origin),
+                        ("Content-Type", "application/x-www-form-urlencoded"),
+                    ];
                     let reply = client.request(method, path, &headers, b"code=c&state=s");
                     let is_exempt = (method, path) == ("POST", callback);
                     // What is let through fails for want of such a sign-in.
-                    assert_eq!(reply.status, if is_exempt { 400 } else { 403 }, "{origin} {method} {path}");
-                    assert_eq!(reply.header("Access-Control-Allow-Origin"), None, "{origin} {method} {path}");
+                    assert_eq!(
+                        reply.status,
+                        if is_exempt { 400 } else { 403 },
+                        "{origin} {method} {path}"
+                    );
+                    assert_eq!(
+                        reply.header("Access-Control-Allow-Origin"),
+                        None,
+                        "{origin} {method} {path}"
+                    );
                 }
             }
         }
@@ -1452,18 +2012,34 @@ fn the_origin_rule_holds_everywhere_but_for_the_post_to_the_callback() {
 
 /// `name` exactly once, with `value`.
 fn assert_has(reply: &Reply, name: &str, value: &str, what: &str) {
-    assert_eq!(reply.headers_named(name), [value], "{name} of {what}: {:?}", reply.headers);
+    assert_eq!(
+        reply.headers_named(name),
+        [value],
+        "{name} of {what}: {:?}",
+        reply.headers
+    );
 }
 
 fn assert_is_safe(reply: &Reply, what: &str) {
     assert_has(reply, "X-Content-Type-Options", "nosniff", what);
     assert_has(reply, "Referrer-Policy", "no-referrer", what);
     assert_has(reply, "Cache-Control", "no-store", what);
-    if reply.header("Content-Type").is_some_and(|kind| kind.starts_with("text/html")) {
+    if reply
+        .header("Content-Type")
+        .is_some_and(|kind| kind.starts_with("text/html"))
+    {
         let policy = reply.headers_named("Content-Security-Policy");
         assert_eq!(policy.len(), 1, "{what}");
-        for directive in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'"] {
-            assert!(policy[0].split("; ").any(|has| has == directive), "{what}: {}", policy[0]);
+        for directive in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+        ] {
+            assert!(
+                policy[0].split("; ").any(|has| has == directive),
+                "{what}: {}",
+                policy[0]
+            );
         }
         assert!(!policy[0].contains("unsafe"), "{what}: {}", policy[0]);
         assert!(!reply.text().contains("<script"), "{what}");
@@ -1472,7 +2048,9 @@ fn assert_is_safe(reply: &Reply, what: &str) {
 
 #[test]
 fn every_kind_of_answer_carries_the_security_headers() {
-    let server = setup().with("ALLOWED_ORIGINS", "https://app.contoso.example").start();
+    let server = setup()
+        .with("ALLOWED_ORIGINS", "https://app.contoso.example")
+        .start();
     let mut client = server.client();
     let form = ("Content-Type", "application/x-www-form-urlencoded");
     let asks = ("Access-Control-Request-Method", "POST");
@@ -1485,8 +2063,20 @@ fn every_kind_of_answer_carries_the_security_headers() {
         ("GET", "/auth/status?user_id=x", &[], "", 200),
         ("GET", "/auth/login?user_id=x", &[], "", 302),
         ("GET", "/auth/login?ticket=unknown", &[], "", 400),
-        ("GET", "/auth/login", &[("Sec-Fetch-Site", "cross-site")], "", 403),
-        ("GET", "/auth/logout", &[("Sec-Fetch-Site", "cross-site")], "", 403),
+        (
+            "GET",
+            "/auth/login",
+            &[("Sec-Fetch-Site", "cross-site")],
+            "",
+            403,
+        ),
+        (
+            "GET",
+            "/auth/logout",
+            &[("Sec-Fetch-Site", "cross-site")],
+            "",
+            403,
+        ),
         ("GET", "/auth/logout-complete", &[], "", 200),
         ("GET", "/auth/complete", &[], "", 400),
         ("GET", "/auth/callback?code=c&state=s", &[], "", 400),
@@ -1498,8 +2088,20 @@ fn every_kind_of_answer_carries_the_security_headers() {
         ("GET", "/mcp", &[], "", 405),
         ("GET", "/nothing", &[], "", 404),
         ("OPTIONS", "/mcp", &[], "", 204),
-        ("OPTIONS", "/mcp", &[asks, ("Origin", "https://app.contoso.example")], "", 204),
-        ("OPTIONS", "/mcp", &[asks, ("Origin", "https://evil.example")], "", 403),
+        (
+            "OPTIONS",
+            "/mcp",
+            &[asks, ("Origin", "https://app.contoso.example")],
+            "",
+            204,
+        ),
+        (
+            "OPTIONS",
+            "/mcp",
+            &[asks, ("Origin", "https://evil.example")],
+            "",
+            403,
+        ),
         ("GET", "/", &[("Origin", "https://evil.example")], "", 403),
         ("GET", "/", &[("Host", "evil.example")], "", 403),
     ] {
@@ -1516,7 +2118,10 @@ fn a_stream_carries_the_security_headers() {
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
-    let (head, _stream) = mcp.open("tools/call", json!({"name": "check_auth_status", "arguments": arguments}));
+    let (head, _stream) = mcp.open(
+        "tools/call",
+        json!({"name": "check_auth_status", "arguments": arguments}),
+    );
     assert_has(&head, "Content-Type", "text/event-stream", "a stream");
     assert_is_safe(&head, "a stream");
 }
@@ -1530,7 +2135,10 @@ fn refusals_of_the_listener_carry_the_security_headers() {
         (post(&server, "Content-Length: 100000000000", ""), 413),
         (get(&server, &"x".repeat(16 * KIB)), 414),
         (post(&server, "Expect: x", ""), 417),
-        (get(&server, "/").replacen("\r\n\r\n", &"\r\nX: y".repeat(200), 1) + "\r\n\r\n", 431),
+        (
+            get(&server, "/").replacen("\r\n\r\n", &"\r\nX: y".repeat(200), 1) + "\r\n\r\n",
+            431,
+        ),
         (post(&server, "Transfer-Encoding: gzip", ""), 501),
         (get(&server, "/").replacen("HTTP/1.1", "HTTP/2.0", 1), 505),
     ] {
@@ -1544,14 +2152,28 @@ fn refusals_of_the_listener_carry_the_security_headers() {
 
 #[test]
 fn nothing_that_a_client_sends_becomes_a_line_of_the_answers_head() {
-    let server = setup().with("ALLOWED_ORIGINS", "https://app.contoso.example").start();
+    let server = setup()
+        .with("ALLOWED_ORIGINS", "https://app.contoso.example")
+        .start();
     let split = "x%0d%0aX-Injected:%20yes%0d%0a%0d%0a";
     let mut replies = Vec::new();
     // At `127.0.0.1` the sign-in page sends the browser to itself at `localhost`, query and all.
     for base in [server.url(), format!("http://{}", server.address())] {
         for (path, _) in PATHS {
-            for parameter in ["user_id", "ticket", "sign_in", "code", "state", "error_description"] {
-                replies.push(one_shot("GET", &format!("{base}{path}?{parameter}={split}"), &[], b""));
+            for parameter in [
+                "user_id",
+                "ticket",
+                "sign_in",
+                "code",
+                "state",
+                "error_description",
+            ] {
+                replies.push(one_shot(
+                    "GET",
+                    &format!("{base}{path}?{parameter}={split}"),
+                    &[],
+                    b"",
+                ));
             }
         }
     }
@@ -1559,23 +2181,44 @@ fn nothing_that_a_client_sends_becomes_a_line_of_the_answers_head() {
         "jsonrpc": "2.0", "id": "\r\nX-Injected: yes", "method": "initialize",
         "params": {"protocolVersion": "2025-11-25\r\nX-Injected: yes", "capabilities": {}, "clientInfo": {}},
     });
-    replies.push(server.client().request("POST", "/mcp", &MEDIA_TYPES, initialize.to_string().as_bytes()));
+    replies.push(server.client().request(
+        "POST",
+        "/mcp",
+        &MEDIA_TYPES,
+        initialize.to_string().as_bytes(),
+    ));
     for reply in replies {
         assert_eq!(reply.header("X-Injected"), None);
         let clean = |text: &str| text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        assert!(reply.headers.iter().all(|(_, value)| clean(value)), "{:?}", reply.headers);
+        assert!(
+            reply.headers.iter().all(|(_, value)| clean(value)),
+            "{:?}",
+            reply.headers
+        );
     }
 }
 
 #[test]
 fn a_redirect_always_says_where_to() {
     let server = start();
-    for host in [server.address(), format!("localhost:{}", server.server.port())] {
-        for target in
-            ["/auth/login", "/auth/login?user_id=a%20b", "/auth/login?user_id=\u{e9}", "/auth/login?user_id=\"<>"]
-        {
-            let reply = server.client().request("GET", target, &[("Host", &host)], b"");
-            assert_eq!((reply.status, reply.headers_named("Location").len()), (302, 1), "{host} {target}");
+    for host in [
+        server.address(),
+        format!("localhost:{}", server.server.port()),
+    ] {
+        for target in [
+            "/auth/login",
+            "/auth/login?user_id=a%20b",
+            "/auth/login?user_id=\u{e9}",
+            "/auth/login?user_id=\"<>",
+        ] {
+            let reply = server
+                .client()
+                .request("GET", target, &[("Host", &host)], b"");
+            assert_eq!(
+                (reply.status, reply.headers_named("Location").len()),
+                (302, 1),
+                "{host} {target}"
+            );
         }
     }
 }
@@ -1599,18 +2242,30 @@ fn localhost_is_both_loopback_families() {
         addresses.push(format!("[::1]:{port}"));
     }
     for address in addresses {
-        assert_eq!(one_shot("GET", &format!("http://{address}/healthz"), &[], b"").status, 200, "{address}");
+        assert_eq!(
+            one_shot("GET", &format!("http://{address}/healthz"), &[], b"").status,
+            200,
+            "{address}"
+        );
     }
 }
 
 #[test]
 fn a_port_that_somebody_has_in_either_family_is_not_shared() {
     // Else whoever has the other family would get what browsers send to `localhost`.
-    let families = if has_ipv6_loopback() { &["127.0.0.1:0", "[::1]:0"][..] } else { &["127.0.0.1:0"] };
+    let families = if has_ipv6_loopback() {
+        &["127.0.0.1:0", "[::1]:0"][..]
+    } else {
+        &["127.0.0.1:0"]
+    };
     for address in families {
         let taken = TcpListener::bind(address).unwrap();
         let port = taken.local_addr().unwrap().port().to_string();
-        let failure = setup().with("SERVER_PORT", &port).try_start().err().expect("a failure");
+        let failure = setup()
+            .with("SERVER_PORT", &port)
+            .try_start()
+            .err()
+            .expect("a failure");
         assert!(failure.text().contains(&port), "{}", failure.text());
         assert!(failure.text().contains("SERVER_PORT"), "{}", failure.text());
     }
@@ -1619,7 +2274,10 @@ fn a_port_that_somebody_has_in_either_family_is_not_shared() {
 #[test]
 fn a_server_on_every_address_is_reached_and_stops() {
     for host in ["0.0.0.0", "127.0.0.1"] {
-        let server = setup().with("SERVER_HOST", host).with("SERVER_ACCESS_KEY", &"k".repeat(32)).start();
+        let server = setup()
+            .with("SERVER_HOST", host)
+            .with("SERVER_ACCESS_KEY", &"k".repeat(32))
+            .start();
         assert_serves(&server);
         let address = server.address();
         server.server.stop();
@@ -1634,12 +2292,22 @@ fn a_server_on_every_address_is_reached_and_stops() {
 #[test]
 fn a_server_without_a_free_descriptor_makes_room_and_goes_on() {
     let mut command = Command::new("sh");
-    command.args(["-c", "ulimit -n 9 && exec \"$0\"", env!("CARGO_BIN_EXE_entra-auth-mcp")]);
+    command.args([
+        "-c",
+        "ulimit -n 9 && exec \"$0\"",
+        env!("CARGO_BIN_EXE_entra-auth-mcp"),
+    ]);
     let setup = setup();
     let server = Process::start(command, &setup);
-    let flood: Vec<TcpStream> = (0..20).map(|_| connect(&server.address()).unwrap()).collect();
+    let flood: Vec<TcpStream> = (0..20)
+        .map(|_| connect(&server.address()).unwrap())
+        .collect();
     assert_eq!(server.client().get("/healthz").status, 200);
-    assert!(server.log().contains("os error 24"), "the limit was not reached: {}", server.log());
+    assert!(
+        server.log().contains("os error 24"),
+        "the limit was not reached: {}",
+        server.log()
+    );
     drop(flood);
 }
 
@@ -1686,7 +2354,11 @@ impl Random {
         let mut bytes = Vec::new();
         for _ in 0..self.below(20) {
             let piece = self.below(PIECES.len() + 2);
-            bytes.extend(PIECES.get(piece).map_or(host.as_bytes(), |piece| piece.as_bytes()));
+            bytes.extend(
+                PIECES
+                    .get(piece)
+                    .map_or(host.as_bytes(), |piece| piece.as_bytes()),
+            );
         }
         bytes
     }
@@ -1734,10 +2406,18 @@ fn garbage_never_stops_the_server() {
             };
             let received = raw_then_eof(&host, &garbage);
             let sent = String::from_utf8_lossy(&garbage);
-            let known = [100, 200, 202, 204, 400, 403, 404, 405, 406, 413, 414, 415, 417, 431, 501, 505];
+            let known = [
+                100, 200, 202, 204, 400, 403, 404, 405, 406, 413, 414, 415, 417, 431, 501, 505,
+            ];
             let statuses = statuses(&received);
-            assert!(statuses.iter().all(|status| known.contains(status)), "{seed} {round} {sent:?}: {statuses:?}");
-            assert!(received.is_empty() || received.starts_with(b"HTTP/1.1 "), "{seed} {round} {sent:?}");
+            assert!(
+                statuses.iter().all(|status| known.contains(status)),
+                "{seed} {round} {sent:?}: {statuses:?}"
+            );
+            assert!(
+                received.is_empty() || received.starts_with(b"HTTP/1.1 "),
+                "{seed} {round} {sent:?}"
+            );
         }
     };
     thread::scope(|scope| {

@@ -1,5 +1,11 @@
 //! The pure parts, by what must hold for whatever goes in: made-up input, the same in every run.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "support/random.rs"]
 mod random;
@@ -29,7 +35,11 @@ fn a_time_is_that_of_the_http_date_of_the_same_second_and_later_ones_sort_behind
         assert_eq!(first.cmp(&second), one.cmp(&other), "{one} {other}");
         let date = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(first));
         let (year, day, time) = (&date[12..16], &date[5..7], &date[17..25]);
-        assert_eq!((&one[..4], &one[8..10], &one[11..19]), (year, day, time), "{one} {date}");
+        assert_eq!(
+            (&one[..4], &one[8..10], &one[11..19]),
+            (year, day, time),
+            "{one} {date}"
+        );
     }
 }
 
@@ -42,17 +52,30 @@ fn a_wait_is_what_the_field_says_and_never_more_than_can_be_added_to() {
         let padded = |text: &str| format!("{}{text}\t", " ".repeat(text.len() % 2));
         let longest = Duration::from_secs(1 << 31);
         let wanted = Duration::from_secs(seconds).min(longest);
-        assert_eq!(retry_after::parse(&padded(&seconds.to_string()), at(now)), Some(wanted));
+        assert_eq!(
+            retry_after::parse(&padded(&seconds.to_string()), at(now)),
+            Some(wanted)
+        );
         let digits = random.some(&["0", "1", "9", "99999999999"], 9).concat();
         let is_in_bounds = retry_after::parse(&digits, at(now)).is_some_and(|wait| wait <= longest);
         assert_eq!(is_in_bounds, !digits.is_empty(), "{digits:?}");
         let date = padded(&httpdate::fmt_http_date(at(seconds)));
         let until = |now| retry_after::parse(&date, now);
-        assert_eq!(until(at(now)), seconds.checked_sub(now).map(Duration::from_secs), "{seconds} {now}");
+        assert_eq!(
+            until(at(now)),
+            seconds.checked_sub(now).map(Duration::from_secs),
+            "{seconds} {now}"
+        );
         // A part of a second is waited for, too.
-        let one_more = seconds.checked_sub(now).map(|left| Duration::from_secs(left + 1));
+        let one_more = seconds
+            .checked_sub(now)
+            .map(|left| Duration::from_secs(left + 1));
         assert_eq!(until(at(now) - Duration::from_millis(1)), one_more);
-        let neither = [random.pick(&["-", "+", "0x", "1 ", ".", "Mon, ", "é"]), &seconds.to_string()].concat();
+        let neither = [
+            random.pick(&["-", "+", "0x", "1 ", ".", "Mon, ", "é"]),
+            &seconds.to_string(),
+        ]
+        .concat();
         assert_eq!(retry_after::parse(&neither, at(now)), None, "{neither:?}");
     }
 }
@@ -62,8 +85,15 @@ fn a_head_is_read_as_it_was_written() {
     let mut random = Random::new(SEED);
     for _ in 0..ROUNDS {
         let method = random.pick(&["GET", "POST", "DELETE", "PATCH", "OPTIONS", "X-Y"]);
-        let path = format!("/{}", random.some(&["a", "/", "%2f", ".", "é", ";x=y", "~"], 6).concat());
-        let query = random.some(&["a=b", "&", "=", "%20", "?", "ü", "/"], 4).concat();
+        let path = format!(
+            "/{}",
+            random
+                .some(&["a", "/", "%2f", ".", "é", ";x=y", "~"], 6)
+                .concat()
+        );
+        let query = random
+            .some(&["a=b", "&", "=", "%20", "?", "ü", "/"], 4)
+            .concat();
         let question_mark = if query.is_empty() { "" } else { "?" };
         let (framing, field) = random.pick(&[
             (Framing::Length(0), ""),
@@ -71,14 +101,30 @@ fn a_head_is_read_as_it_was_written() {
             (Framing::Length(17), "content-length:  17 \r\n"),
             (Framing::Chunked, "Transfer-Encoding: Chunked\r\n"),
         ]);
-        let before = random.some(&["X: y\r\n", "Cookie: a=b; c=\r\n", "Accept:\t*/*\r\n"], 5).concat();
-        let after = random.some(&["Connection: keep-alive\r\n", "Origin: null\r\n", "Empty:\r\n"], 5).concat();
-        let text =
-            format!("{method} {path}{question_mark}{query} HTTP/1.1\r\n{before}Host: x:1\r\n{field}{after}\r\nrest");
+        let before = random
+            .some(&["X: y\r\n", "Cookie: a=b; c=\r\n", "Accept:\t*/*\r\n"], 5)
+            .concat();
+        let after = random
+            .some(
+                &[
+                    "Connection: keep-alive\r\n",
+                    "Origin: null\r\n",
+                    "Empty:\r\n",
+                ],
+                5,
+            )
+            .concat();
+        let text = format!(
+            "{method} {path}{question_mark}{query} HTTP/1.1\r\n{before}Host: x:1\r\n{field}{after}\r\nrest"
+        );
         let end = end_of_head(text.as_bytes(), 0).unwrap().unwrap();
         assert_eq!(&text[end..], "rest");
-        let head = parse(&text.as_bytes()[..end]).unwrap_or_else(|refusal| panic!("{text:?}: {}", refusal.reason));
-        assert_eq!((head.method.as_str(), head.path, head.query), (method, path.as_str(), query.as_str()));
+        let head = parse(&text.as_bytes()[..end])
+            .unwrap_or_else(|refusal| panic!("{text:?}: {}", refusal.reason));
+        assert_eq!(
+            (head.method.as_str(), head.path, head.query),
+            (method, path.as_str(), query.as_str())
+        );
         assert_eq!((head.framing, head.keep_alive), (framing, true), "{text:?}");
     }
 }
@@ -97,30 +143,65 @@ fn scopes_are_a_set_that_only_grows_and_stays_with_its_resource() {
         ".default",
         "https://graph.microsoft.com/User.Read",
     ];
-    let set = |scopes: &Scopes| scopes.requested().split(' ').map(str::to_owned).collect::<BTreeSet<_>>();
+    let set = |scopes: &Scopes| {
+        scopes
+            .requested()
+            .split(' ')
+            .map(str::to_owned)
+            .collect::<BTreeSet<_>>()
+    };
     let mut random = Random::new(SEED);
     let mut good = 0;
     for _ in 0..ROUNDS {
         let custom = random.some(&SCOPES, 3).join(" ");
-        let Ok(scopes) = Scopes::parse(&custom) else { continue };
+        let Ok(scopes) = Scopes::parse(&custom) else {
+            continue;
+        };
         good += 1;
         let own = set(&scopes);
-        assert_eq!(own.len(), scopes.requested().split(' ').count(), "{custom}: one stands twice");
-        assert!(custom.split_whitespace().all(|scope| own.contains(scope)), "{custom}");
-        assert_eq!(Scopes::parse(scopes.requested()).as_ref(), Ok(&scopes), "{custom}");
+        assert_eq!(
+            own.len(),
+            scopes.requested().split(' ').count(),
+            "{custom}: one stands twice"
+        );
+        assert!(
+            custom.split_whitespace().all(|scope| own.contains(scope)),
+            "{custom}"
+        );
+        assert_eq!(
+            Scopes::parse(scopes.requested()).as_ref(),
+            Ok(&scopes),
+            "{custom}"
+        );
 
         let extra = random.some(&SCOPES, 3);
         if let Some(wider) = scopes.with(&extra.join(" ")) {
             let all = set(&wider);
-            assert!(extra.iter().all(|scope| all.contains(*scope)), "{custom} with {extra:?}");
-            assert!(scopes.is_default() || all.is_superset(&own), "{custom} with {extra:?}");
-            assert!(!all.is_subset(&own), "{custom} with {extra:?}: nothing more is asked for");
+            assert!(
+                extra.iter().all(|scope| all.contains(*scope)),
+                "{custom} with {extra:?}"
+            );
+            assert!(
+                scopes.is_default() || all.is_superset(&own),
+                "{custom} with {extra:?}"
+            );
+            assert!(
+                !all.is_subset(&own),
+                "{custom} with {extra:?}: nothing more is asked for"
+            );
             assert_eq!(scopes.with(&extra.join("  ")), Some(wider));
         }
         let missing: Vec<String> = extra.iter().map(|&scope| scope.to_owned()).collect();
         if let Some(widened) = scopes.widened("", &missing) {
-            assert!(scopes.with(&widened).is_some(), "{custom} widened to {widened}");
-            assert_eq!(scopes.widened(&widened, &missing), None, "{custom}: {widened} is asked for again");
+            assert!(
+                scopes.with(&widened).is_some(),
+                "{custom} widened to {widened}"
+            );
+            assert_eq!(
+                scopes.widened(&widened, &missing),
+                None,
+                "{custom}: {widened} is asked for again"
+            );
         }
     }
     assert!(good > ROUNDS / 4, "only {good} of {ROUNDS} were scopes");
@@ -138,7 +219,10 @@ fn claims_keep_what_is_demanded_and_name_our_capability() {
             claims["access_token"]["xms_cc"]["values"] = json!(random.some(&["cp1", "llt"], 2));
         }
         let merged = Claims::of_challenge(&claims.to_string()).unwrap();
-        assert_eq!(Claims::of_challenge(merged.as_str()).as_ref(), Some(&merged));
+        assert_eq!(
+            Claims::of_challenge(merged.as_str()).as_ref(),
+            Some(&merged)
+        );
         let read: Value = serde_json::from_str(merged.as_str()).unwrap();
         let values = read["access_token"]["xms_cc"]["values"].as_array().unwrap();
         assert!(values.contains(&json!("cp1")), "{claims} became {read}");

@@ -1,5 +1,11 @@
 //! Secrets stay where they belong, and their memory is wiped when nobody needs it any more.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -45,7 +51,11 @@ mod memory {
 
     /// The end of `secret`, so that this is not taken for it.
     fn masked_tail(secret: &str) -> Vec<u8> {
-        secret.bytes().skip(secret.len() - TAIL).map(|byte| byte ^ MASK).collect()
+        secret
+            .bytes()
+            .skip(secret.len() - TAIL)
+            .map(|byte| byte ^ MASK)
+            .collect()
     }
 
     fn count_in(part: &[u8], masked: &[u8]) -> usize {
@@ -53,7 +63,12 @@ mod memory {
         // From one byte that may be the first to the next.
         while rest.skip_until(masked[0] ^ MASK).unwrap() > 0 {
             let found = part[part.len() - rest.len() - 1..].iter().zip(masked);
-            count += usize::from(found.filter(|(byte, masked)| *byte ^ MASK == **masked).count() == TAIL);
+            count += usize::from(
+                found
+                    .filter(|(byte, masked)| *byte ^ MASK == **masked)
+                    .count()
+                    == TAIL,
+            );
         }
         count
     }
@@ -70,12 +85,17 @@ mod memory {
             let (start, end) = line.split(' ').next().unwrap().split_once('-').unwrap();
             let [start, end] = [start, end].map(|number| u64::from_str_radix(number, 16).unwrap());
             // Not what was just read.
-            for (start, end) in [(start, end.min(own)), (start.max(own + part.len() as u64), end)] {
+            for (start, end) in [
+                (start, end.min(own)),
+                (start.max(own + part.len() as u64), end),
+            ] {
                 // Parts that overlap by one byte less than is looked for.
                 for at in (start..end.max(start)).step_by(part.len() - (TAIL - 1)) {
                     let count = part.len().min(usize::try_from(end - at).unwrap());
                     // What is not there at all cannot be read.
-                    if memory.read_exact_at(&mut part[..count], at).is_ok() && part[..count] != nothing[..count] {
+                    if memory.read_exact_at(&mut part[..count], at).is_ok()
+                        && part[..count] != nothing[..count]
+                    {
                         copies += count_in(&part[..count], masked);
                     }
                     part.fill(0);
@@ -101,8 +121,14 @@ mod memory {
         let _turn = lock(&ONE_AT_A_TIME);
         let token = Secret::random().unwrap();
         let masked = masked_tail(token.expose());
-        let mut body = json!({"token_type": "Bearer", "expires_in": 1, "access_token": ""}).to_string().into_bytes();
-        let at = body.windows(15).position(|window| window == b"access_token\":\"").unwrap() + 15;
+        let mut body = json!({"token_type": "Bearer", "expires_in": 1, "access_token": ""})
+            .to_string()
+            .into_bytes();
+        let at = body
+            .windows(15)
+            .position(|window| window == b"access_token\":\"")
+            .unwrap()
+            + 15;
         body.reserve_exact(token.expose().len());
         body.splice(at..at, token.expose().bytes());
         drop(token);
@@ -117,11 +143,17 @@ mod memory {
     fn of_what_is_written_to_the_token_file_nothing_stays_but_the_account() {
         let _turn = lock(&ONE_AT_A_TIME);
         let directory = TempDir::new();
-        let cache = TokenCache::open(&directory.file("tokens.json"), Clock::system(), "", "").unwrap();
+        let cache =
+            TokenCache::open(&directory.file("tokens.json"), Clock::system(), "", "").unwrap();
         let access_token = Secret::random().unwrap();
         let masked = masked_tail(access_token.expose());
-        let account = Arc::new(Account { access_token, ..Account::default() });
-        cache.change(|accounts| accounts.insert("ada".to_owned(), account)).unwrap();
+        let account = Arc::new(Account {
+            access_token,
+            ..Account::default()
+        });
+        cache
+            .change(|accounts| accounts.insert("ada".to_owned(), account))
+            .unwrap();
         assert_eq!(copies(&masked), 1);
     }
 }
@@ -145,16 +177,29 @@ impl Story {
     fn begin() -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
-        let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "debug").with("ALLOW_DEVICE_CODE", "true");
+        let setup = Setup::new(&entra, Some(&backend))
+            .with("LOG_LEVEL", "debug")
+            .with("ALLOW_DEVICE_CODE", "true");
         let file = setup.directory.file("audit.jsonl");
-        let setup = setup.with("AUDIT_LOG", file.to_str().unwrap()).with("SIGN_IN_WAIT_SECONDS", "0");
+        let setup = setup
+            .with("AUDIT_LOG", file.to_str().unwrap())
+            .with("SIGN_IN_WAIT_SECONDS", "0");
         let mut server = Verb::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
         let ready = server.line().unwrap();
         let base = format!("http://localhost:{}", ready.rsplit(' ').next().unwrap());
         // So that every call wants a refresh.
         entra.expires_in(60);
         let (heard, secrets, tickets) = Default::default();
-        Self { entra, backend, setup, server, base, heard, secrets, tickets }
+        Self {
+            entra,
+            backend,
+            setup,
+            server,
+            base,
+            heard,
+            secrets,
+            tickets,
+        }
     }
 
     fn mcp(&self) -> Mcp {
@@ -181,10 +226,12 @@ impl Story {
                     let mut url = Url::parse(value).unwrap();
                     let query: Vec<(String, String)> = url.query_pairs().into_owned().collect();
                     assert!(value.starts_with(&self.entra.authority_host()), "{value}");
-                    let (belong, rest): (Vec<_>, Vec<_>) =
-                        query.into_iter().partition(|(name, _)| ["state", "nonce"].contains(&name.as_str()));
+                    let (belong, rest): (Vec<_>, Vec<_>) = query
+                        .into_iter()
+                        .partition(|(name, _)| ["state", "nonce"].contains(&name.as_str()));
                     assert_eq!(belong.len(), 2, "{value}");
-                    self.secrets.extend(belong.into_iter().map(|(_, secret)| secret));
+                    self.secrets
+                        .extend(belong.into_iter().map(|(_, secret)| secret));
                     url.set_query(Some(&encode_pairs(&rest)));
                     url.into()
                 }
@@ -218,7 +265,8 @@ impl Story {
             if url.as_str().starts_with(&self.base) {
                 self.reply(url.path(), &reply);
                 // Whoever opens a link has it in the address.
-                let is_link = url.path() == "/auth/login" && url.query_pairs().any(|(name, _)| name == "ticket");
+                let is_link = url.path() == "/auth/login"
+                    && url.query_pairs().any(|(name, _)| name == "ticket");
                 if !is_link && !url.path().ends_with("/callback") {
                     self.hear("an address", url.as_str());
                 }
@@ -244,12 +292,20 @@ impl Story {
             browser.navigate(last.url.as_str());
             other.navigate(last.url.as_str());
             // As somebody would who was talked into it: a code in an address is his own, and not shown again.
-            other.navigate(&format!("{}/auth/callback?{}", self.base, encode_pairs(&answer.form().fields)));
+            other.navigate(&format!(
+                "{}/auth/callback?{}",
+                self.base,
+                encode_pairs(&answer.form().fields)
+            ));
             let mut twice = answer.form().fields;
             twice.extend(twice.clone());
             let form = [("Content-Type", "application/x-www-form-urlencoded")];
-            let reply =
-                Client::new(&self.base).request("POST", "/auth/callback", &form, encode_pairs(&twice).as_bytes());
+            let reply = Client::new(&self.base).request(
+                "POST",
+                "/auth/callback",
+                &form,
+                encode_pairs(&twice).as_bytes(),
+            );
             self.reply("a malformed answer", &reply);
         }
         self.browser(browser);
@@ -259,18 +315,32 @@ impl Story {
 
     fn call(&mut self, endpoint: &str) -> Value {
         let mut mcp = self.mcp();
-        let result = self.tool(&mut mcp, "api_get_request", &json!({"endpoint": endpoint, "user_id": ADA}));
+        let result = self.tool(
+            &mut mcp,
+            "api_get_request",
+            &json!({"endpoint": endpoint, "user_id": ADA}),
+        );
         self.look_into_the_file();
         result
     }
 
     /// The tokens that are kept at the moment.
     fn look_into_the_file(&mut self) {
-        let Ok(text) = fs::read(Path::new(&self.setup.variables["TOKEN_CACHE_FILE"])) else { return };
-        let accounts = serde_json::from_slice::<Value>(&text).unwrap_or_default()["accounts"].take();
-        for account in accounts.as_object().into_iter().flat_map(|accounts| accounts.values()) {
-            let tokens = ["access_token", "refresh_token"].into_iter().filter_map(|name| account[name].as_str());
-            self.secrets.extend(tokens.filter(|token| !token.is_empty()).map(str::to_owned));
+        let Ok(text) = fs::read(Path::new(&self.setup.variables["TOKEN_CACHE_FILE"])) else {
+            return;
+        };
+        let accounts =
+            serde_json::from_slice::<Value>(&text).unwrap_or_default()["accounts"].take();
+        for account in accounts
+            .as_object()
+            .into_iter()
+            .flat_map(|accounts| accounts.values())
+        {
+            let tokens = ["access_token", "refresh_token"]
+                .into_iter()
+                .filter_map(|name| account[name].as_str());
+            self.secrets
+                .extend(tokens.filter(|token| !token.is_empty()).map(str::to_owned));
         }
     }
 
@@ -287,27 +357,47 @@ impl Story {
         let arguments = json!({"user_id": user_id, "method": "device_code"});
         let begun = self.tool(&mut mcp, "authenticate_user", &arguments);
         then(&self.entra, begun["user_code"].as_str().unwrap());
-        self.tool(&mut mcp, "check_auth_status", &json!({"user_id": user_id, "wait_seconds": 20}));
+        self.tool(
+            &mut mcp,
+            "check_auth_status",
+            &json!({"user_id": user_id, "wait_seconds": 20}),
+        );
         self.look_into_the_file();
     }
 
     /// Ends the server; gives everything that was heard and all that is secret.
     fn end(mut self) -> (Vec<(String, String)>, BTreeSet<String>) {
         let id = self.server.id().to_string();
-        assert!(Command::new("kill").args(["-s", "TERM", &id]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", "TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         let (code, stdout, stderr) = self.server.end();
         assert_eq!(code, 0, "{stderr}");
         let audit = fs::read_to_string(&self.setup.variables["AUDIT_LOG"]).unwrap();
-        for (what, text) in [("stdout", stdout), ("stderr", stderr), ("the audit log", audit)] {
+        for (what, text) in [
+            ("stdout", stdout),
+            ("stderr", stderr),
+            ("the audit log", audit),
+        ] {
             self.heard.push((what.to_owned(), text));
         }
         for request in self.entra.token_requests() {
             let names = ["code", "code_verifier", "refresh_token", "device_code"];
-            self.secrets.extend(names.into_iter().filter_map(|name| value_of(&request, name).map(str::to_owned)));
+            self.secrets.extend(
+                names
+                    .into_iter()
+                    .filter_map(|name| value_of(&request, name).map(str::to_owned)),
+            );
         }
         for request in self.backend.requests() {
             // The doctor sends no token.
-            let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+            let bearer = request
+                .header("authorization")
+                .and_then(|value| value.strip_prefix("Bearer "));
             self.secrets.extend(bearer.map(str::to_owned));
         }
         self.secrets.append(&mut self.tickets);
@@ -337,7 +427,12 @@ fn forms(secret: &str) -> Vec<String> {
 const LEAST: usize = 40;
 
 fn oauth(error: &'static str, aadsts: u32) -> TokenFailure {
-    TokenFailure::Oauth { error, aadsts, suberror: None, claims: None }
+    TokenFailure::Oauth {
+        error,
+        aadsts,
+        suberror: None,
+        claims: None,
+    }
 }
 
 #[cfg(unix)]
@@ -359,7 +454,9 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
         story.sign_in(ADA, Some(failure));
     }
     for claim in ["nonce", "aud", "iss"] {
-        story.entra.id_token_tamper(move |claims| claims[claim] = json!("wrong"));
+        story
+            .entra
+            .id_token_tamper(move |claims| claims[claim] = json!("wrong"));
         story.sign_in(ADA, None);
     }
     story.entra.heal();
@@ -369,20 +466,36 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     story.sign_in(ADA, None);
 
     // Calls of every ending, each with a refresh.
-    for endpoint in ["/me", "/status/500", "/status/401", "/redirect", "/echo", "/none", "//evil.example"] {
+    for endpoint in [
+        "/me",
+        "/status/500",
+        "/status/401",
+        "/redirect",
+        "/echo",
+        "/none",
+        "//evil.example",
+    ] {
         story.call(endpoint);
     }
-    story.backend.on(|request| match request.path.rsplit('/').next() {
-        Some("closed") => Some(Answer::Close),
-        Some("broken") => Some(Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")),
-        Some("garbage") => Some(Answer::raw("garbage")),
-        Some("claims") => Some(claims_challenge(&cae_claims()).into()),
-        _ => None,
-    });
+    story
+        .backend
+        .on(|request| match request.path.rsplit('/').next() {
+            Some("closed") => Some(Answer::Close),
+            Some("broken") => Some(Answer::raw(
+                "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf",
+            )),
+            Some("garbage") => Some(Answer::raw("garbage")),
+            Some("claims") => Some(claims_challenge(&cae_claims()).into()),
+            _ => None,
+        });
     for endpoint in ["/closed", "/broken", "/garbage", "/claims"] {
         story.call(endpoint);
     }
-    for failure in [TokenFailure::Garbage, TokenFailure::Huge(2 << 20), TokenFailure::Status(429, Some(0))] {
+    for failure in [
+        TokenFailure::Garbage,
+        TokenFailure::Huge(2 << 20),
+        TokenFailure::Status(429, Some(0)),
+    ] {
         story.entra.fail_next_token(failure);
         story.call("/me");
     }
@@ -393,17 +506,39 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
         Mcp::legacy(Client::new(&story.base), "2025-03-26", json!({})),
     ];
     for mcp in &mut asking {
-        story.tool(mcp, "api_get_request", &json!({"endpoint": "/me", "user_id": "nobody"}));
+        story.tool(
+            mcp,
+            "api_get_request",
+            &json!({"endpoint": "/me", "user_id": "nobody"}),
+        );
     }
     let mut mcp = story.mcp();
-    for name in ["check_auth_status", "view_userid", "get_server_info", "ping", "authenticate_user"] {
+    for name in [
+        "check_auth_status",
+        "view_userid",
+        "get_server_info",
+        "ping",
+        "authenticate_user",
+    ] {
         story.tool(&mut mcp, name, &json!({"user_id": ADA}));
     }
-    for target in ["/", "/auth/status", "/healthz", "/auth/complete?sign_in=x", "/auth/logout-complete"] {
+    for target in [
+        "/",
+        "/auth/status",
+        "/healthz",
+        "/auth/complete?sign_in=x",
+        "/auth/logout-complete",
+    ] {
         let reply = Client::new(&story.base).get(target);
         story.reply(target, &reply);
     }
-    for arguments in [&["status"][..], &["status", "--json"], &["doctor"], &["doctor", "--json"], &["--check-config"]] {
+    for arguments in [
+        &["status"][..],
+        &["status", "--json"],
+        &["doctor"],
+        &["doctor", "--json"],
+        &["--check-config"],
+    ] {
         story.verb(arguments);
     }
     story.entra.fail_next_token(oauth("invalid_grant", 50173));
@@ -417,21 +552,51 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     story.verb(&["logout", ADA]);
     story.tool(&mut mcp, "logout_user", &json!({"user_id": "other"}));
 
-    assert!(story.entra.redemptions() >= 6 && story.entra.refreshes() >= 10, "it was a day worth listening to");
+    assert!(
+        story.entra.redemptions() >= 6 && story.entra.refreshes() >= 10,
+        "it was a day worth listening to"
+    );
     let (heard, secrets) = story.end();
     let is_of = |mark: &str| secrets.iter().any(|secret| secret.starts_with(mark));
-    assert!(["AT-", "RT-", DEVICE_CODE_MARK, CODE_MARK].into_iter().all(is_of), "{secrets:?}");
-    assert!(secrets.len() > 80 && secrets.iter().all(|secret| secret.len() >= 43), "{secrets:?}");
-    let told = |place: &str, part: &str| heard.iter().any(|(what, text)| what == place && text.contains(part));
-    assert!(told("stderr", " debug ") && told("stderr", "could not be refreshed") && told("stdout", "is ready"));
-    assert!(["sign_in", "refresh", "api_call", "sign_out"].into_iter().all(|event| told("the audit log", event)));
+    assert!(
+        ["AT-", "RT-", DEVICE_CODE_MARK, CODE_MARK]
+            .into_iter()
+            .all(is_of),
+        "{secrets:?}"
+    );
+    assert!(
+        secrets.len() > 80 && secrets.iter().all(|secret| secret.len() >= 43),
+        "{secrets:?}"
+    );
+    let told = |place: &str, part: &str| {
+        heard
+            .iter()
+            .any(|(what, text)| what == place && text.contains(part))
+    };
+    assert!(
+        told("stderr", " debug ")
+            && told("stderr", "could not be refreshed")
+            && told("stdout", "is ready")
+    );
+    assert!(
+        ["sign_in", "refresh", "api_call", "sign_out"]
+            .into_iter()
+            .all(|event| told("the audit log", event))
+    );
     assert!(!told("stderr", "panicked"), "{heard:?}");
 
     let forms: BTreeSet<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let is_of_a_form = |c: char| c.is_ascii_alphanumeric() || "-_+/=%.".contains(c);
-    assert!(forms.iter().all(|form| form.len() > LEAST && form.chars().all(is_of_a_form)));
+    assert!(
+        forms
+            .iter()
+            .all(|form| form.len() > LEAST && form.chars().all(is_of_a_form))
+    );
     for (what, text) in &heard {
-        for run in text.split(|c| !is_of_a_form(c)).filter(|run| run.len() > LEAST) {
+        for run in text
+            .split(|c| !is_of_a_form(c))
+            .filter(|run| run.len() > LEAST)
+        {
             let told = forms.iter().find(|form| run.contains(form.as_str()));
             assert!(told.is_none(), "{what} tells {told:?}: {text}");
         }

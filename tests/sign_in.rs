@@ -1,5 +1,11 @@
 //! Signing in: what is sent to Entra, what is believed of its answers, and who may end a sign-in.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -10,7 +16,9 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::browser::{Browser, Cookie, Page, SameSite};
-use support::entra::{self, ADA, EVE, Entra, GRACE, OTHER_TENANT_ID, Platform, TENANT_ID, TokenFailure, User};
+use support::entra::{
+    self, ADA, EVE, Entra, GRACE, OTHER_TENANT_ID, Platform, TENANT_ID, TokenFailure, User,
+};
 use support::http::{Answer, Client, EventReader, Reply, Request, StandIn};
 use support::server::{Process, Running, Setup};
 use support::{PATIENCE, base64url, decode_pairs, encode_pairs, escape_html, value_of};
@@ -32,13 +40,19 @@ fn start_with(change: impl FnOnce(Setup) -> Setup) -> (Entra, Running) {
 
 /// The link that a client shows to the person.
 fn link(server: &Running, user_id: &str) -> String {
-    let begun = server.modern().ok("authenticate_user", json!({"user_id": user_id}));
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": user_id}));
     begun["sign_in_url"].as_str().unwrap().to_owned()
 }
 
 /// The link of a person who starts in the browser.
 fn login_url(server: &Running, user_id: &str) -> String {
-    format!("{}/auth/login?{}", server.url(), encode_pairs(&[("user_id", user_id)]))
+    format!(
+        "{}/auth/login?{}",
+        server.url(),
+        encode_pairs(&[("user_id", user_id)])
+    )
 }
 
 fn sign_in(server: &Running, user_id: &str, username: &str) -> Page {
@@ -46,7 +60,13 @@ fn sign_in(server: &Running, user_id: &str, username: &str) -> Page {
 }
 
 fn status(server: &Running, user_id: &str) -> Value {
-    server.client().get(&format!("/auth/status?{}", encode_pairs(&[("user_id", user_id)]))).json()
+    server
+        .client()
+        .get(&format!(
+            "/auth/status?{}",
+            encode_pairs(&[("user_id", user_id)])
+        ))
+        .json()
 }
 
 /// The account that is signed in as `user_id`.
@@ -66,18 +86,30 @@ fn stored(server: &Running) -> Value {
 
 #[track_caller]
 fn assert_signed_in(page: &Page) {
-    assert!(page.status == 200 && page.text().contains("You are signed in"), "{} {}", page.status, page.text());
+    assert!(
+        page.status == 200 && page.text().contains("You are signed in"),
+        "{} {}",
+        page.status,
+        page.text()
+    );
 }
 
 /// The page says `why`, and nobody is signed in.
 #[track_caller]
 fn assert_refused(server: &Running, page: &Page, why: &str) {
-    assert!(page.status == 400 && page.text().contains(why), "{why:?}: {} {}", page.status, page.text());
+    assert!(
+        page.status == 400 && page.text().contains(why),
+        "{why:?}: {} {}",
+        page.status,
+        page.text()
+    );
     assert_eq!(stored(server), json!({}));
 }
 
 fn state(entra: &Entra) -> String {
-    value_of(&entra.last_authorize(), "state").unwrap().to_owned()
+    value_of(&entra.last_authorize(), "state")
+        .unwrap()
+        .to_owned()
 }
 
 /// Entra's page after the person has picked an account: it posts the answer.
@@ -89,35 +121,55 @@ fn answer_page(browser: &mut Browser, link: &str, username: &str) -> Page {
 /// The same page, but posting `fields`.
 fn posting(answer: &Page, fields: &[(&str, &str)]) -> Page {
     let input = |(name, value): &(&str, &str)| {
-        format!("<input type=\"hidden\" name=\"{}\" value=\"{}\">", escape_html(name), escape_html(value))
+        format!(
+            "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
+            escape_html(name),
+            escape_html(value)
+        )
     };
     let inputs: String = fields.iter().map(input).collect();
     let action = escape_html(&answer.form().action);
     let body = format!(
         "<form method=\"POST\" action=\"{action}\">{inputs}</form><script>document.forms[0].submit();</script>"
     );
-    Page { body, ..answer.clone() }
+    Page {
+        body,
+        ..answer.clone()
+    }
 }
 
 /// The same page, with one more field.
 fn also_posting(answer: &Page, name: &str, value: &str) -> Page {
     let fields = answer.form().fields;
-    let mut fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut fields: Vec<(&str, &str)> = fields
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
     fields.push((name, value));
     posting(answer, &fields)
 }
 
 /// A page of another site.
 fn foreign_page(url: &str) -> Page {
-    Page { url: Url::parse(url).unwrap(), status: 200, headers: Vec::new(), body: String::new() }
+    Page {
+        url: Url::parse(url).unwrap(),
+        status: 200,
+        headers: Vec::new(),
+        body: String::new(),
+    }
 }
 
 fn post_callback(server: &Running, headers: &[(&str, &str)], body: &str) -> Reply {
-    server.client().request("POST", "/auth/callback", headers, body.as_bytes())
+    server
+        .client()
+        .request("POST", "/auth/callback", headers, body.as_bytes())
 }
 
 fn location(reply: &Reply) -> String {
-    reply.header("Location").unwrap_or_else(|| panic!("{} has no Location", reply.status)).to_owned()
+    reply
+        .header("Location")
+        .unwrap_or_else(|| panic!("{} has no Location", reply.status))
+        .to_owned()
 }
 
 /// A sign-in as far as Entra's door, without a browser.
@@ -129,24 +181,43 @@ struct Sent {
 
 impl Sent {
     fn begin(server: &Running, user_id: &str) -> Self {
-        let reply = server.client().get(&format!("/auth/login?{}", encode_pairs(&[("user_id", user_id)])));
+        let reply = server.client().get(&format!(
+            "/auth/login?{}",
+            encode_pairs(&[("user_id", user_id)])
+        ));
         assert_eq!(reply.status, 302, "{}", reply.text());
         let url = Url::parse(&location(&reply)).unwrap();
         let query = decode_pairs(url.query().unwrap().as_bytes());
         let of = |name| value_of(&query, name).unwrap().to_owned();
-        let cookie = reply.header("Set-Cookie").unwrap().split(';').next().unwrap().to_owned();
-        Self { state: of("state"), nonce: of("nonce"), cookie }
+        let cookie = reply
+            .header("Set-Cookie")
+            .unwrap()
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned();
+        Self {
+            state: of("state"),
+            nonce: of("nonce"),
+            cookie,
+        }
     }
 
     /// Posts an answer with a code; gives the way to the last page.
     fn answer(&self, server: &Running) -> String {
-        let reply = post_callback(server, &[FORM], &format!("code=CODE-by-hand&state={}", self.state));
+        let reply = post_callback(
+            server,
+            &[FORM],
+            &format!("code=CODE-by-hand&state={}", self.state),
+        );
         assert_eq!(reply.status, 303, "{}", reply.text());
         location(&reply)
     }
 
     fn complete(&self, server: &Running, target: &str) -> Reply {
-        server.client().request("GET", target, &[("Cookie", &self.cookie)], b"")
+        server
+            .client()
+            .request("GET", target, &[("Cookie", &self.cookie)], b"")
     }
 }
 
@@ -161,11 +232,18 @@ impl PortMapping {
         let inside: Arc<OnceLock<String>> = Arc::default();
         let target = Arc::clone(&inside);
         let relay = move |request: &Request| {
-            let headers: Vec<(&str, &str)> = request.headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+            let headers: Vec<(&str, &str)> = request
+                .headers
+                .iter()
+                .map(|(n, v)| (n.as_str(), v.as_str()))
+                .collect();
             let mut client = Client::new(target.get().expect("the server has started"));
             client.request(&request.method, &request.target, &headers, &request.body)
         };
-        Self { outside: StandIn::serve(relay), inside }
+        Self {
+            outside: StandIn::serve(relay),
+            inside,
+        }
     }
 
     fn port(&self) -> u16 {
@@ -190,7 +268,10 @@ fn the_authorization_request_carries_pkce_state_nonce_and_the_configured_scopes(
         ("response_type", "code"),
         ("response_mode", "form_post"),
         ("redirect_uri", redirect_uri.as_str()),
-        ("scope", "openid profile offline_access api://backend/access"),
+        (
+            "scope",
+            "openid profile offline_access api://backend/access",
+        ),
         ("code_challenge_method", "S256"),
     ] {
         assert_eq!(value_of(&asked, name), Some(value), "{name}");
@@ -202,11 +283,29 @@ fn the_authorization_request_carries_pkce_state_nonce_and_the_configured_scopes(
 
     let redeemed = entra.last_token_request();
     let names: BTreeSet<&str> = redeemed.iter().map(|(name, _)| name.as_str()).collect();
-    let due = ["claims", "client_id", "code", "code_verifier", "grant_type", "redirect_uri", "scope"];
-    assert_eq!(names, BTreeSet::from(due), "a public client sends no secret");
-    assert_eq!(value_of(&redeemed, "redirect_uri"), Some(redirect_uri.as_str()));
+    let due = [
+        "claims",
+        "client_id",
+        "code",
+        "code_verifier",
+        "grant_type",
+        "redirect_uri",
+        "scope",
+    ];
+    assert_eq!(
+        names,
+        BTreeSet::from(due),
+        "a public client sends no secret"
+    );
+    assert_eq!(
+        value_of(&redeemed, "redirect_uri"),
+        Some(redirect_uri.as_str())
+    );
     let verifier = value_of(&redeemed, "code_verifier").unwrap();
-    assert_eq!(entra::s256(verifier), value_of(&asked, "code_challenge").unwrap());
+    assert_eq!(
+        entra::s256(verifier),
+        value_of(&asked, "code_challenge").unwrap()
+    );
 }
 
 #[test]
@@ -217,7 +316,10 @@ fn no_two_sign_ins_share_a_state_a_nonce_or_a_challenge() {
     }
     let requests = entra.authorize_requests();
     for name in ["state", "nonce", "code_challenge"] {
-        let values: BTreeSet<_> = requests.iter().map(|request| value_of(request, name)).collect();
+        let values: BTreeSet<_> = requests
+            .iter()
+            .map(|request| value_of(request, name))
+            .collect();
         assert_eq!(values.len(), requests.len(), "{name}");
     }
 }
@@ -231,15 +333,26 @@ fn an_address_is_hinted_and_a_label_lets_the_person_choose() {
     assert_eq!(value_of(&entra.last_authorize(), "prompt"), None);
     browser.navigate(&link(&server, "work"));
     assert_eq!(value_of(&entra.last_authorize(), "login_hint"), None);
-    assert_eq!(value_of(&entra.last_authorize(), "prompt"), Some("select_account"));
+    assert_eq!(
+        value_of(&entra.last_authorize(), "prompt"),
+        Some("select_account")
+    );
 }
 
 #[test]
 fn the_link_is_ours_and_says_nothing_of_the_request() {
     let (entra, server) = start();
     let link = link(&server, ADA);
-    let ticket = link.strip_prefix(&format!("{}/auth/login?ticket=", server.url())).unwrap();
-    assert!(ticket.len() == 43 && ticket.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{link}");
+    let ticket = link
+        .strip_prefix(&format!("{}/auth/login?ticket=", server.url()))
+        .unwrap();
+    assert!(
+        ticket.len() == 43
+            && ticket
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)),
+        "{link}"
+    );
     Browser::new().navigate(&link);
     for name in ["state", "nonce", "code_challenge"] {
         assert_ne!(value_of(&entra.last_authorize(), name), Some(ticket));
@@ -251,9 +364,14 @@ fn the_cookie_is_for_this_sign_in_alone_and_out_of_reach_of_scripts_and_other_si
     let (_entra, server) = start();
     let mut browser = Browser::new();
     let accounts = browser.navigate(&link(&server, ADA));
-    let [cookie] = browser.cookies.as_slice() else { panic!("{:?}", browser.cookies) };
+    let [cookie] = browser.cookies.as_slice() else {
+        panic!("{:?}", browser.cookies)
+    };
     assert_eq!((cookie.http_only, cookie.same_site), (true, SameSite::Lax));
-    assert_eq!((cookie.host.as_str(), cookie.path.as_str()), ("localhost", "/auth"));
+    assert_eq!(
+        (cookie.host.as_str(), cookie.path.as_str()),
+        ("localhost", "/auth")
+    );
     assert_eq!(cookie.value.len(), 43, "256 random bits");
     assert!(!accounts.url.as_str().contains(&cookie.value));
     browser.navigate(&link(&server, ADA));
@@ -262,10 +380,19 @@ fn the_cookie_is_for_this_sign_in_alone_and_out_of_reach_of_scripts_and_other_si
 
 #[test]
 fn behind_https_the_cookie_is_secure() {
-    let (_entra, server) = start_with(|setup| setup.with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback"));
-    let reply = server.client().request("GET", "/auth/login", &[("Host", "mcp.contoso.example")], b"");
+    let (_entra, server) =
+        start_with(|setup| setup.with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback"));
+    let reply = server.client().request(
+        "GET",
+        "/auth/login",
+        &[("Host", "mcp.contoso.example")],
+        b"",
+    );
     let cookie = reply.header("Set-Cookie").unwrap();
-    assert!(cookie.split("; ").any(|attribute| attribute == "Secure"), "{cookie}");
+    assert!(
+        cookie.split("; ").any(|attribute| attribute == "Secure"),
+        "{cookie}"
+    );
 }
 
 // ---- How the answer comes back ----
@@ -275,13 +402,22 @@ fn the_code_never_stands_in_an_address() {
     let (entra, server) = start();
     let mut browser = Browser::new();
     assert_signed_in(&browser.sign_in(&link(&server, ADA), ADA));
-    let code = value_of(&entra.last_token_request(), "code").unwrap().to_owned();
+    let code = value_of(&entra.last_token_request(), "code")
+        .unwrap()
+        .to_owned();
     for secret in [code.as_str(), "code="] {
-        assert!(browser.history.iter().all(|url| !url.contains(secret)), "{:?}", browser.history);
+        assert!(
+            browser.history.iter().all(|url| !url.contains(secret)),
+            "{:?}",
+            browser.history
+        );
     }
     // The last page's address is no secret: it can be shown, kept and reloaded.
     let last = browser.history.last().unwrap();
-    assert!(last.contains("/auth/complete?") && !last.contains(&state(&entra)), "{last}");
+    assert!(
+        last.contains("/auth/complete?") && !last.contains(&state(&entra)),
+        "{last}"
+    );
 }
 
 #[test]
@@ -298,10 +434,16 @@ fn an_answer_that_another_browser_delivers_signs_nobody_in() {
     let (entra, server) = start();
     let mut attacker = Browser::new();
     let answer = answer_page(&mut attacker, &link(&server, "work"), GRACE);
-    let forged = Cookie { value: "A".repeat(43), ..attacker.cookies[0].clone() };
+    let forged = Cookie {
+        value: "A".repeat(43),
+        ..attacker.cookies[0].clone()
+    };
     let mut busy = Browser::new();
     busy.navigate(&link(&server, "work"));
-    let with_forged_cookie = Browser { cookies: vec![forged], ..Browser::default() };
+    let with_forged_cookie = Browser {
+        cookies: vec![forged],
+        ..Browser::default()
+    };
     for mut victim in [Browser::new(), busy, with_forged_cookie] {
         let answer = answer_page(&mut attacker, &link(&server, "work"), GRACE);
         let page = victim.auto_submit(&answer);
@@ -333,10 +475,16 @@ fn a_code_in_an_address_is_never_redeemed_and_nothing_of_it_is_shown() {
     let state = state(&entra);
     for query in [
         answer.form().fields,
-        vec![("code".to_owned(), "<script>a</script>".to_owned()), ("state".to_owned(), state.clone())],
+        vec![
+            ("code".to_owned(), "<script>a</script>".to_owned()),
+            ("state".to_owned(), state.clone()),
+        ],
         vec![
             ("error".to_owned(), "<script>a</script>".to_owned()),
-            ("error_description".to_owned(), "<script>a</script>".to_owned()),
+            (
+                "error_description".to_owned(),
+                "<script>a</script>".to_owned(),
+            ),
             ("state".to_owned(), state.clone()),
         ],
     ] {
@@ -344,7 +492,10 @@ fn a_code_in_an_address_is_never_redeemed_and_nothing_of_it_is_shown() {
         let page = browser.navigate(&url);
         assert_refused(&server, &page, "Start the sign-in again");
         for (_, value) in query {
-            assert!(!page.body.contains(&value) && !page.body.contains(&escape_html(&value)), "{value}");
+            assert!(
+                !page.body.contains(&value) && !page.body.contains(&escape_html(&value)),
+                "{value}"
+            );
         }
     }
     assert!(entra.token_requests().is_empty());
@@ -359,10 +510,18 @@ fn the_query_mode_takes_a_get_and_only_that() {
     let page = browser.sign_in(&link(&server, ADA), ADA);
     assert_signed_in(&page);
     assert!(!page.url.as_str().contains("code="), "{}", page.url);
-    assert_eq!(value_of(&entra.last_authorize(), "response_mode"), Some("query"));
+    assert_eq!(
+        value_of(&entra.last_authorize(), "response_mode"),
+        Some("query")
+    );
 
     // The address in the history is worth nothing any more.
-    let with_code = browser.history.iter().find(|url| url.contains("code=")).unwrap().clone();
+    let with_code = browser
+        .history
+        .iter()
+        .find(|url| url.contains("code="))
+        .unwrap()
+        .clone();
     assert_eq!(browser.navigate(&with_code).status, 400);
     let body = with_code.split_once('?').unwrap().1;
     assert_eq!(post_callback(&server, &[FORM], body).status, 405);
@@ -374,7 +533,10 @@ fn the_query_mode_takes_a_get_and_only_that() {
 fn in_the_query_mode_too_another_browser_signs_nobody_in() {
     let (entra, server) = start_with(|setup| setup.with("AUTH_RESPONSE_MODE", "query"));
     let sent = Sent::begin(&server, "work");
-    let reply = server.client().get(&format!("/auth/callback?code=CODE-attackers&state={}", sent.state));
+    let reply = server.client().get(&format!(
+        "/auth/callback?code=CODE-attackers&state={}",
+        sent.state
+    ));
     let page = Browser::new().navigate(&format!("{}{}", server.url(), location(&reply)));
     assert_refused(&server, &page, "another browser");
     assert!(entra.token_requests().is_empty());
@@ -398,9 +560,15 @@ fn what_is_no_answer_of_entra_is_refused() {
         (FORM.1, format!("code=c&state={state}&state={state}")),
         (FORM.1, format!("code=c&state={}", &state[..42])),
         (FORM.1, format!("code=c&state={state}A")),
-        ("application/json", format!("{{\"code\":\"c\",\"state\":\"{state}\"}}")),
+        (
+            "application/json",
+            format!("{{\"code\":\"c\",\"state\":\"{state}\"}}"),
+        ),
         ("text/plain", format!("code=c&state={state}")),
-        ("multipart/form-data; boundary=x", format!("code=c&state={state}")),
+        (
+            "multipart/form-data; boundary=x",
+            format!("code=c&state={state}"),
+        ),
     ] {
         let reply = post_callback(&server, &[("Content-Type", content_type)], &body);
         assert_eq!(reply.status, 400, "{content_type} {body}: {}", reply.text());
@@ -418,11 +586,19 @@ fn a_state_is_good_for_one_answer() {
     let accounts = browser.navigate(&link(&server, ADA));
     let first = browser.submit(&accounts, ADA);
     let again = browser.submit(&accounts, ADA);
-    assert_ne!(first.form().fields, again.form().fields, "another code, the same state");
+    assert_ne!(
+        first.form().fields,
+        again.form().fields,
+        "another code, the same state"
+    );
     assert_signed_in(&browser.auto_submit(&first));
     for replayed in [&first, &again] {
         let page = browser.auto_submit(replayed);
-        assert!(page.status == 400 && page.text().contains("used already"), "{}", page.text());
+        assert!(
+            page.status == 400 && page.text().contains("used already"),
+            "{}",
+            page.text()
+        );
     }
     assert_eq!((entra.token_requests().len(), entra.redemptions()), (1, 1));
     assert_eq!(who_is(&server, ADA).as_deref(), Some(ADA));
@@ -439,7 +615,11 @@ fn the_last_page_can_be_reloaded_and_redeems_nothing() {
         assert_eq!((again.status, &again.body), (code, &page.body));
         // Nor does the outcome show in another browser.
         let elsewhere = Browser::new().navigate(page.url.as_str());
-        assert!(elsewhere.status == 400 && !elsewhere.body.contains(username), "{}", elsewhere.body);
+        assert!(
+            elsewhere.status == 400 && !elsewhere.body.contains(username),
+            "{}",
+            elsewhere.body
+        );
         server.modern().call("logout_user", json!({"user_id": ADA}));
     }
     assert_eq!(entra.token_requests().len(), 2);
@@ -450,13 +630,22 @@ fn a_page_that_is_loaded_twice_at_once_redeems_once() {
     let (entra, server) = start();
     let sent = Sent::begin(&server, "work");
     let hold = entra.hold_tokens();
-    entra.fail_tokens(TokenFailure::Oauth { error: "invalid_grant", aadsts: 70008, suberror: None, claims: None });
+    entra.fail_tokens(TokenFailure::Oauth {
+        error: "invalid_grant",
+        aadsts: 70008,
+        suberror: None,
+        claims: None,
+    });
     let target = sent.answer(&server);
     thread::scope(|scope| {
         let first = scope.spawn(|| sent.complete(&server, &target));
         hold.wait_for_arrivals(1);
         let second = sent.complete(&server, &target);
-        assert!(second.text().contains("being completed"), "{}", second.text());
+        assert!(
+            second.text().contains("being completed"),
+            "{}",
+            second.text()
+        );
         drop(hold);
         let first = first.join().unwrap();
         assert!(first.text().contains("AADSTS70008"), "{}", first.text());
@@ -471,35 +660,73 @@ fn a_page_that_is_loaded_twice_at_once_redeems_once() {
 fn an_id_token_that_does_not_fit_the_sign_in_stores_nothing() {
     type Tamper = fn(&mut Value);
     let cases: &[(&str, Tamper)] = &[
-        ("aud", |claims| claims["aud"] = json!("00000000-0000-0000-0000-000000000000")),
+        ("aud", |claims| {
+            claims["aud"] = json!("00000000-0000-0000-0000-000000000000")
+        }),
         ("aud", |claims| claims["aud"] = json!([entra::CLIENT_ID])),
-        ("aud", |claims| claims["aud"] = json!(entra::CLIENT_ID.to_uppercase())),
-        ("aud", |claims| drop(claims.as_object_mut().unwrap().remove("aud"))),
-        ("nonce", |claims| claims["nonce"] = json!("of-another-sign-in")),
+        ("aud", |claims| {
+            claims["aud"] = json!(entra::CLIENT_ID.to_uppercase())
+        }),
+        ("aud", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("aud"))
+        }),
+        ("nonce", |claims| {
+            claims["nonce"] = json!("of-another-sign-in")
+        }),
         ("nonce", |claims| claims["nonce"] = json!("")),
-        ("nonce", |claims| drop(claims.as_object_mut().unwrap().remove("nonce"))),
-        ("iss", |claims| claims["iss"] = json!(format!("https://evil.example/{TENANT_ID}/v2.0"))),
-        ("iss", |claims| claims["iss"] = json!(claims["iss"].as_str().unwrap().replace(TENANT_ID, OTHER_TENANT_ID))),
-        ("iss", |claims| claims["iss"] = json!(claims["iss"].as_str().unwrap().trim_end_matches("/v2.0"))),
-        ("iss", |claims| drop(claims.as_object_mut().unwrap().remove("iss"))),
+        ("nonce", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("nonce"))
+        }),
+        ("iss", |claims| {
+            claims["iss"] = json!(format!("https://evil.example/{TENANT_ID}/v2.0"))
+        }),
+        ("iss", |claims| {
+            claims["iss"] = json!(
+                claims["iss"]
+                    .as_str()
+                    .unwrap()
+                    .replace(TENANT_ID, OTHER_TENANT_ID)
+            )
+        }),
+        ("iss", |claims| {
+            claims["iss"] = json!(claims["iss"].as_str().unwrap().trim_end_matches("/v2.0"))
+        }),
+        ("iss", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("iss"))
+        }),
         ("tid", |claims| claims["tid"] = json!(OTHER_TENANT_ID)),
         ("tid", |claims| {
             claims["tid"] = json!(OTHER_TENANT_ID);
-            claims["iss"] = json!(claims["iss"].as_str().unwrap().replace(TENANT_ID, OTHER_TENANT_ID));
+            claims["iss"] = json!(
+                claims["iss"]
+                    .as_str()
+                    .unwrap()
+                    .replace(TENANT_ID, OTHER_TENANT_ID)
+            );
         }),
-        ("tid", |claims| drop(claims.as_object_mut().unwrap().remove("tid"))),
+        ("tid", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("tid"))
+        }),
         ("ver", |claims| claims["ver"] = json!("1.0")),
         ("ver", |claims| claims["ver"] = json!(2.0)),
-        ("ver", |claims| drop(claims.as_object_mut().unwrap().remove("ver"))),
+        ("ver", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("ver"))
+        }),
         ("oid", |claims| claims["oid"] = json!("")),
         ("oid", |claims| claims["oid"] = json!(7)),
-        ("oid", |claims| drop(claims.as_object_mut().unwrap().remove("oid"))),
+        ("oid", |claims| {
+            drop(claims.as_object_mut().unwrap().remove("oid"))
+        }),
     ];
     let (entra, server) = start();
     for (number, (claim, tamper)) in cases.iter().enumerate() {
         entra.id_token_tamper(tamper);
         let page = sign_in(&server, "work", ADA);
-        assert!(page.text().contains("Nothing was stored"), "{number} {claim}: {}", page.text());
+        assert!(
+            page.text().contains("Nothing was stored"),
+            "{number} {claim}: {}",
+            page.text()
+        );
         assert_refused(&server, &page, "");
         assert_eq!(who_is(&server, "work"), None);
     }
@@ -514,7 +741,12 @@ fn an_id_token_that_does_not_fit_leaves_the_account_that_is_signed_in() {
     assert_signed_in(&sign_in(&server, "work", ADA));
     let before = stored(&server);
     entra.id_token_tamper(|claims| claims["nonce"] = json!("of-another-sign-in"));
-    assert_eq!(Browser::new().sign_in(&login_url(&server, "work"), GRACE).status, 400);
+    assert_eq!(
+        Browser::new()
+            .sign_in(&login_url(&server, "work"), GRACE)
+            .status,
+        400
+    );
     assert_eq!(stored(&server), before);
 }
 
@@ -568,7 +800,11 @@ fn a_token_response_that_is_none_stores_nothing() {
         let page = sent.complete(&server, &sent.answer(&server));
         assert_eq!(page.status, 400, "{number}: {}", page.text());
         assert_eq!(stored(&server), json!({}), "{number}");
-        assert!(!page.text().contains("AT-1") && !page.text().contains("RT-1"), "{}", page.text());
+        assert!(
+            !page.text().contains("AT-1") && !page.text().contains("RT-1"),
+            "{}",
+            page.text()
+        );
     }
     let sent = Sent::begin(&server, "work");
     responses.next(Reply::of_json(200, &whole(&sent)));
@@ -605,7 +841,11 @@ impl Responses {
 fn by_hand() -> (Entra, Running, Responses) {
     let next: Arc<Mutex<Option<Reply>>> = Arc::default();
     let replies = Arc::clone(&next);
-    let server = StandIn::serve(move |_| support::lock(&replies).take().map_or(Answer::Close, Answer::Reply));
+    let server = StandIn::serve(move |_| {
+        support::lock(&replies)
+            .take()
+            .map_or(Answer::Close, Answer::Reply)
+    });
     let responses = Responses { server, next };
     let (entra, server) = start_with(|setup| setup.with("AZURE_AUTHORITY_HOST", &responses.url()));
     (entra, server, responses)
@@ -617,11 +857,24 @@ fn by_hand() -> (Entra, Running, Responses) {
 fn somebody_else_than_the_address_says_is_not_stored() {
     let (entra, server) = start();
     let page = sign_in(&server, ADA, GRACE);
-    assert_refused(&server, &page, &format!("You signed in as {GRACE}, not as {ADA}"));
+    assert_refused(
+        &server,
+        &page,
+        &format!("You signed in as {GRACE}, not as {ADA}"),
+    );
     assert_eq!(entra.redemptions(), 1);
     let status = status(&server, ADA);
-    assert_eq!((&status["authenticated"], &status["has_token"]), (&json!(false), &json!(false)));
-    assert!(status["last_sign_in_error"].as_str().unwrap().contains(GRACE), "{status}");
+    assert_eq!(
+        (&status["authenticated"], &status["has_token"]),
+        (&json!(false), &json!(false))
+    );
+    assert!(
+        status["last_sign_in_error"]
+            .as_str()
+            .unwrap()
+            .contains(GRACE),
+        "{status}"
+    );
     assert_signed_in(&sign_in(&server, ADA, ADA));
 }
 
@@ -650,7 +903,12 @@ fn a_label_takes_whoever_signs_in() {
     let (_entra, server) = start();
     let page = sign_in(&server, "work", GRACE);
     assert_signed_in(&page);
-    assert!(page.text().contains(&format!("{GRACE} is signed in as work.")), "{}", page.text());
+    assert!(
+        page.text()
+            .contains(&format!("{GRACE} is signed in as work.")),
+        "{}",
+        page.text()
+    );
     assert_eq!(who_is(&server, "work").as_deref(), Some(GRACE));
 }
 
@@ -661,7 +919,10 @@ fn accounts_under_other_names_are_left_alone() {
     for user_id in [ADA, GRACE] {
         assert_signed_in(&browser.sign_in(&link(&server, user_id), user_id));
     }
-    assert_eq!([ADA, GRACE].map(|user_id| who_is(&server, user_id).unwrap()), [ADA, GRACE]);
+    assert_eq!(
+        [ADA, GRACE].map(|user_id| who_is(&server, user_id).unwrap()),
+        [ADA, GRACE]
+    );
 }
 
 #[test]
@@ -671,7 +932,12 @@ fn another_account_under_the_same_name_replaces_the_first_and_the_page_says_so()
     let first = stored(&server)["work"].clone();
     let page = Browser::new().sign_in(&login_url(&server, "work"), GRACE);
     assert_signed_in(&page);
-    assert!(page.text().contains(&format!("{ADA} that had this name before is signed out")), "{}", page.text());
+    assert!(
+        page.text()
+            .contains(&format!("{ADA} that had this name before is signed out")),
+        "{}",
+        page.text()
+    );
     assert_eq!(who_is(&server, "work").as_deref(), Some(GRACE));
     let file = std::fs::read_to_string(server.token_file()).unwrap();
     for token in ["access_token", "refresh_token"] {
@@ -690,7 +956,11 @@ fn in_several_tenants_each_person_has_their_own_issuer() {
         assert_eq!(status(&server, user_id)["tenant_id"], tid);
     }
     entra.id_token_tamper(|claims| claims["tid"] = json!(TENANT_ID));
-    assert_eq!(sign_in(&server, "work", EVE).status, 400, "tid and iss must agree");
+    assert_eq!(
+        sign_in(&server, "work", EVE).status,
+        400,
+        "tid and iss must agree"
+    );
     assert_eq!(who_is(&server, "work"), None);
 }
 
@@ -700,7 +970,9 @@ fn a_name_that_can_be_none_is_refused() {
     for user_id in ["", " ", "a\u{0}b", "a\nb", &"x".repeat(257)] {
         let page = Browser::new().navigate(&login_url(&server, user_id));
         assert_eq!(page.status, 400, "{user_id:?}");
-        server.modern().fails("authenticate_user", json!({"user_id": user_id}));
+        server
+            .modern()
+            .fails("authenticate_user", json!({"user_id": user_id}));
     }
     assert!(entra.authorize_requests().is_empty());
     assert_signed_in(&sign_in(&server, &"é".repeat(256), ADA));
@@ -710,8 +982,13 @@ fn a_name_that_can_be_none_is_refused() {
 fn who_is_signed_in_already_is_told_so() {
     let (_entra, server) = start();
     assert_signed_in(&sign_in(&server, ADA, ADA));
-    let again = server.modern().ok("authenticate_user", json!({"user_id": ADA}));
-    assert_eq!((&again["already_signed_in"], &again["authenticated"]), (&json!(true), &json!(true)));
+    let again = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": ADA}));
+    assert_eq!(
+        (&again["already_signed_in"], &again["authenticated"]),
+        (&json!(true), &json!(true))
+    );
     assert!(again.get("sign_in_url").is_none());
 }
 
@@ -734,21 +1011,45 @@ fn a_sign_in_that_begins_under_another_loopback_name_ends_well() {
         let mut browser = Browser::new();
         let elsewhere = link.replace("localhost", "127.0.0.1");
         assert_signed_in(&browser.sign_in(&elsewhere, ADA));
-        assert!(browser.cookies.iter().all(|cookie| cookie.host == "localhost"), "{:?}", browser.cookies);
+        assert!(
+            browser
+                .cookies
+                .iter()
+                .all(|cookie| cookie.host == "localhost"),
+            "{:?}",
+            browser.cookies
+        );
     }
     let host = format!("[::1]:{port}");
-    let reply = server.client().request("GET", "/auth/login?user_id=a%26b", &[("Host", &host)], b"");
-    assert_eq!((reply.status, location(&reply)), (302, format!("http://localhost:{port}/auth/login?user_id=a%26b")));
+    let reply =
+        server
+            .client()
+            .request("GET", "/auth/login?user_id=a%26b", &[("Host", &host)], b"");
+    assert_eq!(
+        (reply.status, location(&reply)),
+        (
+            302,
+            format!("http://localhost:{port}/auth/login?user_id=a%26b")
+        )
+    );
 }
 
 #[test]
 fn a_sign_in_that_another_site_leads_to_waits_for_a_click() {
     let (entra, server) = start();
     let url = login_url(&server, ADA);
-    for origin in ["https://evil.example/", "http://localhost:1/", "http://127.0.0.1:1/"] {
+    for origin in [
+        "https://evil.example/",
+        "http://localhost:1/",
+        "http://127.0.0.1:1/",
+    ] {
         let mut browser = Browser::new();
         let page = browser.follow(&foreign_page(origin), &url);
-        assert!(page.text().contains(ADA) && page.text().contains("Another site"), "{}", page.text());
+        assert!(
+            page.text().contains(ADA) && page.text().contains("Another site"),
+            "{}",
+            page.text()
+        );
         assert!(browser.cookies.is_empty());
     }
     assert!(entra.authorize_requests().is_empty(), "nothing has begun");
@@ -756,7 +1057,11 @@ fn a_sign_in_that_another_site_leads_to_waits_for_a_click() {
 
     let mut browser = Browser::new();
     let page = browser.follow(&foreign_page("https://evil.example/"), &url);
-    let (href, _) = page.links().into_iter().find(|(_, text)| text == "Sign in").unwrap();
+    let (href, _) = page
+        .links()
+        .into_iter()
+        .find(|(_, text)| text == "Sign in")
+        .unwrap();
     let accounts = browser.follow(&page, &href);
     let answer = browser.submit(&accounts, ADA);
     assert_signed_in(&browser.auto_submit(&answer));
@@ -772,7 +1077,11 @@ fn a_link_opens_again_in_the_browser_that_opened_it_and_in_no_other() {
     assert_signed_in(&browser.sign_in(&link, ADA));
     assert_eq!(entra.authorize_requests().len(), 2);
     let page = browser.navigate(&link);
-    assert!(page.status == 400 && page.text().contains("used already"), "{}", page.text());
+    assert!(
+        page.status == 400 && page.text().contains("used already"),
+        "{}",
+        page.text()
+    );
 }
 
 #[test]
@@ -794,7 +1103,11 @@ fn two_sign_ins_of_one_user_do_not_disturb_each_other() {
     let second = answer_page(&mut other, &link(&server, "work"), GRACE);
     assert_signed_in(&other.auto_submit(&second));
     assert_signed_in(&one.auto_submit(&first));
-    assert_eq!(who_is(&server, "work").as_deref(), Some(ADA), "the later one counts");
+    assert_eq!(
+        who_is(&server, "work").as_deref(),
+        Some(ADA),
+        "the later one counts"
+    );
 
     // In two tabs of one browser, too.
     let mut tabs = Browser::new();
@@ -802,7 +1115,10 @@ fn two_sign_ins_of_one_user_do_not_disturb_each_other() {
     let second = answer_page(&mut tabs, &login_url(&server, GRACE), GRACE);
     assert_signed_in(&tabs.auto_submit(&first));
     assert_signed_in(&tabs.auto_submit(&second));
-    assert_eq!([ADA, GRACE].map(|user_id| who_is(&server, user_id).unwrap()), [ADA, GRACE]);
+    assert_eq!(
+        [ADA, GRACE].map(|user_id| who_is(&server, user_id).unwrap()),
+        [ADA, GRACE]
+    );
     assert_eq!(entra.redemptions(), 4);
 }
 
@@ -811,7 +1127,9 @@ fn two_sign_ins_of_one_user_do_not_disturb_each_other() {
 #[test]
 fn a_sign_in_takes_ten_minutes_at_most() {
     let (entra, server) = start();
-    let begun = server.modern().ok("authenticate_user", json!({"user_id": ADA}));
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": ADA}));
     let seconds = begun["link_expires_in_seconds"].as_u64().unwrap();
     assert!((590..=600).contains(&seconds), "{begun}");
     let mut browser = Browser::new();
@@ -829,7 +1147,11 @@ fn a_sign_in_takes_ten_minutes_at_most() {
     let target = sent.answer(&server);
     server.clock.advance(TOO_LATE);
     let reply = sent.complete(&server, &target);
-    assert!(reply.status == 400 && reply.text().contains("expired"), "{}", reply.text());
+    assert!(
+        reply.status == 400 && reply.text().contains("expired"),
+        "{}",
+        reply.text()
+    );
 
     let in_time = link(&server, ADA);
     server.clock.advance(500);
@@ -848,7 +1170,9 @@ fn an_answer_that_has_come_in_time_is_redeemed_though_entra_takes_longer() {
         let page = scope.spawn(|| browser.auto_submit(&answer));
         held.wait_for_arrivals(1);
         server.clock.advance(TOO_LATE);
-        server.modern().ok("check_auth_status", json!({"user_id": ADA}));
+        server
+            .modern()
+            .ok("check_auth_status", json!({"user_id": ADA}));
         server.clock.set_back(TOO_LATE);
         drop(held);
         let page = page.join().unwrap();
@@ -868,7 +1192,9 @@ fn at_the_very_second_at_which_its_time_is_over_a_sign_in_is_over_for_all() {
     server.clock.advance(600);
     let (sender, ended) = mpsc::channel();
     thread::spawn(move || sender.send(result(waiting)));
-    let status = ended.recv_timeout(PATIENCE).expect("nobody waits until the client has had enough");
+    let status = ended
+        .recv_timeout(PATIENCE)
+        .expect("nobody waits until the client has had enough");
     assert_eq!(status["pending_sign_in"], false);
     assert_refused(&server, &Browser::new().navigate(&expired), "expired");
     assert_eq!(entra.authorize_requests().len(), 1);
@@ -887,7 +1213,9 @@ fn a_link_is_shown_again_while_it_has_more_than_half_its_life_to_come() {
 #[test]
 fn of_too_many_sign_ins_the_oldest_gives_way() {
     let (_entra, server) = start();
-    let links: Vec<String> = (0..65).map(|number| link(&server, &format!("user-{number}"))).collect();
+    let links: Vec<String> = (0..65)
+        .map(|number| link(&server, &format!("user-{number}")))
+        .collect();
     assert_refused(&server, &Browser::new().navigate(&links[0]), "give way");
     for kept in [&links[1], &links[64]] {
         assert_signed_in(&Browser::new().sign_in(kept, ADA));
@@ -897,7 +1225,9 @@ fn of_too_many_sign_ins_the_oldest_gives_way() {
 #[test]
 fn why_a_sign_in_is_gone_is_known_of_the_last_that_gave_way_for_as_long_as_they_had() {
     let (_entra, server) = start_with(Setup::by_the_second);
-    let links: Vec<String> = (0..129).map(|number| link(&server, &format!("user-{number}"))).collect();
+    let links: Vec<String> = (0..129)
+        .map(|number| link(&server, &format!("user-{number}")))
+        .collect();
     let says = |number: usize, why: &str| {
         assert_refused(&server, &Browser::new().navigate(&links[number]), why);
     };
@@ -916,11 +1246,22 @@ fn the_log_says_whose_sign_in_gave_way() {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None).with("LOG_LEVEL", "warn");
     let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
-    let begin = |number: usize| server.modern().ok("authenticate_user", json!({"user_id": format!("user-{number}")}));
+    let begin = |number: usize| {
+        server.modern().ok(
+            "authenticate_user",
+            json!({"user_id": format!("user-{number}")}),
+        )
+    };
     (0..64).for_each(|number| drop(begin(number)));
     assert!(!server.log().contains("gives way"), "{}", server.log());
     begin(64);
-    assert!(server.log().contains("64 sign-ins are under way; the oldest, of user-0, gives way"), "{}", server.log());
+    assert!(
+        server
+            .log()
+            .contains("64 sign-ins are under way; the oldest, of user-0, gives way"),
+        "{}",
+        server.log()
+    );
 }
 
 #[test]
@@ -940,10 +1281,20 @@ fn a_person_who_declines_is_told_what_that_means() {
     let (entra, server) = start();
     let page = Browser::new().decline(&link(&server, ADA));
     assert_refused(&server, &page, "AADSTS65004");
-    assert!(page.text().contains("Sign in again and accept"), "{}", page.text());
+    assert!(
+        page.text().contains("Sign in again and accept"),
+        "{}",
+        page.text()
+    );
     assert!(entra.token_requests().is_empty());
     let status = status(&server, ADA);
-    assert!(status["last_sign_in_error"].as_str().unwrap().contains("AADSTS65004"), "{status}");
+    assert!(
+        status["last_sign_in_error"]
+            .as_str()
+            .unwrap()
+            .contains("AADSTS65004"),
+        "{status}"
+    );
     assert_eq!(status["pending_sign_in"], false);
 }
 
@@ -968,13 +1319,27 @@ fn errors_on_the_callback_come_with_what_to_do() {
     ] {
         let mut browser = Browser::new();
         let answer = answer_page(&mut browser, &link(&server, "work"), ADA);
-        let description = format!("AADSTS{number}: It went wrong. Trace ID: t Correlation ID: corr-7 Timestamp: now");
+        let description = format!(
+            "AADSTS{number}: It went wrong. Trace ID: t Correlation ID: corr-7 Timestamp: now"
+        );
         let state = state(&entra);
-        let fields = [("error", error), ("error_description", description.as_str()), ("state", state.as_str())];
+        let fields = [
+            ("error", error),
+            ("error_description", description.as_str()),
+            ("state", state.as_str()),
+        ];
         let page = browser.auto_submit(&posting(&answer, &fields));
         assert_refused(&server, &page, "It went wrong.");
-        assert!(page.text().contains(hint), "{error} {number}: {}", page.text());
-        assert!(page.text().contains("corr-7"), "Microsoft's support asks for it: {}", page.text());
+        assert!(
+            page.text().contains(hint),
+            "{error} {number}: {}",
+            page.text()
+        );
+        assert!(
+            page.text().contains("corr-7"),
+            "Microsoft's support asks for it: {}",
+            page.text()
+        );
         assert_eq!(browser.navigate(page.url.as_str()).body, page.body);
     }
     assert!(entra.token_requests().is_empty());
@@ -986,9 +1351,17 @@ fn an_error_that_another_browser_delivers_is_not_shown() {
     let answer = answer_page(&mut Browser::new(), &link(&server, ADA), ADA);
     let lure = "Call 555-0100 and read out your password.";
     let state = state(&entra);
-    let fields = [("error", "access_denied"), ("error_description", lure), ("state", state.as_str())];
+    let fields = [
+        ("error", "access_denied"),
+        ("error_description", lure),
+        ("state", state.as_str()),
+    ];
     let page = Browser::new().auto_submit(&posting(&answer, &fields));
-    assert!(page.status == 400 && !page.body.contains("555-0100"), "{}", page.body);
+    assert!(
+        page.status == 400 && !page.body.contains("555-0100"),
+        "{}",
+        page.body
+    );
 }
 
 #[test]
@@ -999,13 +1372,25 @@ fn markup_in_an_answer_is_text() {
     let answer = answer_page(&mut browser, &link(&server, "work"), ADA);
     let state = state(&entra);
     for fields in [
-        [("error", markup), ("error_description", markup), ("state", markup)],
+        [
+            ("error", markup),
+            ("error_description", markup),
+            ("state", markup),
+        ],
         [("code", markup), ("x", markup), ("state", markup)],
-        [("error", markup), ("error_description", markup), ("state", state.as_str())],
+        [
+            ("error", markup),
+            ("error_description", markup),
+            ("state", state.as_str()),
+        ],
     ] {
         let page = browser.auto_submit(&posting(&answer, &fields));
         assert_eq!(page.status, 400);
-        assert!(!page.body.contains("<script") && !page.body.contains("<img"), "{}", page.body);
+        assert!(
+            !page.body.contains("<script") && !page.body.contains("<img"),
+            "{}",
+            page.body
+        );
     }
     // The last one was Entra's to the person who asked: they may read it.
     let page = browser.navigate(&browser.history.last().unwrap().clone());
@@ -1017,7 +1402,12 @@ fn markup_in_an_answer_is_text() {
 fn an_answer_that_names_another_issuer_is_not_redeemed() {
     let (entra, server) = start();
     let host = entra.authority_host();
-    for issuer in ["https://evil.example", &format!("{host}/{OTHER_TENANT_ID}/v2.0"), &format!("{host}/v2.0"), ""] {
+    for issuer in [
+        "https://evil.example",
+        &format!("{host}/{OTHER_TENANT_ID}/v2.0"),
+        &format!("{host}/v2.0"),
+        "",
+    ] {
         let mut browser = Browser::new();
         let answer = answer_page(&mut browser, &link(&server, ADA), ADA);
         let page = browser.auto_submit(&also_posting(&answer, "iss", issuer));
@@ -1037,7 +1427,8 @@ fn in_several_tenants_the_named_issuer_must_be_the_persons_own() {
     for (tid, is_right) in [(TENANT_ID, false), (OTHER_TENANT_ID, true)] {
         let mut browser = Browser::new();
         let answer = answer_page(&mut browser, &link(&server, EVE), EVE);
-        let page = browser.auto_submit(&also_posting(&answer, "iss", &format!("{host}/{tid}/v2.0")));
+        let page =
+            browser.auto_submit(&also_posting(&answer, "iss", &format!("{host}/{tid}/v2.0")));
         if is_right {
             assert_signed_in(&page);
         } else {
@@ -1074,7 +1465,15 @@ fn a_redemption_that_fails_is_not_repeated() {
         (TokenFailure::Huge(2 << 20), "could not be used"),
         (TokenFailure::CloseWithoutAnswer, "could not be reached"),
         (TokenFailure::LoseAnswer, "could not be reached"),
-        (TokenFailure::Oauth { error: "invalid_grant", aadsts: 54005, suberror: None, claims: None }, "AADSTS54005"),
+        (
+            TokenFailure::Oauth {
+                error: "invalid_grant",
+                aadsts: 54005,
+                suberror: None,
+                claims: None,
+            },
+            "AADSTS54005",
+        ),
     ]
     .into_iter()
     .enumerate()
@@ -1089,7 +1488,11 @@ fn a_redemption_that_fails_is_not_repeated() {
     let mut browser = Browser::new();
     let answer = answer_page(&mut browser, &link(&server, ADA), ADA);
     entra.down();
-    assert_refused(&server, &browser.auto_submit(&answer), "could not be reached");
+    assert_refused(
+        &server,
+        &browser.auto_submit(&answer),
+        "could not be reached",
+    );
     entra.up();
     assert_signed_in(&sign_in(&server, ADA, ADA));
 }
@@ -1097,13 +1500,19 @@ fn a_redemption_that_fails_is_not_repeated() {
 #[test]
 fn a_wrong_registration_is_explained_with_this_servers_redirect_uri() {
     let (entra, server) = start();
-    for (platform, number) in [(Platform::Web, "AADSTS7000218"), (Platform::Spa, "AADSTS9002327")] {
+    for (platform, number) in [
+        (Platform::Web, "AADSTS7000218"),
+        (Platform::Spa, "AADSTS9002327"),
+    ] {
         entra.set(|settings| settings.platform = platform);
         let page = sign_in(&server, ADA, ADA);
         assert_refused(&server, &page, number);
         let text = page.text();
         assert!(text.contains("Mobile and desktop applications"), "{text}");
-        assert!(text.contains(&format!("{}/auth/callback", server.url())), "{text}");
+        assert!(
+            text.contains(&format!("{}/auth/callback", server.url())),
+            "{text}"
+        );
     }
 }
 
@@ -1114,9 +1523,14 @@ fn wait_for(server: &Running, user_id: Option<&str>) -> EventReader {
     if let Some(user_id) = user_id {
         arguments["user_id"] = json!(user_id);
     }
-    let (head, events) =
-        server.modern().open("tools/call", json!({"name": "check_auth_status", "arguments": arguments}));
-    assert_eq!((head.status, head.header("Content-Type")), (200, Some("text/event-stream")));
+    let (head, events) = server.modern().open(
+        "tools/call",
+        json!({"name": "check_auth_status", "arguments": arguments}),
+    );
+    assert_eq!(
+        (head.status, head.header("Content-Type")),
+        (200, Some("text/event-stream"))
+    );
     events
 }
 
@@ -1133,8 +1547,16 @@ fn whoever_waits_for_a_sign_in_hears_of_its_end() {
         let (named, any) = (wait_for(&server, Some(ADA)), wait_for(&server, None));
         Browser::new().sign_in(&link, username);
         let status = result(named);
-        assert_eq!((&status["user_id"], &status["authenticated"]), (&json!(ADA), &json!(authenticated)), "{status}");
-        assert_eq!(status["last_sign_in_error"].is_string(), !authenticated, "{status}");
+        assert_eq!(
+            (&status["user_id"], &status["authenticated"]),
+            (&json!(ADA), &json!(authenticated)),
+            "{status}"
+        );
+        assert_eq!(
+            status["last_sign_in_error"].is_string(),
+            !authenticated,
+            "{status}"
+        );
         assert_eq!(result(any)["authenticated"], authenticated);
     }
 }
@@ -1153,14 +1575,23 @@ fn the_end_of_another_sign_in_is_not_waited_for() {
 #[test]
 fn waiting_ends_when_the_sign_in_expires_or_there_is_none() {
     let (_entra, server) = start();
-    let nobody = server.modern().ok("check_auth_status", json!({"user_id": ADA, "wait_seconds": 120}));
-    assert_eq!((&nobody["authenticated"], &nobody["pending_sign_in"]), (&json!(false), &json!(false)));
+    let nobody = server.modern().ok(
+        "check_auth_status",
+        json!({"user_id": ADA, "wait_seconds": 120}),
+    );
+    assert_eq!(
+        (&nobody["authenticated"], &nobody["pending_sign_in"]),
+        (&json!(false), &json!(false))
+    );
     link(&server, ADA);
     assert_eq!(status(&server, ADA)["pending_sign_in"], true);
     let waiting = wait_for(&server, Some(ADA));
     server.clock.advance(TOO_LATE);
     let status = result(waiting);
-    assert_eq!((&status["authenticated"], &status["pending_sign_in"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&status["authenticated"], &status["pending_sign_in"]),
+        (&json!(false), &json!(false))
+    );
 }
 
 // ---- Other redirect URIs ----
@@ -1169,22 +1600,37 @@ fn waiting_ends_when_the_sign_in_expires_or_there_is_none() {
 fn a_port_mapping_and_another_path_are_the_redirect_uris() {
     let entra = Entra::start();
     entra.set(|settings| {
-        settings.redirect_uris =
-            ["http://localhost/signin-oidc", "http://127.0.0.1/auth/callback"].map(str::to_owned).into();
+        settings.redirect_uris = [
+            "http://localhost/signin-oidc",
+            "http://127.0.0.1/auth/callback",
+        ]
+        .map(str::to_owned)
+        .into();
     });
-    for (host, path) in [("localhost", "/signin-oidc"), ("127.0.0.1", "/auth/callback")] {
+    for (host, path) in [
+        ("localhost", "/signin-oidc"),
+        ("127.0.0.1", "/auth/callback"),
+    ] {
         let mapping = PortMapping::new();
         let origin = format!("http://{host}:{}", mapping.port());
         let redirect_uri = format!("{origin}{path}");
-        let server = Setup::new(&entra, None).with("REDIRECT_URI", &redirect_uri).start();
+        let server = Setup::new(&entra, None)
+            .with("REDIRECT_URI", &redirect_uri)
+            .start();
         mapping.lead_to(&server);
         let link = link(&server, ADA);
         assert!(link.starts_with(&format!("{origin}/auth/login?")), "{link}");
         assert_signed_in(&Browser::new().sign_in(&link, ADA));
-        assert_eq!(value_of(&entra.last_authorize(), "redirect_uri"), Some(redirect_uri.as_str()));
+        assert_eq!(
+            value_of(&entra.last_authorize(), "redirect_uri"),
+            Some(redirect_uri.as_str())
+        );
         assert_eq!(who_is(&server, ADA).as_deref(), Some(ADA));
         if path != "/auth/callback" {
-            assert_eq!(post_callback(&server, &[FORM], "code=c&state=s").status, 404);
+            assert_eq!(
+                post_callback(&server, &[FORM], "code=c&state=s").status,
+                404
+            );
         }
     }
 }
@@ -1193,16 +1639,31 @@ fn a_port_mapping_and_another_path_are_the_redirect_uris() {
 fn a_redirect_uri_without_a_path_shares_it_with_the_start_page() {
     let entra = Entra::start();
     entra.set(|settings| settings.redirect_uris = vec!["http://localhost".to_owned()]);
-    for (slash, mode) in [("", "form_post"), ("/", "form_post"), ("", "query"), ("/", "query")] {
+    for (slash, mode) in [
+        ("", "form_post"),
+        ("/", "form_post"),
+        ("", "query"),
+        ("/", "query"),
+    ] {
         let mapping = PortMapping::new();
         let redirect_uri = format!("http://localhost:{}{slash}", mapping.port());
-        let setup = Setup::new(&entra, None).with("REDIRECT_URI", &redirect_uri).with("AUTH_RESPONSE_MODE", mode);
+        let setup = Setup::new(&entra, None)
+            .with("REDIRECT_URI", &redirect_uri)
+            .with("AUTH_RESPONSE_MODE", mode);
         let server = setup.start();
         mapping.lead_to(&server);
         assert_signed_in(&Browser::new().sign_in(&link(&server, ADA), ADA));
-        assert_eq!(value_of(&entra.last_authorize(), "redirect_uri"), Some(redirect_uri.as_str()), "as registered");
+        assert_eq!(
+            value_of(&entra.last_authorize(), "redirect_uri"),
+            Some(redirect_uri.as_str()),
+            "as registered"
+        );
         let home = server.client().get("/");
-        assert!(home.status == 200 && home.text().contains(ADA), "{}", home.text());
+        assert!(
+            home.status == 200 && home.text().contains(ADA),
+            "{}",
+            home.text()
+        );
         let with_code = server.client().get("/?code=CODE-of-nobody&state=s");
         assert_eq!(with_code.status, 400, "{mode}");
         assert!(!with_code.text().contains("CODE-of-nobody"));
@@ -1215,9 +1676,17 @@ fn a_display_name_and_a_username_may_be_anything() {
     let (entra, server) = start();
     let odd = "o'brien+test@contoso.example";
     entra.set(|settings| {
-        settings.users.push(User::new("0a1b2c3d-4444-4aaa-8bbb-000000000004", TENANT_ID, odd, "Ó Briain \"Bri\" <b>&"));
+        settings.users.push(User::new(
+            "0a1b2c3d-4444-4aaa-8bbb-000000000004",
+            TENANT_ID,
+            odd,
+            "Ó Briain \"Bri\" <b>&",
+        ));
     });
     assert_signed_in(&sign_in(&server, odd, odd));
     assert_eq!(value_of(&entra.last_authorize(), "login_hint"), Some(odd));
-    assert_eq!(status(&server, odd)["display_name"], "Ó Briain \"Bri\" <b>&");
+    assert_eq!(
+        status(&server, odd)["display_name"],
+        "Ó Briain \"Bri\" <b>&"
+    );
 }

@@ -1,6 +1,12 @@
 //! The whole story, once per era: discover or initialize, list, call without a sign-in, sign in as a
 //! browser would, call, expire, refresh, restart, call, sign out.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -23,7 +29,12 @@ fn story(connect: impl Fn(&Running) -> Mcp) {
     // Nobody is signed in: the call says so and gives the link.
     let refused = mcp.fails("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(refused["error"], "sign_in_required");
-    assert!(refused["sign_in_url"].as_str().unwrap().starts_with(&server.url()));
+    assert!(
+        refused["sign_in_url"]
+            .as_str()
+            .unwrap()
+            .starts_with(&server.url())
+    );
     assert!(backend.requests().is_empty());
 
     // The person signs in, in a browser.
@@ -33,15 +44,28 @@ fn story(connect: impl Fn(&Running) -> Mcp) {
     let page = browser.sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
     assert_eq!(page.status, 200, "{}", page.text());
     assert!(page.text().contains("You are signed in"), "{}", page.text());
-    assert!(browser.history.iter().all(|url| !url.contains("code=")), "{:?}", browser.history);
+    assert!(
+        browser.history.iter().all(|url| !url.contains("code=")),
+        "{:?}",
+        browser.history
+    );
 
-    let status = mcp.ok("check_auth_status", json!({"user_id": ADA, "wait_seconds": 1}));
-    assert_eq!((&status["authenticated"], &status["can_refresh"]), (&json!(true), &json!(true)));
+    let status = mcp.ok(
+        "check_auth_status",
+        json!({"user_id": ADA, "wait_seconds": 1}),
+    );
+    assert_eq!(
+        (&status["authenticated"], &status["can_refresh"]),
+        (&json!(true), &json!(true))
+    );
     assert_eq!(mcp.ok("view_userid", json!({}))["user_id"], ADA);
 
     // The call goes through, as that person.
     let me = mcp.ok("api_get_request", json!({"endpoint": "/me"}));
-    assert_eq!((&me["status"], &me["data"]["userPrincipalName"]), (&json!(200), &json!(ADA)));
+    assert_eq!(
+        (&me["status"], &me["data"]["userPrincipalName"]),
+        (&json!(200), &json!(ADA))
+    );
     let first = backend.last().header("authorization").unwrap().to_owned();
 
     // The token expires and is refreshed.
@@ -64,8 +88,16 @@ fn story(connect: impl Fn(&Running) -> Mcp) {
 
     // Signing out forgets it all.
     let gone = mcp.ok("logout_user", json!({"user_id": ADA}));
-    assert!(gone["logout_url"].as_str().unwrap().ends_with("/oauth2/v2.0/logout"));
-    assert_eq!(mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"], "sign_in_required");
+    assert!(
+        gone["logout_url"]
+            .as_str()
+            .unwrap()
+            .ends_with("/oauth2/v2.0/logout")
+    );
+    assert_eq!(
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+        "sign_in_required"
+    );
     let file = std::fs::read_to_string(server.token_file()).unwrap();
     assert!(!file.contains("RT-") && !file.contains("AT-"), "{file}");
 }

@@ -1,6 +1,12 @@
 //! TLS verification cannot be switched off: certificates are checked against the machine's store, or
 //! the one that `SSL_CERT_FILE` names, and plain HTTP is for this machine alone.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -50,7 +56,10 @@ impl Authority {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
+        Self {
+            pem,
+            issuer: Issuer::new(params, key),
+        }
     }
 
     /// A certificate for `name`, good until the end of `year`.
@@ -66,7 +75,10 @@ impl Authority {
 /// A certificate for `name` that vouches for itself.
 fn self_signed(name: &str) -> Identity {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let certificate = CertificateParams::new([name.to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
     (certificate.into(), key.into())
 }
 
@@ -81,8 +93,15 @@ struct TlsServer {
 impl TlsServer {
     fn start((certificate, key): Identity) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-        let config = Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let config = Arc::new(
+            config
+                .with_no_client_auth()
+                .with_single_cert(vec![certificate], key)
+                .unwrap(),
+        );
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let arrived: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -96,7 +115,11 @@ impl TlsServer {
                 let _ = answer(stream.unwrap(), &config, &requests);
             }
         });
-        Self { port, connections, arrived }
+        Self {
+            port,
+            connections,
+            arrived,
+        }
     }
 
     fn url(&self) -> String {
@@ -108,14 +131,21 @@ impl TlsServer {
     }
 }
 
-fn answer(stream: TcpStream, config: &Arc<ServerConfig>, requests: &Mutex<Vec<String>>) -> io::Result<()> {
+fn answer(
+    stream: TcpStream,
+    config: &Arc<ServerConfig>,
+    requests: &Mutex<Vec<String>>,
+) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let request = read_request(&mut stream)?;
     lock(requests).push(request);
     let body = r#"{"secure":true}"#;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
+        body.len()
+    );
     write!(stream, "{head}Connection: close\r\n\r\n{body}")?;
     stream.conn.send_close_notify();
     stream.flush()
@@ -130,7 +160,9 @@ fn read_request(stream: &mut impl Read) -> io::Result<String> {
         request += std::str::from_utf8(&piece[..length]).map_err(io::Error::other)?;
         if let Some((head, body)) = request.split_once("\r\n\r\n") {
             let lower = head.to_ascii_lowercase();
-            let expected = lower.split_once("content-length: ").and_then(|(_, rest)| rest.lines().next()?.parse().ok());
+            let expected = lower
+                .split_once("content-length: ")
+                .and_then(|(_, rest)| rest.lines().next()?.parse().ok());
             if body.len() >= expected.unwrap_or(0) {
                 return Ok(request);
             }
@@ -144,12 +176,42 @@ fn read_request(stream: &mut impl Read) -> io::Result<String> {
 /// Every sort of certificate, with whether its authority is in the store and whether it will do.
 fn certificates(authority: &Authority) -> Vec<(&'static str, Identity, bool, bool)> {
     vec![
-        ("of an authority that is in the store", authority.issue("127.0.0.1", 2099), true, true),
-        ("of an authority that is not in the store", authority.issue("127.0.0.1", 2099), false, false),
-        ("that vouches for itself", self_signed("127.0.0.1"), true, false),
-        ("that vouches for itself, with no store named", self_signed("127.0.0.1"), false, false),
-        ("of another host", authority.issue("other.example", 2099), true, false),
-        ("that has expired", authority.issue("127.0.0.1", 2020), true, false),
+        (
+            "of an authority that is in the store",
+            authority.issue("127.0.0.1", 2099),
+            true,
+            true,
+        ),
+        (
+            "of an authority that is not in the store",
+            authority.issue("127.0.0.1", 2099),
+            false,
+            false,
+        ),
+        (
+            "that vouches for itself",
+            self_signed("127.0.0.1"),
+            true,
+            false,
+        ),
+        (
+            "that vouches for itself, with no store named",
+            self_signed("127.0.0.1"),
+            false,
+            false,
+        ),
+        (
+            "of another host",
+            authority.issue("other.example", 2099),
+            true,
+            false,
+        ),
+        (
+            "that has expired",
+            authority.issue("127.0.0.1", 2020),
+            true,
+            false,
+        ),
     ]
 }
 
@@ -177,21 +239,35 @@ fn the_backend_is_called_only_when_its_certificate_holds() {
         let server = Process::start(Command::new(PROGRAM), &setup);
         let mut mcp = server.modern();
         mcp.sign_in(ADA);
-        let result = mcp.call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"].take();
+        let result =
+            mcp.call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"].take();
         if holds {
-            assert_eq!((&result["status"], &result["data"]), (&json!(200), &json!({"secure": true})), "{what}");
+            assert_eq!(
+                (&result["status"], &result["data"]),
+                (&json!(200), &json!({"secure": true})),
+                "{what}"
+            );
             assert_eq!(backend.arrived().len(), 1, "{what}");
         } else {
             assert_eq!(result["error"], "backend_unreachable", "{what}: {result}");
             let message = result["message"].as_str().unwrap();
             assert_explained(message, what);
-            assert!(!is_trusted || message.contains("add the proxy's root certificate"), "{what}: {message}");
+            assert!(
+                !is_trusted || message.contains("add the proxy's root certificate"),
+                "{what}: {message}"
+            );
             assert_eq!(backend.arrived(), [""; 0], "{what}");
             // A certificate is no better the next time, and before it nothing is sent.
             assert_eq!(backend.connections.load(Ordering::SeqCst), 1, "{what}");
             let post = mcp.fails("api_post_request", json!({"endpoint": "/me", "data": {}}));
             for result in [&result, &post] {
-                assert!(result["hint"].as_str().unwrap().contains("The request was not sent."), "{what}: {result}");
+                assert!(
+                    result["hint"]
+                        .as_str()
+                        .unwrap()
+                        .contains("The request was not sent."),
+                    "{what}: {result}"
+                );
             }
         }
     }
@@ -210,7 +286,10 @@ fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {
         if holds {
             let arrived = entra.arrived();
             assert_eq!(arrived.len(), 1, "{what}");
-            assert!(arrived[0].starts_with(&format!("POST /{TENANT_ID}/oauth2/v2.0/token ")), "{arrived:?}");
+            assert!(
+                arrived[0].starts_with(&format!("POST /{TENANT_ID}/oauth2/v2.0/token ")),
+                "{arrived:?}"
+            );
             assert!(arrived[0].contains("code=the-code"), "{arrived:?}");
         } else {
             assert_explained(&page, what);
@@ -221,14 +300,24 @@ fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {
 
 #[test]
 fn a_proxy_that_gives_no_connection_has_not_sent_the_request_on() {
-    let (proxy, entra) = (StandIn::serve(|_: &Request| Reply::empty(502)), Entra::start());
-    let setup = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", "https://api.example.invalid");
+    let (proxy, entra) = (
+        StandIn::serve(|_: &Request| Reply::empty(502)),
+        Entra::start(),
+    );
+    let setup =
+        Setup::new(&entra, None).with("BACKEND_API_BASE_URL", "https://api.example.invalid");
     let setup = setup.with("HTTPS_PROXY", &proxy.url());
     let server = Process::start(Command::new(PROGRAM), &setup);
     let mut mcp = server.modern();
     mcp.sign_in(ADA);
     let failure = mcp.fails("api_post_request", json!({"endpoint": "/me", "data": {}}));
-    assert!(failure["hint"].as_str().unwrap().contains("The request was not sent."), "{failure}");
+    assert!(
+        failure["hint"]
+            .as_str()
+            .unwrap()
+            .contains("The request was not sent."),
+        "{failure}"
+    );
 }
 
 /// As in a container image without root certificates.
@@ -244,30 +333,57 @@ fn an_empty_store_is_explained() {
     mcp.sign_in(ADA);
     let failure = mcp.fails("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(failure["error"], "backend_unreachable");
-    assert_explained(failure["message"].as_str().unwrap(), "when there are no roots");
-    assert!(failure["message"].as_str().unwrap().contains("ca-certificates"), "{failure}");
+    assert_explained(
+        failure["message"].as_str().unwrap(),
+        "when there are no roots",
+    );
+    assert!(
+        failure["message"]
+            .as_str()
+            .unwrap()
+            .contains("ca-certificates"),
+        "{failure}"
+    );
 }
 
 /// The failure says what is wrong and what to do.
 fn assert_explained(text: &str, what: &str) {
-    assert!(text.contains("certificate") && text.contains("SSL_CERT_FILE"), "a certificate {what}: {text}");
+    assert!(
+        text.contains("certificate") && text.contains("SSL_CERT_FILE"),
+        "a certificate {what}: {text}"
+    );
 }
 
 /// A sign-in whose authorization response arrives with a code; gives the page at its end.
 fn return_with_a_code(server: &Process) -> String {
-    let begun = server.modern().ok("authenticate_user", json!({"user_id": ADA}));
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": ADA}));
     let link = Url::parse(begun["sign_in_url"].as_str().unwrap()).unwrap();
     let mut browser = Client::new(&server.url());
     let login = browser.get(&target_of(&link));
-    let cookie = login.header("Set-Cookie").unwrap().split(';').next().unwrap().to_owned();
+    let cookie = login
+        .header("Set-Cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap()
+        .to_owned();
     let authorize = Url::parse(login.header("Location").unwrap()).unwrap();
-    let state = value_of(&decode_pairs(authorize.query().unwrap().as_bytes()), "state").unwrap().to_owned();
+    let state = value_of(
+        &decode_pairs(authorize.query().unwrap().as_bytes()),
+        "state",
+    )
+    .unwrap()
+    .to_owned();
     let form = format!("code=the-code&state={state}");
     let content_type = ("Content-Type", "application/x-www-form-urlencoded");
     let returned = browser.request("POST", "/auth/callback", &[content_type], form.as_bytes());
     assert_eq!(returned.status, 303, "{}", returned.text());
     let complete = returned.header("Location").unwrap().to_owned();
-    browser.request("GET", &complete, &[("Cookie", &cookie)], b"").text()
+    browser
+        .request("GET", &complete, &[("Cookie", &cookie)], b"")
+        .text()
 }
 
 /// Whatever is no loopback host, however much it looks like one.
@@ -291,12 +407,23 @@ fn plain_http_is_refused_beyond_this_machine() {
         ] {
             let url = format!("http://{host}");
             let mut command = Command::new(PROGRAM);
-            command.arg("--check-config").env_clear().current_dir(&directory.0).stdin(Stdio::null());
-            command.envs([("AZURE_CLIENT_ID", CLIENT_ID), ("AZURE_TENANT_ID", TENANT_ID), (setting, &url)]);
+            command
+                .arg("--check-config")
+                .env_clear()
+                .current_dir(&directory.0)
+                .stdin(Stdio::null());
+            command.envs([
+                ("AZURE_CLIENT_ID", CLIENT_ID),
+                ("AZURE_TENANT_ID", TENANT_ID),
+                (setting, &url),
+            ]);
             let output = command.output().unwrap();
             let report = String::from_utf8(output.stderr).unwrap();
             assert_eq!(output.status.code(), Some(2), "{setting}={url}: {report}");
-            assert!(report.contains(setting) && report.contains("https"), "{report}");
+            assert!(
+                report.contains(setting) && report.contains("https"),
+                "{report}"
+            );
         }
     }
 }

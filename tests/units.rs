@@ -1,5 +1,11 @@
 //! The pure parts, by tables: what a specification says goes in, and what must come out.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
 
@@ -37,13 +43,30 @@ mod entra {
         let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
         for (error, part) in [
             (ureq::Error::HostNotFound, "host name"),
-            (ureq::Error::Io(IoError::other("failed to lookup address information: no name")), "host name"),
+            (
+                ureq::Error::Io(IoError::other(
+                    "failed to lookup address information: no name",
+                )),
+                "host name",
+            ),
             (ureq::Error::Timeout(ureq::Timeout::Global), "took too long"),
-            (general("No CA certificates were loaded from the system"), "install ca-certificates"),
-            (ureq::Error::Tls("No CA certificates were loaded from the system"), "install ca-certificates"),
-            (rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(), "add the proxy's root certificate"),
+            (
+                general("No CA certificates were loaded from the system"),
+                "install ca-certificates",
+            ),
+            (
+                ureq::Error::Tls("No CA certificates were loaded from the system"),
+                "install ca-certificates",
+            ),
+            (
+                rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(),
+                "add the proxy's root certificate",
+            ),
             // Where they are missing, only who looks for them can say.
-            (ureq::Error::Io(IoError::other("No CA certificates")), "add the proxy's root certificate"),
+            (
+                ureq::Error::Io(IoError::other("No CA certificates")),
+                "add the proxy's root certificate",
+            ),
             (general("handshake failure"), "firewall"),
             (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
             (io(ErrorKind::ConnectionReset), "firewall"),
@@ -56,27 +79,60 @@ mod entra {
 
     #[test]
     fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
-        let settings = [("AZURE_CLIENT_ID", super::CLIENT_ID), ("AZURE_TENANT_ID", super::CLIENT_ID)];
-        let settings: BTreeMap<_, _> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let settings = [
+            ("AZURE_CLIENT_ID", super::CLIENT_ID),
+            ("AZURE_TENANT_ID", super::CLIENT_ID),
+        ];
+        let settings: BTreeMap<_, _> = settings
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
         let config = Config::from_variables(&settings).unwrap();
         for (error, suberror, hint) in [
             ("invalid_grant", "", "Sign in again."),
-            ("invalid_grant", "message_only", "Sign in again if that was not meant, or ask an administrator."),
-            ("access_denied", "", "Sign in again if that was not meant, or ask an administrator."),
+            (
+                "invalid_grant",
+                "message_only",
+                "Sign in again if that was not meant, or ask an administrator.",
+            ),
+            (
+                "access_denied",
+                "",
+                "Sign in again if that was not meant, or ask an administrator.",
+            ),
             ("temporarily_unavailable", "", "Try again later."),
-            ("invalid_client", "", "Check the settings and the app registration."),
+            (
+                "invalid_client",
+                "",
+                "Check the settings and the app registration.",
+            ),
         ] {
             for (description, said) in [("", error), ("It is so.", "It is so.")] {
                 let body = json!({"error": error, "suberror": suberror, "error_description": description,
                     "correlation_id": "c"});
-                let failure = refusal(&config, &OauthError::parse(body.to_string().as_bytes()).unwrap(), "the test");
-                assert_eq!((failure.hint.as_str(), failure.message), (hint, format!("Entra refused the test: {said}")));
+                let failure = refusal(
+                    &config,
+                    &OauthError::parse(body.to_string().as_bytes()).unwrap(),
+                    "the test",
+                );
+                assert_eq!(
+                    (failure.hint.as_str(), failure.message),
+                    (hint, format!("Entra refused the test: {said}"))
+                );
                 let entra = failure.entra.unwrap();
-                assert_eq!((entra.correlation_id.as_deref(), entra.title), (Some("c"), None));
+                assert_eq!(
+                    (entra.correlation_id.as_deref(), entra.title),
+                    (Some("c"), None)
+                );
             }
         }
-        let known = OauthError::parse(br#"{"error":"access_denied","error_description":"AADSTS65004: No."}"#).unwrap();
-        assert_eq!(refusal(&config, &known, "the test").entra.unwrap().title, Some("Consent was declined"));
+        let known = OauthError::parse(
+            br#"{"error":"access_denied","error_description":"AADSTS65004: No."}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            refusal(&config, &known, "the test").entra.unwrap().title,
+            Some("Consent was declined")
+        );
     }
 }
 
@@ -99,14 +155,26 @@ mod env_file {
             ("exported", "1"),
             ("A", "again"),
         ];
-        assert_eq!(read, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        assert_eq!(
+            read,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
     }
 
     #[test]
     fn every_bad_line_is_named_by_its_number() {
         let bad = parse("A=1\nnonsense\nB='open\nC=\"open\n1D=x\nE=\"a\" b").unwrap_err();
-        assert_eq!(bad.iter().map(|line| line.number).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
-        assert_eq!(bad.first(), Some(&BadLine { number: 2, reason: "there is no '=' in it" }));
+        assert_eq!(
+            bad.iter().map(|line| line.number).collect::<Vec<_>>(),
+            [2, 3, 4, 5, 6]
+        );
+        assert_eq!(
+            bad.first(),
+            Some(&BadLine {
+                number: 2,
+                reason: "there is no '=' in it"
+            })
+        );
     }
 }
 
@@ -126,7 +194,11 @@ mod body {
                 used += step;
             }
             assert!(body.is_complete());
-            assert_eq!((body.decoded.as_slice(), used), (b"abcd0123456789".as_slice(), bytes.len() - 4), "{piece}");
+            assert_eq!(
+                (body.decoded.as_slice(), used),
+                (b"abcd0123456789".as_slice(), bytes.len() - 4),
+                "{piece}"
+            );
         }
     }
 
@@ -144,9 +216,22 @@ mod body {
             ("500000\r\n", 413),
             ("ffffffffffffffffff\r\n", 413),
         ] {
-            assert_eq!(ChunkedBody::new(4 << 20).decode(bytes.as_bytes()).unwrap_err().status, status, "{bytes:?}");
+            assert_eq!(
+                ChunkedBody::new(4 << 20)
+                    .decode(bytes.as_bytes())
+                    .unwrap_err()
+                    .status,
+                status,
+                "{bytes:?}"
+            );
         }
-        assert_eq!(ChunkedBody::new(4 << 20).decode(&[b'1'; 300]).unwrap_err().status, 400);
+        assert_eq!(
+            ChunkedBody::new(4 << 20)
+                .decode(&[b'1'; 300])
+                .unwrap_err()
+                .status,
+            400
+        );
     }
 }
 
@@ -155,18 +240,25 @@ mod head {
 
     /// What a connection does with `bytes` that came at once.
     fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
-        end_of_head(bytes, 0)?.map(|end| head::parse(&bytes[..end])).transpose()
+        end_of_head(bytes, 0)?
+            .map(|end| head::parse(&bytes[..end]))
+            .transpose()
     }
 
     fn status(head: &str) -> u16 {
-        parse(head.as_bytes()).err().map_or(200, |refusal| refusal.status)
+        parse(head.as_bytes())
+            .err()
+            .map_or(200, |refusal| refusal.status)
     }
 
     #[test]
     fn parts_are_found() {
         let bytes = b"POST /mcp?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX: \r\n\r\nabc";
         let head = parse(bytes).unwrap().unwrap();
-        assert_eq!((head.method.as_str(), head.path, head.query), ("POST", "/mcp", "a=b"));
+        assert_eq!(
+            (head.method.as_str(), head.path, head.query),
+            ("POST", "/mcp", "a=b")
+        );
         assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), true));
         assert_eq!(end_of_head(bytes, 0), Ok(Some(bytes.len() - 3)));
     }
@@ -182,7 +274,10 @@ mod head {
 
     #[test]
     fn the_absolute_form_must_agree_with_host() {
-        assert_eq!(status("GET http://x:1/a HTTP/1.1\r\nHost: x:1\r\n\r\n"), 200);
+        assert_eq!(
+            status("GET http://x:1/a HTTP/1.1\r\nHost: x:1\r\n\r\n"),
+            200
+        );
         assert_eq!(status("GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
         assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
         assert_eq!(status("GET a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
@@ -201,7 +296,10 @@ mod head {
             ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
             ("Transfer-Encoding: gzip, chunked", 501),
             ("Transfer-Encoding: xchunked", 501),
-            ("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked", 400),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                400,
+            ),
             (" Transfer-Encoding: chunked", 400),
             ("Transfer-Encoding : chunked", 400),
             ("X: a\r\n folded", 400),
@@ -212,15 +310,28 @@ mod head {
             ("Host: y", 400),
             ("Expect: 200-ok", 417),
         ] {
-            assert_eq!(status(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")), expected, "{fields:?}");
+            assert_eq!(
+                status(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")),
+                expected,
+                "{fields:?}"
+            );
         }
-        assert_eq!(status("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+        assert_eq!(
+            status("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            400
+        );
         assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
         assert_eq!(status("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), 505);
         assert_eq!(status("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
-        assert_eq!(parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n").err().unwrap().status, 400);
+        assert_eq!(
+            parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n")
+                .err()
+                .unwrap()
+                .status,
+            400
+        );
         assert_eq!(parse(b"\x16\x03\x01").err().unwrap().status, 400);
     }
 }
@@ -237,11 +348,23 @@ mod jsonrpc {
 
     #[test]
     fn messages_are_told_apart() {
-        let request = parse(br#" {"jsonrpc":"2.0","id":"a\"b","method":"m","params":{"x":1.50}} "#).unwrap();
-        let Ok(Message::Request { id, method, params }) = message(request) else { panic!() };
-        assert_eq!((id.get(), method.as_ref(), params.get("x").unwrap().get()), (r#""a\"b""#, "m", "1.50"));
-        assert!(matches!(message(parse(br#"{"jsonrpc":"2.0","method":"m"}"#).unwrap()), Ok(Message::Notification)));
-        assert!(matches!(message(parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap()), Ok(Message::Response)));
+        let request =
+            parse(br#" {"jsonrpc":"2.0","id":"a\"b","method":"m","params":{"x":1.50}} "#).unwrap();
+        let Ok(Message::Request { id, method, params }) = message(request) else {
+            panic!()
+        };
+        assert_eq!(
+            (id.get(), method.as_ref(), params.get("x").unwrap().get()),
+            (r#""a\"b""#, "m", "1.50")
+        );
+        assert!(matches!(
+            message(parse(br#"{"jsonrpc":"2.0","method":"m"}"#).unwrap()),
+            Ok(Message::Notification)
+        ));
+        assert!(matches!(
+            message(parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap()),
+            Ok(Message::Response)
+        ));
     }
 
     #[test]
@@ -252,7 +375,10 @@ mod jsonrpc {
             ("{} {}", -32700),
             ("\u{feff}{}", -32700),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, -32700),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"b":1,"\u0062":2}]}}"#, -32700),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"b":1,"\u0062":2}]}}"#,
+                -32700,
+            ),
             ("[]", -32600),
             ("7", -32600),
             (r#"{"id":1,"method":"m"}"#, -32600),
@@ -262,13 +388,19 @@ mod jsonrpc {
             (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, -32600),
             (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600),
             (r#"{"jsonrpc":"2.0","id":1}"#, -32600),
-            (r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#, -32602),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#,
+                -32602,
+            ),
             (r#"{"jsonrpc":"2.0","id":-1,"method":"m"}"#, 0),
         ] {
             assert_eq!(code(body), expected, "{body}");
         }
         assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().code, -32700);
-        assert_eq!(parse("[".repeat(100_000).as_bytes()).unwrap_err().code, -32700);
+        assert_eq!(
+            parse("[".repeat(100_000).as_bytes()).unwrap_err().code,
+            -32700
+        );
     }
 }
 
@@ -281,13 +413,29 @@ mod authority {
         let one = Tenant::parse(guid).unwrap();
         assert_eq!(
             (one.segment(), one.guid()),
-            (guid.to_ascii_lowercase().as_str(), Some(guid.to_ascii_lowercase().as_str()))
+            (
+                guid.to_ascii_lowercase().as_str(),
+                Some(guid.to_ascii_lowercase().as_str())
+            )
         );
-        for (text, segment) in [("Contoso.OnMicrosoft.com", "contoso.onmicrosoft.com"), ("common", "common")] {
+        for (text, segment) in [
+            ("Contoso.OnMicrosoft.com", "contoso.onmicrosoft.com"),
+            ("common", "common"),
+        ] {
             let tenant = Tenant::parse(text).unwrap();
             assert_eq!((tenant.segment(), tenant.guid()), (segment, None));
         }
-        for wrong in ["", "contoso", "a/b", "..", "your-tenant-id", "a..b", "-a.com", "a.com/x", "a.com?x"] {
+        for wrong in [
+            "",
+            "contoso",
+            "a/b",
+            "..",
+            "your-tenant-id",
+            "a..b",
+            "-a.com",
+            "a.com/x",
+            "a.com?x",
+        ] {
             assert_eq!(Tenant::parse(wrong), None, "{wrong}");
         }
     }
@@ -307,11 +455,24 @@ mod authority {
             (CONSUMERS, &[CONSUMERS]),
         ] {
             let tenant = Tenant::parse(text).unwrap();
-            let authority = Authority::new("https://login.microsoftonline.us/".parse().unwrap(), tenant);
-            for tid in [ONE, OTHER, CONSUMERS, "", "common", "contoso.com", &ONE[1..]] {
+            let authority =
+                Authority::new("https://login.microsoftonline.us/".parse().unwrap(), tenant);
+            for tid in [
+                ONE,
+                OTHER,
+                CONSUMERS,
+                "",
+                "common",
+                "contoso.com",
+                &ONE[1..],
+            ] {
                 let expected = included.contains(&tid);
                 assert_eq!(authority.tenant().includes(tid), expected, "{text}: {tid}");
-                assert_eq!(authority.may_be_issuer(&authority.issuer(tid)), expected, "{text}: {tid}");
+                assert_eq!(
+                    authority.may_be_issuer(&authority.issuer(tid)),
+                    expected,
+                    "{text}: {tid}"
+                );
                 let elsewhere = format!("https://login.microsoftonline.com/{tid}/v2.0");
                 assert!(!authority.may_be_issuer(&elsewhere), "{text}: {elsewhere}");
             }
@@ -320,10 +481,18 @@ mod authority {
 
     #[test]
     fn endpoints_are_those_of_v2() {
-        let authority =
-            Authority::new("https://login.microsoftonline.us/".parse().unwrap(), Tenant::parse("common").unwrap());
-        assert_eq!(authority.endpoint("token").as_str(), "https://login.microsoftonline.us/common/oauth2/v2.0/token");
-        assert_eq!(authority.issuer("t"), "https://login.microsoftonline.us/t/v2.0");
+        let authority = Authority::new(
+            "https://login.microsoftonline.us/".parse().unwrap(),
+            Tenant::parse("common").unwrap(),
+        );
+        assert_eq!(
+            authority.endpoint("token").as_str(),
+            "https://login.microsoftonline.us/common/oauth2/v2.0/token"
+        );
+        assert_eq!(
+            authority.issuer("t"),
+            "https://login.microsoftonline.us/t/v2.0"
+        );
     }
 }
 
@@ -335,7 +504,8 @@ mod callback {
         let response = parse(b"code=c%2B1&state=s&session_state=x&client_info=y").unwrap();
         assert_eq!(response.state.expose(), "s");
         assert_eq!(response.outcome.unwrap().expose(), "c+1");
-        let response = parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
+        let response =
+            parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
         assert_eq!(response.outcome.unwrap_err().details.aadsts, Some(65004));
     }
 
@@ -377,8 +547,17 @@ mod id_token {
 
     fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
-        let authority = Authority::new("https://login.example".parse().unwrap(), Tenant::parse(tenant).unwrap());
-        check(&Secret::new(format!("e30.{payload}.sig")), "client", &authority, Some(&Secret::new("n".into())), 1500)
+        let authority = Authority::new(
+            "https://login.example".parse().unwrap(),
+            Tenant::parse(tenant).unwrap(),
+        );
+        check(
+            &Secret::new(format!("e30.{payload}.sig")),
+            "client",
+            &authority,
+            Some(&Secret::new("n".into())),
+            1500,
+        )
     }
 
     #[test]
@@ -423,19 +602,30 @@ mod id_token {
             let mut claims = good();
             claims["tid"] = json!(tid);
             claims["iss"] = json!(format!("https://login.example/{tid}/v2.0"));
-            assert_eq!(checked_for(tenant, &claims).is_ok(), fits, "{tenant}: {tid}");
+            assert_eq!(
+                checked_for(tenant, &claims).is_ok(),
+                fits,
+                "{tenant}: {tid}"
+            );
         }
     }
 
     #[test]
     fn a_wrong_clock_is_a_warning() {
         // It is 1500; five minutes are forgiven, either way.
-        for (claim, time, is_off) in
-            [("exp", 1199, true), ("exp", 1200, false), ("nbf", 1800, false), ("nbf", 1801, true)]
-        {
+        for (claim, time, is_off) in [
+            ("exp", 1199, true),
+            ("exp", 1200, false),
+            ("nbf", 1800, false),
+            ("nbf", 1801, true),
+        ] {
             let mut claims = good();
             claims[claim] = json!(time);
-            assert_eq!(checked(&claims).unwrap().clock_is_off, is_off, "{claim} {time}");
+            assert_eq!(
+                checked(&claims).unwrap().clock_is_off,
+                is_off,
+                "{claim} {time}"
+            );
         }
     }
 }
@@ -447,7 +637,10 @@ mod pkce {
     #[test]
     fn the_challenge_is_that_of_rfc_7636_appendix_b() {
         let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
-        assert_eq!(code_challenge(&verifier), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
+        assert_eq!(
+            code_challenge(&verifier),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        );
     }
 }
 
@@ -463,8 +656,14 @@ mod scope {
                 "  openid email User.Read  Mail.Read User.Read ",
                 "openid profile offline_access email User.Read Mail.Read",
             ),
-            ("api://1234/.default", "openid profile offline_access api://1234/.default"),
-            ("https://x//.default", "openid profile offline_access https://x//.default"),
+            (
+                "api://1234/.default",
+                "openid profile offline_access api://1234/.default",
+            ),
+            (
+                "https://x//.default",
+                "openid profile offline_access https://x//.default",
+            ),
             (
                 "User.Read https://graph.microsoft.com/Mail.Read",
                 "openid profile offline_access User.Read https://graph.microsoft.com/Mail.Read",
@@ -506,15 +705,27 @@ mod token {
     fn numbers_may_be_strings() {
         let body = br#"{"token_type":"bearer","access_token":"a","expires_in":"3599","refresh_in":1800,"scope":"s"}"#;
         let response = TokenResponse::parse(body).unwrap();
-        assert_eq!((response.expires_in, response.refresh_in), (3599, Some(1800)));
+        assert_eq!(
+            (response.expires_in, response.refresh_in),
+            (3599, Some(1800))
+        );
         assert!(response.refresh_token.is_none());
     }
 
     #[test]
     fn a_token_lives_no_longer_than_a_year() {
-        for (said, believed) in [(90 * 86_400, 90 * 86_400), (366 * 86_400, 366 * 86_400), (u64::MAX, 366 * 86_400)] {
-            let body = format!(r#"{{"token_type":"Bearer","access_token":"a","expires_in":{said}}}"#);
-            assert_eq!(TokenResponse::parse(body.as_bytes()).unwrap().expires_in, believed, "{said}");
+        for (said, believed) in [
+            (90 * 86_400, 90 * 86_400),
+            (366 * 86_400, 366 * 86_400),
+            (u64::MAX, 366 * 86_400),
+        ] {
+            let body =
+                format!(r#"{{"token_type":"Bearer","access_token":"a","expires_in":{said}}}"#);
+            assert_eq!(
+                TokenResponse::parse(body.as_bytes()).unwrap().expires_in,
+                believed,
+                "{said}"
+            );
         }
     }
 
@@ -540,7 +751,10 @@ mod token {
             "error_codes":[50173],"correlation_id":"c","suberror":"bad_token"}"#;
         let error = OauthError::parse(body).unwrap();
         assert_eq!(error.description, "AADSTS50173: Revoked.");
-        assert_eq!((error.details.aadsts, error.kind()), (Some(50173), Kind::SignInRequired));
+        assert_eq!(
+            (error.details.aadsts, error.kind()),
+            (Some(50173), Kind::SignInRequired)
+        );
         assert!(OauthError::parse(b"<html>").is_none());
         assert!(OauthError::parse(b"{}").is_none());
     }

@@ -1,6 +1,12 @@
 //! The verbs at a terminal, as the built binary and as a running server sees what they do.
 #![cfg(unix)]
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod support;
 
@@ -20,13 +26,18 @@ use support::PATIENCE;
 use support::backend::Backend;
 use support::browser::{Browser, Page};
 use support::entra::{
-    ACCESS_TOKEN_MARK, ADA, CODE_MARK, DEVICE_CODE_MARK, Entra, GRACE, REFRESH_TOKEN_MARK, TENANT_ID, TokenFailure,
-    User,
+    ACCESS_TOKEN_MARK, ADA, CODE_MARK, DEVICE_CODE_MARK, Entra, GRACE, REFRESH_TOKEN_MARK,
+    TENANT_ID, TokenFailure, User,
 };
 use support::http::{Reply, StandIn};
 use support::server::{Setup, TempDir, Verb, World};
 
-const SECRETS: [&str; 4] = [ACCESS_TOKEN_MARK, REFRESH_TOKEN_MARK, CODE_MARK, DEVICE_CODE_MARK];
+const SECRETS: [&str; 4] = [
+    ACCESS_TOKEN_MARK,
+    REFRESH_TOKEN_MARK,
+    CODE_MARK,
+    DEVICE_CODE_MARK,
+];
 
 /// What an ended verb left behind.
 #[derive(Debug)]
@@ -39,9 +50,19 @@ struct Ended {
 impl Ended {
     fn of(verb: Verb) -> Self {
         let (code, stdout, stderr) = verb.end();
-        assert!(!holds_secret(&format!("{stdout}{stderr}")), "{stdout}{stderr}");
-        assert!(!stderr.contains(" info ") && !stderr.contains(" debug "), "{stderr}");
-        Self { code, stdout, stderr }
+        assert!(
+            !holds_secret(&format!("{stdout}{stderr}")),
+            "{stdout}{stderr}"
+        );
+        assert!(
+            !stderr.contains(" info ") && !stderr.contains(" debug "),
+            "{stderr}"
+        );
+        Self {
+            code,
+            stdout,
+            stderr,
+        }
     }
 
     /// It went well, without a word on standard error; gives the other words.
@@ -59,9 +80,14 @@ impl Ended {
 
 /// A number comes behind each mark. A ticket or a user code may look like one by chance.
 fn holds_secret(text: &str) -> bool {
-    let words = || text.split_whitespace().filter(|word| !word.contains("?ticket="));
+    let words = || {
+        text.split_whitespace()
+            .filter(|word| !word.contains("?ticket="))
+    };
     let is_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
-    SECRETS.iter().any(|mark| words().any(|word| word.split(mark).skip(1).any(is_number)))
+    SECRETS
+        .iter()
+        .any(|mark| words().any(|word| word.split(mark).skip(1).any(is_number)))
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -92,14 +118,21 @@ fn url_in(line: &str) -> Option<&str> {
 /// The link that a login prints.
 fn link_of(login: &mut Verb) -> String {
     let lines = iter::from_fn(|| login.line());
-    let link = lines.into_iter().find_map(|line| url_in(&line).map(str::to_owned));
+    let link = lines
+        .into_iter()
+        .find_map(|line| url_in(&line).map(str::to_owned));
     link.unwrap_or_else(|| panic!("no link: {}", login.log()))
 }
 
 /// The same for a device code: the address and the code.
 fn code_of(login: &mut Verb) -> (String, String) {
-    let line = iter::from_fn(|| login.line()).find(|line| url_in(line).is_some()).expect("an address");
-    (url_in(&line).unwrap().to_owned(), line.rsplit(' ').next().unwrap().to_owned())
+    let line = iter::from_fn(|| login.line())
+        .find(|line| url_in(line).is_some())
+        .expect("an address");
+    (
+        url_in(&line).unwrap().to_owned(),
+        line.rsplit(' ').next().unwrap().to_owned(),
+    )
 }
 
 fn sign_in(link: &str, account: &str) -> Page {
@@ -150,7 +183,10 @@ fn login_says_how_to_get_there_from_another_machine() {
     let link = link_of(&mut login);
     let port = link.split(['/', ':']).nth(4).unwrap();
     let help = login.line().unwrap();
-    assert!(help.contains(&format!("ssh -L {port}:localhost:{port}")), "{help}");
+    assert!(
+        help.contains(&format!("ssh -L {port}:localhost:{port}")),
+        "{help}"
+    );
 }
 
 #[test]
@@ -158,7 +194,10 @@ fn login_serves_for_no_longer_than_the_sign_in_takes() {
     let (_entra, setup) = world();
     let mut login = Verb::start(command(&["login"]), &setup);
     let link = link_of(&mut login);
-    let address = url::Url::parse(&link).unwrap().socket_addrs(|| None).unwrap();
+    let address = url::Url::parse(&link)
+        .unwrap()
+        .socket_addrs(|| None)
+        .unwrap();
     let listens = |address: &SocketAddr| std::net::TcpStream::connect(address).is_ok();
     assert!(address.iter().any(listens));
     sign_in(&link, ADA);
@@ -171,7 +210,13 @@ fn ctrl_c_ends_a_login() {
     let (_entra, setup) = world();
     let mut login = Verb::start(command(&["login"]), &setup);
     link_of(&mut login);
-    assert!(Command::new("kill").args(["-s", "INT", &login.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &login.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(iter::from_fn(|| login.line()).all(|line| !line.contains("signed in as")));
     assert_eq!(login.log(), "");
 }
@@ -180,14 +225,26 @@ fn ctrl_c_ends_a_login() {
 fn login_fails_in_the_words_of_the_page() {
     type Change = fn(&Entra);
     let cases: [(Change, &str, &str); 4] = [
-        (|_| {}, GRACE, "You signed in as grace@contoso.example, not as ada@contoso.example"),
+        (
+            |_| {},
+            GRACE,
+            "You signed in as grace@contoso.example, not as ada@contoso.example",
+        ),
         (|_| {}, "Deny consent", "65004"),
         (
-            |entra| entra.set(|settings| settings.fail_authorize = Some(("access_denied", 50105, "Not assigned."))),
+            |entra| {
+                entra.set(|settings| {
+                    settings.fail_authorize = Some(("access_denied", 50105, "Not assigned."))
+                })
+            },
             ADA,
             "50105",
         ),
-        (|entra| entra.fail_tokens(TokenFailure::Status(503, None)), ADA, "status 503"),
+        (
+            |entra| entra.fail_tokens(TokenFailure::Status(503, None)),
+            ADA,
+            "status 503",
+        ),
     ];
     for (change, account, said) in cases {
         let (entra, setup) = world();
@@ -195,7 +252,11 @@ fn login_fails_in_the_words_of_the_page() {
         let mut login = Verb::start(command(&["login", ADA]), &setup);
         let page = sign_in(&link_of(&mut login), account);
         let stderr = Ended::of(login).failed();
-        assert!(stderr.contains(said) && page.text().contains(said), "{stderr} {}", page.text());
+        assert!(
+            stderr.contains(said) && page.text().contains(said),
+            "{stderr} {}",
+            page.text()
+        );
         assert!(!token_file(&setup).contains(ADA));
     }
 }
@@ -205,13 +266,21 @@ fn login_without_a_user_means_the_only_account_or_default() {
     let (_entra, setup) = world();
     let mut login = Verb::start(command(&["login"]), &setup);
     sign_in(&link_of(&mut login), ADA);
-    assert!(Ended::of(login).well().ends_with(&format!("{ADA} is signed in as default.\n")));
+    assert!(
+        Ended::of(login)
+            .well()
+            .ends_with(&format!("{ADA} is signed in as default.\n"))
+    );
     assert!(run(&["logout"], &setup).well().contains("default"));
 
     signed_in_as("work", ADA, &setup);
     let mut login = Verb::start(command(&["login"]), &setup);
     sign_in(&link_of(&mut login), ADA);
-    assert!(Ended::of(login).well().ends_with(&format!("{ADA} is signed in as work.\n")));
+    assert!(
+        Ended::of(login)
+            .well()
+            .ends_with(&format!("{ADA} is signed in as work.\n"))
+    );
 }
 
 #[test]
@@ -223,7 +292,10 @@ fn with_several_accounts_one_must_be_named() {
         let ended = run(&[verb], &setup);
         assert_eq!(ended.stdout, "");
         let stderr = ended.failed();
-        assert!(stderr.contains("home, work") && stderr.contains(&format!("{verb} USER")), "{stderr}");
+        assert!(
+            stderr.contains("home, work") && stderr.contains(&format!("{verb} USER")),
+            "{stderr}"
+        );
     }
     assert!(run(&["logout", "home"], &setup).well().contains("home"));
     assert!(run(&["logout"], &setup).well().contains("work"));
@@ -233,7 +305,12 @@ fn with_several_accounts_one_must_be_named() {
 fn what_cannot_be_a_user_is_not_signed_in() {
     let (_entra, setup) = world();
     for user_id in ["", " ", "a\nb", &"x".repeat(257)] {
-        assert!(run(&["login", user_id], &setup).failed().contains("256 characters"), "{user_id:?}");
+        assert!(
+            run(&["login", user_id], &setup)
+                .failed()
+                .contains("256 characters"),
+            "{user_id:?}"
+        );
     }
 }
 
@@ -242,15 +319,31 @@ fn what_cannot_be_a_user_is_not_signed_in() {
 /// A program that notes its arguments, one a line, in a file beside it.
 fn stand_in_browser(directory: &TempDir, name: &str) -> PathBuf {
     let (source, program) = (directory.file(&format!("{name}.sh")), directory.file(name));
-    fs::write(&source, "#!/bin/sh\n{ printf '%s\\n' \"$@\"; echo '(end)'; } >\"$0.arguments\"\n").unwrap();
+    fs::write(
+        &source,
+        "#!/bin/sh\n{ printf '%s\\n' \"$@\"; echo '(end)'; } >\"$0.arguments\"\n",
+    )
+    .unwrap();
     // Another process writes it: a file that a fork of this one may hold open cannot be run.
-    assert!(Command::new("install").args(["-m", "755"]).args([&source, &program]).status().unwrap().success());
+    assert!(
+        Command::new("install")
+            .args(["-m", "755"])
+            .args([&source, &program])
+            .status()
+            .unwrap()
+            .success()
+    );
     program
 }
 
 fn noted(program: &Path) -> Option<Vec<String>> {
     let text = fs::read_to_string(program.with_extension("arguments")).ok()?;
-    Some(text.strip_suffix("(end)\n")?.lines().map(str::to_owned).collect())
+    Some(
+        text.strip_suffix("(end)\n")?
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+    )
 }
 
 /// The arguments, as soon as it has run.
@@ -260,7 +353,11 @@ fn arguments_of(program: &Path) -> Vec<String> {
         if let Some(arguments) = noted(program) {
             return arguments;
         }
-        assert!(start.elapsed() < PATIENCE, "{} was not run", program.display());
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} was not run",
+            program.display()
+        );
         thread::yield_now();
     }
 }
@@ -274,17 +371,31 @@ fn finish(mut login: Verb, opened: &str) {
 
 #[test]
 fn the_browser_of_the_environment_gets_the_link_as_one_argument() {
-    let around = [("", &[][..], &[][..]), (" --new -x %s --end", &["--new", "-x"], &["--end"])];
-    for user_id in ["default", "a b", "ü\"'`$(touch pwned);touch pwned&&%s%20\\|>pwned<#?&c=d"] {
+    let around = [
+        ("", &[][..], &[][..]),
+        (" --new -x %s --end", &["--new", "-x"], &["--end"]),
+    ];
+    for user_id in [
+        "default",
+        "a b",
+        "ü\"'`$(touch pwned);touch pwned&&%s%20\\|>pwned<#?&c=d",
+    ] {
         for (more, before, behind) in around {
             let (_entra, setup) = world();
             let program = stand_in_browser(&setup.directory, "browser");
             let mut login = command(&["login", user_id]);
             // White space may stand anywhere; `DISPLAY` and `PATH` do not count.
-            login.env("BROWSER", format!(" {} {more}", program.display())).env("DISPLAY", ":0").env("PATH", "/");
+            login
+                .env("BROWSER", format!(" {} {more}", program.display()))
+                .env("DISPLAY", ":0")
+                .env("PATH", "/");
             let login = Verb::start(login, &setup);
             let mut arguments = arguments_of(&program);
-            assert_eq!(arguments.len(), before.len() + 1 + behind.len(), "{arguments:?}");
+            assert_eq!(
+                arguments.len(),
+                before.len() + 1 + behind.len(),
+                "{arguments:?}"
+            );
             let link = arguments.remove(before.len());
             assert_eq!(arguments, [before, behind].concat());
             finish(login, &link);
@@ -307,7 +418,11 @@ fn the_link_may_be_a_part_of_the_browsers_argument() {
 #[cfg(target_os = "linux")]
 #[test]
 fn without_a_named_browser_the_systems_own_opens_the_link() {
-    let (display, wayland, wsl) = (("DISPLAY", ":0"), ("WAYLAND_DISPLAY", "wayland-0"), ("WSL_DISTRO_NAME", "Debian"));
+    let (display, wayland, wsl) = (
+        ("DISPLAY", ":0"),
+        ("WAYLAND_DISPLAY", "wayland-0"),
+        ("WSL_DISTRO_NAME", "Debian"),
+    );
     let both = &["wslview", "xdg-open"][..];
     for (variables, installed, opens) in [
         (&[display][..], both, "xdg-open"),
@@ -322,12 +437,20 @@ fn without_a_named_browser_the_systems_own_opens_the_link() {
             stand_in_browser(&setup.directory, name);
         }
         let mut login = command(&["login"]);
-        login.envs(variables.iter().copied()).env("PATH", &setup.directory.0);
+        login
+            .envs(variables.iter().copied())
+            .env("PATH", &setup.directory.0);
         let login = Verb::start(login, &setup);
         let arguments = arguments_of(&setup.directory.file(opens));
         assert_eq!(arguments.len(), 1, "{variables:?}");
         finish(login, &arguments[0]);
-        assert_eq!(installed.iter().filter(|name| noted(&setup.directory.file(name)).is_some()).count(), 1);
+        assert_eq!(
+            installed
+                .iter()
+                .filter(|name| noted(&setup.directory.file(name)).is_some())
+                .count(),
+            1
+        );
     }
 }
 
@@ -337,7 +460,10 @@ fn without_a_browser_the_link_is_good_all_the_same() {
         let (_entra, setup) = world();
         let program = stand_in_browser(&setup.directory, "xdg-open");
         let mut login = command(&["login"]);
-        login.env("BROWSER", browser).env("DISPLAY", "").env("PATH", &setup.directory.0);
+        login
+            .env("BROWSER", browser)
+            .env("DISPLAY", "")
+            .env("PATH", &setup.directory.0);
         let mut login = Verb::start(login, &setup);
         let link = link_of(&mut login);
         sign_in(&link, ADA);
@@ -354,22 +480,44 @@ fn login_uses_a_server_that_runs_and_its_calls_go_through() {
         let world = World::new();
         let mut mcp = world.server.modern();
         let me = json!({"endpoint": "/me", "user_id": user_id});
-        assert_eq!(mcp.fails("api_get_request", me.clone())["error"], "sign_in_required");
+        assert_eq!(
+            mcp.fails("api_get_request", me.clone())["error"],
+            "sign_in_required"
+        );
 
         let mut login = at(world.server.server.port(), &["login", user_id]);
         // A proxy is not asked whether it runs.
-        login.envs(["ALL_PROXY", "HTTP_PROXY", "http_proxy"].map(|name| (name, "http://127.0.0.1:9")));
+        login.envs(
+            ["ALL_PROXY", "HTTP_PROXY", "http_proxy"].map(|name| (name, "http://127.0.0.1:9")),
+        );
         let mut login = Verb::start(login, &world.setup);
         let link = link_of(&mut login);
-        assert!(link.starts_with(&format!("{}/auth/login?user_id=", world.server.url())), "{link}");
+        assert!(
+            link.starts_with(&format!("{}/auth/login?user_id=", world.server.url())),
+            "{link}"
+        );
         let parsed = url::Url::parse(&link).unwrap();
-        assert_eq!(parsed.query_pairs().collect::<Vec<_>>(), [("user_id".into(), user_id.into())]);
-        assert!(link.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/?=%+_.-".contains(&byte)), "{link}");
+        assert_eq!(
+            parsed.query_pairs().collect::<Vec<_>>(),
+            [("user_id".into(), user_id.into())]
+        );
+        assert!(
+            link.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b":/?=%+_.-".contains(&byte)),
+            "{link}"
+        );
 
         let page = sign_in(&link, ADA);
         let stdout = Ended::of(login).well();
-        assert!(page.text().contains(stdout.lines().last().unwrap()), "{} {stdout}", page.text());
-        assert_eq!(mcp.ok("api_get_request", me)["data"]["userPrincipalName"], ADA);
+        assert!(
+            page.text().contains(stdout.lines().last().unwrap()),
+            "{} {stdout}",
+            page.text()
+        );
+        assert_eq!(
+            mcp.ok("api_get_request", me)["data"]["userPrincipalName"],
+            ADA
+        );
     }
 }
 
@@ -382,14 +530,20 @@ fn login_mends_a_sign_in_that_the_server_has_seen_end() {
     mcp.sign_in(ADA);
     world.entra.revoke_all();
     world.advance(4000);
-    assert_eq!(mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"], "sign_in_required");
+    assert_eq!(
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+        "sign_in_required"
+    );
     // In another process than the server's, whose port is not said.
     let mut login = Verb::start(command(&["login"]), &world.setup);
     world.entra.set(|settings| settings.expires_in = 8000);
     sign_in(&link_of(&mut login), ADA);
     Ended::of(login).well();
     mcp.ok("api_get_request", json!({"endpoint": "/me"}));
-    assert_eq!(mcp.ok("authenticate_user", json!({"user_id": ADA}))["already_signed_in"], true);
+    assert_eq!(
+        mcp.ok("authenticate_user", json!({"user_id": ADA}))["already_signed_in"],
+        true
+    );
 }
 
 #[test]
@@ -398,20 +552,33 @@ fn logout_is_seen_by_a_running_server_at_its_next_call() {
     let mut mcp = world.server.modern();
     mcp.ok("api_get_request", json!({"endpoint": "/me"}));
     run_at(world.server.server.port(), &["logout"], &world.setup).well();
-    assert_eq!(mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"], "sign_in_required");
+    assert_eq!(
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+        "sign_in_required"
+    );
 }
 
 #[test]
 fn the_link_is_for_the_redirect_uri_and_the_port_is_asked_where_that_is_not_ours() {
     let (_entra, setup) = world();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let origin = format!("https://localhost:{closed}");
     let setup = setup.with("REDIRECT_URI", &format!("{origin}/auth/callback"));
     let server = setup.start();
     let mut login = Verb::start(at(server.server.port(), &["login", "a b"]), &setup);
-    assert_eq!(link_of(&mut login), format!("{origin}/auth/login?user_id=a+b"));
+    assert_eq!(
+        link_of(&mut login),
+        format!("{origin}/auth/login?user_id=a+b")
+    );
     let status = run_at(server.server.port(), &["status", "--json"], &setup);
-    assert_eq!(serde_json::from_str::<Value>(&status.stdout).unwrap()["server"], origin);
+    assert_eq!(
+        serde_json::from_str::<Value>(&status.stdout).unwrap()["server"],
+        origin
+    );
 }
 
 #[test]
@@ -423,14 +590,25 @@ fn a_port_that_another_program_has_is_told() {
         let ended = run_at(port, &["login"], &setup);
         assert_eq!(ended.stdout, "");
         let stderr = ended.failed();
-        assert!(stderr.contains(&format!("Could not listen on localhost port {port}")), "{stderr}");
+        assert!(
+            stderr.contains(&format!("Could not listen on localhost port {port}")),
+            "{stderr}"
+        );
         assert!(stderr.contains("SERVER_PORT"), "{stderr}");
     }
-    assert!(run_at(other.addr().port(), &["status"], &setup).stdout.contains("Server: none is running\n"));
+    assert!(
+        run_at(other.addr().port(), &["status"], &setup)
+            .stdout
+            .contains("Server: none is running\n")
+    );
 }
 
 /// `login` in this process, so that time can be moved; gives the link, and what comes of it in the end.
-fn login_here(setup: &Setup, port: u16, user_id: &str) -> (String, thread::JoinHandle<Result<String, Failure>>) {
+fn login_here(
+    setup: &Setup,
+    port: u16,
+    user_id: &str,
+) -> (String, thread::JoinHandle<Result<String, Failure>>) {
     let mut variables = setup.variables.clone();
     variables.insert("SERVER_PORT".to_owned(), port.to_string());
     let config = Config::from_variables(&variables).unwrap();
@@ -458,19 +636,32 @@ fn login_gives_up_when_the_link_has_expired() {
     let (link, login) = login_here(&world.setup, 0, ADA);
     assert!(link.contains("ticket="), "{link}");
     let text = too_late(&world, login);
-    assert!(text.contains(ADA) && text.contains("in time") && !text.contains("TOKEN_CACHE_FILE"), "{text}");
+    assert!(
+        text.contains(ADA) && text.contains("in time") && !text.contains("TOKEN_CACHE_FILE"),
+        "{text}"
+    );
 }
 
 #[test]
 fn login_beside_a_server_with_another_token_file_ends_with_a_hint_at_that() {
     let world = World::new();
     let elsewhere = TempDir::new();
-    let setup = Setup::new(&world.entra, None).with("TOKEN_CACHE_FILE", elsewhere.file("other").to_str().unwrap());
-    let setup = Setup { clock: world.setup.clock.clone(), ..setup };
+    let setup = Setup::new(&world.entra, None).with(
+        "TOKEN_CACHE_FILE",
+        elsewhere.file("other").to_str().unwrap(),
+    );
+    let setup = Setup {
+        clock: world.setup.clock.clone(),
+        ..setup
+    };
     let (link, login) = login_here(&setup, world.server.server.port(), ADA);
     assert_eq!(sign_in(&link, ADA).status, 200);
     let text = too_late(&world, login);
-    assert!(text.contains("TOKEN_CACHE_FILE") && text.contains(elsewhere.file("other").to_str().unwrap()), "{text}");
+    assert!(
+        text.contains("TOKEN_CACHE_FILE")
+            && text.contains(elsewhere.file("other").to_str().unwrap()),
+        "{text}"
+    );
 }
 
 #[test]
@@ -480,7 +671,10 @@ fn only_a_new_sign_in_ends_the_wait_for_one() {
     let (_, login) = login_here(&world.setup, port, ADA);
     // A refresh changes the file, too, as does somebody else's sign-in.
     world.advance(3700);
-    world.server.modern().ok("api_get_request", json!({"endpoint": "/me"}));
+    world
+        .server
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(world.entra.refreshes(), 1);
     world.server.modern().sign_in(GRACE);
     assert!(too_late(&world, login).contains(ADA));
@@ -488,7 +682,10 @@ fn only_a_new_sign_in_ends_the_wait_for_one() {
     let (link, login) = login_here(&world.setup, port, ADA);
     world.advance(60);
     sign_in(&link, ADA);
-    assert_eq!(login.join().unwrap().unwrap().trim_end(), format!("{ADA} is signed in as {ADA}."));
+    assert_eq!(
+        login.join().unwrap().unwrap().trim_end(),
+        format!("{ADA} is signed in as {ADA}.")
+    );
 }
 
 // ---- With a device code ----
@@ -503,7 +700,9 @@ fn a_device_code_signs_in_without_a_listener_or_leave() {
         (&["login", ADA], "device_code"),
     ] {
         let (entra, setup) = world();
-        let setup = setup.with("SIGN_IN_METHOD", method).with("ALLOW_DEVICE_CODE", "false");
+        let setup = setup
+            .with("SIGN_IN_METHOD", method)
+            .with("ALLOW_DEVICE_CODE", "false");
         let program = stand_in_browser(&setup.directory, "browser");
         let mut login = at(port, arguments);
         login.env("BROWSER", &program);
@@ -511,7 +710,11 @@ fn a_device_code_signs_in_without_a_listener_or_leave() {
         let (address, code) = code_of(&mut login);
         assert_eq!(address, format!("{}/device", entra.authority_host()));
         entra.approve_device(&code, ADA);
-        assert!(Ended::of(login).well().ends_with(&format!("{ADA} is signed in as {ADA}.\n")));
+        assert!(
+            Ended::of(login)
+                .well()
+                .ends_with(&format!("{ADA} is signed in as {ADA}.\n"))
+        );
         assert!(token_file(&setup).contains(REFRESH_TOKEN_MARK));
         assert_eq!(noted(&program), None, "there is nothing to open here");
     }
@@ -523,7 +726,10 @@ fn a_device_code_that_brings_nothing_fails() {
     let acts: [(Act, &str); 3] = [
         (|entra, code| entra.decline_device(code), "65004"),
         (|entra, code| entra.expire_device(code), "70020"),
-        (|entra, code| entra.approve_device(code, GRACE), "not as ada@contoso.example"),
+        (
+            |entra, code| entra.approve_device(code, GRACE),
+            "not as ada@contoso.example",
+        ),
     ];
     for (act, said) in acts {
         let (entra, setup) = world();
@@ -534,7 +740,11 @@ fn a_device_code_that_brings_nothing_fails() {
     }
     let (entra, setup) = world();
     entra.down();
-    assert!(run(&["login", "--device-code"], &setup).failed().contains("could not be reached"));
+    assert!(
+        run(&["login", "--device-code"], &setup)
+            .failed()
+            .contains("could not be reached")
+    );
 }
 
 #[test]
@@ -543,7 +753,10 @@ fn a_device_code_that_nobody_enters_in_time_fails() {
     entra.set(|settings| (settings.device_expires_in, settings.device_interval) = (1, 5));
     let login = Verb::start(command(&["login", "--device-code"]), &setup);
     let stderr = Ended::of(login).failed();
-    assert!(stderr.contains("default") && stderr.contains("in time"), "{stderr}");
+    assert!(
+        stderr.contains("default") && stderr.contains("in time"),
+        "{stderr}"
+    );
 }
 
 // ---- Signing out ----
@@ -554,21 +767,40 @@ fn logout_forgets_the_tokens_and_says_what_lives_on() {
     signed_in_as("work", ADA, &setup);
     signed_in_as("home", GRACE, &setup);
     let stdout = run(&["logout", "work"], &setup).well();
-    for said in ["work", "live on", &format!("{}/{TENANT_ID}/oauth2/v2.0/logout", entra.authority_host())] {
+    for said in [
+        "work",
+        "live on",
+        &format!("{}/{TENANT_ID}/oauth2/v2.0/logout", entra.authority_host()),
+    ] {
         assert!(stdout.contains(said), "{stdout}");
     }
     let left = token_file(&setup);
-    assert!(holds_secret(&left), "what the outputs are searched for is what the tokens look like");
+    assert!(
+        holds_secret(&left),
+        "what the outputs are searched for is what the tokens look like"
+    );
     assert!(!left.contains(ADA) && left.contains(GRACE), "{left}");
 }
 
 #[test]
 fn logout_of_nobody_fails() {
     let (_entra, setup) = world();
-    assert!(run(&["logout"], &setup).failed().contains("Nobody is signed in."));
-    assert!(run(&["logout", "work"], &setup).failed().contains("work is not signed in"));
+    assert!(
+        run(&["logout"], &setup)
+            .failed()
+            .contains("Nobody is signed in.")
+    );
+    assert!(
+        run(&["logout", "work"], &setup)
+            .failed()
+            .contains("work is not signed in")
+    );
     signed_in_as("work", ADA, &setup);
-    assert!(run(&["logout", "WORK"], &setup).failed().contains("WORK is not signed in"));
+    assert!(
+        run(&["logout", "WORK"], &setup)
+            .failed()
+            .contains("WORK is not signed in")
+    );
 }
 
 // ---- Status ----
@@ -578,7 +810,10 @@ fn status_of_nobody_says_so_with_exit_code_1() {
     let (_entra, setup) = world();
     let ended = run(&["status"], &setup);
     assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
-    assert!(ended.stdout.contains("Nobody is signed in.") && ended.stdout.contains("none is running"), "{ended:?}");
+    assert!(
+        ended.stdout.contains("Nobody is signed in.") && ended.stdout.contains("none is running"),
+        "{ended:?}"
+    );
     // Nor does a directory for files that is not there matter.
     let setup = setup.with("FILES_DIR", "/nowhere/at/all");
     let ended = run(&["status", "--json"], &setup);
@@ -602,20 +837,41 @@ fn status_shows_every_account_the_file_and_the_server() {
     let known = world.server.modern().ok("check_auth_status", json!({}));
     for (line, account) in lines.iter().zip(known["accounts"].as_array().unwrap()) {
         let until = account["expires_at"].as_str().unwrap();
-        let start = format!("{0}: {0}, tenant {TENANT_ID}, ", account["user_id"].as_str().unwrap());
-        assert!(line.starts_with(&start) && line.contains(until) && line.contains("refreshed"), "{line}");
+        let start = format!(
+            "{0}: {0}, tenant {TENANT_ID}, ",
+            account["user_id"].as_str().unwrap()
+        );
+        assert!(
+            line.starts_with(&start) && line.contains(until) && line.contains("refreshed"),
+            "{line}"
+        );
     }
-    let rest = [format!("Token file: {}", file.display()), format!("Server: running at {}", world.server.url())];
+    let rest = [
+        format!("Token file: {}", file.display()),
+        format!("Server: running at {}", world.server.url()),
+    ];
     assert_eq!(lines[2..], rest);
 
     let stdout = run_at(port, &["status", "--json"], &world.setup).well();
     let mut status: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((&status["token_file"], &status["server"]), (&json!(file), &json!(world.server.url())));
-    assert_eq!((&status["authenticated"], &known["authenticated"]), (&json!(true), &json!(true)));
+    assert_eq!(
+        (&status["token_file"], &status["server"]),
+        (&json!(file), &json!(world.server.url()))
+    );
+    assert_eq!(
+        (&status["authenticated"], &known["authenticated"]),
+        (&json!(true), &json!(true))
+    );
     let without_time = |status: &mut Value| {
         let mut accounts = status["accounts"].take();
         for account in accounts.as_array_mut().unwrap() {
-            assert!(account.as_object_mut().unwrap().remove("expires_in_seconds").is_some());
+            assert!(
+                account
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("expires_in_seconds")
+                    .is_some()
+            );
         }
         accounts
     };
@@ -630,11 +886,19 @@ fn a_sign_in_that_has_ended_is_no_sign_in_to_status() {
     let server = setup.start();
     entra.revoke_all();
     server.clock.advance(4000);
-    server.modern().fails("api_get_request", json!({"endpoint": "/me"}));
+    server
+        .modern()
+        .fails("api_get_request", json!({"endpoint": "/me"}));
     let ended = run(&["status"], &setup);
-    assert!(ended.code == 1 && ended.stdout.contains("the sign-in has ended"), "{ended:?}");
+    assert!(
+        ended.code == 1 && ended.stdout.contains("the sign-in has ended"),
+        "{ended:?}"
+    );
     let ended = run(&["status", "--json"], &setup);
-    assert!(ended.code == 1 && ended.stdout.contains("\"authenticated\": false"), "{ended:?}");
+    assert!(
+        ended.code == 1 && ended.stdout.contains("\"authenticated\": false"),
+        "{ended:?}"
+    );
 }
 
 #[test]
@@ -642,20 +906,35 @@ fn a_relative_token_file_is_shown_with_its_directory() {
     let (_entra, setup) = world();
     let setup = setup.with("TOKEN_CACHE_FILE", "here.json");
     let shown = setup.directory.0.canonicalize().unwrap().join("here.json");
-    assert!(run(&["status"], &setup).stdout.contains(&format!("Token file: {}\n", shown.display())));
+    assert!(
+        run(&["status"], &setup)
+            .stdout
+            .contains(&format!("Token file: {}\n", shown.display()))
+    );
 }
 
 #[test]
 fn a_name_cannot_steer_the_terminal() {
     const NAME: &str = "e\u{1b}]0;owned\u{7}\u{9b}31mve@contoso.example";
     let (entra, setup) = world();
-    entra.set(|settings| settings.users.push(User::new("0a1b2c3d-5555-4aaa-8bbb-000000000005", TENANT_ID, NAME, NAME)));
+    entra.set(|settings| {
+        settings.users.push(User::new(
+            "0a1b2c3d-5555-4aaa-8bbb-000000000005",
+            TENANT_ID,
+            NAME,
+            NAME,
+        ))
+    });
     let mut login = Verb::start(command(&["login"]), &setup);
     sign_in(&link_of(&mut login), NAME);
     let login = Ended::of(login).well();
-    let [status, json] = [&["status"][..], &["status", "--json"]].map(|arguments| run(arguments, &setup).well());
+    let [status, json] =
+        [&["status"][..], &["status", "--json"]].map(|arguments| run(arguments, &setup).well());
     for stdout in [&login, &status, &json] {
-        assert!(stdout.contains("owned") && !stdout.contains(|c: char| c.is_control() && c != '\n'), "{stdout:?}");
+        assert!(
+            stdout.contains("owned") && !stdout.contains(|c: char| c.is_control() && c != '\n'),
+            "{stdout:?}"
+        );
     }
     let status: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(status["accounts"][0]["username"], NAME);
@@ -667,7 +946,11 @@ fn a_name_cannot_steer_the_terminal() {
 fn every_verb_takes_its_settings_from_the_file_that_is_named() {
     let (_entra, mut setup) = world();
     let line = |(name, value): (&String, &String)| format!("{name}={value}\n");
-    fs::write(setup.directory.file("my.env"), setup.variables.iter().map(line).collect::<String>()).unwrap();
+    fs::write(
+        setup.directory.file("my.env"),
+        setup.variables.iter().map(line).collect::<String>(),
+    )
+    .unwrap();
     setup.variables.clear();
     let mut login = Verb::start(command(&["login", "--env-file", "my.env", "work"]), &setup);
     sign_in(&link_of(&mut login), ADA);
@@ -676,9 +959,15 @@ fn every_verb_takes_its_settings_from_the_file_that_is_named() {
     run(&["logout", "work", "--env-file=my.env"], &setup).well();
     for verb in ["login", "logout", "status"] {
         let ended = run(&[verb, "--env-file", "other.env"], &setup);
-        assert!(ended.code == 2 && ended.stderr.contains("other.env"), "{ended:?}");
+        assert!(
+            ended.code == 2 && ended.stderr.contains("other.env"),
+            "{ended:?}"
+        );
         let ended = run(&[verb], &setup);
-        assert!(ended.code == 2 && ended.stderr.contains("AZURE_CLIENT_ID"), "{ended:?}");
+        assert!(
+            ended.code == 2 && ended.stderr.contains("AZURE_CLIENT_ID"),
+            "{ended:?}"
+        );
     }
 }
 
@@ -700,7 +989,11 @@ fn a_misused_verb_does_nothing_and_exits_with_2() {
         &["login", "--env-file"],
     ] {
         let ended = run(arguments, &setup);
-        assert_eq!((ended.code, ended.stdout.as_str()), (2, ""), "{arguments:?} {ended:?}");
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (2, ""),
+            "{arguments:?} {ended:?}"
+        );
         assert!(!ended.stderr.is_empty());
     }
 }

@@ -53,7 +53,12 @@ pub struct Finding {
 
 impl Finding {
     fn new(check: &'static str, level: Level, message: &str, mend: &str) -> Self {
-        Self { check, level, message: one_line(message), mend: one_line(mend) }
+        Self {
+            check,
+            level,
+            message: one_line(message),
+            mend: one_line(mend),
+        }
     }
 
     fn ok(check: &'static str, message: &str) -> Self {
@@ -77,7 +82,13 @@ impl Finding {
 /// Text from anywhere as one line of bounded length that no terminal takes for a command.
 fn one_line(text: &str) -> String {
     let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    let escaped = |c: char| {
+        if c.is_control() {
+            c.escape_default().to_string()
+        } else {
+            c.into()
+        }
+    };
     words.chars().take(MOST_CHARS).map(escaped).collect()
 }
 
@@ -92,41 +103,64 @@ pub struct Report {
 
 impl Report {
     fn count(&self, level: Level) -> usize {
-        self.findings.iter().filter(|finding| finding.level == level).count()
+        self.findings
+            .iter()
+            .filter(|finding| finding.level == level)
+            .count()
     }
 
     /// 0 when all is well, 1 with warnings, 2 with failures.
     pub fn exit_code(&self) -> u8 {
-        self.findings.iter().map(|finding| finding.level as u8).max().unwrap_or_default()
+        self.findings
+            .iter()
+            .map(|finding| finding.level as u8)
+            .max()
+            .unwrap_or_default()
     }
 
     /// For people.
     pub fn text(&self) -> String {
         let mut lines = Vec::new();
-        for Finding { check, level, message, mend } in &self.findings {
+        for Finding {
+            check,
+            level,
+            message,
+            mend,
+        } in &self.findings
+        {
             lines.push(format!("{:<7}  {check:<12}  {message}", level.name()));
             lines.extend(Some(format!("{:23}{mend}", "")).filter(|_| !mend.is_empty()));
         }
         if !self.commands.is_empty() {
-            let (title, list) = ("To look at the app registration and to make it right:", self.commands.join("\n  "));
+            let (title, list) = (
+                "To look at the app registration and to make it right:",
+                self.commands.join("\n  "),
+            );
             let caution = "The update replaces the list that the first one shows: name every URI that is to stay.";
             lines.push(format!("\n{title}\n  {list}\n{caution}"));
         }
         let (warnings, failures) = (self.count(Level::Warning), self.count(Level::Failure));
-        lines.push(format!("\n{} findings: {warnings} warnings, {failures} failures\n", self.findings.len()));
+        lines.push(format!(
+            "\n{} findings: {warnings} warnings, {failures} failures\n",
+            self.findings.len()
+        ));
         lines.join("\n")
     }
 
     /// For programs.
     pub fn json(&self) -> String {
-        let finding = |Finding { check, level, message, mend }: &Finding| {
+        let finding = |Finding {
+                           check,
+                           level,
+                           message,
+                           mend,
+                       }: &Finding| {
             let mend = Some(mend).filter(|mend| !mend.is_empty());
             json!({"check": check, "level": level.name(), "message": message, "mend": mend})
         };
         let findings: Vec<Value> = self.findings.iter().map(finding).collect();
         let (warnings, failures) = (self.count(Level::Warning), self.count(Level::Failure));
-        let report =
-            json!({"findings": findings, "commands": self.commands, "warnings": warnings, "failures": failures});
+        let report = json!({"findings": findings, "commands": self.commands, "warnings": warnings, "failures": failures});
         format!("{report:#}\n")
     }
 }
@@ -137,17 +171,28 @@ pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -
     let mut findings = vec![offline::clock(clock)];
     let checked = variables.map(|variables| offline::check(variables, clock, &mut findings));
     let mend = "Mend that, or name another file with --env-file.";
-    let config = checked.map_err(|why| findings.push(Finding::failure("settings", &why, mend))).ok().flatten();
+    let config = checked
+        .map_err(|why| findings.push(Finding::failure("settings", &why, mend)))
+        .ok()
+        .flatten();
     if let Some(config) = &config {
         online::check(config, clock, &mut findings);
     }
-    Report { findings, commands: config.as_ref().map(commands).unwrap_or_default() }
+    Report {
+        findings,
+        commands: config.as_ref().map(commands).unwrap_or_default(),
+    }
 }
 
 /// The commands that show the registration of `config` and make it right.
 fn commands(config: &Config) -> Vec<String> {
-    let (id, uri) = (&config.client_id, aadsts::registered(&config.redirect_uri.text));
-    let is_plain = uri.chars().all(|c| c.is_ascii_alphanumeric() || ":/.-_~%".contains(c));
+    let (id, uri) = (
+        &config.client_id,
+        aadsts::registered(&config.redirect_uri.text),
+    );
+    let is_plain = uri
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || ":/.-_~%".contains(c));
     let uri = if is_plain { uri } else { format!("'{uri}'") };
     let mut commands = vec![
         format!("az ad app show --id {id} --query publicClient.redirectUris"),
@@ -157,7 +202,9 @@ fn commands(config: &Config) -> Vec<String> {
     ];
     if config.allow_device_code {
         // The portal calls it "Allow public client flows".
-        commands.push(format!("az ad app update --id {id} --is-fallback-public-client true"));
+        commands.push(format!(
+            "az ad app update --id {id} --is-fallback-public-client true"
+        ));
     }
     commands
 }

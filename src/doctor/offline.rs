@@ -24,38 +24,71 @@ pub fn clock(clock: &Clock) -> Finding {
     if clock.now() >= WRITTEN {
         return Finding::ok("clock", &message);
     }
-    Finding::failure("clock", &format!("{message} That cannot be."), "Set this machine's clock.")
+    Finding::failure(
+        "clock",
+        &format!("{message} That cannot be."),
+        "Set this machine's clock.",
+    )
 }
 
 /// Everything that does not hang on a mistaken setting. Gives the settings when none is.
-pub fn check(mut variables: BTreeMap<String, String>, clock: &Clock, findings: &mut Vec<Finding>) -> Option<Config> {
+pub fn check(
+    mut variables: BTreeMap<String, String>,
+    clock: &Clock,
+    findings: &mut Vec<Finding>,
+) -> Option<Config> {
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
-        let (message, mend) = (format!("{name} is not a setting."), format!("Rename it to {setting}."));
+        let (message, mend) = (
+            format!("{name} is not a setting."),
+            format!("Rename it to {setting}."),
+        );
         findings.push(Finding::warning("settings", &message, &mend));
     }
     let mistakes = Config::from_variables(&variables).err().unwrap_or_default();
-    findings.extend(mistakes.iter().map(|mistake| Finding::failure("settings", mistake, HELP)));
-    let wrong: Vec<&str> = mistakes.iter().filter_map(|mistake| mistake.split(' ').next()).collect();
+    findings.extend(
+        mistakes
+            .iter()
+            .map(|mistake| Finding::failure("settings", mistake, HELP)),
+    );
+    let wrong: Vec<&str> = mistakes
+        .iter()
+        .filter_map(|mistake| mistake.split(' ').next())
+        .collect();
     // Something harmless stands in for each mistaken setting.
     variables.retain(|name, _| !wrong.contains(&name.as_str()));
     for required in ["AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
-        variables.entry(required.to_owned()).or_insert_with(|| PLACEHOLDER.to_owned());
+        variables
+            .entry(required.to_owned())
+            .or_insert_with(|| PLACEHOLDER.to_owned());
     }
     let mut config = Config::from_variables(&variables).ok()?;
     if wrong.is_empty() {
         findings.push(Finding::ok("settings", "Every setting can be used."));
-        findings.extend(config.doubts().iter().map(|doubt| Finding::warning("settings", doubt, HELP)));
+        findings.extend(
+            config
+                .doubts()
+                .iter()
+                .map(|doubt| Finding::warning("settings", doubt, HELP)),
+        );
     }
     let are_right = |settings: &[&str]| !settings.iter().any(|setting| wrong.contains(setting));
     if are_right(&["SERVER_HOST", "SERVER_PORT"]) {
         findings.push(port(&mut config));
     }
     if are_right(&["CUSTOM_API_SCOPE"]) {
-        findings.push(Finding::ok("scopes", &format!("{} will be asked for.", config.scopes.requested())));
+        findings.push(Finding::ok(
+            "scopes",
+            &format!("{} will be asked for.", config.scopes.requested()),
+        ));
     }
     if are_right(&["REDIRECT_URI", "SERVER_PORT"]) {
-        let (used, registered) = (&config.redirect_uri.text, aadsts::registered(&config.redirect_uri.text));
-        let message = format!("{used} is used; {registered} must be registered for mobile and desktop applications.");
+        let (used, registered) = (
+            &config.redirect_uri.text,
+            aadsts::registered(&config.redirect_uri.text),
+        );
+        let message = format!(
+            "{used} is used; {registered} must be registered for mobile and desktop applications."
+        );
         findings.push(Finding::ok("redirect-uri", &message));
     }
     token_file(&config, clock, findings);
@@ -68,38 +101,62 @@ pub fn check(mut variables: BTreeMap<String, String>, clock: &Clock, findings: &
 fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
     let path = &config.token_cache_file;
     let name = path.display();
-    if fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && os::others_have_access(&metadata)) {
+    if fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && os::others_have_access(&metadata))
+    {
         let message = format!("{name} can be read or written by others.");
-        findings.push(Finding::warning("token-file", &message, &format!("chmod 600 {name}")));
+        findings.push(Finding::warning(
+            "token-file",
+            &message,
+            &format!("chmod 600 {name}"),
+        ));
     }
     let accounts = match TokenCache::look(path, clock.clone()) {
         Ok(accounts) => accounts,
         Err(failure) => return findings.push(Finding::failed("token-file", failure)),
     };
-    findings.push(Finding::ok("token-file", &format!("There are {} accounts in {name}.", accounts.len())));
-    let has_ended = |account: &Account| account.refresh_token.is_none() && account.expires_at <= clock.now();
+    findings.push(Finding::ok(
+        "token-file",
+        &format!("There are {} accounts in {name}.", accounts.len()),
+    ));
+    let has_ended =
+        |account: &Account| account.refresh_token.is_none() && account.expires_at <= clock.now();
     for (user_id, _) in accounts.iter().filter(|(_, account)| has_ended(account)) {
         let message = format!("The sign-in of {user_id} has ended.");
-        findings.push(Finding::warning("token-file", &message, "Sign in again, or sign out."));
+        findings.push(Finding::warning(
+            "token-file",
+            &message,
+            "Sign in again, or sign out.",
+        ));
     }
 }
 
 /// The audit log, where there is one.
 fn audit_log(config: &Config) -> Option<Finding> {
-    Some(match (audit::look(config.audit_log.as_ref()?), config.audit_log_required) {
-        (Ok(place), _) => Finding::ok("audit-log", &format!("It is written {place}.")),
-        (Err(failure), true) => Finding::failed("audit-log", failure),
-        (Err(failure), false) => Finding::warning("audit-log", &failure.message, &failure.hint),
-    })
+    Some(
+        match (
+            audit::look(config.audit_log.as_ref()?),
+            config.audit_log_required,
+        ) {
+            (Ok(place), _) => Finding::ok("audit-log", &format!("It is written {place}.")),
+            (Err(failure), true) => Finding::failed("audit-log", failure),
+            (Err(failure), false) => Finding::warning("audit-log", &failure.message, &failure.hint),
+        },
+    )
 }
 
 /// The directory for files, where there is one.
 fn files(config: &Config) -> Option<Finding> {
     let directory = config.files_dir.as_ref()?;
-    Some(match Files::open(directory, config.max_file_bytes, &config.own_files()) {
-        Ok(_) => Finding::ok("files", &format!("Calls may send and make files in {}.", directory.display())),
-        Err(failure) => Finding::failed("files", failure),
-    })
+    Some(
+        match Files::open(directory, config.max_file_bytes, &config.own_files()) {
+            Ok(_) => Finding::ok(
+                "files",
+                &format!("Calls may send and make files in {}.", directory.display()),
+            ),
+            Err(failure) => Finding::failed("files", failure),
+        },
+    )
 }
 
 /// Whether the port can be had or is held by a server of ours. Where any will do, `config` gets the one found.
@@ -110,9 +167,10 @@ fn port(config: &mut Config) -> Finding {
             *config = config.clone().at_port(free);
             Finding::ok("port", &format!("{host} port {free} is free."))
         }
-        Err(_) if is_ours(&origin_of(&host, port)) => {
-            Finding::ok("port", &format!("{host} port {port} is held by an entra-auth-mcp that is running."))
-        }
+        Err(_) if is_ours(&origin_of(&host, port)) => Finding::ok(
+            "port",
+            &format!("{host} port {port} is held by an entra-auth-mcp that is running."),
+        ),
         Err(error) => Finding::failure(
             "port",
             &format!("{host} port {port} cannot be listened on ({error})."),

@@ -31,7 +31,11 @@ pub struct ChunkedBody {
 impl ChunkedBody {
     /// A body that has not begun, of at most so many bytes.
     pub fn new(most: usize) -> Self {
-        Self { expecting: Expecting::default(), most, decoded: Vec::new() }
+        Self {
+            expecting: Expecting::default(),
+            most,
+            decoded: Vec::new(),
+        }
     }
 
     /// Whether the body has ended.
@@ -65,7 +69,9 @@ impl ChunkedBody {
             Expecting::Trailers(left) => left,
             Expecting::Nothing => return Ok(0),
         };
-        let Some(line) = line(input, most)? else { return Ok(0) };
+        let Some(line) = line(input, most)? else {
+            return Ok(0);
+        };
         self.expecting = match self.expecting {
             Expecting::SizeLine => match chunk_size(line)? {
                 0 => Expecting::Trailers(MOST_LINE_BYTES),
@@ -82,7 +88,10 @@ impl ChunkedBody {
 
 /// The line at the start of `input`, without its CRLF; `None` when it has not ended yet.
 fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Refusal> {
-    let length = input.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(input.len());
+    let length = input
+        .iter()
+        .position(|byte| matches!(byte, b'\r' | b'\n'))
+        .unwrap_or(input.len());
     match input.split_at(length) {
         _ if length > most => Err(MALFORMED),
         (line, [b'\r', b'\n', ..]) => Ok(Some(line)),
@@ -94,5 +103,8 @@ fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Refusal> {
 /// `1*HEXDIG`, perhaps followed by an extension, which is ignored (§7.1.1).
 fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
-    std::str::from_utf8(digits).ok().and_then(|digits| number(digits, 16)).ok_or(MALFORMED)
+    std::str::from_utf8(digits)
+        .ok()
+        .and_then(|digits| number(digits, 16))
+        .ok_or(MALFORMED)
 }

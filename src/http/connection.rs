@@ -28,7 +28,8 @@ const KEPT_BUFFER_BYTES: usize = 64 * 1024;
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
-const INTERNAL_ERROR: &str = r#"{"error":"This request hit a bug of the server; its log says more."}"#;
+const INTERNAL_ERROR: &str =
+    r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
 /// Why a connection ends without an answer. A refusal is told to the client first; without one, the
 /// client closed, or the transport failed, or the place was needed.
@@ -48,7 +49,13 @@ pub enum Served {
 pub fn serve(shared: &Shared, entry: &Entry, mut is_quiet: bool) -> Served {
     let _ = entry.socket.set_nodelay(true);
     let (read_timeout, write_timeout) = Default::default();
-    let mut connection = Connection { shared, entry, input: Vec::new(), read_timeout, write_timeout };
+    let mut connection = Connection {
+        shared,
+        entry,
+        input: Vec::new(),
+        read_timeout,
+        write_timeout,
+    };
     loop {
         if let Err(served) = connection.await_request(is_quiet) {
             return served;
@@ -91,12 +98,16 @@ impl Connection<'_> {
             return Err(Served::Whole);
         }
         let Limits { idle, quiet, .. } = self.shared.limits;
-        let (patience, then) = match idle.checked_sub(quiet).filter(|rest| !rest.is_zero() && !quiet.is_zero()) {
+        let (patience, then) = match idle
+            .checked_sub(quiet)
+            .filter(|rest| !rest.is_zero() && !quiet.is_zero())
+        {
             Some(_) if !is_quiet => (quiet, Served::Quiet),
             Some(rest) => (rest, Served::Whole),
             None => (idle, Served::Whole),
         };
-        self.read_within(patience).map_err(|error| if is_late(&error) { then } else { Served::Whole })
+        self.read_within(patience)
+            .map_err(|error| if is_late(&error) { then } else { Served::Whole })
     }
 
     /// Reads one request and answers it. `true`: another may follow.
@@ -118,7 +129,9 @@ impl Connection<'_> {
         if !self.entry.begin_request() {
             return Err(None);
         }
-        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default()).map_err(|_| None)?;
+        let keep_alive = self
+            .answer(&head, self.input.get(..length).unwrap_or_default())
+            .map_err(|_| None)?;
         self.input.drain(..length);
         self.input.shrink_to(KEPT_BUFFER_BYTES);
         self.entry.end_request();
@@ -132,8 +145,17 @@ impl Connection<'_> {
             Framing::Length(length) => length > SMALL_BODY && length <= most,
             Framing::Chunked => true,
         };
-        let request = Request { head, body: &[], entry: self.entry, shared: self.shared };
-        if may_be_large && !self.shared.application.takes_large_body(&request) { most.min(SMALL_BODY) } else { most }
+        let request = Request {
+            head,
+            body: &[],
+            entry: self.entry,
+            shared: self.shared,
+        };
+        if may_be_large && !self.shared.application.takes_large_body(&request) {
+            most.min(SMALL_BODY)
+        } else {
+            most
+        }
     }
 
     /// Takes the bytes of one head off the input.
@@ -160,7 +182,8 @@ impl Connection<'_> {
             return Err(Some(TOO_LARGE));
         }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
-            self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..])).map_err(|_| None)?;
+            self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]))
+                .map_err(|_| None)?;
         }
         let mut chunked = ChunkedBody::new(most);
         loop {
@@ -184,13 +207,23 @@ impl Connection<'_> {
 
     fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {
         // A bug in one request is that request's: it gets a 500, the server goes on.
-        let request = Request { head, body, entry: self.entry, shared: self.shared };
-        let answer = catch_unwind(AssertUnwindSafe(|| self.shared.application.answer(&request)));
+        let request = Request {
+            head,
+            body,
+            entry: self.entry,
+            shared: self.shared,
+        };
+        let answer = catch_unwind(AssertUnwindSafe(|| {
+            self.shared.application.answer(&request)
+        }));
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
-            Answer::Reply(reply) => self.write_reply(reply, keep_alive, head.method == Method::Head)?,
+            Answer::Reply(reply) => {
+                self.write_reply(reply, keep_alive, head.method == Method::Head)?
+            }
             Answer::Stream(reply, run) => {
-                let mut stream = EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
+                let mut stream =
+                    EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
                 // A bug in here ends the thread, and so the answer, unfinished, and the connection.
                 run(&mut stream)?;
                 stream.end()?;
@@ -215,7 +248,11 @@ impl Connection<'_> {
     pub fn write_all<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
         self.entry.begin_answer();
         self.write_pieces(pieces)?;
-        if self.entry.end_answer() { Ok(()) } else { Err(ErrorKind::ConnectionAborted.into()) }
+        if self.entry.end_answer() {
+            Ok(())
+        } else {
+            Err(ErrorKind::ConnectionAborted.into())
+        }
     }
 
     fn write_pieces<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
@@ -265,7 +302,11 @@ fn is_late(error: &io::Error) -> bool {
 /// How long it is until `deadline`; once it has passed, an error.
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
-    if left.is_zero() { Err(ErrorKind::TimedOut.into()) } else { Ok(left) }
+    if left.is_zero() {
+        Err(ErrorKind::TimedOut.into())
+    } else {
+        Ok(left)
+    }
 }
 
 /// Reads at least one byte; the end of the stream is an error, as nothing more can come of it.

@@ -18,12 +18,19 @@ pub struct EventStream<'a> {
 
 impl<'a> EventStream<'a> {
     /// Sends the head of the answer, which was printed as that of a chunked one.
-    pub(super) fn begin(connection: &'a Connection<'a>, head: &[u8], chunked: bool) -> io::Result<Self> {
+    pub(super) fn begin(
+        connection: &'a Connection<'a>,
+        head: &[u8],
+        chunked: bool,
+    ) -> io::Result<Self> {
         match head.strip_suffix(b"Transfer-Encoding: chunked\r\n\r\n") {
             Some(others) if !chunked => connection.write(&[others, b"\r\n"].concat())?,
             _ => connection.write(head)?,
         }
-        Ok(Self { connection, chunked })
+        Ok(Self {
+            connection,
+            chunked,
+        })
     }
 
     /// One `message` event with `data` in JSON, where a line break is white space and would begin another field.
@@ -34,7 +41,11 @@ impl<'a> EventStream<'a> {
         let data = data.into();
         let line: Vec<Cow<'_, [u8]>> = data.iter().map(in_one_line).collect();
         let line = line.iter().map(|piece| &**piece);
-        self.send(iter::once(&b"event: message\ndata: "[..]).chain(line).chain(iter::once(&b"\n\n"[..])))
+        self.send(
+            iter::once(&b"event: message\ndata: "[..])
+                .chain(line)
+                .chain(iter::once(&b"\n\n"[..])),
+        )
     }
 
     /// A comment, which keeps the connection from looking idle.
@@ -75,7 +86,10 @@ impl<'a> EventStream<'a> {
     /// # Errors
     /// The client is gone, or the server was told to stop.
     pub fn check(&self) -> io::Result<()> {
-        match (self.connection.entry.client_is_gone(), self.connection.shared.is_stopping()) {
+        match (
+            self.connection.entry.client_is_gone(),
+            self.connection.shared.is_stopping(),
+        ) {
             (false, false) => Ok(()),
             (true, _) => Err(io::Error::other("the client is gone")),
             (false, true) => Err(io::Error::other("the server is stopping")),
@@ -89,7 +103,11 @@ impl<'a> EventStream<'a> {
 
     /// Ends the answer: with an empty chunk, which is the last (RFC 9112 §7.1), or else with the connection.
     pub(super) fn end(&self) -> io::Result<()> {
-        if self.chunked { self.send(iter::empty()) } else { Ok(()) }
+        if self.chunked {
+            self.send(iter::empty())
+        } else {
+            Ok(())
+        }
     }
 
     fn send<'b>(&self, event: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
@@ -97,8 +115,15 @@ impl<'a> EventStream<'a> {
         if !self.chunked {
             return self.connection.write_all(event.into_iter());
         }
-        let size = format!("{:x}\r\n", event.iter().map(|part| part.len()).sum::<usize>());
-        self.connection.write_all(iter::once(size.as_bytes()).chain(event).chain(iter::once(&b"\r\n"[..])))
+        let size = format!(
+            "{:x}\r\n",
+            event.iter().map(|part| part.len()).sum::<usize>()
+        );
+        self.connection.write_all(
+            iter::once(size.as_bytes())
+                .chain(event)
+                .chain(iter::once(&b"\r\n"[..])),
+        )
     }
 }
 
@@ -107,5 +132,8 @@ fn in_one_line(piece: &[u8]) -> Cow<'_, [u8]> {
     if !piece.iter().any(is_break) {
         return piece.into();
     }
-    piece.iter().map(|byte| if is_break(byte) { b' ' } else { *byte }).collect()
+    piece
+        .iter()
+        .map(|byte| if is_break(byte) { b' ' } else { *byte })
+        .collect()
 }

@@ -30,7 +30,10 @@ pub(super) const fn refusal(status: u16, reason: &'static str) -> Refusal {
 }
 
 /// For a body that is longer than we take.
-pub(super) const TOO_LARGE: Refusal = refusal(413, "The request body is larger than MAX_REQUEST_BYTES allows.");
+pub(super) const TOO_LARGE: Refusal = refusal(
+    413,
+    "The request body is larger than MAX_REQUEST_BYTES allows.",
+);
 const MALFORMED: Refusal = refusal(400, "The request head is malformed.");
 
 /// A request head, borrowed from the bytes that were read.
@@ -74,13 +77,20 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     check_lines(fresh)?;
     let is_no_text = str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some());
     let is_empty_line = matches!(bytes, [b'\n', ..] | [b'\r', b'\n', ..]);
-    if is_no_text || is_empty_line { Err(MALFORMED) } else { Ok(None) }
+    if is_no_text || is_empty_line {
+        Err(MALFORMED)
+    } else {
+        Ok(None)
+    }
 }
 
 /// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
     let is_fit = |(at, byte): (usize, &u8)| {
-        let (before, after) = (at.checked_sub(1).and_then(|before| bytes.get(before)), bytes.get(at + 1));
+        let (before, after) = (
+            at.checked_sub(1).and_then(|before| bytes.get(before)),
+            bytes.get(at + 1),
+        );
         match byte {
             b'\t' => true,
             b'\r' => matches!(after, None | Some(b'\n')),
@@ -91,7 +101,10 @@ fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
     if bytes.iter().enumerate().all(is_fit) {
         return Ok(());
     }
-    Err(refusal(400, "The request head holds a control character, a bare line break or a folded line."))
+    Err(refusal(
+        400,
+        "The request head holds a control character, a bare line break or a folded line.",
+    ))
 }
 
 /// Reads a whole head, up to its empty line.
@@ -102,7 +115,11 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     check_lines(head)?;
     // Looked at first, as the parser calls other versions malformed and skips empty lines.
     let lines = str::from_utf8(head).map_err(|_| MALFORMED)?;
-    match lines.split(['\r', '\n']).next().and_then(|line| line.rsplit(' ').next()) {
+    match lines
+        .split(['\r', '\n'])
+        .next()
+        .and_then(|line| line.rsplit(' ').next())
+    {
         Some("HTTP/1.1" | "HTTP/1.0") => {}
         Some(version) if version.starts_with("HTTP/") => {
             return Err(refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
@@ -113,18 +130,41 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     let mut request = httparse::Request::new(&mut slots);
     match request.parse(head) {
         Ok(httparse::Status::Complete(length)) if length == head.len() => {}
-        Err(httparse::Error::TooManyHeaders) => return Err(refusal(431, "There are too many header fields.")),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(refusal(431, "There are too many header fields."));
+        }
         _ => return Err(MALFORMED),
     }
     let is_http_11 = request.version == Some(1);
-    let method = request.method.unwrap_or_default().parse().map_err(|()| MALFORMED)?;
-    let text = |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
-    let fields = Fields(request.headers.iter().map(text).collect::<Result<_, _>>().map_err(|_| MALFORMED)?);
+    let method = request
+        .method
+        .unwrap_or_default()
+        .parse()
+        .map_err(|()| MALFORMED)?;
+    let text =
+        |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
+    let fields = Fields(
+        request
+            .headers
+            .iter()
+            .map(text)
+            .collect::<Result<_, _>>()
+            .map_err(|_| MALFORMED)?,
+    );
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
     let framing = fields.framing(is_http_11)?;
     let keep_alive = is_http_11 && !fields.ask_to_close();
     let expects_continue = is_http_11 && fields.expect_continue()?;
-    Ok(Head { method, path, query, fields, framing, keep_alive, is_http_11, expects_continue })
+    Ok(Head {
+        method,
+        path,
+        query,
+        fields,
+        framing,
+        keep_alive,
+        is_http_11,
+        expects_continue,
+    })
 }
 
 /// Path and query of the request target (RFC 9112 §3.2).
@@ -154,7 +194,10 @@ pub(super) struct Fields<'a>(Vec<(&'a str, &'a str)>);
 impl<'a> Fields<'a> {
     /// Every value of the field `name`, in any case.
     pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> + Clone {
-        self.0.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
     }
 
     /// Exactly one `Host`, of `host` or `host:port` (RFC 9112 §3.2).
@@ -163,7 +206,8 @@ impl<'a> Fields<'a> {
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err(refusal(400, "There must be exactly one Host."));
         };
-        let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
+        let fits =
+            |byte: u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(&byte);
         if host.is_empty() || !host.bytes().all(fits) {
             return Err(refusal(400, "Host is malformed."));
         }
@@ -174,11 +218,19 @@ impl<'a> Fields<'a> {
     fn framing(&self, is_http_11: bool) -> Result<Framing, Refusal> {
         let mut lengths = self.values("content-length");
         let mut codings = self.values("transfer-encoding");
-        match (lengths.next(), codings.next(), lengths.chain(codings).next()) {
+        match (
+            lengths.next(),
+            codings.next(),
+            lengths.chain(codings).next(),
+        ) {
             (None, None, _) => Ok(Framing::Length(0)),
             (Some(digits), None, None) => content_length(digits).map(Framing::Length),
-            (None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
-            (None, Some(_), None) if is_http_11 => Err(refusal(501, "The only transfer encoding here is chunked.")),
+            (None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => {
+                Ok(Framing::Chunked)
+            }
+            (None, Some(_), None) if is_http_11 => {
+                Err(refusal(501, "The only transfer encoding here is chunked."))
+            }
             _ => Err(refusal(400, "The length of the body is ambiguous.")),
         }
     }
@@ -189,7 +241,10 @@ impl<'a> Fields<'a> {
     }
 
     fn expect_continue(&self) -> Result<bool, Refusal> {
-        if self.values("expect").all(|value| value.eq_ignore_ascii_case("100-continue")) {
+        if self
+            .values("expect")
+            .all(|value| value.eq_ignore_ascii_case("100-continue"))
+        {
             return Ok(self.values("expect").next().is_some());
         }
         Err(refusal(417, "The only expectation here is 100-continue."))

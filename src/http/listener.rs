@@ -69,8 +69,14 @@ fn clock() -> u64 {
 impl Entry {
     /// Whether the client has closed its side.
     pub fn client_is_gone(&self) -> bool {
-        let peeked = self.socket.set_nonblocking(true).and_then(|()| self.socket.peek(&mut [0]));
-        let is_there = peeked.map_or_else(|error| error.kind() == ErrorKind::WouldBlock, |count| count > 0);
+        let peeked = self
+            .socket
+            .set_nonblocking(true)
+            .and_then(|()| self.socket.peek(&mut [0]));
+        let is_there = peeked.map_or_else(
+            |error| error.kind() == ErrorKind::WouldBlock,
+            |count| count > 0,
+        );
         self.socket.set_nonblocking(false).is_err() || !is_there
     }
 
@@ -86,7 +92,8 @@ impl Entry {
 
     /// Marks that an answer is being written.
     pub fn begin_answer(&self) {
-        self.idle_since.store(ANSWERING | clock(), Ordering::Release);
+        self.idle_since
+            .store(ANSWERING | clock(), Ordering::Release);
     }
 
     /// Marks that it is written; `false` when the connection was given up meanwhile.
@@ -102,11 +109,16 @@ impl Entry {
     /// Closes the connection if it is idle, or in whatever other state comes before `end`, and has been so since
     /// `latest` or longer.
     fn evict(&self, end: u64, latest: u64) -> bool {
-        let fits = |since: &u64| (IN_REQUEST + 1..end).contains(since) && *since & !ANSWERING <= latest;
+        let fits =
+            |since: &u64| (IN_REQUEST + 1..end).contains(since) && *since & !ANSWERING <= latest;
         let evict = |since| Some(since).filter(fits).map(|_| EVICTED);
-        let evicted = self.idle_since.fetch_update(Ordering::AcqRel, Ordering::Acquire, evict);
+        let evicted = self
+            .idle_since
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, evict);
         // Its thread wakes from its read and ends.
-        evicted.map(|_| self.socket.shutdown(Shutdown::Both)).is_ok()
+        evicted
+            .map(|_| self.socket.shutdown(Shutdown::Both))
+            .is_ok()
     }
 }
 
@@ -136,9 +148,18 @@ impl Shared {
     /// request, or else that has not read its answer to the end; `false` when every request is in hand, or is so new that
     /// its client has had no time yet.
     fn evict_longest_idle(&self) -> bool {
-        let mut entries: Vec<Arc<Entry>> = self.connections().iter().filter_map(Weak::upgrade).collect();
+        let mut entries: Vec<Arc<Entry>> = self
+            .connections()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         // A request that ends in this moment leaves its connection idle for the shortest time: it comes last.
-        entries.sort_by_cached_key(|entry| entry.idle_since.load(Ordering::Acquire).wrapping_sub(IN_REQUEST + 1));
+        entries.sort_by_cached_key(|entry| {
+            entry
+                .idle_since
+                .load(Ordering::Acquire)
+                .wrapping_sub(IN_REQUEST + 1)
+        });
         let patience = u64::try_from(CLIENT_PATIENCE.as_micros()).unwrap_or_default();
         let latest = clock().saturating_sub(patience);
         entries.iter().any(|entry| entry.evict(EVICTED, latest))
@@ -173,10 +194,24 @@ impl Listeners {
     ///
     /// # Errors
     /// The operating system's, when there is no thread to be had.
-    pub fn serve(self, application: Box<dyn Application>, limits: Limits) -> io::Result<HttpServer> {
+    pub fn serve(
+        self,
+        application: Box<dyn Application>,
+        limits: Limits,
+    ) -> io::Result<HttpServer> {
         let (stopping, workers, refusals, connections) = Default::default();
-        let shared = Arc::new(Shared { limits, application, stopping, workers, refusals, connections });
-        let mut server = HttpServer { shared, listeners: Vec::new() };
+        let shared = Arc::new(Shared {
+            limits,
+            application,
+            stopping,
+            workers,
+            refusals,
+            connections,
+        });
+        let mut server = HttpServer {
+            shared,
+            listeners: Vec::new(),
+        };
         for (address, socket) in self.0 {
             let (shared, socket) = (Arc::clone(&server.shared), Arc::new(socket));
             server.listeners.push((address, Arc::downgrade(&socket)));
@@ -192,13 +227,18 @@ fn listen(at: impl ToSocketAddrs) -> io::Result<(SocketAddr, TcpListener)> {
 
 fn bind_loopback(port: u16, redraws: u32) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
     let v4 = listen((Ipv4Addr::LOCALHOST, port));
-    let v6 = listen((Ipv6Addr::LOCALHOST, v4.as_ref().map_or(port, |(address, _)| address.port())));
+    let v6 = listen((
+        Ipv6Addr::LOCALHOST,
+        v4.as_ref().map_or(port, |(address, _)| address.port()),
+    ));
     match (v4, v6) {
         (Ok(v4), Ok(v6)) => Ok(vec![v4, v6]),
-        (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::AddrInUse => match redraws {
-            0 => Err(error),
-            _ => bind_loopback(port, redraws - 1),
-        },
+        (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::AddrInUse => {
+            match redraws {
+                0 => Err(error),
+                _ => bind_loopback(port, redraws - 1),
+            }
+        }
         (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(vec![only]),
         (Err(error), Err(_)) => Err(error),
     }
@@ -225,7 +265,11 @@ impl HttpServer {
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
         }
         let deadline = Instant::now() + self.shared.limits.shutdown;
-        let accepts = || self.listeners.iter().any(|(_, socket)| socket.strong_count() > 0);
+        let accepts = || {
+            self.listeners
+                .iter()
+                .any(|(_, socket)| socket.strong_count() > 0)
+        };
         while self.shared.evict_idle() > 0 || accepts() {
             if Instant::now() >= deadline {
                 log::warn!("requests were still in flight when the server stopped");
@@ -245,13 +289,21 @@ impl Drop for HttpServer {
 /// Where a listener on every address can be reached from here.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+        address.set_ip(if address.is_ipv4() {
+            Ipv4Addr::LOCALHOST.into()
+        } else {
+            Ipv6Addr::LOCALHOST.into()
+        });
     }
     address
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(run).map(drop)
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(STACK_BYTES)
+        .spawn(run)
+        .map(drop)
 }
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
@@ -272,9 +324,15 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
                 refuse(shared, socket);
             }
             // A client that has left again is no reason to pause, or to take anybody's place.
-            Err(error) if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::ConnectionAborted) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                ) => {}
             Err(error) => {
-                log::warn!("a connection could not be accepted ({error}); the longest idle one is closed");
+                log::warn!(
+                    "a connection could not be accepted ({error}); the longest idle one is closed"
+                );
                 shared.evict_longest_idle();
                 thread::sleep(ACCEPT_PAUSE);
             }
@@ -287,7 +345,8 @@ fn has_room(shared: &Shared, patience: Duration) -> bool {
     let (begun, most) = (Instant::now(), shared.limits.connections);
     loop {
         let open = shared.connections().len();
-        if open < most || (open < most + (most / ENDING_PART).max(1) && shared.evict_longest_idle()) {
+        if open < most || (open < most + (most / ENDING_PART).max(1) && shared.evict_longest_idle())
+        {
             return true;
         }
         if begun.elapsed() >= patience || shared.is_stopping() {
@@ -299,7 +358,10 @@ fn has_room(shared: &Shared, patience: Duration) -> bool {
 
 /// Gives the connection a thread: one that waits, or a new one.
 fn admit(shared: &Arc<Shared>, socket: TcpStream) {
-    let entry = Arc::new(Entry { socket, idle_since: AtomicU64::new(IN_REQUEST) });
+    let entry = Arc::new(Entry {
+        socket,
+        idle_since: AtomicU64::new(IN_REQUEST),
+    });
     entry.end_request();
     shared.connections().push(Arc::downgrade(&entry));
     if let Err(entry) = shared.workers.give(entry)
@@ -324,7 +386,9 @@ fn work(shared: &Arc<Shared>, mut entry: Arc<Entry>, mut is_quiet: bool) {
             Served::Quiet => is_quiet = true,
             Served::Whole => {
                 drop(entry);
-                let Some(next) = shared.workers.wait(shared.limits.quiet) else { return };
+                let Some(next) = shared.workers.wait(shared.limits.quiet) else {
+                    return;
+                };
                 (entry, is_quiet) = (next, false);
             }
         }
@@ -345,10 +409,15 @@ fn refuse(shared: &Shared, socket: TcpStream) {
 }
 
 fn tell_no_room(mut socket: &TcpStream) {
-    let reply = json_reply(503, r#"{"error":"All connections are busy. Try again."}"#.to_owned());
+    let reply = json_reply(
+        503,
+        r#"{"error":"All connections are busy. Try again."}"#.to_owned(),
+    );
     let (head, body) = print(with_field(reply, "Retry-After", "1"), false);
     // A fresh socket has room for this; where it has not, the client learns from the close.
     let parts: Vec<&[u8]> = iter::once(head.as_slice()).chain(body.iter()).collect();
-    let _ = socket.set_nonblocking(true).and_then(|()| socket.write(&parts.concat()));
+    let _ = socket
+        .set_nonblocking(true)
+        .and_then(|()| socket.write(&parts.concat()));
     let _ = socket.set_nonblocking(false);
 }

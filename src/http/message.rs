@@ -25,7 +25,11 @@ impl<'a> Request<'a> {
     /// # Errors
     /// The client has closed its side.
     pub fn check(&self) -> io::Result<()> {
-        if self.entry.client_is_gone() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+        if self.entry.client_is_gone() {
+            Err(io::ErrorKind::ConnectionAborted.into())
+        } else {
+            Ok(())
+        }
     }
 
     /// The same, and whether the server goes on.
@@ -33,13 +37,19 @@ impl<'a> Request<'a> {
     /// # Errors
     /// As above, or the server was told to stop.
     pub fn check_transfer(&self) -> io::Result<()> {
-        if self.shared.is_stopping() { Err(io::Error::other("the server is stopping")) } else { self.check() }
+        if self.shared.is_stopping() {
+            Err(io::Error::other("the server is stopping"))
+        } else {
+            self.check()
+        }
     }
 
     /// The first value of the query parameter `name`, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut parameters = url::form_urlencoded::parse(self.head.query.as_bytes());
-        parameters.find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
+        parameters
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// Every value of the field `name`, in any case.
@@ -92,9 +102,15 @@ impl<'a> Answer<'a> {
     /// An answer that `run` streams.
     pub fn stream(run: impl FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a) -> Self {
         let Reply { head, body } = reply(200, "text/event-stream", Pieces::default());
-        let endless = Reply { head: head.with_data(io::empty(), None), body };
+        let endless = Reply {
+            head: head.with_data(io::empty(), None),
+            body,
+        };
         // nginx would hold the events back otherwise.
-        Self::Stream(with_field(endless, "X-Accel-Buffering", "no"), Box::new(run))
+        Self::Stream(
+            with_field(endless, "X-Accel-Buffering", "no"),
+            Box::new(run),
+        )
     }
 
     /// The same with one more header field.
@@ -130,9 +146,18 @@ pub fn reply(status: u16, content_type: &str, body: Pieces) -> Reply {
 
 /// The same under another `Referrer-Policy`.
 pub fn reply_under(status: u16, content_type: &str, body: Pieces, referrer_policy: &str) -> Reply {
-    let head = Response::new(StatusCode(status), Vec::new(), io::empty(), Some(body.len()), None);
+    let head = Response::new(
+        StatusCode(status),
+        Vec::new(),
+        io::empty(),
+        Some(body.len()),
+        None,
+    );
     // Never chunked: the length is known.
-    let response = Reply { head: head.with_chunked_threshold(usize::MAX), body };
+    let response = Reply {
+        head: head.with_chunked_threshold(usize::MAX),
+        body,
+    };
     let fields = [
         ("Server", SERVER_NAME),
         ("X-Content-Type-Options", "nosniff"),
@@ -140,7 +165,11 @@ pub fn reply_under(status: u16, content_type: &str, body: Pieces, referrer_polic
         ("Cache-Control", "no-store"),
         ("Content-Type", content_type),
     ];
-    fields.into_iter().fold(response, |response, (name, value)| with_field(response, name, value))
+    fields
+        .into_iter()
+        .fold(response, |response, (name, value)| {
+            with_field(response, name, value)
+        })
 }
 
 /// A response of `status` without a body.
@@ -169,8 +198,11 @@ pub(super) fn print(reply: Reply, keep_alive: bool) -> (Vec<u8>, Pieces) {
     let mut bytes = Vec::with_capacity(512);
     let has_no_content = reply.status() == 204;
     // Writing into memory cannot fail.
-    let _ = reply.head.raw_print(&mut bytes, HTTPVersion(1, 1), &[], true, None);
-    let find = |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|window| window == part);
+    let _ = reply
+        .head
+        .raw_print(&mut bytes, HTTPVersion(1, 1), &[], true, None);
+    let find =
+        |bytes: &[u8], part: &[u8]| bytes.windows(part.len()).position(|window| window == part);
     if !keep_alive && let Some(end) = find(&bytes, b"\r\n") {
         bytes.splice(end + 2..end + 2, *b"Connection: close\r\n");
     }

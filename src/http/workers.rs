@@ -21,8 +21,15 @@ struct State<T> {
 
 impl<T> Default for Workers<T> {
     fn default() -> Self {
-        let state = Mutex::new(State { given: Vec::new(), waiting: 0, is_closed: false });
-        Self { state, changed: Condvar::new() }
+        let state = Mutex::new(State {
+            given: Vec::new(),
+            waiting: 0,
+            is_closed: false,
+        });
+        Self {
+            state,
+            changed: Condvar::new(),
+        }
     }
 }
 
@@ -33,7 +40,9 @@ impl<T> Workers<T> {
     /// There is none; `work` comes back.
     pub fn give(&self, work: T) -> Result<(), T> {
         let mut state = locked(&self.state);
-        let Some(waiting) = state.waiting.checked_sub(1) else { return Err(work) };
+        let Some(waiting) = state.waiting.checked_sub(1) else {
+            return Err(work);
+        };
         state.waiting = waiting;
         state.given.push(work);
         self.changed.notify_one();

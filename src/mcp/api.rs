@@ -38,9 +38,18 @@ impl Api {
     /// `FILES_DIR` cannot be used.
     pub(super) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
         let files = config.files_dir.as_ref();
-        let files = files.map(|directory| Files::open(directory, config.max_file_bytes, &config.own_files()));
-        let backend = config.backend.clone().map(|base| Backend::new(base, config.max_response_bytes));
-        Ok(Self { files: files.transpose()?, backend, config, sign_in })
+        let files = files
+            .map(|directory| Files::open(directory, config.max_file_bytes, &config.own_files()));
+        let backend = config
+            .backend
+            .clone()
+            .map(|base| Backend::new(base, config.max_response_bytes));
+        Ok(Self {
+            files: files.transpose()?,
+            backend,
+            config,
+            sign_in,
+        })
     }
 
     /// Whether calls may move files.
@@ -55,15 +64,25 @@ impl Api {
         name: &str,
         open: impl Fn(&'f Files, &str) -> Result<T, Failure>,
     ) -> Result<Option<T>, Failure> {
-        let Some(path) = arguments.text(name) else { return Ok(None) };
+        let Some(path) = arguments.text(name) else {
+            return Ok(None);
+        };
         let files = self.files.as_ref().ok_or_else(|| {
-            Failure::new(Kind::Configuration, format!("{name} needs a directory for files: FILES_DIR is not set."))
-                .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
+            Failure::new(
+                Kind::Configuration,
+                format!("{name} needs a directory for files: FILES_DIR is not set."),
+            )
+            .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
         })?;
-        let other = ["data", "select"].into_iter().find(|other| arguments.get(other).is_some());
+        let other = ["data", "select"]
+            .into_iter()
+            .find(|other| arguments.get(other).is_some());
         match (name, other) {
             ("body_file", Some("data")) | ("save_to", Some("select")) => {
-                let message = format!("{name} and {} cannot both be given.", other.unwrap_or_default());
+                let message = format!(
+                    "{name} and {} cannot both be given.",
+                    other.unwrap_or_default()
+                );
                 Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
             }
             _ => open(files, &path).map(Some),
@@ -123,7 +142,10 @@ impl Api {
         self.config.policy.check_path(backend.base.path(&target))?;
         let mut headers = request_headers::checked(&arguments.read("headers").unwrap_or_default())?;
         backend::check_head(&target, &headers)?;
-        let data = arguments.get("data").map(|data| request_body(data, &mut headers)).transpose()?;
+        let data = arguments
+            .get("data")
+            .map(|data| request_body(data, &mut headers))
+            .transpose()?;
         let source = self.file(arguments, "body_file", Files::source)?;
         let save_to = self.file(arguments, "save_to", Files::destination)?;
         let body = match (source, data) {
@@ -134,7 +156,9 @@ impl Api {
             }
             (None, data) => data.map_or(Content::Nothing, Content::Bytes),
         };
-        let sent_as = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let sent_as = headers
+            .get(CONTENT_TYPE)
+            .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
         let select = arguments.get("select").map(Selection::parse).transpose()?;
         let chosen = self.sign_in.choose(user_id)?;
         chosen.user_id.clone_into(&mut entry.user_id);
@@ -142,14 +166,24 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
         self.sign_in.audit.ready()?;
-        let call = Call { method, target, headers, body, select: select.as_ref(), save_to, watch };
+        let call = Call {
+            method,
+            target,
+            headers,
+            body,
+            select: select.as_ref(),
+            save_to,
+            watch,
+        };
         let mut reply = backend.send(&call, &account.access_token)?;
         let first = reply.challenge.clone();
         // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
         // has asked for them.
         for _ in 0..2 {
             let may_renew = first.is_none() || reply.challenge == first;
-            let Some(renewed) = self.renewed(&chosen.user_id, entry.client, &account, &reply, may_renew)? else {
+            let Some(renewed) =
+                self.renewed(&chosen.user_id, entry.client, &account, &reply, may_renew)?
+            else {
                 break;
             };
             account = renewed;
@@ -158,7 +192,10 @@ impl Api {
             }
             reply = backend.send(&call, &account.access_token)?;
         }
-        Ok((reply, sent_as.filter(|_| matches!(call.body, Content::File(_)))))
+        Ok((
+            reply,
+            sent_as.filter(|_| matches!(call.body, Content::File(_))),
+        ))
     }
 
     /// The account with another token, for an API that does not take the one that it was sent; `None` where
@@ -183,10 +220,16 @@ impl Api {
             _ => return Ok(None),
         };
         let is_more = *claims != Claims::default();
-        let renewed = if may_renew { self.sign_in.renew(user_id, client, rejected, claims) } else { Ok(None) };
+        let renewed = if may_renew {
+            self.sign_in.renew(user_id, client, rejected, claims)
+        } else {
+            Ok(None)
+        };
         let refused = match renewed {
             Ok(None) if is_more => None,
-            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => Some(failure),
+            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => {
+                Some(failure)
+            }
             // Then the API's own words are the better answer.
             Err(_) => return Ok(None),
             renewed => return renewed,
@@ -199,9 +242,17 @@ impl Api {
             // What no refresh has brought, a sign-in may bring.
             let extra_scope = self.sign_in.extra_scope(rejected).to_owned();
             let (wanted, claims) = (claims.clone(), claims.clone());
-            let demand = Demand { wanted, claims, extra_scope, ..Demand::default() };
+            let demand = Demand {
+                wanted,
+                claims,
+                extra_scope,
+                ..Demand::default()
+            };
             self.sign_in.note(user_id, demand);
-            Failure::new(Kind::SignInRequired, "The API wants a further check of the user.")
+            Failure::new(
+                Kind::SignInRequired,
+                "The API wants a further check of the user.",
+            )
         }))
     }
 
@@ -209,21 +260,40 @@ impl Api {
     ///
     /// # Errors
     /// That sign-in is due.
-    fn check_scope(&self, user_id: &str, account: &Account, missing: &[String]) -> Result<(), Failure> {
+    fn check_scope(
+        &self,
+        user_id: &str,
+        account: &Account,
+        missing: &[String],
+    ) -> Result<(), Failure> {
         let known = self.sign_in.extra_scope(account);
-        let Some(extra_scope) = self.config.scopes.widened(known, missing) else { return Ok(()) };
+        let Some(extra_scope) = self.config.scopes.widened(known, missing) else {
+            return Ok(());
+        };
         if self.has_signed_in(user_id, |demand| demand.extra_scope == extra_scope) {
             return Ok(());
         }
-        self.sign_in.note(user_id, Demand { extra_scope, ..Demand::default() });
-        let message = format!("The API wants a permission that is missing: {}.", missing.join(", "));
+        self.sign_in.note(
+            user_id,
+            Demand {
+                extra_scope,
+                ..Demand::default()
+            },
+        );
+        let message = format!(
+            "The API wants a permission that is missing: {}.",
+            missing.join(", ")
+        );
         Err(Failure::new(Kind::SignInRequired, message))
     }
 
     /// Whether `user_id` has just signed in for a demand that `fits`.
     fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
         let now = self.sign_in.now();
-        let is_recent = self.sign_in.last_sign_in(user_id).is_some_and(|at| now < at + PAUSE.as_secs());
+        let is_recent = self
+            .sign_in
+            .last_sign_in(user_id)
+            .is_some_and(|at| now < at + PAUSE.as_secs());
         is_recent && self.sign_in.pending().has_success(user_id, fits, now)
     }
 }
@@ -231,15 +301,22 @@ impl Api {
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
 /// its text.
 fn request_body<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
-    let content_type = headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
+    let content_type = headers
+        .entry(CONTENT_TYPE)
+        .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
         return Ok(data.get().as_bytes().into());
     }
-    read(data).map(|text: String| text.into_bytes().into()).ok_or_else(|| {
-        Failure::new(Kind::InvalidRequest, format!("data must be a string to be sent as {media_type}."))
+    read(data)
+        .map(|text: String| text.into_bytes().into())
+        .ok_or_else(|| {
+            Failure::new(
+                Kind::InvalidRequest,
+                format!("data must be a string to be sent as {media_type}."),
+            )
             .hint("Leave out Content-Type to send it as JSON.")
-    })
+        })
 }
 
 /// `params` as the pairs of a query; an array repeats its key.
@@ -248,7 +325,9 @@ fn parameters(arguments: &Object<'_>) -> Vec<(String, String)> {
     let scalar = |raw: &RawValue| read(raw).unwrap_or_else(|| raw.get().to_owned());
     let pairs = params.0.into_iter().flat_map(|(name, value)| {
         let items = read(value).unwrap_or_else(|| vec![value]);
-        items.into_iter().map(move |item| (name.clone().into_owned(), scalar(item)))
+        items
+            .into_iter()
+            .map(move |item| (name.clone().into_owned(), scalar(item)))
     });
     pairs.collect()
 }

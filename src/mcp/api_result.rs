@@ -7,8 +7,7 @@ use crate::backend::{self, NextPage};
 use crate::pieces::Pieces;
 
 const REDIRECT: &str = "redirect";
-const NOT_FOLLOWED: &str =
-    "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
+const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 /// What an answer with this status is called in `error`, where it is one.
 pub(super) fn error_code(status: u16) -> Option<&'static str> {
@@ -21,7 +20,13 @@ pub(super) fn error_code(status: u16) -> Option<&'static str> {
 
 /// What the API calls the request by, where it says so.
 pub(super) fn correlation_id(reply: &backend::Reply) -> Option<String> {
-    let named = |end: &str| reply.headers.iter().find(|(name, _)| name.ends_with(end)).map(|(_, value)| value);
+    let named = |end: &str| {
+        reply
+            .headers
+            .iter()
+            .find(|(name, _)| name.ends_with(end))
+            .map(|(_, value)| value)
+    };
     let id = named("correlation-id").or_else(|| named("request-id"))?;
     id.as_str().map(str::to_owned)
 }
@@ -44,8 +49,14 @@ pub(super) fn of(reply: backend::Reply, sent_as: Option<&str>) -> Pieces {
     members.add("error", error);
     members.add("message", message);
     members.add("hint", status_hint(reply.status).or(select_hint(&reply)));
-    members.add("not_found", Some(&reply.not_found).filter(|pointers| !pointers.is_empty()));
-    members.add("retry_after_seconds", reply.retry_after.map(|wait| wait.as_secs()));
+    members.add(
+        "not_found",
+        Some(&reply.not_found).filter(|pointers| !pointers.is_empty()),
+    );
+    members.add(
+        "retry_after_seconds",
+        reply.retry_after.map(|wait| wait.as_secs()),
+    );
     if let Some((path, moved)) = reply.file {
         let content_type = sent_as.or(reply.content_type.as_deref());
         let file = json!({"path": path, "bytes": moved.bytes, "sha256": moved.sha256, "content_type": content_type});
@@ -56,7 +67,13 @@ pub(super) fn of(reply: backend::Reply, sent_as: Option<&str>) -> Pieces {
         Some(NextPage::Elsewhere(url)) => members.add("next_outside_base", Some(url)),
         None => {}
     }
-    members.add("redirect_target", reply.headers.get("location").filter(|_| error == Some(REDIRECT)));
+    members.add(
+        "redirect_target",
+        reply
+            .headers
+            .get("location")
+            .filter(|_| error == Some(REDIRECT)),
+    );
     members.add("headers", Some(&reply.headers));
     let members = members.into_json();
     let image = reply.image.as_ref();
@@ -74,9 +91,15 @@ fn select_hint(reply: &backend::Reply) -> Option<&'static str> {
 
 fn status_hint(status: u16) -> Option<&'static str> {
     match status {
-        401 => Some("The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API."),
-        403 => Some("The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope."),
-        429 | 503 => Some("Wait for retry_after_seconds, or a minute where that is absent, then call again."),
+        401 => Some(
+            "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",
+        ),
+        403 => Some(
+            "The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope.",
+        ),
+        429 | 503 => {
+            Some("Wait for retry_after_seconds, or a minute where that is absent, then call again.")
+        }
         _ => None,
     }
 }

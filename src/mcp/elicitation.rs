@@ -72,18 +72,35 @@ impl Seal {
     /// # Errors
     /// No randomness.
     pub(super) fn new() -> Result<Self, Failure> {
-        Ok(Self(hmac::Key::new(hmac::HMAC_SHA256, Secret::random()?.expose().as_bytes())))
+        Ok(Self(hmac::Key::new(
+            hmac::HMAC_SHA256,
+            Secret::random()?.expose().as_bytes(),
+        )))
     }
 
     /// The members of a result that asks the person.
-    pub(super) fn input_required(&self, asked: &Elicitation<'_>, tool: &str, arguments: &Object<'_>) -> String {
-        let Elicitation { handle, user_id, url, message, expires_at } = asked;
-        let request =
-            json!({"method": "elicitation/create", "params": {"mode": "url", "message": message, "url": url}});
-        let payload = BASE64_URL_SAFE_NO_PAD.encode(json!([handle, user_id, expires_at]).to_string());
+    pub(super) fn input_required(
+        &self,
+        asked: &Elicitation<'_>,
+        tool: &str,
+        arguments: &Object<'_>,
+    ) -> String {
+        let Elicitation {
+            handle,
+            user_id,
+            url,
+            message,
+            expires_at,
+        } = asked;
+        let request = json!({"method": "elicitation/create", "params": {"mode": "url", "message": message, "url": url}});
+        let payload =
+            BASE64_URL_SAFE_NO_PAD.encode(json!([handle, user_id, expires_at]).to_string());
         let code = hmac::sign(&self.0, &sealed(&payload, tool, arguments));
         let state = format!("{payload}.{}", BASE64_URL_SAFE_NO_PAD.encode(code));
-        format!(r#""inputRequests":{{"{SIGN_IN}":{request}}},"requestState":{}"#, quoted(&state))
+        format!(
+            r#""inputRequests":{{"{SIGN_IN}":{request}}},"requestState":{}"#,
+            quoted(&state)
+        )
     }
 
     /// What the `params` of a call of `tool` bring back; `None` for a first call. `now` is in seconds since
@@ -102,16 +119,31 @@ impl Seal {
         if params.get("requestState").is_none() {
             return Ok(None);
         }
-        let state: String = params.read("requestState").ok_or_else(|| invalid("requestState must be a string."))?;
+        let state: String = params
+            .read("requestState")
+            .ok_or_else(|| invalid("requestState must be a string."))?;
         let (handle, user_id) = self.verified(&state, tool, arguments, now).ok_or_else(|| {
             invalid("This requestState is not of this call, or has expired. Make the call again without it.")
         })?;
-        let action = params.get("inputResponses").map_or(Ok(None), |_| action(params));
-        let action = action.map_err(|()| invalid("inputResponses must hold the result of an elicitation."))?;
-        Ok(Some(Returned { handle, user_id, action }))
+        let action = params
+            .get("inputResponses")
+            .map_or(Ok(None), |_| action(params));
+        let action = action
+            .map_err(|()| invalid("inputResponses must hold the result of an elicitation."))?;
+        Ok(Some(Returned {
+            handle,
+            user_id,
+            action,
+        }))
     }
 
-    fn verified(&self, state: &str, tool: &str, arguments: &Object<'_>, now: u64) -> Option<(String, String)> {
+    fn verified(
+        &self,
+        state: &str,
+        tool: &str,
+        arguments: &Object<'_>,
+        now: u64,
+    ) -> Option<(String, String)> {
         let (payload, code) = state.split_once('.')?;
         let code = BASE64_URL_SAFE_NO_PAD.decode(code).ok()?;
         hmac::verify(&self.0, &sealed(payload, tool, arguments), &code).ok()?;
@@ -185,7 +217,15 @@ fn action(params: &Object<'_>) -> Result<Option<Action>, ()> {
 
 /// The error that asks the person.
 pub(super) fn required(asked: &Elicitation<'_>) -> RpcError {
-    let Elicitation { handle, url, message, .. } = asked;
+    let Elicitation {
+        handle,
+        url,
+        message,
+        ..
+    } = asked;
     let data = json!({"elicitations": [{"mode": "url", "elicitationId": handle, "url": url, "message": message}]});
-    RpcError { data: Some(data.to_string()), ..RpcError::new(URL_ELICITATION_REQUIRED, *message) }
+    RpcError {
+        data: Some(data.to_string()),
+        ..RpcError::new(URL_ELICITATION_REQUIRED, *message)
+    }
 }

@@ -35,7 +35,12 @@ pub struct RpcError {
 
 impl RpcError {
     pub(super) fn new(code: i32, message: impl Into<String>) -> Self {
-        Self { status: 400, code, message: message.into(), data: None }
+        Self {
+            status: 400,
+            code,
+            message: message.into(),
+            data: None,
+        }
     }
 
     /// The same with another HTTP status.
@@ -46,8 +51,16 @@ impl RpcError {
     /// The whole error response. Without an `id` where none could be read: MCP has no `null` id.
     pub(super) fn response(&self, id: Option<&RawValue>) -> String {
         let id = id.map(|id| format!("\"id\":{id},")).unwrap_or_default();
-        let data = self.data.as_ref().map(|data| format!(",\"data\":{data}")).unwrap_or_default();
-        format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{},"message":{}{data}}}}}"#, self.code, quoted(&self.message))
+        let data = self
+            .data
+            .as_ref()
+            .map(|data| format!(",\"data\":{data}"))
+            .unwrap_or_default();
+        format!(
+            r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{},"message":{}{data}}}}}"#,
+            self.code,
+            quoted(&self.message)
+        )
     }
 }
 
@@ -109,7 +122,10 @@ pub struct Object<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
 impl<'a> Object<'a> {
     /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| *value)
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
     }
 
     /// The value of `name`, when it is a string; as it stands in the text unless it has escapes.
@@ -159,8 +175,12 @@ pub struct BadMessage<'a> {
 /// # Errors
 /// `Parse error`.
 pub fn parse(body: &[u8]) -> Result<&str, RpcError> {
-    let refuse =
-        |error: &dyn fmt::Display| RpcError::new(PARSE_ERROR, format!("The body is not acceptable JSON: {error}."));
+    let refuse = |error: &dyn fmt::Display| {
+        RpcError::new(
+            PARSE_ERROR,
+            format!("The body is not acceptable JSON: {error}."),
+        )
+    };
     let text = std::str::from_utf8(body).map_err(|error| refuse(&error))?;
     let checked = serde_json::from_str(text).map_err(|error| refuse(&error));
     checked.map(|Checked| text.trim_matches(WHITE_SPACE))
@@ -173,20 +193,36 @@ pub fn parse(body: &[u8]) -> Result<&str, RpcError> {
 pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
     let object: Object<'_> = serde_json::from_str(value).unwrap_or_default();
     let id = object.get("id");
-    let bad = |code, message| BadMessage { id: id.filter(|id| is_id(id)), error: RpcError::new(code, message) };
+    let bad = |code, message| BadMessage {
+        id: id.filter(|id| is_id(id)),
+        error: RpcError::new(code, message),
+    };
     if object.text("jsonrpc").as_deref() != Some("2.0") {
-        return Err(bad(INVALID_REQUEST, "A message is an object whose jsonrpc is \"2.0\"."));
+        return Err(bad(
+            INVALID_REQUEST,
+            "A message is an object whose jsonrpc is \"2.0\".",
+        ));
     }
     if object.get("method").is_none() {
         let is_response = object.get("result").or(object.get("error")).is_some();
-        return if is_response { Ok(Message::Response) } else { Err(bad(INVALID_REQUEST, "There is no method.")) };
+        return if is_response {
+            Ok(Message::Response)
+        } else {
+            Err(bad(INVALID_REQUEST, "There is no method."))
+        };
     }
-    let method = object.text("method").ok_or_else(|| bad(INVALID_REQUEST, "method must be a string."))?;
-    let Some(id) = id else { return Ok(Message::Notification) };
+    let method = object
+        .text("method")
+        .ok_or_else(|| bad(INVALID_REQUEST, "method must be a string."))?;
+    let Some(id) = id else {
+        return Ok(Message::Notification);
+    };
     if !is_id(id) {
         return Err(bad(INVALID_REQUEST, "id must be a string or an integer."));
     }
-    let params = object.get("params").map_or_else(|| Some(Object::default()), read);
+    let params = object
+        .get("params")
+        .map_or_else(|| Some(Object::default()), read);
     let params = params.ok_or_else(|| bad(INVALID_PARAMS, "params must be an object."))?;
     Ok(Message::Request { id, method, params })
 }
@@ -194,7 +230,12 @@ pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
 /// Whether `id` is a string or an integer: what ids and progress tokens are.
 pub(super) fn is_id(id: &RawValue) -> bool {
     let text = id.get();
-    text.starts_with('"') || text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit())
+    text.starts_with('"')
+        || text
+            .strip_prefix('-')
+            .unwrap_or(text)
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
 }
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
@@ -258,7 +299,10 @@ impl<'de> Visitor<'de> for Checked {
         let mut keys = BTreeSet::new();
         while let Some((Text(key), Self)) = map.next_entry::<Text<'de>, Self>()? {
             if let Some(twice) = keys.replace(key) {
-                return Err(A::Error::custom(format_args!("the key {:?} stands twice in one object", shown(&twice))));
+                return Err(A::Error::custom(format_args!(
+                    "the key {:?} stands twice in one object",
+                    shown(&twice)
+                )));
             }
         }
         Ok(self)

@@ -23,7 +23,12 @@ pub(super) struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// To the client at the other end of `stream`, which has asked for it with `token`, and was `told` so much.
     pub(super) fn new(stream: &'a EventStream<'a>, token: Option<&'a RawValue>, told: u64) -> Self {
-        Self { stream, token, told: Cell::new(told), last_sign: Cell::new(Instant::now()) }
+        Self {
+            stream,
+            token,
+            told: Cell::new(told),
+            last_sign: Cell::new(Instant::now()),
+        }
     }
 
     /// `bytes` were moved, of `total`.
@@ -40,7 +45,9 @@ impl<'a> Progress<'a> {
                     && (bytes - self.told.get() >= STEP || total == Some(bytes) || is_silent) =>
             {
                 self.told.set(bytes);
-                let total = total.map(|total| format!(",\"total\":{total}")).unwrap_or_default();
+                let total = total
+                    .map(|total| format!(",\"total\":{total}"))
+                    .unwrap_or_default();
                 self.stream.message(format!(
                     r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{bytes}{total},"message":"Bytes moved"}}}}"#
                 ))?;

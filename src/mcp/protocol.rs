@@ -13,7 +13,8 @@ use serde_json::{json, value::RawValue};
 
 use super::elicitation::Manner;
 use super::jsonrpc::{
-    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted, read,
+    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted,
+    read,
 };
 use super::progress::Progress;
 use super::tools::{Called, ToolCall, Tools, Turn};
@@ -77,12 +78,17 @@ pub(crate) struct Protocol {
 impl Protocol {
     /// An endpoint that offers `tools`.
     pub(crate) fn new(tools: Tools) -> Self {
-        Self { tools, waiting: AtomicUsize::default(), listening: AtomicUsize::default() }
+        Self {
+            tools,
+            waiting: AtomicUsize::default(),
+            listening: AtomicUsize::default(),
+        }
     }
 
     /// Answers one POST.
     pub(crate) fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
-        self.try_answer(request).unwrap_or_else(|error| refusal(&error, None))
+        self.try_answer(request)
+            .unwrap_or_else(|error| refusal(&error, None))
     }
 
     fn try_answer<'a>(&'a self, request: &Request<'_>) -> Answered<'a> {
@@ -92,25 +98,43 @@ impl Protocol {
             return self.batch(request, body);
         }
         match jsonrpc::message(body) {
-            Ok(Message::Request { id, method, params }) => {
-                Ok(self.request(request, id, &method, &params).unwrap_or_else(|error| refusal(&error, Some(id))))
-            }
+            Ok(Message::Request { id, method, params }) => Ok(self
+                .request(request, id, &method, &params)
+                .unwrap_or_else(|error| refusal(&error, Some(id)))),
             Ok(message) => match (message, version(request)?) {
-                (Message::Response, MODERN) => Err(RpcError::new(INVALID_REQUEST, "A client sends no responses.")),
+                (Message::Response, MODERN) => Err(RpcError::new(
+                    INVALID_REQUEST,
+                    "A client sends no responses.",
+                )),
                 _ => Ok(Answer::Reply(empty_reply(202))),
             },
             Err(bad) => Ok(refusal(&bad.error, bad.id)),
         }
     }
 
-    fn request<'a>(&'a self, request: &Request<'_>, id: &RawValue, method: &str, params: &Object<'_>) -> Answered<'a> {
+    fn request<'a>(
+        &'a self,
+        request: &Request<'_>,
+        id: &RawValue,
+        method: &str,
+        params: &Object<'_>,
+    ) -> Answered<'a> {
         let client = client(request, method, params)?;
         match method {
             "subscriptions/listen" if client.is_modern => {
-                let invalid = || RpcError::new(INVALID_PARAMS, "subscriptions/listen needs notifications, an object.");
-                params.read::<Object<'_>>("notifications").ok_or_else(|| invalid().at(200))?;
+                let invalid = || {
+                    RpcError::new(
+                        INVALID_PARAMS,
+                        "subscriptions/listen needs notifications, an object.",
+                    )
+                };
+                params
+                    .read::<Object<'_>>("notifications")
+                    .ok_or_else(|| invalid().at(200))?;
                 let own_id = id.to_owned();
-                return Ok(Answer::stream(move |stream| self.subscription(&own_id, stream)));
+                return Ok(Answer::stream(move |stream| {
+                    self.subscription(&own_id, stream)
+                }));
             }
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
@@ -118,19 +142,26 @@ impl Protocol {
         let watch = |_, _| request.check();
         match self.perform(&client, method, params, Turn::First(&watch)) {
             Ok(called @ (Called::Wait(_) | Called::Transfer)) => {
-                let (own_id, token, body) = (id.to_owned(), progress_token(params), request.body.to_vec());
+                let (own_id, token, body) =
+                    (id.to_owned(), progress_token(params), request.body.to_vec());
                 Ok(Answer::stream(move |stream| {
                     let told = match &called {
-                        Called::Wait(wait) => {
-                            hold(&self.waiting, stream, |step| self.tools.wait(wait, step), token.as_deref())?
-                        }
+                        Called::Wait(wait) => hold(
+                            &self.waiting,
+                            stream,
+                            |step| self.tools.wait(wait, step),
+                            token.as_deref(),
+                        )?,
                         _ => 0,
                     };
                     let progress = Progress::new(stream, token.as_deref(), told);
                     stream.message(self.again(&client, &own_id, &body, &progress))
                 }))
             }
-            Ok(called) => Ok(Answer::Reply(json_reply(200, response(client.is_modern, id, called)))),
+            Ok(called) => Ok(Answer::Reply(json_reply(
+                200,
+                response(client.is_modern, id, called),
+            ))),
             Err(error) if client.is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
@@ -138,33 +169,56 @@ impl Protocol {
     }
 
     /// The response to a request that is streamed: it is read anew, and this time it does not wait.
-    fn again(&self, client: &Client, id: &RawValue, body: &[u8], progress: &Progress<'_>) -> Pieces {
+    fn again(
+        &self,
+        client: &Client,
+        id: &RawValue,
+        body: &[u8],
+        progress: &Progress<'_>,
+    ) -> Pieces {
         let watch = |bytes, total| progress.moved(bytes, total);
         let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
             Ok(Ok(Message::Request { method, params, .. })) => {
                 self.perform(client, &method, &params, Turn::Last(&watch))
             }
             // It was a request a moment ago.
-            _ => Err(RpcError::new(jsonrpc::INTERNAL_ERROR, "The request could not be read again.")),
+            _ => Err(RpcError::new(
+                jsonrpc::INTERNAL_ERROR,
+                "The request could not be read again.",
+            )),
         };
-        performed.map_or_else(|error| error.response(Some(id)).into(), |called| response(client.is_modern, id, called))
+        performed.map_or_else(
+            |error| error.response(Some(id)).into(),
+            |called| response(client.is_modern, id, called),
+        )
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
     fn batch<'a>(&'a self, request: &Request<'_>, body: &str) -> Answered<'a> {
         if version(request)? != BATCHING {
-            return Err(RpcError::new(INVALID_REQUEST, "Only revision 2025-03-26 has batches."));
+            return Err(RpcError::new(
+                INVALID_REQUEST,
+                "Only revision 2025-03-26 has batches.",
+            ));
         }
         let messages: Vec<&RawValue> = serde_json::from_str(body).unwrap_or_default();
         if messages.is_empty() || messages.len() > MOST_BATCHED {
-            return Err(RpcError::new(INVALID_REQUEST, format!("A batch has 1 to {MOST_BATCHED} messages.")));
+            return Err(RpcError::new(
+                INVALID_REQUEST,
+                format!("A batch has 1 to {MOST_BATCHED} messages."),
+            ));
         }
-        let client = Client { name: user_agent(request), ..Client::default() };
+        let client = Client {
+            name: user_agent(request),
+            ..Client::default()
+        };
         let (begun, mut whole) = (Instant::now(), Pieces::default());
         let watch = |_, _| request.check_transfer();
         for message in messages {
             let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES;
-            let Some(response) = self.batched(&client, message, is_enough, &watch) else { continue };
+            let Some(response) = self.batched(&client, message, is_enough, &watch) else {
+                continue;
+            };
             whole.copy(if whole.is_empty() { b"[" } else { b"," });
             whole.append(response);
         }
@@ -175,12 +229,21 @@ impl Protocol {
         Ok(Answer::Reply(json_reply(200, whole)))
     }
 
-    fn batched(&self, client: &Client, message: &RawValue, is_enough: bool, watch: Watch<'_>) -> Option<Pieces> {
+    fn batched(
+        &self,
+        client: &Client,
+        message: &RawValue,
+        is_enough: bool,
+        watch: Watch<'_>,
+    ) -> Option<Pieces> {
         match jsonrpc::message(message.get()) {
             Ok(Message::Request { id, .. }) if is_enough => {
-                let message =
-                    "This batch takes too long, or its answer is too long. Nothing was done: send this request alone.";
-                Some(RpcError::new(jsonrpc::INTERNAL_ERROR, message).response(Some(id)).into())
+                let message = "This batch takes too long, or its answer is too long. Nothing was done: send this request alone.";
+                Some(
+                    RpcError::new(jsonrpc::INTERNAL_ERROR, message)
+                        .response(Some(id))
+                        .into(),
+                )
             }
             Ok(Message::Request { id, method, params }) => {
                 // A batch has one answer, so nothing in it waits.
@@ -194,19 +257,31 @@ impl Protocol {
     }
 
     /// What `method` gives to `client`.
-    fn perform(&self, client: &Client, method: &str, params: &Object<'_>, turn: Turn<'_>) -> Result<Called, RpcError> {
+    fn perform(
+        &self,
+        client: &Client,
+        method: &str,
+        params: &Object<'_>,
+        turn: Turn<'_>,
+    ) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
         let done = |members: String| Ok(Called::Done(members.into()));
         match method {
-            "server/discover" if is_modern => {
-                done(format!(r#""supportedVersions":{},{}{caching}"#, json!(VERSIONS), offer()))
-            }
+            "server/discover" if is_modern => done(format!(
+                r#""supportedVersions":{},{}{caching}"#,
+                json!(VERSIONS),
+                offer()
+            )),
             "ping" if !is_modern => done(String::new()),
-            "initialize" if !is_modern => Err(RpcError::new(INVALID_REQUEST, "initialize cannot be part of a batch.")),
-            "tools/list" if params.get("cursor").is_some() => {
-                Err(RpcError::new(INVALID_PARAMS, "There is one page of tools; this cursor is not one of ours."))
-            }
+            "initialize" if !is_modern => Err(RpcError::new(
+                INVALID_REQUEST,
+                "initialize cannot be part of a batch.",
+            )),
+            "tools/list" if params.get("cursor").is_some() => Err(RpcError::new(
+                INVALID_PARAMS,
+                "There is one page of tools; this cursor is not one of ours.",
+            )),
             "tools/list" => {
                 let mut members = Pieces::from(r#""tools":"#);
                 members.share(&self.tools.list);
@@ -214,20 +289,44 @@ impl Protocol {
                 Ok(Called::Done(members))
             }
             "tools/call" => self.call(client, params, turn),
-            _ => Err(RpcError::new(METHOD_NOT_FOUND, format!("Method not found: {method}"))),
+            _ => Err(RpcError::new(
+                METHOD_NOT_FOUND,
+                format!("Method not found: {method}"),
+            )),
         }
     }
 
-    fn call(&self, client: &Client, params: &Object<'_>, turn: Turn<'_>) -> Result<Called, RpcError> {
+    fn call(
+        &self,
+        client: &Client,
+        params: &Object<'_>,
+        turn: Turn<'_>,
+    ) -> Result<Called, RpcError> {
         let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
         let name = tool_name(params)?;
-        let arguments = params.get("arguments").map_or_else(|| Some(Object::default()), read);
-        let arguments = arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
-        let returned =
-            if client.is_modern { self.tools.returned(params, &name, &arguments, turn.is_last())? } else { None };
+        let arguments = params
+            .get("arguments")
+            .map_or_else(|| Some(Object::default()), read);
+        let arguments =
+            arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
+        let returned = if client.is_modern {
+            self.tools
+                .returned(params, &name, &arguments, turn.is_last())?
+        } else {
+            None
+        };
         let (manner, client) = (client.manner(), client.name.as_str());
-        let call = ToolCall { name: &name, arguments: &arguments, client, manner, returned, turn };
-        self.tools.call(&call).ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
+        let call = ToolCall {
+            name: &name,
+            arguments: &arguments,
+            client,
+            manner,
+            returned,
+            turn,
+        };
+        self.tools
+            .call(&call)
+            .ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
     }
 
     /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
@@ -258,13 +357,19 @@ fn hold(
     let mut progress = 0;
     let sign_of_life = |stream: &mut EventStream<'_>| {
         progress += 1;
-        let Some(token) = token else { return stream.keep_alive() };
+        let Some(token) = token else {
+            return stream.keep_alive();
+        };
         stream.message(format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
         ))
     };
     let has_room = held.fetch_add(1, Ordering::AcqRel) < MOST_WAITING;
-    let ended = if has_room { stream.wait(step, sign_of_life) } else { Ok(()) };
+    let ended = if has_room {
+        stream.wait(step, sign_of_life)
+    } else {
+        Ok(())
+    };
     held.fetch_sub(1, Ordering::AcqRel);
     ended.map(|()| progress)
 }
@@ -301,14 +406,32 @@ fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
 /// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
 /// asked to; nothing is kept, and nothing is trusted because of it.
 fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
-    let invalid = || RpcError::new(INVALID_PARAMS, "initialize needs a protocolVersion as a string.").at(200);
+    let invalid = || {
+        RpcError::new(
+            INVALID_PARAMS,
+            "initialize needs a protocolVersion as a string.",
+        )
+        .at(200)
+    };
     let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
-    let version = LEGACY.into_iter().find(|known| *known == requested).unwrap_or(LEGACY[0]);
-    let internal = |failure: Failure| RpcError::new(jsonrpc::INTERNAL_ERROR, failure.text()).at(200);
+    let version = LEGACY
+        .into_iter()
+        .find(|known| *known == requested)
+        .unwrap_or(LEGACY[0]);
+    let internal =
+        |failure: Failure| RpcError::new(jsonrpc::INTERNAL_ERROR, failure.text()).at(200);
     let random = secret::random_base64url::<16>().map_err(internal)?;
-    let can_open = version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
-    let session = if can_open { format!("{version}.{URLS}.{random}") } else { format!("{version}.{random}") };
-    let members = format!(r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#, offer());
+    let can_open =
+        version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
+    let session = if can_open {
+        format!("{version}.{URLS}.{random}")
+    } else {
+        format!("{version}.{random}")
+    };
+    let members = format!(
+        r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#,
+        offer()
+    );
     let reply = json_reply(200, response(false, id, Called::Done(members.into())));
     Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &session)))
 }
@@ -321,29 +444,42 @@ fn opens_urls(capabilities: &Object<'_>) -> bool {
 
 /// What the server can do, as members of a result.
 fn offer() -> String {
-    format!(r#""capabilities":{{"tools":{{}}}},"instructions":{}"#, quoted(INSTRUCTIONS))
+    format!(
+        r#""capabilities":{{"tools":{{}}}},"instructions":{}"#,
+        quoted(INSTRUCTIONS)
+    )
 }
 
 fn progress_token(params: &Object<'_>) -> Option<Box<RawValue>> {
     let meta: Object<'_> = params.read("_meta")?;
-    meta.get("progressToken").filter(|token| jsonrpc::is_id(token)).map(ToOwned::to_owned)
+    meta.get("progressToken")
+        .filter(|token| jsonrpc::is_id(token))
+        .map(ToOwned::to_owned)
 }
 
 fn tool_name<'a>(params: &Object<'a>) -> Result<Cow<'a, str>, RpcError> {
-    params.text("name").ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
+    params
+        .text("name")
+        .ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
 }
 
 /// 415 for a body that is not JSON, 406 for a client that cannot take both kinds of answer (MCP
 /// 2026-07-28 transports, "Sending Messages").
 fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
     let refuse = |status, message| Err(RpcError::new(INVALID_REQUEST, message).at(status));
-    if !media_type::is(request.field("content-type").unwrap_or_default(), "application/json") {
+    if !media_type::is(
+        request.field("content-type").unwrap_or_default(),
+        "application/json",
+    ) {
         return refuse(415, "Content-Type must be application/json.");
     }
     let accept = request.fields("accept");
     let is_accepted = |wanted| media_type::is_accepted(&accept, wanted);
     if !is_accepted("application/json") || !is_accepted("text/event-stream") {
-        return refuse(406, "Accept must list application/json and text/event-stream.");
+        return refuse(
+            406,
+            "Accept must list application/json and text/event-stream.",
+        );
     }
     Ok(())
 }
@@ -351,7 +487,9 @@ fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
 /// `MCP-Protocol-Version`, when it is there and spoken here.
 fn version_header(request: &Request<'_>) -> Result<Option<&'static str>, RpcError> {
     let mut values = request.fields("mcp-protocol-version");
-    let Some(requested) = values.next() else { return Ok(None) };
+    let Some(requested) = values.next() else {
+        return Ok(None);
+    };
     if values.next().is_some() {
         return Err(mismatch("MCP-Protocol-Version stands there twice."));
     }
@@ -361,9 +499,15 @@ fn version_header(request: &Request<'_>) -> Result<Option<&'static str>, RpcErro
 
 fn unsupported(requested: &str) -> RpcError {
     // Never the one that was asked for: a legacy revision is spoken here, but not with `_meta`.
-    let supported: Vec<&str> = VERSIONS.into_iter().filter(|version| *version != requested).collect();
+    let supported: Vec<&str> = VERSIONS
+        .into_iter()
+        .filter(|version| *version != requested)
+        .collect();
     let data = json!({"supported": supported, "requested": requested}).to_string();
-    RpcError { data: Some(data), ..RpcError::new(UNSUPPORTED_VERSION, "Unsupported protocol version") }
+    RpcError {
+        data: Some(data),
+        ..RpcError::new(UNSUPPORTED_VERSION, "Unsupported protocol version")
+    }
 }
 
 fn mismatch(message: &str) -> RpcError {
@@ -398,13 +542,25 @@ fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Cl
         check_modern(request, method, params, &meta)?;
         let opens_urls = opens_urls(&meta.read(CAPABILITIES_KEY).unwrap_or_default());
         let name = client_name(&meta).unwrap_or_else(|| user_agent(request));
-        return Ok(Client { is_modern: true, opens_urls, name });
+        return Ok(Client {
+            is_modern: true,
+            opens_urls,
+            name,
+        });
     }
     // `initialize` begins a session, whichever one the client had before.
-    let version = if method == "initialize" { version_header(request)? } else { Some(version(request)?) };
+    let version = if method == "initialize" {
+        version_header(request)?
+    } else {
+        Some(version(request)?)
+    };
     let session = request.field("mcp-session-id").unwrap_or_default();
     let opens_urls = version == Some(LEGACY[0]) && session.split('.').take(2).eq([LEGACY[0], URLS]);
-    Ok(Client { is_modern: false, opens_urls, name: user_agent(request) })
+    Ok(Client {
+        is_modern: false,
+        opens_urls,
+        name: user_agent(request),
+    })
 }
 
 /// `name/version` of the client, as it says itself.
@@ -421,26 +577,39 @@ fn user_agent(request: &Request<'_>) -> String {
 
 /// The metadata of a modern request, and the headers that repeat its body (MCP 2026-07-28
 /// transports, "Server Validation").
-fn check_modern(request: &Request<'_>, method: &str, params: &Object<'_>, meta: &Object<'_>) -> Result<(), RpcError> {
+fn check_modern(
+    request: &Request<'_>,
+    method: &str,
+    params: &Object<'_>,
+    meta: &Object<'_>,
+) -> Result<(), RpcError> {
     let invalid = |key| RpcError::new(INVALID_PARAMS, format!("_meta must hold {key}."));
-    let version: String = meta.read(VERSION_KEY).ok_or_else(|| invalid(format!("{VERSION_KEY}, a string")))?;
+    let version: String = meta
+        .read(VERSION_KEY)
+        .ok_or_else(|| invalid(format!("{VERSION_KEY}, a string")))?;
     if meta.read::<Object<'_>>(CAPABILITIES_KEY).is_none() {
         return Err(invalid(format!("{CAPABILITIES_KEY}, an object")));
     }
     if !request.fields("mcp-protocol-version").eq([&version]) {
-        return Err(mismatch("MCP-Protocol-Version does not match the version in _meta, or is missing."));
+        return Err(mismatch(
+            "MCP-Protocol-Version does not match the version in _meta, or is missing.",
+        ));
     }
     // A legacy revision has no per-request metadata; whoever sends it means `initialize` to come first.
     if version != MODERN {
         return Err(unsupported(&version));
     }
     if !request.fields("mcp-method").eq([method]) {
-        return Err(mismatch("Mcp-Method does not match the method of the body, or is missing."));
+        return Err(mismatch(
+            "Mcp-Method does not match the method of the body, or is missing.",
+        ));
     }
     if method == "tools/call" {
         let name = tool_name(params)?;
         if !request.fields("mcp-name").map(decoded).eq([Some(name)]) {
-            return Err(mismatch("Mcp-Name does not match params.name, is malformed, or is missing."));
+            return Err(mismatch(
+                "Mcp-Name does not match params.name, is malformed, or is missing.",
+            ));
         }
     }
     Ok(())
@@ -451,10 +620,20 @@ fn check_modern(request: &Request<'_>, method: &str, params: &Object<'_>, meta: 
 /// client initializes anew. The modern revision has no sessions, and ignores their ids.
 fn version(request: &Request<'_>) -> Result<&'static str, RpcError> {
     let header = version_header(request)?;
-    let session = request.field("mcp-session-id").filter(|_| header != Some(MODERN));
-    let agreed = session.map(|session| LEGACY.into_iter().find(|known| session.split('.').next() == Some(known)));
+    let session = request
+        .field("mcp-session-id")
+        .filter(|_| header != Some(MODERN));
+    let agreed = session.map(|session| {
+        LEGACY
+            .into_iter()
+            .find(|known| session.split('.').next() == Some(known))
+    });
     if agreed == Some(None) {
-        return Err(RpcError::new(INVALID_REQUEST, "This session is unknown. Initialize again.").at(404));
+        return Err(RpcError::new(
+            INVALID_REQUEST,
+            "This session is unknown. Initialize again.",
+        )
+        .at(404));
     }
     Ok(header.or(agreed.flatten()).unwrap_or(BATCHING))
 }
@@ -462,8 +641,13 @@ fn version(request: &Request<'_>) -> Result<&'static str, RpcError> {
 /// The value of `Mcp-Name`: plain, or UTF-8 in Base64 between `=?base64?` and `?=` (MCP 2026-07-28
 /// transports, "Value Encoding").
 fn decoded(value: &str) -> Option<Cow<'_, str>> {
-    match value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) {
-        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?).ok().map(Cow::Owned),
+    match value
+        .strip_prefix("=?base64?")
+        .and_then(|rest| rest.strip_suffix("?="))
+    {
+        Some(encoded) => String::from_utf8(BASE64_STANDARD.decode(encoded).ok()?)
+            .ok()
+            .map(Cow::Owned),
         None => value.is_ascii().then_some(Cow::Borrowed(value)),
     }
 }

@@ -18,33 +18,60 @@ const LENGTH: [&str; 2] = ["minLength", "maxLength"];
 /// # Errors
 /// A sentence that names the argument and says what is wrong with it.
 pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String> {
-    let properties = schema.get("properties").and_then(Value::as_object).into_iter().flatten();
+    let properties = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     for (name, value) in &arguments.0 {
         let Some((_, property)) = properties.clone().find(|(known, _)| *known == name) else {
             let known: Vec<&str> = properties.map(|(known, _)| known.as_str()).collect();
-            let known = if known.is_empty() { "none is taken".to_owned() } else { known.join(", ") };
-            return Err(format!("There is no argument {:?}; the arguments are: {known}.", shown(name)));
+            let known = if known.is_empty() {
+                "none is taken".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(format!(
+                "There is no argument {:?}; the arguments are: {known}.",
+                shown(name)
+            ));
         };
         check_value(Some(property), value, name)?;
     }
-    let mut required = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let mut required = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str);
     let missing = required.find(|name| arguments.get(name).is_none());
-    missing.map_or(Ok(()), |missing| Err(format!("The argument {missing:?} is missing.")))
+    missing.map_or(Ok(()), |missing| {
+        Err(format!("The argument {missing:?} is missing."))
+    })
 }
 
 /// Without a type it may be anything, and is not even looked at.
 fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(), String> {
-    let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?))) else {
+    let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?)))
+    else {
         return Ok(());
     };
-    let types = types.as_array().map_or(slice::from_ref(types), Vec::as_slice);
+    let types = types
+        .as_array()
+        .map_or(slice::from_ref(types), Vec::as_slice);
     let types = types.iter().filter_map(Value::as_str);
     let kind = kind_of(value);
     let number: Option<f64> = if kind == "number" { read(value) } else { None };
     // 60.0 is an integer, too (JSON Schema 2020-12 core §4.2.3).
     let is_integer = number.is_some_and(|number| number.fract() == 0.0);
-    if !types.clone().any(|wanted| wanted == kind || (wanted == "integer" && is_integer)) {
-        return Err(format!("{name} must be of type {}.", types.collect::<Vec<_>>().join(" or ")));
+    if !types
+        .clone()
+        .any(|wanted| wanted == kind || (wanted == "integer" && is_integer))
+    {
+        return Err(format!(
+            "{name} must be of type {}.",
+            types.collect::<Vec<_>>().join(" or ")
+        ));
     }
     let unreadable = || format!("{name} cannot be read.");
     let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
@@ -57,27 +84,63 @@ fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(
                     return Err(format!("{name} must be one of {}.", choices.join(", ")));
                 }
             }
-            check_bounds(schema, LENGTH, size(text.chars().count()), name, " characters long")
+            check_bounds(
+                schema,
+                LENGTH,
+                size(text.chars().count()),
+                name,
+                " characters long",
+            )
         }
-        "number" => check_bounds(schema, ["minimum", "maximum"], number.unwrap_or(f64::NAN), name, ""),
+        "number" => check_bounds(
+            schema,
+            ["minimum", "maximum"],
+            number.unwrap_or(f64::NAN),
+            name,
+            "",
+        ),
         "object" | "array" if value.get().len() > MOST_BYTES => {
             Err(format!("{name} must be at most {MOST_BYTES} bytes long."))
         }
         "object" => {
             let members: Object<'_> = read(value).ok_or_else(unreadable)?;
-            check_bounds(schema, ["minProperties", "maxProperties"], size(members.0.len()), name, " members long")?;
+            check_bounds(
+                schema,
+                ["minProperties", "maxProperties"],
+                size(members.0.len()),
+                name,
+                " members long",
+            )?;
             let names = schema.get("propertyNames").unwrap_or(&Value::Null);
             members.0.iter().try_for_each(|(key, value)| {
                 let length = size(key.chars().count());
-                check_bounds(names, LENGTH, length, &format!("every key of {name}"), " characters long")?;
-                check_value(schema.get("additionalProperties"), value, &format!("{name}.{key}"))
+                check_bounds(
+                    names,
+                    LENGTH,
+                    length,
+                    &format!("every key of {name}"),
+                    " characters long",
+                )?;
+                check_value(
+                    schema.get("additionalProperties"),
+                    value,
+                    &format!("{name}.{key}"),
+                )
             })
         }
         "array" => {
             let items: Vec<&RawValue> = read(value).ok_or_else(unreadable)?;
-            check_bounds(schema, ["minItems", "maxItems"], size(items.len()), name, " items long")?;
+            check_bounds(
+                schema,
+                ["minItems", "maxItems"],
+                size(items.len()),
+                name,
+                " items long",
+            )?;
             let name = format!("every item of {name}");
-            items.into_iter().try_for_each(|item| check_value(schema.get("items"), item, &name))
+            items
+                .into_iter()
+                .try_for_each(|item| check_value(schema.get("items"), item, &name))
         }
         _ => Ok(()),
     }
@@ -95,9 +158,18 @@ fn kind_of(value: &RawValue) -> &'static str {
     }
 }
 
-fn check_bounds(schema: &Value, [least, most]: [&str; 2], size: f64, name: &str, unit: &str) -> Result<(), String> {
+fn check_bounds(
+    schema: &Value,
+    [least, most]: [&str; 2],
+    size: f64,
+    name: &str,
+    unit: &str,
+) -> Result<(), String> {
     let bound = |keyword| schema.get(keyword).and_then(Value::as_f64);
-    match (bound(least).filter(|least| size < *least), bound(most).filter(|most| size > *most)) {
+    match (
+        bound(least).filter(|least| size < *least),
+        bound(most).filter(|most| size > *most),
+    ) {
         (Some(least), _) => Err(format!("{name} must be at least {least}{unit}.")),
         (_, Some(most)) => Err(format!("{name} must be at most {most}{unit}.")),
         _ => Ok(()),

@@ -31,18 +31,36 @@ pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Pieces {
         "message": failure.message,
         "hint": failure.hint,
     });
-    add(&mut members, "retry_after_seconds", failure.retry_after.map(|wait| wait.as_secs()));
+    add(
+        &mut members,
+        "retry_after_seconds",
+        failure.retry_after.map(|wait| wait.as_secs()),
+    );
     if let Some(entra) = &failure.entra {
         add(&mut members, "title", entra.title);
         add(&mut members, "aadsts", entra.aadsts);
-        add(&mut members, "correlation_id", entra.correlation_id.as_deref());
+        add(
+            &mut members,
+            "correlation_id",
+            entra.correlation_id.as_deref(),
+        );
         add(&mut members, "trace_id", entra.trace_id.as_deref());
         add(&mut members, "timestamp", entra.timestamp.as_deref());
     }
     for name in OF_OFFER {
-        add(&mut members, name, offer.and_then(|offer| offer.get(name)).cloned());
+        add(
+            &mut members,
+            name,
+            offer.and_then(|offer| offer.get(name)).cloned(),
+        );
     }
-    content(Some(&failure.text()), &members.to_string(), None, None, true)
+    content(
+        Some(&failure.text()),
+        &members.to_string(),
+        None,
+        None,
+        true,
+    )
 }
 
 /// The JSON object `members`, with `data`, if any, as one more member; a model reads `text` first, or else the object.
@@ -55,7 +73,9 @@ pub(super) fn content(
     is_error: bool,
 ) -> Pieces {
     let open = members.strip_suffix('}').unwrap_or_default();
-    let (comma, known) = data.as_ref().map_or(("", ""), |data| (",\"data\":", data.as_str()));
+    let (comma, known) = data
+        .as_ref()
+        .map_or(("", ""), |data| (",\"data\":", data.as_str()));
     let structured = [open, comma, known, "}"];
     let text = text.as_ref().map_or(structured.as_slice(), slice::from_ref);
     // Escaping adds a sixth or so to JSON, more to some.
@@ -69,7 +89,14 @@ pub(super) fn content(
         json.extend(br#"","mimeType":"#);
         quote(&mut json, &[media_type]);
     }
-    json.extend([br#"}],"structuredContent":"#, open.as_bytes(), comma.as_bytes()].concat());
+    json.extend(
+        [
+            br#"}],"structuredContent":"#,
+            open.as_bytes(),
+            comma.as_bytes(),
+        ]
+        .concat(),
+    );
     let mut members = Pieces::from(json);
     if let Some(data) = data {
         members.push(data);
@@ -94,7 +121,8 @@ impl Members {
     pub(super) fn add(&mut self, name: &str, value: Option<impl Serialize>) {
         let Some(value) = value else { return };
         self.0.pop();
-        self.0.extend_from_slice(if self.0.len() > 1 { b",\"" } else { b"\"" });
+        self.0
+            .extend_from_slice(if self.0.len() > 1 { b",\"" } else { b"\"" });
         self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b"\":");
         // Writing into memory cannot fail.

@@ -97,7 +97,8 @@ impl Tools {
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
     pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
-        let definitions: Value = serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
+        let definitions: Value =
+            serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
         let mut listed = definitions.clone();
         if !config.allow_device_code {
             forget(&mut listed, "method");
@@ -114,7 +115,10 @@ impl Tools {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
         };
-        listed.as_array_mut().into_iter().for_each(|tools| tools.retain(can_be_called));
+        listed
+            .as_array_mut()
+            .into_iter()
+            .for_each(|tools| tools.retain(can_be_called));
         Ok(Self {
             api,
             seal: Seal::new()?,
@@ -145,14 +149,21 @@ impl Tools {
 
     /// Makes `call`; `None` when there is no tool of that name.
     pub(super) fn call(&self, call: &ToolCall<'_>) -> Option<Outcome> {
-        let ToolCall { name, arguments, .. } = *call;
+        let ToolCall {
+            name, arguments, ..
+        } = *call;
         let is_meant = |tool: &&Value| tool.get("name").is_some_and(|known| known == name);
         let definition = self.definitions.as_array()?.iter().find(is_meant)?;
         if let Err(reason) = schema::check(definition.get("inputSchema")?, arguments) {
-            let failure = Failure::new(Kind::InvalidRequest, reason).hint("Correct the arguments and call again.");
+            let failure = Failure::new(Kind::InvalidRequest, reason)
+                .hint("Correct the arguments and call again.");
             return Some(Ok(done(Err(failure))));
         }
-        if let Some(called) = call.returned.as_ref().and_then(|returned| self.resumed(call, returned)) {
+        if let Some(called) = call
+            .returned
+            .as_ref()
+            .and_then(|returned| self.resumed(call, returned))
+        {
             return Some(Ok(called));
         }
         let user_id = arguments.text("user_id");
@@ -160,8 +171,13 @@ impl Tools {
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => Ok(self.server_info()),
-            "authenticate_user" => return Some(self.authenticate(call, user_id.unwrap_or_default())),
-            "check_auth_status" => match self.awaited(user_id, arguments).filter(|_| !call.turn.is_last()) {
+            "authenticate_user" => {
+                return Some(self.authenticate(call, user_id.unwrap_or_default()));
+            }
+            "check_auth_status" => match self
+                .awaited(user_id, arguments)
+                .filter(|_| !call.turn.is_last())
+            {
                 Some(wait) => return Some(Ok(Called::Wait(wait))),
                 None => Ok(self.status(user_id)),
             },
@@ -169,18 +185,32 @@ impl Tools {
             "logout_user" => self.sign_out(user_id, call.client),
             _ => {
                 let method = method_of(name)?;
-                let moves_a_file = ["save_to", "body_file"].into_iter().any(|name| arguments.get(name).is_some());
+                let moves_a_file = ["save_to", "body_file"]
+                    .into_iter()
+                    .any(|name| arguments.get(name).is_some());
                 let watch = match call.turn {
-                    Turn::First(_) if moves_a_file && self.api.has_files() => return Some(Ok(Called::Transfer)),
+                    Turn::First(_) if moves_a_file && self.api.has_files() => {
+                        return Some(Ok(Called::Transfer));
+                    }
                     Turn::First(watch) | Turn::Last(watch) => watch,
                 };
                 // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
-                let user_id = user_id.or(call.returned.as_ref().map(|returned| returned.user_id.as_str()));
-                return Some(match self.api.call(call.client, &method, user_id, arguments, watch) {
-                    Ok(members) => Ok(Called::Done(members)),
-                    Err(failure) if failure.kind == Kind::SignInRequired => self.ask_for(call, user_id, &failure),
-                    Err(failure) => Ok(done(Err(failure))),
-                });
+                let user_id = user_id.or(call
+                    .returned
+                    .as_ref()
+                    .map(|returned| returned.user_id.as_str()));
+                return Some(
+                    match self
+                        .api
+                        .call(call.client, &method, user_id, arguments, watch)
+                    {
+                        Ok(members) => Ok(Called::Done(members)),
+                        Err(failure) if failure.kind == Kind::SignInRequired => {
+                            self.ask_for(call, user_id, &failure)
+                        }
+                        Err(failure) => Ok(done(Err(failure))),
+                    },
+                );
             }
         };
         Some(Ok(done(result)))
@@ -208,7 +238,11 @@ impl Tools {
     /// A call that comes back from asking for a sign-in: refused by the person, failed, or to be waited for.
     /// `None` when it can be made now.
     fn resumed(&self, call: &ToolCall<'_>, returned: &Returned) -> Option<Called> {
-        let Returned { handle, user_id, action } = returned;
+        let Returned {
+            handle,
+            user_id,
+            action,
+        } = returned;
         let (since, now) = (Instant::now(), self.sign_in.now());
         let given_up = match action {
             Some(Action::Decline) => Some("The user has declined to sign in."),
@@ -218,7 +252,8 @@ impl Tools {
         if let Some(message) = given_up {
             self.sign_in.withdraw(handle, user_id);
             let failure = Failure::new(Kind::Refused, message);
-            let failure = failure.hint("Nothing was called. Call again only when the user wants to sign in.");
+            let failure =
+                failure.hint("Nothing was called. Call again only when the user wants to sign in.");
             return Some(Called::Done(tool_result::of(Err(failure))));
         }
         let under_way = self.sign_in.pending().under_way(handle, now);
@@ -238,9 +273,14 @@ impl Tools {
             }
             Some(_) => None,
             None => {
-                let is_awaited = *action == Some(Action::Accept) && !call.turn.is_last() && under_way.is_some();
+                let is_awaited =
+                    *action == Some(Action::Accept) && !call.turn.is_last() && under_way.is_some();
                 let (user_id, deadline) = (Some(user_id.clone()), since + self.config.sign_in_wait);
-                is_awaited.then_some(Called::Wait(Wait { user_id, since, deadline }))
+                is_awaited.then_some(Called::Wait(Wait {
+                    user_id,
+                    since,
+                    deadline,
+                }))
             }
         }
     }
@@ -251,37 +291,52 @@ impl Tools {
             return false;
         }
         let accounts = self.sign_in.accounts();
-        let is_signed_in = accounts.get(user_id).is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
+        let is_signed_in = accounts
+            .get(user_id)
+            .is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
         is_signed_in && self.sign_in.demand(user_id).is_none()
     }
 
     fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
-        let prompt = call.arguments.text("prompt").and_then(|name| Prompt::parse(&name));
+        let prompt = call
+            .arguments
+            .text("prompt")
+            .and_then(|name| Prompt::parse(&name));
         let with_code = match call.arguments.text("method").as_deref() {
             Some(method) => method == SignInMethod::DeviceCode.name(),
             None => self.config.sign_in_method == SignInMethod::DeviceCode,
         };
         if with_code && !self.config.allow_device_code {
             let failure = Failure::new(Kind::Configuration, "Device codes are not allowed here.");
-            let hint = "Leave method out, or ask whoever runs this server for ALLOW_DEVICE_CODE=true.";
+            let hint =
+                "Leave method out, or ask whoever runs this server for ALLOW_DEVICE_CODE=true.";
             return Ok(done(Err(failure.hint(hint))));
         }
         // Who repeats the call after the sign-in has had what was asked for.
         let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
         let has_come_back = prompt.is_some()
             && match (&call.returned, call.manner) {
-                (Some(returned), _) => matches!(pending.outcome(&returned.handle, now), Some(Ok(_))),
-                (None, Manner::Error) => pending.take_success(user_id, |done| done.prompt == prompt, now),
+                (Some(returned), _) => {
+                    matches!(pending.outcome(&returned.handle, now), Some(Ok(_)))
+                }
+                (None, Manner::Error) => {
+                    pending.take_success(user_id, |done| done.prompt == prompt, now)
+                }
                 (None, _) => false,
             };
         if has_come_back || self.is_served(call, user_id) {
             let mut status = self.status(Some(user_id));
-            let message = format!("{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt.");
+            let message = format!(
+                "{user_id} is signed in. To sign in anew, call logout_user first, or give a prompt."
+            );
             add(&mut status, "already_signed_in", Some(true));
             add(&mut status, "message", Some(message));
             return Ok(done(Ok(status)));
         }
-        match (self.offer(call, user_id, self.sign_in.due(user_id, prompt), with_code), call.manner) {
+        match (
+            self.offer(call, user_id, self.sign_in.due(user_id, prompt), with_code),
+            call.manner,
+        ) {
             (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
             (Ok(attempt), _) => self.ask(call, &attempt, ""),
             (Err(failure), _) => Ok(done(Err(failure))),
@@ -296,7 +351,8 @@ impl Tools {
         with_code: bool,
     ) -> Result<Arc<Attempt>, Failure> {
         if with_code {
-            self.device_sign_in.offer(&self.sign_in, user_id, demand, call.client)
+            self.device_sign_in
+                .offer(&self.sign_in, user_id, demand, call.client)
         } else {
             self.sign_in.offer(user_id, demand)
         }
@@ -306,14 +362,22 @@ impl Tools {
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
         let chosen = self.sign_in.choose(user_id).map(|chosen| chosen.user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
-        let (demand, with_code) =
-            (self.sign_in.due_of_caller(user_id), self.config.sign_in_method == SignInMethod::DeviceCode);
+        let (demand, with_code) = (
+            self.sign_in.due_of_caller(user_id),
+            self.config.sign_in_method == SignInMethod::DeviceCode,
+        );
         match (self.offer(call, user_id, demand, with_code), call.manner) {
             (Ok(attempt), Manner::Link) => {
                 let offer = self.describe_offer(&attempt);
-                let what = offer.get("message").and_then(Value::as_str).unwrap_or_default();
+                let what = offer
+                    .get("message")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 let hint = format!("{} {what} Then repeat this call.", failure.hint);
-                Ok(Called::Done(tool_result::of_failure(&failure.clone().hint(hint.trim()), Some(&offer))))
+                Ok(Called::Done(tool_result::of_failure(
+                    &failure.clone().hint(hint.trim()),
+                    Some(&offer),
+                )))
             }
             (Ok(attempt), _) => self.ask(call, &attempt, &failure.message),
             (Err(failure), _) => Ok(done(Err(failure))),
@@ -322,13 +386,26 @@ impl Tools {
 
     /// Has the client ask the person, for `reason`.
     fn ask(&self, call: &ToolCall<'_>, attempt: &Attempt, reason: &str) -> Outcome {
-        let Attempt { handle, user_id, expires_at, .. } = attempt;
+        let Attempt {
+            handle,
+            user_id,
+            expires_at,
+            ..
+        } = attempt;
         let (url, message) = (self.sign_in.link(attempt), self.invitation(attempt, reason));
-        let asked = Elicitation { handle, user_id, url: &url, message: &message, expires_at: *expires_at };
+        let asked = Elicitation {
+            handle,
+            user_id,
+            url: &url,
+            message: &message,
+            expires_at: *expires_at,
+        };
         match call.manner {
-            Manner::InputRequired => {
-                Ok(Called::InputRequired(self.seal.input_required(&asked, call.name, call.arguments)))
-            }
+            Manner::InputRequired => Ok(Called::InputRequired(self.seal.input_required(
+                &asked,
+                call.name,
+                call.arguments,
+            ))),
             Manner::Error | Manner::Link => Err(elicitation::required(&asked)),
         }
     }
@@ -336,11 +413,23 @@ impl Tools {
     /// What the person reads who is asked to sign in: why, as whom, what for, and what to do if it fails.
     fn invitation(&self, attempt: &Attempt, reason: &str) -> String {
         let Attempt { user_id, way, .. } = attempt;
-        let backend = self.config.backend.as_ref().map_or("the API", url::Url::as_str);
+        let backend = self
+            .config
+            .backend
+            .as_ref()
+            .map_or("the API", url::Url::as_str);
         let account = self.sign_in.accounts().remove(user_id);
-        let name = account.map(|account| account.username.clone()).filter(|name| !name.is_empty() && name != user_id);
-        let who = name.map_or_else(|| user_id.clone(), |name| format!("{name} (\"{user_id}\" here)"));
-        let last = self.sign_in.pending().last_failure(user_id, self.sign_in.now());
+        let name = account
+            .map(|account| account.username.clone())
+            .filter(|name| !name.is_empty() && name != user_id);
+        let who = name.map_or_else(
+            || user_id.clone(),
+            |name| format!("{name} (\"{user_id}\" here)"),
+        );
+        let last = self
+            .sign_in
+            .pending()
+            .last_failure(user_id, self.sign_in.now());
         let last = last.map(|failure| format!("The last attempt failed: {}", failure.text()));
         let code = match way {
             Way::Device(device) => format!("Enter the code {} there.", device.user_code),
@@ -348,36 +437,51 @@ impl Tools {
         };
         let sentences = [
             reason.to_owned(),
-            format!("Sign in with Microsoft Entra ID as {who}, so that {backend} can be called as you."),
+            format!(
+                "Sign in with Microsoft Entra ID as {who}, so that {backend} can be called as you."
+            ),
             code,
             last.unwrap_or_default(),
             self.when_it_fails(),
         ];
-        sentences.into_iter().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+        sentences
+            .into_iter()
+            .filter(|sentence| !sentence.is_empty())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     /// Some errors Entra shows on its own page, and we never hear of them.
     fn when_it_fails(&self) -> String {
-        format!("If Microsoft's page shows an error, {}/ says what to do.", self.config.redirect_uri.origin)
+        format!(
+            "If Microsoft's page shows an error, {}/ says what to do.",
+            self.config.redirect_uri.origin
+        )
     }
 
     /// Where and until when to sign in, for a model to show.
     fn describe_offer(&self, attempt: &Attempt) -> Value {
         let link = self.sign_in.link(attempt);
         let (user_code, what) = match &attempt.way {
-            Way::Browser(_) => {
-                (None, "Show the user this link and ask them to open it in their browser and sign in:".to_owned())
-            }
+            Way::Browser(_) => (
+                None,
+                "Show the user this link and ask them to open it in their browser and sign in:"
+                    .to_owned(),
+            ),
             Way::Device(device) => {
                 let code = &device.user_code;
                 (
                     Some(code.as_str()),
-                    format!("Ask the user to open this address on any device and to enter the code {code}:"),
+                    format!(
+                        "Ask the user to open this address on any device and to enter the code {code}:"
+                    ),
                 )
             }
         };
         let help = aadsts::own_page(&self.config.application());
-        let help = help.iter().map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
+        let help = help
+            .iter()
+            .map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
         let help: Vec<String> = help.collect();
         let mut offer = json!({
             "user_id": attempt.user_id,
@@ -400,15 +504,27 @@ impl Tools {
     fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
         let seconds = Duration::try_from_secs_f64(arguments.read("wait_seconds")?).ok()?;
         let since = Instant::now();
-        let is_worth_it = !seconds.is_zero() && self.sign_in.pending().is_pending(user_id, self.sign_in.now());
-        is_worth_it.then(|| Wait { user_id: user_id.map(str::to_owned), since, deadline: since + seconds })
+        let is_worth_it = !seconds.is_zero()
+            && self
+                .sign_in
+                .pending()
+                .is_pending(user_id, self.sign_in.now());
+        is_worth_it.then(|| Wait {
+            user_id: user_id.map(str::to_owned),
+            since,
+            deadline: since + seconds,
+        })
     }
 
     /// Waits at most `step`; `true` when there is nothing more to wait for.
     pub(super) fn wait(&self, wait: &Wait, step: Duration) -> bool {
         let left = wait.deadline.saturating_duration_since(Instant::now());
         let now = || self.sign_in.now();
-        left.is_zero() || self.sign_in.pending().wait(wait.user_id.as_deref(), wait.since, step.min(left), now)
+        left.is_zero()
+            || self
+                .sign_in
+                .pending()
+                .wait(wait.user_id.as_deref(), wait.since, step.min(left), now)
     }
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
@@ -416,16 +532,26 @@ impl Tools {
         let accounts = self.sign_in.accounts();
         let mut status = match user_id.map(|user_id| (user_id, accounts.get(user_id))) {
             Some((user_id, Some(account))) => self.describe(user_id, account),
-            Some((user_id, None)) => json!({"user_id": user_id, "authenticated": false, "has_token": false}),
+            Some((user_id, None)) => {
+                json!({"user_id": user_id, "authenticated": false, "has_token": false})
+            }
             None => json!({
                 "authenticated": accounts.iter().any(|(id, account)| self.sign_in.is_signed_in(id, account)),
                 "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
             }),
         };
         let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
-        add(&mut status, "pending_sign_in", Some(pending.is_pending(user_id, now)));
+        add(
+            &mut status,
+            "pending_sign_in",
+            Some(pending.is_pending(user_id, now)),
+        );
         let failure = user_id.and_then(|user_id| pending.last_failure(user_id, now));
-        add(&mut status, "last_sign_in_error", failure.map(|failure| failure.text()));
+        add(
+            &mut status,
+            "last_sign_in_error",
+            failure.map(|failure| failure.text()),
+        );
         status
     }
 
@@ -446,7 +572,11 @@ impl Tools {
 
     fn user_ids(&self) -> Value {
         let user_ids: Vec<String> = self.sign_in.accounts().into_keys().collect();
-        let only = if let [only] = user_ids.as_slice() { Some(only) } else { None };
+        let only = if let [only] = user_ids.as_slice() {
+            Some(only)
+        } else {
+            None
+        };
         json!({"user_id": only, "user_ids": user_ids})
     }
 
@@ -463,7 +593,11 @@ impl Tools {
 
 /// The HTTP method of the API tool `name`; `None` for the others.
 fn method_of(name: &str) -> Option<String> {
-    Some(name.strip_prefix("api_")?.strip_suffix("_request")?.to_ascii_uppercase())
+    Some(
+        name.strip_prefix("api_")?
+            .strip_suffix("_request")?
+            .to_ascii_uppercase(),
+    )
 }
 
 /// A call that can make a file does not only read.

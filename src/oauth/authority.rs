@@ -23,8 +23,9 @@ impl Tenant {
     pub fn parse(text: &str) -> Option<Self> {
         let lower = text.to_ascii_lowercase();
         let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '-';
-        let is_label =
-            |label: &str| !label.is_empty() && label.trim_matches('-') == label && label.chars().all(is_allowed);
+        let is_label = |label: &str| {
+            !label.is_empty() && label.trim_matches('-') == label && label.chars().all(is_allowed)
+        };
         let is_tenant = is_guid(&lower)
             || matches!(lower.as_str(), "common" | "organizations" | "consumers")
             || (lower.contains('.') && lower.split('.').all(is_label));
@@ -94,14 +95,19 @@ impl Authority {
 
     /// Whether `issuer` is this cloud's for a tenant that the configured one stands for.
     pub fn may_be_issuer(&self, issuer: &str) -> bool {
-        let tid = issuer.strip_prefix(&self.origin()).and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
+        let tid = issuer
+            .strip_prefix(&self.origin())
+            .and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
         tid.is_some_and(|tid| self.tenant.includes(tid))
     }
 
     /// Where the tenant's own description is (OpenID Connect Discovery §4).
     pub fn discovery(&self) -> Url {
         let mut url = self.host.clone();
-        url.set_path(&format!("/{}/v2.0/.well-known/openid-configuration", self.tenant.segment()));
+        url.set_path(&format!(
+            "/{}/v2.0/.well-known/openid-configuration",
+            self.tenant.segment()
+        ));
         url
     }
 

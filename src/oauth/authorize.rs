@@ -46,7 +46,11 @@ impl Proofs {
     /// # Errors
     /// No randomness.
     pub fn random() -> Result<Self, Failure> {
-        Ok(Self { state: Secret::random()?, nonce: Secret::random()?, code_verifier: Secret::random()? })
+        Ok(Self {
+            state: Secret::random()?,
+            nonce: Secret::random()?,
+            code_verifier: Secret::random()?,
+        })
     }
 }
 
@@ -79,7 +83,9 @@ pub enum Prompt {
 impl Prompt {
     /// The prompt of that name, among those for a person.
     pub fn parse(name: &str) -> Option<Self> {
-        [Self::SelectAccount, Self::Login, Self::Consent].into_iter().find(|prompt| prompt.name() == name)
+        [Self::SelectAccount, Self::Login, Self::Consent]
+            .into_iter()
+            .find(|prompt| prompt.name() == name)
     }
 
     /// The value of `prompt`.
@@ -126,9 +132,17 @@ pub fn url(
     demand: &Demand,
     hints: Hints<'_>,
 ) -> Url {
-    let prompt = demand.prompt.or_else(|| hints.login.is_none().then_some(Prompt::SelectAccount));
-    let login_hint = hints.login.filter(|_| prompt != Some(Prompt::SelectAccount));
-    let optional = [("prompt", prompt.map(Prompt::name)), ("login_hint", login_hint), ("domain_hint", hints.domain)];
+    let prompt = demand
+        .prompt
+        .or_else(|| hints.login.is_none().then_some(Prompt::SelectAccount));
+    let login_hint = hints
+        .login
+        .filter(|_| prompt != Some(Prompt::SelectAccount));
+    let optional = [
+        ("prompt", prompt.map(Prompt::name)),
+        ("login_hint", login_hint),
+        ("domain_hint", hints.domain),
+    ];
     let mut url = application.authority.endpoint("authorize");
     url.query_pairs_mut()
         .append_pair("client_id", application.client_id)
@@ -138,9 +152,16 @@ pub fn url(
         .append_pair("scope", application.scopes.requested())
         .append_pair("state", proofs.state.expose())
         .append_pair("nonce", proofs.nonce.expose())
-        .append_pair("code_challenge", &pkce::code_challenge(&proofs.code_verifier))
+        .append_pair(
+            "code_challenge",
+            &pkce::code_challenge(&proofs.code_verifier),
+        )
         .append_pair("code_challenge_method", pkce::METHOD)
         .append_pair("claims", demand.claims.as_str())
-        .extend_pairs(optional.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        .extend_pairs(
+            optional
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
     url
 }

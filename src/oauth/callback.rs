@@ -20,7 +20,13 @@ pub struct AuthorizationResponse {
 /// What is wrong with it: no state, a parameter twice (RFC 6749 §3.1), or neither a code nor an
 /// error.
 pub fn parse(parameters: &[u8]) -> Result<AuthorizationResponse, &'static str> {
-    let mut fields = [("state", None), ("code", None), ("error", None), ("error_description", None), ("iss", None)];
+    let mut fields = [
+        ("state", None),
+        ("code", None),
+        ("error", None),
+        ("error_description", None),
+        ("iss", None),
+    ];
     for (name, value) in url::form_urlencoded::parse(parameters) {
         if let Some((_, slot)) = fields.iter_mut().find(|(known, _)| *known == name)
             && slot.replace(value.into_owned()).is_some()
@@ -28,12 +34,26 @@ pub fn parse(parameters: &[u8]) -> Result<AuthorizationResponse, &'static str> {
             return Err("a parameter stands in it twice");
         }
     }
-    let [(_, state), (_, code), (_, error), (_, description), (_, issuer)] = fields;
-    let state = Secret::new(state.filter(|state| !state.is_empty()).ok_or("there is no state in it")?);
+    let [
+        (_, state),
+        (_, code),
+        (_, error),
+        (_, description),
+        (_, issuer),
+    ] = fields;
+    let state = Secret::new(
+        state
+            .filter(|state| !state.is_empty())
+            .ok_or("there is no state in it")?,
+    );
     let outcome = match (code, error) {
         (Some(code), None) if !code.is_empty() => Ok(Secret::new(code)),
         (None, Some(error)) => Err(OauthError::new(&error, &description.unwrap_or_default())),
         _ => return Err("there is neither a code nor an error in it"),
     };
-    Ok(AuthorizationResponse { state, issuer, outcome })
+    Ok(AuthorizationResponse {
+        state,
+        issuer,
+        outcome,
+    })
 }

@@ -31,9 +31,18 @@ impl Claims {
     pub fn of_challenge(json: &str) -> Option<Self> {
         let json = Some(json).filter(|json| json.len() <= MOST_CLAIMS_BYTES)?;
         let mut claims: Map<String, Value> = serde_json::from_str(json).ok()?;
-        let access_token = claims.entry("access_token").or_insert_with(|| json!({})).as_object_mut()?;
-        let xms_cc = access_token.entry("xms_cc").or_insert_with(|| json!({})).as_object_mut()?;
-        let values = xms_cc.entry("values").or_insert_with(|| json!([])).as_array_mut()?;
+        let access_token = claims
+            .entry("access_token")
+            .or_insert_with(|| json!({}))
+            .as_object_mut()?;
+        let xms_cc = access_token
+            .entry("xms_cc")
+            .or_insert_with(|| json!({}))
+            .as_object_mut()?;
+        let values = xms_cc
+            .entry("values")
+            .or_insert_with(|| json!([]))
+            .as_array_mut()?;
         if !values.iter().any(|value| value == CAPABILITY) {
             values.push(CAPABILITY.into());
         }
@@ -74,9 +83,18 @@ impl Challenge {
         for field in fields {
             read(field, &mut challenges);
         }
-        let mut bearer = challenges.iter().filter(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
-        let claims = bearer.clone().find_map(AuthChallenge::claims).map(Self::Claims);
-        claims.or_else(|| bearer.find_map(AuthChallenge::scopes).map(Self::InsufficientScope))
+        let mut bearer = challenges
+            .iter()
+            .filter(|challenge| challenge.scheme.eq_ignore_ascii_case("Bearer"));
+        let claims = bearer
+            .clone()
+            .find_map(AuthChallenge::claims)
+            .map(Self::Claims);
+        claims.or_else(|| {
+            bearer
+                .find_map(AuthChallenge::scopes)
+                .map(Self::InsufficientScope)
+        })
     }
 }
 
@@ -89,7 +107,10 @@ struct AuthChallenge<'a> {
 impl AuthChallenge<'_> {
     /// The parameter `name`; one that stands there twice, which it must not, is none.
     fn parameter(&self, name: &str) -> Option<&str> {
-        let mut values = self.parameters.iter().filter(|(given, _)| given.eq_ignore_ascii_case(name));
+        let mut values = self
+            .parameters
+            .iter()
+            .filter(|(given, _)| given.eq_ignore_ascii_case(name));
         let (_, value) = values.next()?;
         values.next().is_none().then_some(value)
     }
@@ -97,20 +118,36 @@ impl AuthChallenge<'_> {
     /// Entra's documents require `error` beside `claims`, namely `insufficient_claims`; Azure Resource
     /// Manager says `invalid_token`.
     fn claims(&self) -> Option<Claims> {
-        matches!(self.parameter("error")?, "insufficient_claims" | "invalid_token").then_some(())?;
-        let encoded = self.parameter("claims")?.trim_end_matches('=').replace('-', "+").replace('_', "/");
+        matches!(
+            self.parameter("error")?,
+            "insufficient_claims" | "invalid_token"
+        )
+        .then_some(())?;
+        let encoded = self
+            .parameter("claims")?
+            .trim_end_matches('=')
+            .replace('-', "+")
+            .replace('_', "/");
         Claims::of_challenge(&String::from_utf8(BASE64_STANDARD_NO_PAD.decode(encoded).ok()?).ok()?)
     }
 
     fn scopes(&self) -> Option<Vec<String>> {
         (self.parameter("error")? == "insufficient_scope").then_some(())?;
         let scope = self.parameter("scope").unwrap_or_default();
-        let scopes: Vec<_> = scope.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect();
+        let scopes: Vec<_> = scope
+            .split(' ')
+            .filter(|scope| !scope.is_empty())
+            .map(str::to_owned)
+            .collect();
         // RFC 6749 §3.3
         let is_fit = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
         let are_fit = scopes.iter().all(|scope| scope.bytes().all(is_fit));
         let are_few = scope.len() <= MOST_SCOPE_BYTES && scopes.len() <= MOST_SCOPES;
-        Some(if are_fit && are_few { scopes } else { Vec::new() })
+        Some(if are_fit && are_few {
+            scopes
+        } else {
+            Vec::new()
+        })
     }
 }
 
@@ -123,19 +160,26 @@ fn read<'a>(mut rest: &'a str, challenges: &mut Vec<AuthChallenge<'a>>) {
         rest = rest.trim_start_matches(WHITE_SPACE);
         let element = rest.trim_start_matches([' ', '\t', ',']);
         begins_element |= element.len() < rest.len();
-        let (word, after) = split(element, |c| !c.is_ascii_alphanumeric() && !"!#$%&'*+-./^_`|~".contains(c));
+        let (word, after) = split(element, |c| {
+            !c.is_ascii_alphanumeric() && !"!#$%&'*+-./^_`|~".contains(c)
+        });
         if word.is_empty() {
             return;
         }
         rest = after.trim_start_matches(WHITE_SPACE);
         if let Some(assigned) = rest.strip_prefix('=') {
-            let Some((value, after)) = value(assigned.trim_start_matches(WHITE_SPACE)) else { return };
+            let Some((value, after)) = value(assigned.trim_start_matches(WHITE_SPACE)) else {
+                return;
+            };
             if let Some(challenge) = challenges.last_mut() {
                 challenge.parameters.push((word, value));
             }
             rest = after;
         } else if begins_element {
-            challenges.push(AuthChallenge { scheme: word, parameters: Vec::new() });
+            challenges.push(AuthChallenge {
+                scheme: word,
+                parameters: Vec::new(),
+            });
         }
         begins_element = false;
     }

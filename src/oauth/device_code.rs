@@ -23,11 +23,19 @@ const SLOWER_BY: u64 = 5;
 
 /// Asks for a device code (§3.1).
 pub fn request<'a>(application: &Application<'a>, claims: &'a Claims) -> Form<'a> {
-    vec![("client_id", application.client_id), ("scope", application.scopes.requested()), ("claims", claims.as_str())]
+    vec![
+        ("client_id", application.client_id),
+        ("scope", application.scopes.requested()),
+        ("claims", claims.as_str()),
+    ]
 }
 
 /// Asks whether the person has signed in by now (§3.4).
-pub fn poll<'a>(application: &Application<'a>, device: &'a DeviceAuthorization, claims: &'a Claims) -> Form<'a> {
+pub fn poll<'a>(
+    application: &Application<'a>,
+    device: &'a DeviceAuthorization,
+    claims: &'a Claims,
+) -> Form<'a> {
     vec![
         ("grant_type", GRANT_TYPE),
         ("client_id", application.client_id),
@@ -58,8 +66,17 @@ impl DeviceAuthorization {
     /// What is missing or not fit to be shown; the body itself is never quoted.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
         let body = SecretJson(serde_json::from_slice(body).map_err(|_| "it is not JSON")?);
-        let text = |name| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-        let seconds = |name| text(name).map_or_else(|| body.get(name)?.as_u64(), |digits| digits.trim().parse().ok());
+        let text = |name| {
+            body.get(name)
+                .and_then(Value::as_str)
+                .filter(|text| !text.is_empty())
+        };
+        let seconds = |name| {
+            text(name).map_or_else(
+                || body.get(name)?.as_u64(),
+                |digits| digits.trim().parse().ok(),
+            )
+        };
         let user_code = text("user_code").ok_or("there is no user_code in it")?;
         if user_code.len() > MOST_USER_CODE_CHARS || !is_legible(user_code) {
             return Err("its user_code is not a short one of letters and digits");
@@ -67,10 +84,20 @@ impl DeviceAuthorization {
         let verification_uri = text("verification_uri").and_then(|uri| Url::parse(uri).ok());
         Ok(Self {
             user_code: user_code.to_owned(),
-            device_code: Secret::new(text("device_code").ok_or("there is no device_code in it")?.to_owned()),
-            verification_uri: verification_uri.filter(is_safe).ok_or("its verification_uri is no https address")?,
-            expires_in: seconds("expires_in").ok_or("its expires_in is not a number of seconds")?.min(LONGEST_LIFE),
-            interval: seconds("interval").unwrap_or(DEFAULT_INTERVAL).clamp(1, LONGEST_INTERVAL),
+            device_code: Secret::new(
+                text("device_code")
+                    .ok_or("there is no device_code in it")?
+                    .to_owned(),
+            ),
+            verification_uri: verification_uri
+                .filter(is_safe)
+                .ok_or("its verification_uri is no https address")?,
+            expires_in: seconds("expires_in")
+                .ok_or("its expires_in is not a number of seconds")?
+                .min(LONGEST_LIFE),
+            interval: seconds("interval")
+                .unwrap_or(DEFAULT_INTERVAL)
+                .clamp(1, LONGEST_INTERVAL),
         })
     }
 }
@@ -87,16 +114,22 @@ pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
 
 /// The interval after a poll that could not be made, in seconds, where it was `interval` before (§3.5).
 pub fn less_often(interval: u64) -> u64 {
-    interval.saturating_mul(2).min(LONGEST_INTERVAL).max(interval)
+    interval
+        .saturating_mul(2)
+        .min(LONGEST_INTERVAL)
+        .max(interval)
 }
 
 /// Whether people can read and type `code`.
 fn is_legible(code: &str) -> bool {
     code.contains(|c: char| c.is_ascii_alphanumeric())
-        && code.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | ' '))
+        && code
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | ' '))
 }
 
 /// Whether a person may be sent to `uri`.
 fn is_safe(uri: &Url) -> bool {
-    uri.scheme() == "https" || (uri.scheme() == "http" && uri.host_str().is_some_and(is_loopback_host))
+    uri.scheme() == "https"
+        || (uri.scheme() == "http" && uri.host_str().is_some_and(is_loopback_host))
 }

@@ -56,12 +56,27 @@ pub fn check(
     let (oid, tid) = (claim("oid"), claim("tid").to_ascii_lowercase());
     let tenant = authority.tenant().guid();
     let fits = [
-        (claim("aud") == client_id, "it was issued for another application (aud)"),
-        (nonce.is_none_or(|nonce| nonce.matches(claim("nonce"))), "it belongs to another sign-in (nonce)"),
+        (
+            claim("aud") == client_id,
+            "it was issued for another application (aud)",
+        ),
+        (
+            nonce.is_none_or(|nonce| nonce.matches(claim("nonce"))),
+            "it belongs to another sign-in (nonce)",
+        ),
         (claim("ver") == "2.0", "it is not of version 2.0 (ver)"),
-        (!oid.is_empty() && !tid.is_empty(), "it does not name the account (oid, tid)"),
-        (claim("iss") == authority.issuer(&tid), "it was issued by another authority (iss)"),
-        (authority.tenant().includes(&tid), "it is of another tenant than the configured one (tid)"),
+        (
+            !oid.is_empty() && !tid.is_empty(),
+            "it does not name the account (oid, tid)",
+        ),
+        (
+            claim("iss") == authority.issuer(&tid),
+            "it was issued by another authority (iss)",
+        ),
+        (
+            authority.tenant().includes(&tid),
+            "it is of another tenant than the configured one (tid)",
+        ),
     ];
     if let Some((_, problem)) = fits.iter().find(|(fits, _)| !fits) {
         return Err(problem);
@@ -83,7 +98,11 @@ pub fn check(
 /// The claims of a compact JWS (RFC 7519 §3.1), unverified.
 fn claims(id_token: &Secret) -> Result<Value, &'static str> {
     let parts: Vec<&str> = id_token.expose().split('.').collect();
-    let [_header, payload, _signature] = parts.as_slice() else { return Err("it does not have three parts") };
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(payload).map_err(|_| "its claims are not base64url")?;
+    let [_header, payload, _signature] = parts.as_slice() else {
+        return Err("it does not have three parts");
+    };
+    let payload = BASE64_URL_SAFE_NO_PAD
+        .decode(payload)
+        .map_err(|_| "its claims are not base64url")?;
     serde_json::from_slice(&payload).map_err(|_| "its claims are not JSON")
 }

@@ -21,14 +21,20 @@ impl Scopes {
     pub fn parse(custom: &str) -> Result<Self, String> {
         let mut scopes = ADDED.to_vec();
         for scope in custom.split_whitespace() {
-            if let Some(bad) = scope.chars().find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '\\')) {
-                return Err(format!("it holds {bad:?}, which no scope may (RFC 6749 §3.3)"));
+            if let Some(bad) = scope
+                .chars()
+                .find(|c| !c.is_ascii_graphic() || matches!(c, '"' | '\\'))
+            {
+                return Err(format!(
+                    "it holds {bad:?}, which no scope may (RFC 6749 §3.3)"
+                ));
             }
             if !scopes.contains(&scope) {
                 scopes.push(scope);
             }
         }
-        let (openid_scopes, resource_scopes): (Vec<&str>, Vec<&str>) = scopes.into_iter().partition(is_openid);
+        let (openid_scopes, resource_scopes): (Vec<&str>, Vec<&str>) =
+            scopes.into_iter().partition(is_openid);
         if resource_scopes.len() > 1 && resource_scopes.iter().any(is_default) {
             let problem = "'.default' stands for everything and cannot be mixed with other scopes (AADSTS70011)";
             return Err(problem.to_owned());
@@ -60,17 +66,36 @@ impl Scopes {
     pub fn widened(&self, known: &str, missing: &[String]) -> Option<String> {
         let own = self.resource()?;
         let is_bare = |scope: &str| own != GRAPH && !scope.contains('/');
-        let qualified = |scope: &String| if is_bare(scope) { format!("{own}/{scope}") } else { scope.clone() };
-        let known: Vec<&str> = known.split_whitespace().filter(|scope| resource(scope) == own).collect();
-        let missing = missing.iter().filter(|scope| !is_openid(&scope.as_str())).map(qualified);
-        let new: Vec<String> = missing.filter(|scope| !self.holds(scope) && !known.contains(&scope.as_str())).collect();
-        let wider = format!("{} {}", known.join(" "), new.join(" ")).trim().to_owned();
+        let qualified = |scope: &String| {
+            if is_bare(scope) {
+                format!("{own}/{scope}")
+            } else {
+                scope.clone()
+            }
+        };
+        let known: Vec<&str> = known
+            .split_whitespace()
+            .filter(|scope| resource(scope) == own)
+            .collect();
+        let missing = missing
+            .iter()
+            .filter(|scope| !is_openid(&scope.as_str()))
+            .map(qualified);
+        let new: Vec<String> = missing
+            .filter(|scope| !self.holds(scope) && !known.contains(&scope.as_str()))
+            .collect();
+        let wider = format!("{} {}", known.join(" "), new.join(" "))
+            .trim()
+            .to_owned();
         (!new.is_empty() && self.with(&wider).is_some()).then_some(wider)
     }
 
     /// The resource of all of them, where there is one.
     fn resource(&self) -> Option<&str> {
-        self.0.split(' ').find(|scope| !is_openid(scope)).map(resource)
+        self.0
+            .split(' ')
+            .find(|scope| !is_openid(scope))
+            .map(resource)
     }
 
     fn holds(&self, scope: &str) -> bool {
@@ -104,5 +129,7 @@ fn is_openid(scope: &&str) -> bool {
 
 /// The resource of a scope: what stands before its last slash.
 fn resource(scope: &str) -> &str {
-    scope.rsplit_once('/').map_or(GRAPH, |(resource, _)| resource)
+    scope
+        .rsplit_once('/')
+        .map_or(GRAPH, |(resource, _)| resource)
 }

@@ -39,7 +39,11 @@ pub fn redeem<'a>(
 }
 
 /// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
-pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret, claims: &'a Claims) -> Form<'a> {
+pub fn refresh<'a>(
+    application: &Application<'a>,
+    refresh_token: &'a Secret,
+    claims: &'a Claims,
+) -> Form<'a> {
     vec![
         ("grant_type", "refresh_token"),
         ("client_id", application.client_id),
@@ -51,9 +55,16 @@ pub fn refresh<'a>(application: &Application<'a>, refresh_token: &'a Secret, cla
 
 /// `form` as it is sent, in a buffer that does not grow, since what is left behind of it would not be wiped.
 pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
-    let most = form.iter().map(|(name, value)| name.len() + 3 * value.len() + 2).sum();
+    let most = form
+        .iter()
+        .map(|(name, value)| name.len() + 3 * value.len() + 2)
+        .sum();
     let buffer = String::with_capacity(most);
-    Zeroizing::new(form_urlencoded::Serializer::new(buffer).extend_pairs(form).finish())
+    Zeroizing::new(
+        form_urlencoded::Serializer::new(buffer)
+            .extend_pairs(form)
+            .finish(),
+    )
 }
 
 /// A successful token response (RFC 6749 §5.1). The access token is opaque: it is for the backend.
@@ -79,18 +90,27 @@ impl TokenResponse {
     /// What is missing or of the wrong type; the body itself is never quoted.
     pub fn parse(body: &[u8]) -> Result<Self, &'static str> {
         let body = SecretJson(serde_json::from_slice(body).map_err(|_| "it is not JSON")?);
-        let secret = |name| text(&body, name).filter(|token| !token.is_empty()).map(Secret::new);
+        let secret = |name| {
+            text(&body, name)
+                .filter(|token| !token.is_empty())
+                .map(Secret::new)
+        };
         if !text(&body, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
             return Err("its token_type is not Bearer");
         }
         let access_token = secret("access_token").ok_or("there is no access_token in it")?;
         // It goes into a header; nothing that could end the header may be in it (RFC 6750 §2.1).
-        if !access_token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
+        if !access_token
+            .expose()
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic())
+        {
             return Err("its access_token holds characters that no token may");
         }
         Ok(Self {
             access_token,
-            expires_in: seconds(&body, "expires_in").ok_or("its expires_in is not a number of seconds")?,
+            expires_in: seconds(&body, "expires_in")
+                .ok_or("its expires_in is not a number of seconds")?,
             refresh_in: seconds(&body, "refresh_in"),
             refresh_token: secret("refresh_token"),
             id_token: secret("id_token"),
@@ -117,10 +137,23 @@ pub struct OauthError {
 impl OauthError {
     /// From the parameters of an authorization response.
     pub fn new(error: &str, description: &str) -> Self {
-        let after = |label| description.split_once(label).map(|(_, rest): (_, &str)| rest);
-        let digits = after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
-        let word = |label| after(label).and_then(|rest| rest.split_whitespace().next()).map(short);
-        let sentences = description.split("Trace ID:").next().unwrap_or_default().trim();
+        let after = |label| {
+            description
+                .split_once(label)
+                .map(|(_, rest): (_, &str)| rest)
+        };
+        let digits =
+            after("AADSTS").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next());
+        let word = |label| {
+            after(label)
+                .and_then(|rest| rest.split_whitespace().next())
+                .map(short)
+        };
+        let sentences = description
+            .split("Trace ID:")
+            .next()
+            .unwrap_or_default()
+            .trim();
         Self {
             error: short(error),
             suberror: String::new(),
@@ -132,7 +165,10 @@ impl OauthError {
                 correlation_id: word("Correlation ID: "),
                 trace_id: word("Trace ID: "),
                 // A date and a time.
-                timestamp: after("Timestamp: ").map(str::trim).filter(|text| !text.is_empty()).map(short),
+                timestamp: after("Timestamp: ")
+                    .map(str::trim)
+                    .filter(|text| !text.is_empty())
+                    .map(short),
             },
         }
     }
@@ -140,9 +176,18 @@ impl OauthError {
     /// Reads the body of an error answer; `None` when it is no OAuth error.
     pub fn parse(body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
-        let error = Self::new(&text(&body, "error")?, &text(&body, "error_description").unwrap_or_default());
-        let own = |name, from_description| text(&body, name).map(|id| short(&id)).or(from_description);
-        let EntraError { correlation_id, trace_id, timestamp, .. } = error.details;
+        let error = Self::new(
+            &text(&body, "error")?,
+            &text(&body, "error_description").unwrap_or_default(),
+        );
+        let own =
+            |name, from_description| text(&body, name).map(|id| short(&id)).or(from_description);
+        let EntraError {
+            correlation_id,
+            trace_id,
+            timestamp,
+            ..
+        } = error.details;
         Some(Self {
             suberror: text(&body, "suberror").unwrap_or_default(),
             claims: text(&body, "claims"),
@@ -160,12 +205,12 @@ impl OauthError {
     pub fn kind(&self) -> Kind {
         match (self.error.as_str(), self.suberror.as_str()) {
             // A sign-in would only show the same message, or wants an app that enforces the policy.
-            (_, "message_only" | "protection_policy_required") | ("access_denied" | "authorization_declined", _) => {
-                Kind::Refused
-            }
-            ("invalid_grant" | "interaction_required" | "login_required" | "consent_required", _) => {
-                Kind::SignInRequired
-            }
+            (_, "message_only" | "protection_policy_required")
+            | ("access_denied" | "authorization_declined", _) => Kind::Refused,
+            (
+                "invalid_grant" | "interaction_required" | "login_required" | "consent_required",
+                _,
+            ) => Kind::SignInRequired,
             // Of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
             ("expired_token" | "code_expired" | "bad_verification_code", _) => Kind::SignInRequired,
             ("temporarily_unavailable" | "server_error", _) => Kind::RetryLater,
@@ -176,16 +221,30 @@ impl OauthError {
     /// Whether the refresh token that was sent is good for nothing any more. Where Entra only wants to see
     /// the person, it says in which matter, and the token may serve again.
     pub fn ends_refresh_token(&self) -> bool {
-        let is_of_the_token = matches!(self.suberror.as_str(), "bad_token" | "token_expired" | "client_mismatch");
-        self.error == "invalid_grant" && (is_of_the_token || (self.suberror.is_empty() && self.claims.is_none()))
+        let is_of_the_token = matches!(
+            self.suberror.as_str(),
+            "bad_token" | "token_expired" | "client_mismatch"
+        );
+        self.error == "invalid_grant"
+            && (is_of_the_token || (self.suberror.is_empty() && self.claims.is_none()))
     }
 
     /// What the next sign-in must bring, where `sent` is what this one asked for.
     pub fn demand(&self, sent: &Demand) -> Demand {
-        let is_consent = [&self.error, &self.suberror].into_iter().any(|code| code == "consent_required");
+        let is_consent = [&self.error, &self.suberror]
+            .into_iter()
+            .any(|code| code == "consent_required");
         Demand {
-            claims: self.claims.as_deref().and_then(Claims::of_challenge).unwrap_or_else(|| sent.claims.clone()),
-            prompt: if is_consent { Some(Prompt::Consent) } else { sent.prompt },
+            claims: self
+                .claims
+                .as_deref()
+                .and_then(Claims::of_challenge)
+                .unwrap_or_else(|| sent.claims.clone()),
+            prompt: if is_consent {
+                Some(Prompt::Consent)
+            } else {
+                sent.prompt
+            },
             ..sent.clone()
         }
     }
@@ -202,6 +261,8 @@ fn text(body: &Value, name: &str) -> Option<String> {
 
 fn seconds(body: &Value, name: &str) -> Option<u64> {
     let value = body.get(name)?;
-    let number = value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let number = value
+        .as_u64()
+        .or_else(|| value.as_str()?.trim().parse().ok())?;
     Some(number.min(LONGEST_LIFE))
 }

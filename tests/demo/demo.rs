@@ -24,7 +24,9 @@ fn main() {
     let mut signals = Signals::register(false).expect("signals can be waited for");
     let entra = Entra::start_lenient();
     entra.set(|settings| {
-        settings.users.push(User::new(CAROL_OID, TENANT_ID, CAROL, "Carol Blocked"));
+        settings
+            .users
+            .push(User::new(CAROL_OID, TENANT_ID, CAROL, "Carol Blocked"));
         settings.fail_authorize = Some(("access_denied", 53003, BLOCKED));
         settings.fail_only = Some(CAROL_OID);
         // So that /cae is seen to need a sign-in.
@@ -32,11 +34,16 @@ fn main() {
     });
     let backend = Backend::start_for(&entra);
     let setup = || {
-        let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "info").with("ALLOW_DEVICE_CODE", "true");
+        let setup = Setup::new(&entra, Some(&backend))
+            .with("LOG_LEVEL", "info")
+            .with("ALLOW_DEVICE_CODE", "true");
         // Whoever watches a call wait for a sign-in sees soon that it does.
         setup.limits(|limits| limits.keep_alive = Duration::from_secs(1))
     };
-    let server = setup().with("SERVER_PORT", PORT).try_start().unwrap_or_else(|_| setup().start());
+    let server = setup()
+        .with("SERVER_PORT", PORT)
+        .try_start()
+        .unwrap_or_else(|_| setup().start());
     print!("{}", welcome(&server, &entra, &backend));
     signals.wait();
 }

@@ -3,7 +3,13 @@
 //! names of scenarios choose among them. The first that fails ends it.
 //!
 //! The server runs as processes of its own: the binary that `RELEASE_BINARY` names, else this program once more.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 #[path = "faults/bursts.rs"]
 mod bursts;
@@ -54,15 +60,27 @@ fn server() -> Command {
 /// this machine allows no such thing.
 fn server_in_its_own_file_systems(preparation: &str, with: &[&str]) -> Option<Command> {
     let is_root = uid() == 0;
-    let own = if is_root { ["--mount"].as_slice() } else { &["--map-root-user", "--mount"] };
-    let is_allowed = Command::new("unshare").args(own).args(["sh", "-c", "mount -t tmpfs tmpfs /mnt"]).output();
+    let own = if is_root {
+        ["--mount"].as_slice()
+    } else {
+        &["--map-root-user", "--mount"]
+    };
+    let is_allowed = Command::new("unshare")
+        .args(own)
+        .args(["sh", "-c", "mount -t tmpfs tmpfs /mnt"])
+        .output();
     if !is_allowed.is_ok_and(|output| output.status.success()) {
         return None;
     }
     let mut command = Command::new("unshare");
     let count = with.len();
     let script = format!("set -e; {preparation}; shift {count}; exec \"$@\"");
-    command.args(own).args(["sh", "-c", &script, "sh"]).args(with).arg(binary()).args(arguments());
+    command
+        .args(own)
+        .args(["sh", "-c", &script, "sh"])
+        .args(with)
+        .arg(binary())
+        .args(arguments());
     Some(command)
 }
 

@@ -4,7 +4,13 @@
 //! The first that fails ends it. It reads `/proc`, so it needs Linux.
 //!
 //! The server runs as a process of its own: the binary that `RELEASE_BINARY` names, else this program once more.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod program;
 #[path = "../support/mod.rs"]
@@ -53,8 +59,20 @@ struct Counts {
     calls: usize,
 }
 
-const LONG: Counts = Counts { connections: 10_000, open: 2000, slow: 500, vanishing: 500, calls: 200_000 };
-const SHORT: Counts = Counts { connections: 1000, open: 600, slow: 100, vanishing: 60, calls: 4000 };
+const LONG: Counts = Counts {
+    connections: 10_000,
+    open: 2000,
+    slow: 500,
+    vanishing: 500,
+    calls: 200_000,
+};
+const SHORT: Counts = Counts {
+    connections: 1000,
+    open: 600,
+    slow: 100,
+    vanishing: 60,
+    calls: 4000,
+};
 
 fn main() -> ExitCode {
     let wanted = match Wanted::of_arguments("stress_load") {
@@ -89,7 +107,11 @@ impl Bench {
     fn new(scenario: &str) -> Self {
         let entra = Entra::start();
         let api = StandIn::serve(|request: &Request| {
-            let length = if request.target.ends_with("/large") { LARGE_ANSWER } else { 10 };
+            let length = if request.target.ends_with("/large") {
+                LARGE_ANSWER
+            } else {
+                10
+            };
             Reply::of_json(200, &json!({"text": "x".repeat(length)}))
         });
         let setup = Setup::new(&entra, None)
@@ -97,7 +119,12 @@ impl Bench {
             .with("LOG_LEVEL", "error");
         let process = Process::start(server(scenario == "descriptors"), &setup);
         process.modern().sign_in(ADA);
-        let bench = Self { process, _setup: setup, _api: api, _entra: entra };
+        let bench = Self {
+            process,
+            _setup: setup,
+            _api: api,
+            _entra: entra,
+        };
         (0..20).for_each(|_| bench.call());
         bench
     }
@@ -135,16 +162,27 @@ impl Bench {
                 thread::yield_now();
             }
             is_over.store(true, Ordering::SeqCst);
-            let most = client.join().expect("every call of the well-behaved client goes through");
+            let most = client
+                .join()
+                .expect("every call of the well-behaved client goes through");
             drop(crowd);
             most
         });
         assert!(most.threads <= MOST_THREADS, "{most:?}");
         assert!(most.descriptors <= MOST_DESCRIPTORS, "{most:?}");
         assert!(most.memory <= memory, "{most:?}");
-        let after = self.given_back(before, if memory > MOST_MEMORY { KEPT } else { MOST_MEMORY / 4 });
+        let after = self.given_back(
+            before,
+            if memory > MOST_MEMORY {
+                KEPT
+            } else {
+                MOST_MEMORY / 4
+            },
+        );
         let calls = calls.load(Ordering::SeqCst);
-        format!("{calls} calls beside it, none failed; before {before:?}, most {most:?}, after {after:?}")
+        format!(
+            "{calls} calls beside it, none failed; before {before:?}, most {most:?}, after {after:?}"
+        )
     }
 
     /// Waits until what is in use is what was in use `before`.
@@ -158,7 +196,10 @@ impl Bench {
             if is_given_back {
                 return now;
             }
-            assert!(begun.elapsed() < 2 * PATIENCE, "not given back: before {before:?}, now {now:?}");
+            assert!(
+                begun.elapsed() < 2 * PATIENCE,
+                "not given back: before {before:?}, now {now:?}"
+            );
             thread::yield_now();
         }
     }
@@ -179,13 +220,21 @@ struct Usage {
 
 impl Usage {
     fn of(process: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
+        let status =
+            fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
         let number = |name: &str| -> usize {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .unwrap();
             line.split_whitespace().next().unwrap().parse().unwrap()
         };
         let descriptors = fs::read_dir(format!("/proc/{process}/fd")).unwrap().count();
-        Self { threads: number("Threads:"), memory: 1024 * number("VmRSS:"), descriptors }
+        Self {
+            threads: number("Threads:"),
+            memory: 1024 * number("VmRSS:"),
+            descriptors,
+        }
     }
 
     fn max(self, other: Self) -> Self {
@@ -199,23 +248,37 @@ impl Usage {
 
 fn server(has_few_descriptors: bool) -> Command {
     let mut command = Command::new("sh");
-    let limit = if has_few_descriptors { "ulimit -n 64 && " } else { "" };
-    command.args(["-c", &format!("{limit}exec \"$@\""), "sh"]).arg(binary()).args(arguments());
+    let limit = if has_few_descriptors {
+        "ulimit -n 64 && "
+    } else {
+        ""
+    };
+    command
+        .args(["-c", &format!("{limit}exec \"$@\""), "sh"])
+        .arg(binary())
+        .args(arguments());
     command
 }
 
 // ---- The crowds ----
 
 fn opened_and_closed(bench: &Bench, counts: &Counts) -> String {
-    bench.stands(MOST_MEMORY, || (0..counts.connections).for_each(|_| drop(bench.connect())))
+    bench.stands(MOST_MEMORY, || {
+        (0..counts.connections).for_each(|_| drop(bench.connect()))
+    })
 }
 
 fn half_open(bench: &Bench, counts: &Counts) -> String {
-    bench.stands(MOST_MEMORY, || sent_by_each(bench, counts.open, b"POST /mcp HTTP/1.1\r\nHost: loc"))
+    bench.stands(MOST_MEMORY, || {
+        sent_by_each(bench, counts.open, b"POST /mcp HTTP/1.1\r\nHost: loc")
+    })
 }
 
 fn idle(bench: &Bench, counts: &Counts) -> String {
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", bench.process.address());
+    let request = format!(
+        "GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n",
+        bench.process.address()
+    );
     bench.stands(MOST_MEMORY, || {
         let mut sockets = sent_by_each(bench, counts.open, request.as_bytes());
         for socket in &mut sockets {
@@ -235,17 +298,31 @@ fn slow_readers(bench: &Bench, counts: &Counts) -> String {
         socket.read_exact(&mut [0]).unwrap();
         socket
     };
-    let crowd = || bench.stands(MOST_MEMORY + MEMORY_OF_ANSWERS, || (0..counts.slow).map(reader).collect::<Vec<_>>());
+    let crowd = || {
+        bench.stands(MOST_MEMORY + MEMORY_OF_ANSWERS, || {
+            (0..counts.slow).map(reader).collect::<Vec<_>>()
+        })
+    };
     let (first, kept) = (crowd(), Usage::of(bench.process.id()).memory);
     let (second, after) = (crowd(), Usage::of(bench.process.id()).memory);
-    assert!(after <= kept + KEPT / 2, "what the allocator keeps grows from {kept} to {after}");
+    assert!(
+        after <= kept + KEPT / 2,
+        "what the allocator keeps grows from {kept} to {after}"
+    );
     format!("{first}; once more: {second}")
 }
 
 fn vanishing(bench: &Bench, counts: &Counts) -> String {
     let large = posted(bench, "api_get_request", &json!({"endpoint": "/large"}));
-    bench.process.modern().call("authenticate_user", json!({"user_id": "somebody"}));
-    let wait = posted(bench, "check_auth_status", &json!({"user_id": "somebody", "wait_seconds": 100}));
+    bench
+        .process
+        .modern()
+        .call("authenticate_user", json!({"user_id": "somebody"}));
+    let wait = posted(
+        bench,
+        "check_auth_status",
+        &json!({"user_id": "somebody", "wait_seconds": 100}),
+    );
     bench.stands(MOST_MEMORY + MEMORY_OF_ANSWERS, || {
         for _ in 0..counts.vanishing {
             drop(sent(bench, &large[..large.len() - 10]));
@@ -282,10 +359,14 @@ fn soak(bench: &Bench, counts: &Counts) -> String {
     run(counts.calls);
     let after = Usage::of(bench.process.id());
     assert!(
-        after.threads <= before.threads + 4 && after.descriptors <= before.descriptors + KEPT_DESCRIPTORS,
+        after.threads <= before.threads + 4
+            && after.descriptors <= before.descriptors + KEPT_DESCRIPTORS,
         "{before:?} {after:?}"
     );
-    assert!(after.memory <= before.memory + 8 * 1024 * 1024, "{before:?} {after:?}");
+    assert!(
+        after.memory <= before.memory + 8 * 1024 * 1024,
+        "{before:?} {after:?}"
+    );
     format!("{} calls, before {before:?}, after {after:?}", counts.calls)
 }
 
@@ -297,15 +378,23 @@ fn descriptors(bench: &Bench, counts: &Counts) -> String {
     let mut sockets: Vec<TcpStream> = (0..counts.slow).map(|_| sent(bench, &request)).collect();
     for socket in &mut sockets {
         let mut start = [0; 12];
-        let status = socket.read_exact(&mut start).map(|()| String::from_utf8_lossy(&start[9..]).into_owned());
+        let status = socket
+            .read_exact(&mut start)
+            .map(|()| String::from_utf8_lossy(&start[9..]).into_owned());
         let status = status.unwrap_or_else(|_| "closed".to_owned());
-        let (_, count) = statuses.iter_mut().find(|(known, _)| *known == status).expect("nothing else is answered");
+        let (_, count) = statuses
+            .iter_mut()
+            .find(|(known, _)| *known == status)
+            .expect("nothing else is answered");
         *count += 1;
     }
     drop(sockets);
     bench.given_back(before, MOST_MEMORY / 4);
     (0..20).for_each(|_| bench.call());
-    format!("{statuses:?} of {} clients at once, and calls go through again", counts.slow)
+    format!(
+        "{statuses:?} of {} clients at once, and calls go through again",
+        counts.slow
+    )
 }
 
 /// Connections that have sent `bytes`.
@@ -325,7 +414,13 @@ fn posted(bench: &Bench, tool: &str, arguments: &Value) -> Vec<u8> {
     let mut mcp = bench.process.modern();
     let headers = mcp.headers("tools/call", Some(tool));
     let body = mcp.body("tools/call", json!({"name": tool, "arguments": arguments}));
-    let fields: Vec<String> = headers.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+    let fields: Vec<String> = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}"))
+        .collect();
     let (host, length, fields) = (bench.process.address(), body.len(), fields.join("\r\n"));
-    format!("POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{fields}\r\n\r\n{body}").into_bytes()
+    format!(
+        "POST /mcp HTTP/1.1\r\nHost: {host}\r\nContent-Length: {length}\r\n{fields}\r\n\r\n{body}"
+    )
+    .into_bytes()
 }

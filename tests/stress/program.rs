@@ -24,13 +24,18 @@ impl Wanted {
         if arguments.first().is_some_and(|first| first == AS_SERVER) {
             return Err(entra_auth_mcp::cli::run(arguments.into_iter().skip(1)));
         }
-        let (options, scenarios): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
+        let (options, scenarios): (Vec<_>, Vec<_>) = arguments
+            .into_iter()
+            .partition(|word| word.starts_with('-'));
         let is_short = options == ["--short"];
         if !is_short && !options.is_empty() {
             eprintln!("usage: {name} [--short] [SCENARIO]…");
             return Err(ExitCode::from(2));
         }
-        Ok(Self { is_short, scenarios })
+        Ok(Self {
+            is_short,
+            scenarios,
+        })
     }
 
     /// Runs the scenario `name`, if it is wanted, and says what came of it.
@@ -45,10 +50,13 @@ impl Wanted {
 
 /// The program that serves: the binary that `RELEASE_BINARY` names, else this program once more.
 pub fn binary() -> PathBuf {
-    std::env::var_os("RELEASE_BINARY").map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
+    std::env::var_os("RELEASE_BINARY")
+        .map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
 }
 
 /// What makes it a server.
 pub fn arguments() -> Option<&'static str> {
-    std::env::var_os("RELEASE_BINARY").is_none().then_some(AS_SERVER)
+    std::env::var_os("RELEASE_BINARY")
+        .is_none()
+        .then_some(AS_SERVER)
 }

@@ -120,8 +120,14 @@ pub fn claims_challenge(claims: &Value) -> Reply {
 }
 
 fn challenge(lines: &[String]) -> Reply {
-    let reply = error(401, "InvalidAuthenticationToken", "Continuous access evaluation");
-    lines.iter().fold(reply, |reply, line| reply.with("WWW-Authenticate", line))
+    let reply = error(
+        401,
+        "InvalidAuthenticationToken",
+        "Continuous access evaluation",
+    );
+    lines
+        .iter()
+        .fold(reply, |reply, line| reply.with("WWW-Authenticate", line))
 }
 
 fn cae(state: &Mutex<State>, granted: &Granted) -> Reply {
@@ -135,9 +141,9 @@ fn cae(state: &Mutex<State>, granted: &Granted) -> Reply {
 /// Whether every member that `wanted` has is in `given`, with the same value.
 fn contains(given: &Value, wanted: &Value) -> bool {
     match wanted.as_object() {
-        Some(members) => {
-            members.iter().all(|(name, wanted)| given.get(name).is_some_and(|given| contains(given, wanted)))
-        }
+        Some(members) => members
+            .iter()
+            .all(|(name, wanted)| given.get(name).is_some_and(|given| contains(given, wanted))),
         None => given == wanted,
     }
 }
@@ -147,7 +153,12 @@ fn write(granted: &Granted) -> Reply {
         return Reply::of_json(200, &json!({ "written": true }));
     }
     let line = format!("Bearer error=\"insufficient_scope\", scope=\"{WRITE_SCOPE}\"");
-    error(403, "Authorization_RequestDenied", "Insufficient privileges.").with("WWW-Authenticate", &line)
+    error(
+        403,
+        "Authorization_RequestDenied",
+        "Insufficient privileges.",
+    )
+    .with("WWW-Authenticate", &line)
 }
 
 fn error(status: u16, code: &str, message: &str) -> Reply {
@@ -159,13 +170,24 @@ fn answer(state: &Mutex<State>, check: Option<&TokenCheck>, request: &Request) -
     let token = request.header("Authorization").unwrap_or_default();
     let granted = match (token.strip_prefix("Bearer "), check) {
         (Some(token), Some(check)) => check(token),
-        (Some(_), None) => Some(Granted { user: User::ada(), scope: BTreeSet::new(), claims: json!({}) }),
+        (Some(_), None) => Some(Granted {
+            user: User::ada(),
+            scope: BTreeSet::new(),
+            claims: json!({}),
+        }),
         (None, _) => None,
     };
     let Some(granted) = granted else {
-        return error(401, "InvalidAuthenticationToken", "Access token is empty or invalid.")
-            .with("WWW-Authenticate", "Bearer realm=\"\", error=\"invalid_token\"")
-            .into();
+        return error(
+            401,
+            "InvalidAuthenticationToken",
+            "Access token is empty or invalid.",
+        )
+        .with(
+            "WWW-Authenticate",
+            "Bearer realm=\"\", error=\"invalid_token\"",
+        )
+        .into();
     };
     let Some(path) = request.path.strip_prefix("/v1.0/") else {
         return error(404, "NotFound", "The API lives below /v1.0.").into();
@@ -245,7 +267,10 @@ fn messages(top: usize, skip: usize, request: &Request) -> Reply {
     };
     let mut body = json!({ "value": (skip + 1..=end).map(message).collect::<Vec<_>>() });
     if end < MESSAGES {
-        let link = format!("{}/v1.0/me/messages?$top={top}&$skiptoken={end}", request.origin);
+        let link = format!(
+            "{}/v1.0/me/messages?$top={top}&$skiptoken={end}",
+            request.origin
+        );
         body["@odata.nextLink"] = json!(link);
     }
     Reply::of_json(200, &body)

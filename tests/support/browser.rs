@@ -62,7 +62,8 @@ impl Cookie {
             }
         }
         let prefix = |prefix: &str| name.to_lowercase().starts_with(prefix);
-        let needs_secure = cookie.same_site == SameSite::None || prefix("__secure-") || prefix("__host-");
+        let needs_secure =
+            cookie.same_site == SameSite::None || prefix("__secure-") || prefix("__host-");
         let refused = cookie.secure && url.scheme() != "https"
             || needs_secure && !cookie.secure
             || prefix("__host-") && (has_domain || cookie.path != "/");
@@ -81,9 +82,13 @@ impl Cookie {
             SameSite::Strict => same_site,
         };
         let below = url.path().strip_prefix(&self.path);
-        let path_matches =
-            below.is_some_and(|rest| self.path.ends_with('/') || rest.is_empty() || rest.starts_with('/'));
-        site_allows && path_matches && url.host_str() == Some(&self.host) && (!self.secure || url.scheme() == "https")
+        let path_matches = below.is_some_and(|rest| {
+            self.path.ends_with('/') || rest.is_empty() || rest.starts_with('/')
+        });
+        site_allows
+            && path_matches
+            && url.host_str() == Some(&self.host)
+            && (!self.secure || url.scheme() == "https")
     }
 }
 
@@ -116,7 +121,10 @@ impl Page {
     }
 
     pub fn forms(&self) -> Vec<Form> {
-        elements(&self.body, "form").into_iter().map(|(attributes, inner)| Form::parse(&attributes, &inner)).collect()
+        elements(&self.body, "form")
+            .into_iter()
+            .map(|(attributes, inner)| Form::parse(&attributes, &inner))
+            .collect()
     }
 
     /// The only form.
@@ -130,7 +138,12 @@ impl Page {
     pub fn links(&self) -> Pairs {
         elements(&self.body, "a")
             .into_iter()
-            .map(|(attributes, inner)| (attribute(&attributes, "href").unwrap_or_default(), text_of(&inner)))
+            .map(|(attributes, inner)| {
+                (
+                    attribute(&attributes, "href").unwrap_or_default(),
+                    text_of(&inner),
+                )
+            })
             .collect()
     }
 
@@ -192,7 +205,11 @@ impl Form {
             let value = attribute(input, "value").unwrap_or_default();
             let name = attribute(input, "name");
             match (attribute(input, "type").as_deref(), name) {
-                (Some("submit"), name) => form.buttons.push(Button { name, text: value.clone(), value }),
+                (Some("submit"), name) => form.buttons.push(Button {
+                    name,
+                    text: value.clone(),
+                    value,
+                }),
                 (_, Some(name)) => form.fields.push((name, value)),
                 _ => {}
             }
@@ -219,7 +236,8 @@ fn tags<'a>(html: &'a str, name: &str) -> Vec<&'a str> {
     let open = format!("<{name}");
     let rests = html.split(&open).skip(1);
     let ours = rests.filter(|rest| rest.starts_with([' ', '>', '\n', '/']));
-    ours.map(|rest| rest.split('>').next().unwrap_or_default()).collect()
+    ours.map(|rest| rest.split('>').next().unwrap_or_default())
+        .collect()
 }
 
 /// Attributes and content of every `<name …>…</name>`; our pages do not nest them.
@@ -277,11 +295,18 @@ struct Navigation<'a> {
 
 impl<'a> Navigation<'a> {
     fn new(initiator: Option<&'a Page>) -> Self {
-        Self { initiator, is_submission: false, method: "GET", form: None, chain: Vec::new() }
+        Self {
+            initiator,
+            is_submission: false,
+            method: "GET",
+            form: None,
+            chain: Vec::new(),
+        }
     }
 
     fn is_same_site(&self, url: &Url) -> bool {
-        self.initiator.is_none_or(|page| is_same_site(&page.url, url))
+        self.initiator
+            .is_none_or(|page| is_same_site(&page.url, url))
     }
 
     /// Fetch Metadata §2.3: the worst of the chain.
@@ -289,7 +314,11 @@ impl<'a> Navigation<'a> {
         let Some(page) = self.initiator else {
             return "none";
         };
-        if self.chain.iter().all(|url| url.origin() == page.url.origin()) {
+        if self
+            .chain
+            .iter()
+            .all(|url| url.origin() == page.url.origin())
+        {
             "same-origin"
         } else if self.chain.iter().all(|url| is_same_site(&page.url, url)) {
             "same-site"
@@ -306,7 +335,11 @@ impl<'a> Navigation<'a> {
         let tainted = self.chain.windows(2).any(is_taint);
         let hidden = page.header("Referrer-Policy") == Some("no-referrer");
         let opaque = tainted || hidden;
-        Some(if opaque { "null".to_owned() } else { own.ascii_serialization() })
+        Some(if opaque {
+            "null".to_owned()
+        } else {
+            own.ascii_serialization()
+        })
     }
 
     /// Under `strict-origin-when-cross-origin`, the default.
@@ -361,11 +394,18 @@ impl Browser {
     /// As [`Browser::submit`], after typing into fields.
     pub fn submit_with(&mut self, page: &Page, button: &str, typed: &[(&str, &str)]) -> Page {
         let forms = page.forms();
-        let mut found = forms.iter().filter_map(|form| Some((form, form.button(button)?)));
-        let Some((form, button)) = found.next() else { panic!("no button {button:?} on {}: {}", page.url, page.body) };
+        let mut found = forms
+            .iter()
+            .filter_map(|form| Some((form, form.button(button)?)));
+        let Some((form, button)) = found.next() else {
+            panic!("no button {button:?} on {}: {}", page.url, page.body)
+        };
         let mut fields = form.fields.clone();
         for (name, text) in typed {
-            let field = fields.iter_mut().find(|(field, _)| field == name).expect("a field of this name");
+            let field = fields
+                .iter_mut()
+                .find(|(field, _)| field == name)
+                .expect("a field of this name");
             (*text).clone_into(&mut field.1);
         }
         let pressed = button.name.clone().map(|name| (name, button.value.clone()));
@@ -416,7 +456,11 @@ impl Browser {
     fn go(&mut self, mut url: Url, mut navigation: Navigation) -> Page {
         for _ in 0..MAX_REDIRECTS {
             if let Some(page) = navigation.initiator.filter(|_| navigation.is_submission) {
-                assert!(page.allows_submission_to(&url), "form-action of {} forbids {url}", page.url);
+                assert!(
+                    page.allows_submission_to(&url),
+                    "form-action of {} forbids {url}",
+                    page.url
+                );
             }
             let reply = self.load(&mut navigation, &url);
             match reply.header("Location") {
@@ -425,7 +469,12 @@ impl Browser {
                     navigation.redirected(reply.status);
                 }
                 _ => {
-                    return Page { url, status: reply.status, body: reply.text(), headers: reply.headers };
+                    return Page {
+                        url,
+                        status: reply.status,
+                        body: reply.text(),
+                        headers: reply.headers,
+                    };
                 }
             }
         }
@@ -436,7 +485,10 @@ impl Browser {
         self.history.push(url.to_string());
         navigation.chain.push(url.clone());
         let mut headers = vec![
-            ("Accept", "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8".to_owned()),
+            (
+                "Accept",
+                "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8".to_owned(),
+            ),
             ("User-Agent", "Mozilla/5.0 (stand-in)".to_owned()),
             ("Sec-Fetch-Site", navigation.fetch_site().to_owned()),
             ("Sec-Fetch-Mode", "navigate".to_owned()),
@@ -456,7 +508,12 @@ impl Browser {
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let body = navigation.form.as_deref().unwrap_or_default();
         let mut client = Client::new(url);
-        let reply = client.request(navigation.method, &target_of(url), &headers, body.as_bytes());
+        let reply = client.request(
+            navigation.method,
+            &target_of(url),
+            &headers,
+            body.as_bytes(),
+        );
         self.answers.push((url.clone(), reply.clone()));
         for header in reply.headers_named("Set-Cookie") {
             self.store(header, url);
@@ -465,7 +522,10 @@ impl Browser {
     }
 
     fn cookies_for(&self, url: &Url, method: &str, same_site: bool) -> String {
-        let sent = self.cookies.iter().filter(|c| c.goes_with(url, method, same_site));
+        let sent = self
+            .cookies
+            .iter()
+            .filter(|c| c.goes_with(url, method, same_site));
         let pairs: Vec<String> = sent.map(|c| format!("{}={}", c.name, c.value)).collect();
         pairs.join("; ")
     }

@@ -185,7 +185,11 @@ impl Entra {
     pub fn start() -> Self {
         let state = Arc::default();
         let server = StandIn::serve(handler(&state));
-        Self { addr: server.addr(), server: Mutex::new(Some(server)), state }
+        Self {
+            addr: server.addr(),
+            server: Mutex::new(Some(server)),
+            state,
+        }
     }
 
     /// For the demo and for tests of what is wrong: violations are kept, but fail nothing.
@@ -267,7 +271,12 @@ impl Entra {
 
     /// The next poll of the device grant answers an OAuth error; several calls queue up.
     pub fn fail_next_poll(&self, error: &'static str, aadsts: u32) {
-        self.fail_next_device_poll(TokenFailure::Oauth { error, aadsts, suberror: None, claims: None });
+        self.fail_next_device_poll(TokenFailure::Oauth {
+            error,
+            aadsts,
+            suberror: None,
+            claims: None,
+        });
     }
 
     /// As [`Entra::fail_next_token`], for polls of the device grant alone.
@@ -394,7 +403,9 @@ fn done(checked: Checked) {
     }
 }
 
-fn handler(state: &Arc<Mutex<State>>) -> impl Fn(&Request) -> Answer + Send + Sync + 'static + use<> {
+fn handler(
+    state: &Arc<Mutex<State>>,
+) -> impl Fn(&Request) -> Answer + Send + Sync + 'static + use<> {
     let state = Arc::clone(state);
     move |request| match answer(&state, request) {
         Answer::Reply(reply) => reply.with("Date", &lock(&state).date()).into(),
@@ -412,9 +423,15 @@ fn answer(state: &Mutex<State>, request: &Request) -> Answer {
         ("POST", "login") => lock(state).login(tenant, request),
         ("GET", "oauth2/v2.0/logout") => lock(state).logout(request),
         ("GET", "v2.0/.well-known/openid-configuration") => lock(state).discovery(tenant, request),
-        ("GET", "") if tenant == "device" => Reply::of_html(200, pages::device(&lock(state).settings)),
+        ("GET", "") if tenant == "device" => {
+            Reply::of_html(200, pages::device(&lock(state).settings))
+        }
         ("POST", "") if tenant == "device" => lock(state).answer_device(request),
-        _ => Reply::new(404, "text/plain", "The stand-in for Entra has no such page."),
+        _ => Reply::new(
+            404,
+            "text/plain",
+            "The stand-in for Entra has no such page.",
+        ),
     }
     .into()
 }
@@ -484,7 +501,10 @@ impl Refusal {
     /// What is sent to the redirect URI.
     fn to_fields(&self, request: &Request) -> Pairs {
         let description = self.description(&guid(), &correlation_id(request));
-        let mut fields = vec![("error".to_owned(), self.error.clone()), ("error_description".to_owned(), description)];
+        let mut fields = vec![
+            ("error".to_owned(), self.error.clone()),
+            ("error_description".to_owned(), description),
+        ];
         if self.aadsts == DECLINED {
             fields.push(("error_subcode".to_owned(), "cancel".to_owned()));
         }
@@ -493,26 +513,42 @@ impl Refusal {
 
     /// Refuses what a misconfigured but correct client sends.
     fn unless(holds: bool, error: &str, aadsts: u32, message: impl Into<String>) -> Checked {
-        if holds { Ok(()) } else { Err(Self::new(error, aadsts, message)) }
+        if holds {
+            Ok(())
+        } else {
+            Err(Self::new(error, aadsts, message))
+        }
     }
 }
 
 impl State {
     /// Refuses what no correct client sends, however configured, and keeps it as a violation.
-    fn must(&mut self, holds: bool, error: &str, aadsts: u32, message: impl Into<String>) -> Checked {
+    fn must(
+        &mut self,
+        holds: bool,
+        error: &str,
+        aadsts: u32,
+        message: impl Into<String>,
+    ) -> Checked {
         let checked = Refusal::unless(holds, error, aadsts, message);
         self.keep_violation(checked)
     }
 
     fn keep_violation(&mut self, checked: Checked) -> Checked {
-        if let Err(Refusal { aadsts, message, .. }) = &checked {
+        if let Err(Refusal {
+            aadsts, message, ..
+        }) = &checked
+        {
             self.violations.push(format!("{message} (AADSTS{aadsts})"));
         }
         checked
     }
 
     fn now_in_milliseconds(&self) -> i64 {
-        let clock = self.settings.clock_stands_at.unwrap_or_else(SystemTime::now);
+        let clock = self
+            .settings
+            .clock_stands_at
+            .unwrap_or_else(SystemTime::now);
         let since = clock.duration_since(UNIX_EPOCH).unwrap();
         i64::try_from(since.as_millis()).unwrap() + self.settings.clock_offset * 1000
     }
@@ -537,7 +573,10 @@ impl State {
 
     /// The person accepts what the app asks for.
     fn accept(&mut self, user: &User, scope: &BTreeSet<String>) {
-        self.asked_scopes.entry(user.oid.clone()).or_default().extend(scope.iter().cloned());
+        self.asked_scopes
+            .entry(user.oid.clone())
+            .or_default()
+            .extend(scope.iter().cloned());
         if let Some(consented) = &mut self.settings.consented {
             consented.extend(scope.iter().cloned());
         }
@@ -581,14 +620,18 @@ fn scope_set(scope: &str) -> BTreeSet<String> {
 
 /// What a scope is for; `None` for those of OIDC.
 fn resource_of(scope: &str) -> Option<&str> {
-    let resource = scope.rsplit_once('/').map_or(GRAPH, |(resource, _)| resource);
+    let resource = scope
+        .rsplit_once('/')
+        .map_or(GRAPH, |(resource, _)| resource);
     (!OIDC_SCOPES.contains(&scope)).then_some(resource)
 }
 
 /// `.default` cannot be mixed with dynamic scopes, and `offline_access` alone asks for nothing.
 fn check_scopes(scopes: &BTreeSet<String>) -> Checked {
-    let (default, named): (Vec<_>, Vec<_>) =
-        scopes.iter().filter(|scope| resource_of(scope).is_some()).partition(|scope| scope.ends_with("/.default"));
+    let (default, named): (Vec<_>, Vec<_>) = scopes
+        .iter()
+        .filter(|scope| resource_of(scope).is_some())
+        .partition(|scope| scope.ends_with("/.default"));
     let message = ".default scope can't be combined with resource-specific scopes.";
     let unmixed = default.is_empty() || named.is_empty();
     Refusal::unless(unmixed, "invalid_scope", 70011, message)?;
@@ -620,6 +663,8 @@ fn guid() -> String {
 
 fn correlation_id(request: &Request) -> String {
     let name = "client-request-id";
-    let sent = request.header(name).or_else(|| value_of(&request.query, name));
+    let sent = request
+        .header(name)
+        .or_else(|| value_of(&request.query, name));
     sent.map_or_else(guid, str::to_owned)
 }

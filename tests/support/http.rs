@@ -22,8 +22,16 @@ pub struct Reply {
 impl Reply {
     pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let body = body.into();
-        let reply = Self { status, body, ..Self::default() };
-        if content_type.is_empty() { reply } else { reply.with("Content-Type", content_type) }
+        let reply = Self {
+            status,
+            body,
+            ..Self::default()
+        };
+        if content_type.is_empty() {
+            reply
+        } else {
+            reply.with("Content-Type", content_type)
+        }
     }
 
     pub fn empty(status: u16) -> Self {
@@ -114,9 +122,8 @@ pub fn authority(base: &str) -> &str {
 /// Connects as a browser does; for `localhost` IPv4 first, then IPv6.
 pub fn connect(authority: &str) -> io::Result<TcpStream> {
     let stream = match authority.strip_prefix("localhost:") {
-        Some(port) => {
-            TcpStream::connect(format!("127.0.0.1:{port}")).or_else(|_| TcpStream::connect(format!("[::1]:{port}")))?
-        }
+        Some(port) => TcpStream::connect(format!("127.0.0.1:{port}"))
+            .or_else(|_| TcpStream::connect(format!("[::1]:{port}")))?,
         None => TcpStream::connect(authority)?,
     };
     stream.set_nodelay(true)?;
@@ -211,7 +218,11 @@ fn read_chunk(reader: &mut BufReader<impl Read>) -> io::Result<Vec<u8>> {
     reader.take(size as u64).read_to_end(&mut chunk)?;
     let mut end = [0; 2];
     reader.read_exact(&mut end)?; // after the last chunk: no trailers in anything we talk to
-    if chunk.len() == size && &end == b"\r\n" { Ok(chunk) } else { Err(invalid("bad chunk")) }
+    if chunk.len() == size && &end == b"\r\n" {
+        Ok(chunk)
+    } else {
+        Err(invalid("bad chunk"))
+    }
 }
 
 fn read_body(reader: &mut BufReader<impl Read>, mut framing: Framing) -> io::Result<Vec<u8>> {
@@ -234,7 +245,10 @@ pub struct Client {
 impl Client {
     /// For a base URL or a `host:port`.
     pub fn new(base: &(impl ToString + ?Sized)) -> Self {
-        Self { authority: authority(&base.to_string()).to_owned(), stream: None }
+        Self {
+            authority: authority(&base.to_string()).to_owned(),
+            stream: None,
+        }
     }
 
     /// Waits so long for each answer on its first connection.
@@ -248,7 +262,13 @@ impl Client {
 
     /// Adds `Host` and, where a body is due, `Content-Length`, unless `headers` has them (or
     /// `Transfer-Encoding`; then `body` must be coded already).
-    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+    pub fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Reply {
         self.try_request(method, target, headers, body)
             .unwrap_or_else(|e| panic!("{method} {target} at {}: {e}", self.authority))
     }
@@ -262,7 +282,9 @@ impl Client {
     ) -> io::Result<Reply> {
         let (mut reply, mut reader, framing) = self.exchange(method, target, headers, body)?;
         let closes = matches!(framing, Framing::UntilClose)
-            || reply.header("Connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+            || reply
+                .header("Connection")
+                .is_some_and(|v| v.eq_ignore_ascii_case("close"));
         reply.body = read_body(&mut reader, framing)?;
         self.stream = (!closes).then_some(reader);
         Ok(reply)
@@ -280,7 +302,11 @@ impl Client {
             .exchange(method, target, headers, body)
             .unwrap_or_else(|e| panic!("{method} {target} at {}: {e}", self.authority));
         let buffer = Vec::new();
-        let events = EventReader { reader, framing, buffer };
+        let events = EventReader {
+            reader,
+            framing,
+            buffer,
+        };
         (head, events)
     }
 
@@ -314,7 +340,13 @@ impl Client {
         Ok((reply, reader, framing))
     }
 
-    fn request_bytes(&self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    fn request_bytes(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
         let has = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
         let mut head = format!("{method} {target} HTTP/1.1\r\n");
         if !has("Host") {
@@ -331,14 +363,20 @@ impl Client {
     }
 }
 
-fn read_reply_head(reader: &mut BufReader<TcpStream>, method: &str) -> io::Result<(Reply, Framing)> {
+fn read_reply_head(
+    reader: &mut BufReader<TcpStream>,
+    method: &str,
+) -> io::Result<(Reply, Framing)> {
     loop {
         let head = read_head(reader)?.ok_or(io::ErrorKind::UnexpectedEof)?;
         let mut slots = [httparse::EMPTY_HEADER; 200];
         let mut parsed = httparse::Response::new(&mut slots);
         parsed.parse(&head).map_err(io::Error::other)?;
-        let reply =
-            Reply { status: parsed.code.unwrap_or_default(), headers: owned_headers(parsed.headers), body: Vec::new() };
+        let reply = Reply {
+            status: parsed.code.unwrap_or_default(),
+            headers: owned_headers(parsed.headers),
+            body: Vec::new(),
+        };
         match reply.status {
             100..200 => {} // interim: the answer follows
             _ if reply.has_no_body(method) => return Ok((reply, Framing::Length(0))),
@@ -353,7 +391,11 @@ fn read_reply_head(reader: &mut BufReader<TcpStream>, method: &str) -> io::Resul
 /// What a stream of server-sent events yields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    Message { event: Option<String>, id: Option<String>, data: String },
+    Message {
+        event: Option<String>,
+        id: Option<String>,
+        data: String,
+    },
     Comment(String),
 }
 
@@ -381,7 +423,11 @@ impl Event {
             }
         }
         match (data.is_empty(), comment) {
-            (false, _) => Some(Self::Message { event, id, data: data.join("\n") }),
+            (false, _) => Some(Self::Message {
+                event,
+                id,
+                data: data.join("\n"),
+            }),
             (true, comment) => comment.map(Self::Comment),
         }
     }

@@ -9,7 +9,10 @@ use std::time::Instant;
 #[derive(Clone, Debug)]
 pub enum Era {
     Modern,
-    Legacy { revision: String, session: Option<String> },
+    Legacy {
+        revision: String,
+        session: Option<String>,
+    },
 }
 
 /// An MCP client of one era, which sends what the revision demands.
@@ -39,13 +42,28 @@ pub struct Answered {
 impl Mcp {
     /// Of the newest revision.
     pub fn modern(http: Client, capabilities: Value) -> Self {
-        Self { http, era: Era::Modern, capabilities, key: None, next_id: 0 }
+        Self {
+            http,
+            era: Era::Modern,
+            capabilities,
+            key: None,
+            next_id: 0,
+        }
     }
 
     /// Of a legacy `revision`, initialized.
     pub fn legacy(http: Client, revision: &str, capabilities: Value) -> Self {
-        let era = Era::Legacy { revision: revision.to_owned(), session: None };
-        let mut mcp = Self { http, era, capabilities, key: None, next_id: 0 };
+        let era = Era::Legacy {
+            revision: revision.to_owned(),
+            session: None,
+        };
+        let mut mcp = Self {
+            http,
+            era,
+            capabilities,
+            key: None,
+            next_id: 0,
+        };
         mcp.initialize();
         mcp
     }
@@ -63,26 +81,35 @@ impl Mcp {
     }
 
     fn initialize(&mut self) {
-        let Era::Legacy { revision, .. } = self.era.clone() else { unreachable!() };
+        let Era::Legacy { revision, .. } = self.era.clone() else {
+            unreachable!()
+        };
         let capabilities = &self.capabilities;
         let params = json!({"protocolVersion": revision, "capabilities": capabilities,
             "clientInfo": {"name": "test", "version": "1"}});
-        let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params}).to_string();
-        let reply = self.http.request("POST", "/mcp", &MEDIA_TYPES, body.as_bytes());
+        let body = json!({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": params})
+            .to_string();
+        let reply = self
+            .http
+            .request("POST", "/mcp", &MEDIA_TYPES, body.as_bytes());
         assert_eq!(reply.status, 200, "{}", reply.text());
         assert_eq!(reply.json()["result"]["protocolVersion"], revision.as_str());
         let session = reply.header("Mcp-Session-Id").map(str::to_owned);
         self.era = Era::Legacy { revision, session };
         let body = json!({"jsonrpc": "2.0", "method": "notifications/initialized"}).to_string();
         let headers = self.headers("notifications/initialized", None);
-        let reply = self.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
+        let reply = self
+            .http
+            .request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
         assert_eq!((reply.status, reply.body.len()), (202, 0));
     }
 
     /// The headers of a request for `method`, of the tool `name`.
     pub fn headers(&self, method: &str, name: Option<&str>) -> Vec<(String, String)> {
-        let mut headers: Vec<(String, String)> =
-            MEDIA_TYPES.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut headers: Vec<(String, String)> = MEDIA_TYPES
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
         let mut add = |name: &str, value: &str| headers.push((name.to_owned(), value.to_owned()));
         if let Some(key) = &self.key {
             add("Authorization", &format!("Bearer {key}"));
@@ -121,21 +148,24 @@ impl Mcp {
                 None => params["_meta"] = meta,
             }
         }
-        json!({"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params}).to_string()
+        json!({"jsonrpc": "2.0", "id": self.next_id, "method": method, "params": params})
+            .to_string()
     }
 
     /// Sends a request and gives the HTTP answer.
     pub fn send(&mut self, method: &str, params: Value) -> Reply {
         let headers = self.headers(method, params["name"].as_str());
         let body = self.body(method, params);
-        self.http.request("POST", "/mcp", &as_refs(&headers), body.as_bytes())
+        self.http
+            .request("POST", "/mcp", &as_refs(&headers), body.as_bytes())
     }
 
     /// Sends a request that is answered by a stream.
     pub fn open(&mut self, method: &str, params: Value) -> (Reply, EventReader) {
         let headers = self.headers(method, params["name"].as_str());
         let body = self.body(method, params);
-        self.http.open_stream("POST", "/mcp", &as_refs(&headers), body.as_bytes())
+        self.http
+            .open_stream("POST", "/mcp", &as_refs(&headers), body.as_bytes())
     }
 
     /// Sends a request and gives its result.
@@ -158,14 +188,26 @@ impl Mcp {
     pub fn call_with(&mut self, tool: &str, arguments: Value, extra: Value) -> Answered {
         let (head, events) = self.open_call(tool, arguments, extra);
         let answered = Answered::read(&head, events);
-        assert_eq!(answered.response["id"], self.next_id, "{:?}", answered.messages);
+        assert_eq!(
+            answered.response["id"], self.next_id,
+            "{:?}",
+            answered.messages
+        );
         answered
     }
 
     /// As [`Mcp::call_with`], and leaves it to the test to read the answer.
-    pub fn open_call(&mut self, tool: &str, arguments: Value, extra: Value) -> (Reply, EventReader) {
+    pub fn open_call(
+        &mut self,
+        tool: &str,
+        arguments: Value,
+        extra: Value,
+    ) -> (Reply, EventReader) {
         let mut params = json!({"name": tool, "arguments": arguments});
-        params.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
         self.open("tools/call", params)
     }
 
@@ -201,17 +243,36 @@ impl Answered {
         let mut had_keep_alive = false;
         let messages: Vec<Value> = if is_stream {
             let start = Instant::now();
-            let in_time = |_: &Event| assert!(start.elapsed() < PATIENCE, "waited in vain for the end of a stream");
+            let in_time = |_: &Event| {
+                assert!(
+                    start.elapsed() < PATIENCE,
+                    "waited in vain for the end of a stream"
+                )
+            };
             let events: Vec<Event> = events.inspect(in_time).collect();
-            had_keep_alive = events.iter().any(|event| matches!(event, Event::Comment(_)));
+            had_keep_alive = events
+                .iter()
+                .any(|event| matches!(event, Event::Comment(_)));
             events.iter().filter_map(Event::json).collect()
         } else {
             let body = events.into_body();
-            vec![serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body)))]
+            vec![
+                serde_json::from_slice(&body)
+                    .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&body))),
+            ]
         };
         let (response, before) = messages.split_last().expect("a response");
-        assert!(before.iter().all(|message| message.get("id").is_none()), "{messages:?}");
-        Self { status: head.status, is_stream, response: response.clone(), had_keep_alive, messages }
+        assert!(
+            before.iter().all(|message| message.get("id").is_none()),
+            "{messages:?}"
+        );
+        Self {
+            status: head.status,
+            is_stream,
+            response: response.clone(),
+            had_keep_alive,
+            messages,
+        }
     }
 }
 
@@ -238,13 +299,20 @@ pub fn input_required(answer: &Value) -> InputRequired {
     let result = answer.get("result").unwrap_or(answer);
     assert_eq!(result["resultType"], "input_required", "{answer}");
     assert_members(result, &["resultType", "inputRequests", "requestState"]);
-    let requests = result["inputRequests"].as_object().expect("a map of requests");
+    let requests = result["inputRequests"]
+        .as_object()
+        .expect("a map of requests");
     assert_eq!(requests.len(), 1, "{answer}");
     let (key, request) = requests.iter().next().unwrap();
     assert_members(request, &["method", "params"]);
     assert_eq!(request["method"], "elicitation/create", "{answer}");
     let (url, message) = url_to_open(&request["params"], &["mode", "message", "url"]);
-    InputRequired { url, message, state: text(&result["requestState"]), key: key.clone() }
+    InputRequired {
+        url,
+        message,
+        state: text(&result["requestState"]),
+        key: key.clone(),
+    }
 }
 
 /// Of a response or its error: `URLElicitationRequiredError` of MCP 2025-11-25 with one URL to open;
@@ -254,9 +322,14 @@ pub fn elicitation_error(answer: &Value) -> (String, String, String) {
     let error = answer.get("error").unwrap_or(answer);
     assert_eq!(error["code"], -32042, "{answer}");
     text(&error["message"]);
-    let elicitations = error["data"]["elicitations"].as_array().expect("a list of elicitations");
+    let elicitations = error["data"]["elicitations"]
+        .as_array()
+        .expect("a list of elicitations");
     assert_eq!(elicitations.len(), 1, "{answer}");
-    let (url, message) = url_to_open(&elicitations[0], &["mode", "message", "url", "elicitationId"]);
+    let (url, message) = url_to_open(
+        &elicitations[0],
+        &["mode", "message", "url", "elicitationId"],
+    );
     (url, message, text(&elicitations[0]["elicitationId"]))
 }
 
@@ -264,7 +337,10 @@ fn url_to_open(params: &Value, members: &[&str]) -> (String, String) {
     assert_members(params, members);
     assert_eq!(params["mode"], "url", "{params}");
     let url = text(&params["url"]);
-    assert!(url::Url::parse(&url).is_ok_and(|url| url.has_host()), "{url}");
+    assert!(
+        url::Url::parse(&url).is_ok_and(|url| url.has_host()),
+        "{url}"
+    );
     (url, text(&params["message"]))
 }
 
@@ -273,7 +349,10 @@ fn assert_members(object: &Value, members: &[&str]) {
     let known = |name: &String| name == "_meta" || members.contains(&name.as_str());
     let object: &Map<String, Value> = object.as_object().expect("an object");
     let complete = members.iter().all(|name| object.contains_key(*name));
-    assert!(complete && object.keys().all(known), "{members:?} are due in {object:?}");
+    assert!(
+        complete && object.keys().all(known),
+        "{members:?} are due in {object:?}"
+    );
 }
 
 fn text(value: &Value) -> String {
@@ -282,9 +361,14 @@ fn text(value: &Value) -> String {
     text.to_owned()
 }
 
-pub const MEDIA_TYPES: [(&str, &str); 2] =
-    [("Content-Type", "application/json"), ("Accept", "application/json, text/event-stream")];
+pub const MEDIA_TYPES: [(&str, &str); 2] = [
+    ("Content-Type", "application/json"),
+    ("Accept", "application/json, text/event-stream"),
+];
 
 pub fn as_refs(headers: &[(String, String)]) -> Vec<(&str, &str)> {
-    headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect()
 }

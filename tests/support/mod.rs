@@ -36,7 +36,10 @@ pub type Pairs = Vec<(String, String)>;
 
 /// The first value of `name`.
 pub fn value_of<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    pairs
+        .iter()
+        .find(|(n, _)| n == name)
+        .map(|(_, v)| v.as_str())
 }
 
 pub fn decode_pairs(encoded: &[u8]) -> Pairs {
@@ -44,7 +47,9 @@ pub fn decode_pairs(encoded: &[u8]) -> Pairs {
 }
 
 pub fn encode_pairs<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs)
+        .finish()
 }
 
 pub fn base64url(bytes: &[u8]) -> String {
@@ -63,13 +68,18 @@ pub fn random_token() -> String {
 }
 
 pub fn escape_html(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 /// RFC 9110 §5.6.7: a time in seconds since 1970 as `Sun, 06 Nov 1994 08:49:37 GMT`.
 pub fn http_date(time: i64) -> String {
     let (days, second) = (time.div_euclid(86400), time.rem_euclid(86400));
-    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][usize::try_from(days.rem_euclid(7)).unwrap()];
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"]
+        [usize::try_from(days.rem_euclid(7)).unwrap()];
     let (mut year, mut day) = (1970, days);
     let is_leap = |year| year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     while day >= 365 + i64::from(is_leap(year)) {
@@ -77,8 +87,12 @@ pub fn http_date(time: i64) -> String {
         year += 1;
     }
     let february = 28 + i64::from(is_leap(year));
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut lengths = months.into_iter().zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]);
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let mut lengths = months
+        .into_iter()
+        .zip([31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]);
     let month = lengths
         .find(|(_, length)| {
             day < *length || {
@@ -89,12 +103,17 @@ pub fn http_date(time: i64) -> String {
         .unwrap()
         .0;
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{weekday}, {:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT", day + 1)
+    format!(
+        "{weekday}, {:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT",
+        day + 1
+    )
 }
 
 /// A handler that panicked poisons its lock; what the lock guards is still worth asserting on.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Holds threads until the test lets them go: order without sleeps.
@@ -121,7 +140,9 @@ impl Gate {
     }
 
     pub fn wait_for_arrivals(&self, count: usize) {
-        self.wait_until("requests to arrive at a gate", |state| state.arrivals >= count);
+        self.wait_until("requests to arrive at a gate", |state| {
+            state.arrivals >= count
+        });
     }
 
     pub fn arrivals(&self) -> usize {

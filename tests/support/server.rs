@@ -66,7 +66,8 @@ impl TestClock {
     pub fn clock(&self) -> Clock {
         let Self { ahead, stands_at } = self.clone();
         Clock::from_fn(move || {
-            stands_at.unwrap_or_else(SystemTime::now) + Duration::from_secs(ahead.load(Ordering::SeqCst))
+            stands_at.unwrap_or_else(SystemTime::now)
+                + Duration::from_secs(ahead.load(Ordering::SeqCst))
         })
     }
 }
@@ -128,12 +129,17 @@ impl Setup {
     pub fn try_start(&self) -> Result<Running, Failure> {
         let config = Config::from_variables(&self.variables).expect("the settings are right");
         let server = Server::start(config, self.clock.clock(), self.limits.clone())?;
-        Ok(Running { server, clock: self.clock.clone(), directory: Arc::clone(&self.directory) })
+        Ok(Running {
+            server,
+            clock: self.clock.clone(),
+            directory: Arc::clone(&self.directory),
+        })
     }
 
     /// Starts a server; several of one setup share the token file.
     pub fn start(&self) -> Running {
-        self.try_start().unwrap_or_else(|failure| panic!("{}", failure.text()))
+        self.try_start()
+            .unwrap_or_else(|failure| panic!("{}", failure.text()))
     }
 }
 
@@ -150,7 +156,12 @@ impl World {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         let setup = Setup::new(&entra, Some(&backend));
-        Self { server: setup.start(), setup, backend, entra }
+        Self {
+            server: setup.start(),
+            setup,
+            backend,
+            entra,
+        }
     }
 
     /// Ada is signed in.
@@ -172,7 +183,8 @@ impl World {
     pub fn with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
         self.setup = change(self.setup);
         self.server = self.setup.start();
-        self.entra.set(|settings| settings.clock_stands_at = self.setup.clock.stands_at);
+        self.entra
+            .set(|settings| settings.clock_stands_at = self.setup.clock.stands_at);
         self
     }
 
@@ -250,9 +262,19 @@ impl Process {
     pub fn start(mut command: Command, setup: &Setup) -> Self {
         let (mut child, log) = spawn(&mut command, setup);
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        let Some(port) = ready.trim_end().rsplit(' ').next().and_then(|port| port.parse().ok()) else {
-            panic!("{ready:?} names no port: {}", std::fs::read_to_string(&log).unwrap());
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut ready)
+            .unwrap();
+        let Some(port) = ready
+            .trim_end()
+            .rsplit(' ')
+            .next()
+            .and_then(|port| port.parse().ok())
+        else {
+            panic!(
+                "{ready:?} names no port: {}",
+                std::fs::read_to_string(&log).unwrap()
+            );
         };
         Self { child, port, log }
     }
@@ -283,7 +305,9 @@ impl Process {
     /// The most memory that it has had, in bytes; `None` where the system does not tell.
     pub fn peak_memory(&self) -> Option<usize> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
         Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
     }
 
@@ -333,8 +357,17 @@ impl Verb {
         let (mut child, log) = spawn(&mut command, setup);
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::channel();
-        thread::spawn(move || stdout.lines().try_for_each(|line| sender.send(line.unwrap())));
-        Self { child, lines, stdout: String::new(), log }
+        thread::spawn(move || {
+            stdout
+                .lines()
+                .try_for_each(|line| sender.send(line.unwrap()))
+        });
+        Self {
+            child,
+            lines,
+            stdout: String::new(),
+            log,
+        }
     }
 
     /// The next line of standard output, as soon as it is there; `None` at the end.
@@ -345,7 +378,9 @@ impl Verb {
                 Some(line)
             }
             Err(RecvTimeoutError::Disconnected) => None,
-            Err(RecvTimeoutError::Timeout) => panic!("no line after {:?}: {}", self.stdout, self.log()),
+            Err(RecvTimeoutError::Timeout) => {
+                panic!("no line after {:?}: {}", self.stdout, self.log())
+            }
         }
     }
 
@@ -376,11 +411,20 @@ impl Drop for Verb {
 /// Runs `command` in the directory of `setup`, with the settings of that and what the test set for the
 /// command, and nothing else in its environment; standard error goes to a file.
 fn spawn(command: &mut Command, setup: &Setup) -> (Child, PathBuf) {
-    let log = setup.directory.file(&format!("{}.log", super::random_token()));
+    let log = setup
+        .directory
+        .file(&format!("{}.log", super::random_token()));
     let own = |(name, value): (&OsStr, Option<&OsStr>)| Some((name.to_owned(), value?.to_owned()));
     let own: Vec<_> = command.get_envs().filter_map(own).collect();
-    command.env_clear().envs(&setup.variables).envs(own).current_dir(&setup.directory.0);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(File::create(&log).unwrap());
+    command
+        .env_clear()
+        .envs(&setup.variables)
+        .envs(own)
+        .current_dir(&setup.directory.0);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(&log).unwrap());
     (command.spawn().unwrap(), log)
 }
 
@@ -388,7 +432,11 @@ fn exit_code(child: &mut Child, log: &Path) -> Option<i32> {
     let start = Instant::now();
     while child.try_wait().unwrap().is_none() {
         let log = || std::fs::read_to_string(log).unwrap();
-        assert!(start.elapsed() < super::PATIENCE, "the process does not end: {}", log());
+        assert!(
+            start.elapsed() < super::PATIENCE,
+            "the process does not end: {}",
+            log()
+        );
         thread::yield_now();
     }
     child.wait().unwrap().code()

@@ -12,7 +12,12 @@ pub fn holds(input: &[u8]) {
         Some(Challenge::Claims(claims)) => are_fit(claims),
         Some(Challenge::InsufficientScope(scopes)) => {
             let is_fit = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\');
-            assert!(scopes.len() <= 20 && scopes.iter().all(|scope| !scope.is_empty() && scope.bytes().all(is_fit)));
+            assert!(
+                scopes.len() <= 20
+                    && scopes
+                        .iter()
+                        .all(|scope| !scope.is_empty() && scope.bytes().all(is_fit))
+            );
         }
         None => {}
     }
@@ -22,9 +27,16 @@ pub fn holds(input: &[u8]) {
 
     if let Some(claims) = Claims::of_challenge(&text) {
         are_fit(&claims);
-        for encoded in [BASE64_STANDARD.encode(text.as_bytes()), BASE64_URL_SAFE_NO_PAD.encode(text.as_bytes())] {
-            let field = format!("Negotiate, bearer Error = \"insufficient_claims\",claims=\"{encoded}\"");
-            assert_eq!(Challenge::of_backend([field.as_str()].into_iter()), Some(Challenge::Claims(claims.clone())));
+        for encoded in [
+            BASE64_STANDARD.encode(text.as_bytes()),
+            BASE64_URL_SAFE_NO_PAD.encode(text.as_bytes()),
+        ] {
+            let field =
+                format!("Negotiate, bearer Error = \"insufficient_claims\",claims=\"{encoded}\"");
+            assert_eq!(
+                Challenge::of_backend([field.as_str()].into_iter()),
+                Some(Challenge::Claims(claims.clone()))
+            );
         }
     }
 }
@@ -32,7 +44,9 @@ pub fn holds(input: &[u8]) {
 /// A JSON object that declares our capability, and that stays as it is when it comes back.
 fn are_fit(claims: &Claims) {
     let json: Value = serde_json::from_str(claims.as_str()).expect("claims are JSON");
-    let capabilities = json["access_token"]["xms_cc"]["values"].as_array().expect("the capability is declared");
+    let capabilities = json["access_token"]["xms_cc"]["values"]
+        .as_array()
+        .expect("the capability is declared");
     assert!(capabilities.iter().any(|value| value == "cp1"));
     if claims.as_str().len() <= 8 * 1024 {
         assert_eq!(Claims::of_challenge(claims.as_str()).as_ref(), Some(claims));

@@ -5,10 +5,18 @@ use url::form_urlencoded;
 
 pub fn holds(input: &[u8]) {
     let pairs: Vec<(String, String)> = form_urlencoded::parse(input).into_owned().collect();
-    let values = |name: &str| pairs.iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect::<Vec<_>>();
+    let values = |name: &str| {
+        pairs
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value)
+            .collect::<Vec<_>>()
+    };
     let [states, codes, errors] = ["state", "code", "error"].map(values);
-    let is_once =
-        ["state", "code", "error", "error_description", "iss"].map(values).iter().all(|found| found.len() < 2);
+    let is_once = ["state", "code", "error", "error_description", "iss"]
+        .map(values)
+        .iter()
+        .all(|found| found.len() < 2);
     let fits = matches!((codes.as_slice(), errors.as_slice()), ([code], []) if !code.is_empty())
         || matches!((codes.as_slice(), errors.as_slice()), ([], [_]));
     let has_state = states.first().is_some_and(|state| !state.is_empty());
@@ -26,6 +34,8 @@ pub fn holds(input: &[u8]) {
         }
     }
     // The order of the parameters means nothing.
-    let reversed = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs.iter().rev()).finish();
+    let reversed = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(pairs.iter().rev())
+        .finish();
     assert!(parse(reversed.as_bytes()).is_ok_and(|again| again.state.expose() == states[0]));
 }

@@ -14,10 +14,16 @@ pub fn holds(input: &[u8]) {
         assert!(used <= bytes.len() && body.len() <= used.min(MOST_BODY_BYTES));
     }
     let encoded = encode(bytes, size + 1);
-    assert_eq!(decoded(&encoded, 7), Ok((bytes.to_vec(), encoded.len(), true)));
+    assert_eq!(
+        decoded(&encoded, 7),
+        Ok((bytes.to_vec(), encoded.len(), true))
+    );
     // What follows the body is not the body's.
     let followed = [&encoded, bytes].concat();
-    assert_eq!(decoded(&followed, size + 1), Ok((bytes.to_vec(), encoded.len(), true)));
+    assert_eq!(
+        decoded(&followed, size + 1),
+        Ok((bytes.to_vec(), encoded.len(), true))
+    );
 }
 
 /// The body, how many bytes of `input` it takes, and whether it has ended; or the status of the refusal.
@@ -36,7 +42,8 @@ fn decoded(input: &[u8], step: usize) -> Result<(Vec<u8>, usize, bool), u16> {
 
 /// `body` in chunks of `size` bytes (RFC 9112 §7.1).
 fn encode(body: &[u8], size: usize) -> Vec<u8> {
-    let chunk = |data: &[u8]| [format!("{:X};x\r\n", data.len()).as_bytes(), data, b"\r\n"].concat();
+    let chunk =
+        |data: &[u8]| [format!("{:X};x\r\n", data.len()).as_bytes(), data, b"\r\n"].concat();
     let mut encoded: Vec<u8> = body.chunks(size).flat_map(chunk).collect();
     encoded.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
     encoded

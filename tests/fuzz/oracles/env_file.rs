@@ -13,7 +13,10 @@ pub fn holds(input: &[u8]) {
         }
         Err(bad) => {
             let lines = text.lines().count();
-            assert!(!bad.is_empty() && bad.iter().all(|line| (1..=lines).contains(&line.number)), "{bad:?}");
+            assert!(
+                !bad.is_empty() && bad.iter().all(|line| (1..=lines).contains(&line.number)),
+                "{bad:?}"
+            );
         }
     }
     reads_back("VALUE", &text);
@@ -21,14 +24,25 @@ pub fn holds(input: &[u8]) {
 
 fn is_name(name: &str) -> bool {
     let mut characters = name.chars();
-    characters.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
+    characters
+        .next()
+        .is_some_and(|c| c.is_ascii_alphabetic() || c == '_')
         && characters.all(|c| c.is_ascii_alphanumeric() || c == '_')
 }
 
 fn reads_back(name: &str, value: &str) {
     let expected = Ok(vec![(name.to_owned(), value.to_owned())]);
-    let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r");
-    assert_eq!(parse(&format!("# comment\r\n export {name} = \"{escaped}\" # comment\n")), expected);
+    let escaped = value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r");
+    assert_eq!(
+        parse(&format!(
+            "# comment\r\n export {name} = \"{escaped}\" # comment\n"
+        )),
+        expected
+    );
     if !value.contains(['\'', '\n', '\r']) {
         assert_eq!(parse(&format!("{name}='{value}'")), expected);
     }

@@ -12,7 +12,9 @@ pub fn holds(input: &[u8]) {
             Ok(Some((end, _))) => assert_eq!(accepted, Ok(Some(*end)), "in pieces of {step}"),
             Ok(None) => assert_eq!(accepted, Ok(None), "in pieces of {step}"),
             // What is refused may be refused for another reason, since another part of it comes first.
-            Err(_) => assert!(accepted.map_or(true, |end| end.is_some_and(|end| parse(&input[..end]).is_err()))),
+            Err(_) => assert!(accepted.map_or(true, |end| {
+                end.is_some_and(|end| parse(&input[..end]).is_err())
+            })),
         }
     }
     if let Ok(Some((end, head))) = whole {
@@ -22,7 +24,9 @@ pub fn holds(input: &[u8]) {
 }
 
 fn at_once(input: &[u8]) -> Result<Option<(usize, Head<'_>)>, Refusal> {
-    end_of_head(input, 0)?.map(|end| Ok((end, parse(&input[..end])?))).transpose()
+    end_of_head(input, 0)?
+        .map(|end| Ok((end, parse(&input[..end])?)))
+        .transpose()
 }
 
 /// Where the head ends, when `step` more bytes arrive at a time.
@@ -40,27 +44,54 @@ fn in_pieces(input: &[u8], step: usize) -> Result<Option<usize>, Refusal> {
 
 fn has_one_meaning(bytes: &[u8], head: &Head<'_>) {
     let text = std::str::from_utf8(bytes).expect("a head is UTF-8");
-    assert!(text.chars().all(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t') || !c.is_ascii()), "{text:?}");
-    assert!(head.path.starts_with('/') || head.path == "*", "{:?}", head.path);
-    assert!(!head.path.contains(['?', '#', ' ']) && !head.query.contains(['#', ' ']), "{text:?}");
+    assert!(
+        text.chars()
+            .all(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t') || !c.is_ascii()),
+        "{text:?}"
+    );
+    assert!(
+        head.path.starts_with('/') || head.path == "*",
+        "{:?}",
+        head.path
+    );
+    assert!(
+        !head.path.contains(['?', '#', ' ']) && !head.query.contains(['#', ' ']),
+        "{text:?}"
+    );
 
     // As a careless reader takes it: any line end, any white space around a name.
     let mut lines = text.split(['\r', '\n']).filter(|line| !line.is_empty());
     let request_line: Vec<&str> = lines.next().unwrap().split_whitespace().collect();
-    assert_eq!((request_line.len(), request_line[0]), (3, head.method.as_str()), "{text:?}");
+    assert_eq!(
+        (request_line.len(), request_line[0]),
+        (3, head.method.as_str()),
+        "{text:?}"
+    );
     assert_eq!(request_line[2] == "HTTP/1.1", head.is_http_11);
     let fields: Vec<(String, &str)> = lines
         .map(|line| line.split_once(':').expect("a field has a name"))
         .map(|(name, value)| (name.trim().to_ascii_lowercase(), value.trim()))
         .collect();
-    let values = |name: &str| fields.iter().filter(|(key, _)| key == name).map(|(_, value)| *value).collect::<Vec<_>>();
+    let values = |name: &str| {
+        fields
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| *value)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(values("host").len(), 1, "{text:?}");
-    match (values("content-length").as_slice(), values("transfer-encoding").as_slice()) {
+    match (
+        values("content-length").as_slice(),
+        values("transfer-encoding").as_slice(),
+    ) {
         ([], []) => assert_eq!(head.framing, Framing::Length(0)),
         // What no number can hold is too long in any case.
         ([length], []) => {
             assert!(length.bytes().all(|byte| byte.is_ascii_digit()), "{length}");
-            assert_eq!(head.framing, Framing::Length(length.parse().unwrap_or(usize::MAX)));
+            assert_eq!(
+                head.framing,
+                Framing::Length(length.parse().unwrap_or(usize::MAX))
+            );
         }
         ([], [coding]) => {
             assert!(coding.eq_ignore_ascii_case("chunked") && head.is_http_11);
@@ -70,6 +101,9 @@ fn has_one_meaning(bytes: &[u8], head: &Head<'_>) {
     }
     if head.keep_alive {
         let options = values("connection").join(",").to_ascii_lowercase();
-        assert!(head.is_http_11 && !options.split(',').any(|option| option.trim() == "close"), "{text:?}");
+        assert!(
+            head.is_http_11 && !options.split(',').any(|option| option.trim() == "close"),
+            "{text:?}"
+        );
     }
 }

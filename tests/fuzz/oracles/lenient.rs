@@ -28,7 +28,11 @@ pub fn stays_below(target: &str, base: &str) -> bool {
 }
 
 fn decoded_once(bytes: &[u8]) -> Vec<u8> {
-    let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let hex = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut decoded = Vec::new();
     let mut rest = bytes;
     while let [first, more @ ..] = rest {
@@ -38,7 +42,9 @@ fn decoded_once(bytes: &[u8]) -> Vec<u8> {
                 _ => (*first, more),
             },
             // Two bytes for one that needs no more than itself.
-            [0xc0 | 0xc1, second @ 0x80..=0xbf, left @ ..] => ((first & 1) << 6 | second & 0x3f, left),
+            [0xc0 | 0xc1, second @ 0x80..=0xbf, left @ ..] => {
+                ((first & 1) << 6 | second & 0x3f, left)
+            }
             _ => (*first, more),
         };
         decoded.push(byte);

@@ -26,21 +26,41 @@ fn is_read_rightly(body: &[u8]) {
     let tree = serde_json::from_slice::<Value>(body).ok();
     let Ok(raw) = parse(body) else {
         let has_twice = tree.is_some_and(|tree| members(&tree) < colons(body));
-        assert!(has_twice || serde_json::from_slice::<Value>(body).is_err(), "it is good JSON");
+        assert!(
+            has_twice || serde_json::from_slice::<Value>(body).is_err(),
+            "it is good JSON"
+        );
         return;
     };
     let tree = tree.expect("what is read is JSON");
     assert_eq!(members(&tree), colons(body), "a key stands twice");
     match message(raw) {
         Ok(Message::Request { id, method, params }) => {
-            assert_eq!((tree["jsonrpc"].as_str(), tree["method"].as_str()), (Some("2.0"), Some(method.as_ref())));
-            assert!(tree["id"].is_string() || !id.get().contains(['.', 'e', 'E']), "{id}");
-            let given = tree.get("params").and_then(Value::as_object).cloned().unwrap_or_default();
+            assert_eq!(
+                (tree["jsonrpc"].as_str(), tree["method"].as_str()),
+                (Some("2.0"), Some(method.as_ref()))
+            );
+            assert!(
+                tree["id"].is_string() || !id.get().contains(['.', 'e', 'E']),
+                "{id}"
+            );
+            let given = tree
+                .get("params")
+                .and_then(Value::as_object)
+                .cloned()
+                .unwrap_or_default();
             for (name, value) in given {
-                assert_eq!(params.get(&name).map(|raw| serde_json::from_str(raw.get()).unwrap()), Some(value));
+                assert_eq!(
+                    params
+                        .get(&name)
+                        .map(|raw| serde_json::from_str(raw.get()).unwrap()),
+                    Some(value)
+                );
             }
         }
-        Ok(Message::Notification) => assert!(tree["method"].is_string() && tree.get("id").is_none()),
+        Ok(Message::Notification) => {
+            assert!(tree["method"].is_string() && tree.get("id").is_none())
+        }
         Ok(Message::Response) => assert!(tree.get("method").is_none()),
         Err(bad) => assert!(matches!(bad.error.code, -32600 | -32602)),
     }
@@ -82,9 +102,13 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
         ("SERVER_PORT", "0"),
         ("TOKEN_CACHE_FILE", file.to_str().unwrap()),
     ];
-    let settings: BTreeMap<String, String> = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-    let config = Config::from_variables(&settings).unwrap_or_else(|_| panic!("the settings are right"));
-    Server::start(config, Clock::system(), Limits::default()).unwrap_or_else(|failure| panic!("{}", failure.text()))
+    let settings: BTreeMap<String, String> = settings
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into();
+    let config =
+        Config::from_variables(&settings).unwrap_or_else(|_| panic!("the settings are right"));
+    Server::start(config, Clock::system(), Limits::default())
+        .unwrap_or_else(|failure| panic!("{}", failure.text()))
 });
 
 thread_local! {
@@ -94,10 +118,15 @@ thread_local! {
 fn is_answered_rightly(choice: usize, body: &[u8]) {
     let tree = serde_json::from_slice::<Value>(body).unwrap_or_default();
     let request = [head(choice, &tree, body.len()).as_bytes(), body].concat();
-    let Some((status, answer)) = exchange(&request) else { return };
+    let Some((status, answer)) = exchange(&request) else {
+        return;
+    };
     let is_message = |answer: &Value| {
         assert_eq!(answer["jsonrpc"], "2.0", "{answer}");
-        assert!(answer["result"].is_object() != answer["error"]["code"].is_i64(), "{answer}");
+        assert!(
+            answer["result"].is_object() != answer["error"]["code"].is_i64(),
+            "{answer}"
+        );
         let is_success = answer.pointer("/result/structuredContent/status").is_some();
         assert!(!is_success, "an API was called for nobody: {answer}");
     };
@@ -111,7 +140,10 @@ fn is_answered_rightly(choice: usize, body: &[u8]) {
         None => is_message(&answer),
     }
     match parse(body).ok().map(message) {
-        None => assert_eq!((status, &answer["error"]["code"]), (400, &Value::from(-32700))),
+        None => assert_eq!(
+            (status, &answer["error"]["code"]),
+            (400, &Value::from(-32700))
+        ),
         Some(Ok(Message::Request { .. })) => assert_eq!(answer["id"], tree["id"]),
         Some(_) => {}
     }
@@ -136,7 +168,10 @@ fn head(choice: usize, tree: &Value, length: usize) -> String {
             let is_printable = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
             let method = tree["method"].as_str().filter(is_printable).unwrap_or("x");
             let name = tree["params"]["name"].as_str().unwrap_or("x");
-            fields.extend([format!("Mcp-Method: {method}"), format!("Mcp-Name: {}", value(name))]);
+            fields.extend([
+                format!("Mcp-Method: {method}"),
+                format!("Mcp-Name: {}", value(name)),
+            ]);
         }
     }
     format!("POST /mcp HTTP/1.1\r\n{}\r\n\r\n", fields.join("\r\n"))
@@ -146,7 +181,9 @@ fn head(choice: usize, tree: &Value, length: usize) -> String {
 fn exchange(request: &[u8]) -> Option<(u16, Vec<u8>)> {
     let mut connection = CONNECTION.take().unwrap_or_else(|| {
         let connection = TcpStream::connect(("127.0.0.1", SERVER.port())).unwrap();
-        connection.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        connection
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
         connection.set_nodelay(true).unwrap();
         connection
     });
@@ -158,19 +195,37 @@ fn exchange(request: &[u8]) -> Option<(u16, Vec<u8>)> {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             read => read.expect("the answer comes in time"),
         };
-        assert!(count > 0, "the server has closed the connection after {:?}", String::from_utf8_lossy(&answer));
+        assert!(
+            count > 0,
+            "the server has closed the connection after {:?}",
+            String::from_utf8_lossy(&answer)
+        );
         answer.extend_from_slice(&piece[..count]);
-        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else { continue };
-        let head = String::from_utf8(answer[..end].to_vec()).unwrap().to_ascii_lowercase();
+        let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+            continue;
+        };
+        let head = String::from_utf8(answer[..end].to_vec())
+            .unwrap()
+            .to_ascii_lowercase();
         if head.contains("\r\ncontent-type: text/event-stream") {
             return None;
         }
-        let length =
-            head.split("\r\ncontent-length: ").nth(1).map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
+        let length = head
+            .split("\r\ncontent-length: ")
+            .nth(1)
+            .map_or(0, |rest| rest.lines().next().unwrap().parse().unwrap());
         if answer.len() == end + 4 + length {
             // A header that stands twice could be read in two ways.
-            let names: Vec<&str> = head.lines().skip(1).map(|line| line.split(':').next().unwrap()).collect();
-            assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len(), "{head}");
+            let names: Vec<&str> = head
+                .lines()
+                .skip(1)
+                .map(|line| line.split(':').next().unwrap())
+                .collect();
+            assert_eq!(
+                names.iter().collect::<HashSet<_>>().len(),
+                names.len(),
+                "{head}"
+            );
             CONNECTION.set(Some(connection));
             return Some((head[9..12].parse().unwrap(), answer.split_off(end + 4)));
         }

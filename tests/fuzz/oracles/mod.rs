@@ -1,6 +1,12 @@
 //! What must hold for every input, whoever makes it up. The fuzzer looks for one for which it does not;
 //! `tests/corpus.rs` tries those that it has found worth keeping.
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod authenticate;
 mod callback;
@@ -31,5 +37,7 @@ pub const ALL: [(&str, Oracle); 9] = [
 
 /// The first byte, which chooses among variants, and the rest.
 fn choice(input: &[u8]) -> (usize, &[u8]) {
-    input.split_first().map_or((0, input), |(first, rest)| (usize::from(*first), rest))
+    input
+        .split_first()
+        .map_or((0, input), |(first, rest)| (usize::from(*first), rest))
 }

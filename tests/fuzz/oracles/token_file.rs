@@ -11,7 +11,8 @@ use entra_auth_mcp::token_cache::{Accounts, TokenCache};
 
 /// A directory of this process's own.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
-    let directory = std::env::temp_dir().join(format!("entra-auth-mcp-token-file-{}", process::id()));
+    let directory =
+        std::env::temp_dir().join(format!("entra-auth-mcp-token-file-{}", process::id()));
     fs::create_dir_all(&directory).unwrap();
     directory
 });
@@ -26,7 +27,11 @@ pub fn holds(input: &[u8]) {
     assert_eq!(fs::read(&path).unwrap(), input, "a look has changed it");
     let Ok(cache) = open(&path) else {
         assert!(looked.is_err());
-        assert_eq!(fs::read(&path).unwrap(), input, "what is refused was changed");
+        assert_eq!(
+            fs::read(&path).unwrap(),
+            input,
+            "what is refused was changed"
+        );
         return;
     };
     let accounts = cache.all();
@@ -52,15 +57,24 @@ fn open(path: &Path) -> Result<TokenCache, entra_auth_mcp::error::Failure> {
 
 /// What was set aside, or kept of a conversion.
 fn kept(path: &Path) -> Option<(String, Vec<u8>)> {
-    let names = fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let mut kept =
-        names.filter(|path| [".python-", ".corrupt-"].iter().any(|mark| path.display().to_string().contains(mark)));
-    kept.next().map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
+    let names = fs::read_dir(path.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut kept = names.filter(|path| {
+        [".python-", ".corrupt-"]
+            .iter()
+            .any(|mark| path.display().to_string().contains(mark))
+    });
+    kept.next()
+        .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
 }
 
 fn described(accounts: &Accounts) -> Vec<String> {
     let described = accounts.iter().map(|(user_id, account)| {
-        let secrets = (account.access_token.expose(), account.refresh_token.as_ref().map(Secret::expose));
+        let secrets = (
+            account.access_token.expose(),
+            account.refresh_token.as_ref().map(Secret::expose),
+        );
         format!("{user_id:?} {account:?} {secrets:?}")
     });
     described.collect()

@@ -19,21 +19,33 @@ pub fn run(rounds: usize) -> String {
     let entra = Entra::start();
     let backend = Backend::start_for(&entra);
     let setup = Setup::new(&entra, Some(&backend)).with("LOG_LEVEL", "warn");
-    let users: Vec<_> = (0..ACCOUNTS).map(|number| format!("user{number}@contoso.example")).collect();
+    let users: Vec<_> = (0..ACCOUNTS)
+        .map(|number| format!("user{number}@contoso.example"))
+        .collect();
     entra.set(|settings| {
         let user = |(number, name): (usize, &String)| {
-            User::new(&format!("0a1b2c3d-6666-4aaa-8bbb-00000000000{number}"), TENANT_ID, name, "One of Five")
+            User::new(
+                &format!("0a1b2c3d-6666-4aaa-8bbb-00000000000{number}"),
+                TENANT_ID,
+                name,
+                "One of Five",
+            )
         };
         settings.users.extend(users.iter().enumerate().map(user));
     });
-    let processes: Vec<_> = (0..PROCESSES).map(|_| Process::start(server(), &setup)).collect();
+    let processes: Vec<_> = (0..PROCESSES)
+        .map(|_| Process::start(server(), &setup))
+        .collect();
     let mut slowest = 0.0_f64;
     for round in 1..=rounds {
         // What they sign in with has expired at once; what they get then has not.
         entra.expires_in(0);
         for (number, user) in users.iter().enumerate() {
             let mut mcp = processes[(round + number) % PROCESSES].modern();
-            mcp.result("tools/call", json!({"name": "logout_user", "arguments": {"user_id": user}}));
+            mcp.result(
+                "tools/call",
+                json!({"name": "logout_user", "arguments": {"user_id": user}}),
+            );
             mcp.sign_in(user);
         }
         entra.expires_in(3900);
@@ -41,12 +53,17 @@ pub fn run(rounds: usize) -> String {
         thread::scope(|scope| {
             let calls: Vec<_> = (0..CALLS)
                 .map(|number| {
-                    let (mut mcp, user) =
-                        (processes[number % PROCESSES].modern(), &users[number / PROCESSES % ACCOUNTS]);
+                    let (mut mcp, user) = (
+                        processes[number % PROCESSES].modern(),
+                        &users[number / PROCESSES % ACCOUNTS],
+                    );
                     let start = &start;
                     scope.spawn(move || {
                         start.wait();
-                        let me = mcp.ok("api_get_request", json!({"endpoint": "/me", "user_id": user}));
+                        let me = mcp.ok(
+                            "api_get_request",
+                            json!({"endpoint": "/me", "user_id": user}),
+                        );
                         assert_eq!(me["data"]["userPrincipalName"], user.as_str());
                     })
                 })
@@ -58,7 +75,11 @@ pub fn run(rounds: usize) -> String {
             }
             slowest = slowest.max(begun.elapsed().as_secs_f64());
         });
-        assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (ACCOUNTS * round, 0), "round {round}");
+        assert_eq!(
+            (entra.refreshes(), entra.reused_refresh_tokens()),
+            (ACCOUNTS * round, 0),
+            "round {round}"
+        );
     }
     format!(
         "{rounds} times {CALLS} calls of {ACCOUNTS} accounts: {ACCOUNTS} refreshes each, none failed, slowest {slowest:.2} s"

@@ -42,12 +42,21 @@ impl Bench {
         let setup = setup.with("TOKEN_CACHE_FILE", file.to_str().unwrap());
         let process = Process::start(command(&setup)?, &setup);
         let file = seen_from_here(&process, &file);
-        Some(Self { process, file, entra, _backend: backend, _setup: setup })
+        Some(Self {
+            process,
+            file,
+            entra,
+            _backend: backend,
+            _setup: setup,
+        })
     }
 
     fn sign_in(&self, user_id: &str) -> Page {
         let query = encode_pairs(&[("user_id", user_id)]);
-        Browser::new().sign_in(&format!("{}/auth/login?{query}", self.process.url()), user_id)
+        Browser::new().sign_in(
+            &format!("{}/auth/login?{query}", self.process.url()),
+            user_id,
+        )
     }
 
     /// Ada signs in with a token that lives so long; what she gets later lives for an hour.
@@ -70,7 +79,10 @@ impl Bench {
     }
 
     fn status(&self) -> String {
-        self.process.client().get("/healthz").json()["status"].as_str().unwrap().to_owned()
+        self.process.client().get("/healthz").json()["status"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     /// Nothing is acknowledged, the file stays as it is, what is in memory serves, and the server says so.
@@ -78,12 +90,24 @@ impl Bench {
         let before = fs::read(&self.file).ok();
         let page = self.sign_in(GRACE);
         assert_eq!(page.status, 400, "{}", page.text());
-        assert!(words.iter().any(|word| page.text().contains(word)), "{}", page.text());
-        let refused = self.process.modern().fails("logout_user", json!({"user_id": ADA}));
+        assert!(
+            words.iter().any(|word| page.text().contains(word)),
+            "{}",
+            page.text()
+        );
+        let refused = self
+            .process
+            .modern()
+            .fails("logout_user", json!({"user_id": ADA}));
         assert_eq!(refused["error"], "token_cache", "{refused}");
         assert_eq!(self.status(), "degraded");
         let info = self.process.modern().ok("get_server_info", json!({}));
-        assert!(words.iter().any(|word| info["token_cache"].as_str().unwrap().contains(word)), "{info}");
+        assert!(
+            words
+                .iter()
+                .any(|word| info["token_cache"].as_str().unwrap().contains(word)),
+            "{info}"
+        );
         assert_eq!(fs::read(&self.file).ok(), before);
     }
 
@@ -93,7 +117,9 @@ impl Bench {
         self.calls_go_through();
         assert_eq!(self.entra.reused_refresh_tokens(), 0);
         let process = &self.process;
-        process.modern().ok("logout_user", json!({"user_id": GRACE}));
+        process
+            .modern()
+            .ok("logout_user", json!({"user_id": GRACE}));
     }
 
     fn refresh_token(&self) -> Value {
@@ -124,7 +150,11 @@ fn remount(process: &Process, file: &Path, how: &str) {
     if uid() != 0 {
         command.args(["--user", "--preserve-credentials"]);
     }
-    let status = command.args(["mount", "-o", how]).arg(directory).status().unwrap();
+    let status = command
+        .args(["mount", "-o", how])
+        .arg(directory)
+        .status()
+        .unwrap();
     assert!(status.success(), "mount -o {how} {}", directory.display());
 }
 
@@ -150,12 +180,19 @@ pub fn full_and_read_only() -> String {
     fill(&filler);
     bench.assert_degraded(&["free space"]);
     bench.calls_go_through();
-    assert_eq!((bench.entra.refreshes(), bench.entra.reused_refresh_tokens()), (1, 0));
+    assert_eq!(
+        (bench.entra.refreshes(), bench.entra.reused_refresh_tokens()),
+        (1, 0)
+    );
     assert_eq!(bench.refresh_token(), before, "it could not be written");
     bench.assert_degraded(&["free space"]);
     fs::remove_file(filler).unwrap();
     bench.calls_go_through();
-    assert_ne!(bench.refresh_token(), before, "it was written as soon as it could");
+    assert_ne!(
+        bench.refresh_token(),
+        before,
+        "it was written as soon as it could"
+    );
     bench.assert_sound();
 
     remount(&bench.process, &inside, "remount,bind,ro");
@@ -187,7 +224,11 @@ pub fn forbidden() -> String {
             fs::copy(binary(), &copy).unwrap();
             chown(setup.directory.file("tokens"), Some(NOBODY), Some(NOBODY)).unwrap();
             let mut command = Command::new("setpriv");
-            command.args([&format!("--reuid={NOBODY}"), &format!("--regid={NOBODY}"), "--clear-groups"]);
+            command.args([
+                &format!("--reuid={NOBODY}"),
+                &format!("--regid={NOBODY}"),
+                "--clear-groups",
+            ]);
             command.arg(copy).args(arguments());
             Some(command)
         },
@@ -196,7 +237,9 @@ pub fn forbidden() -> String {
     let bench = bench.expect("there is a command");
     bench.sign_in_for(3900);
     let directory = bench.file.parent().unwrap().to_owned();
-    let allow = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let allow = |path: &Path, mode: u32| {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+    };
     for mode in [0o555, 0o000] {
         allow(&directory, mode);
         bench.calls_go_through();
@@ -217,12 +260,14 @@ pub fn forbidden() -> String {
     bench.assert_degraded(&["Permission denied"]);
     allow(&bench.file, 0o600);
     bench.assert_sound();
-    "a directory that cannot be written, one that cannot be entered, a file that cannot be read".to_owned()
+    "a directory that cannot be written, one that cannot be entered, a file that cannot be read"
+        .to_owned()
 }
 
 /// Takes as long as another process is waited for.
 pub fn locked(is_short: bool) -> String {
-    let bench = Bench::new(|_| Some(server()), |_, file| file.to_owned()).expect("there is a command");
+    let bench =
+        Bench::new(|_| Some(server()), |_, file| file.to_owned()).expect("there is a command");
     bench.sign_in_for(0);
     bench.calls_go_through();
     let hold = |path: &Path| {
@@ -234,7 +279,11 @@ pub fn locked(is_short: bool) -> String {
     path.push(".lock");
     let lock = hold(Path::new(&path));
     let page = bench.sign_in(GRACE);
-    assert!(page.status == 400 && page.text().contains("locked for 10 seconds"), "{}", page.text());
+    assert!(
+        page.status == 400 && page.text().contains("locked for 10 seconds"),
+        "{}",
+        page.text()
+    );
     assert_eq!(bench.status(), "degraded");
     bench.calls_go_through();
     drop(lock);
@@ -245,18 +294,36 @@ pub fn locked(is_short: bool) -> String {
     // The lock of a refresh, for a token that has expired.
     bench.sign_in_for(0);
     let is_of_refresh = |path: &PathBuf| path.to_string_lossy().contains(".refresh-");
-    let paths = fs::read_dir(bench.file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-    let locks: Vec<_> = paths.filter(is_of_refresh).map(|path| hold(&path)).collect();
+    let paths = fs::read_dir(bench.file.parent().unwrap())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let locks: Vec<_> = paths
+        .filter(is_of_refresh)
+        .map(|path| hold(&path))
+        .collect();
     assert_eq!(locks.len(), 1);
-    let patient = bench.process.client().with_patience(Duration::from_secs(90));
+    let patient = bench
+        .process
+        .client()
+        .with_patience(Duration::from_secs(90));
     let failure = call_by(&mut Mcp::modern(patient, json!({})));
-    assert!(failure["message"].as_str().unwrap().contains("locked for 45 seconds"), "{failure}");
+    assert!(
+        failure["message"]
+            .as_str()
+            .unwrap()
+            .contains("locked for 45 seconds"),
+        "{failure}"
+    );
     let again = bench.call();
-    assert_eq!(again["error"], "token_cache", "the next one is told at once: {again}");
+    assert_eq!(
+        again["error"], "token_cache",
+        "the next one is told at once: {again}"
+    );
     drop(locks);
     while bench.call()["success"] != true {
         std::thread::yield_now();
     }
     bench.assert_sound();
-    "a sign-in gave up after 10 s, a refresh after 45 s, calls with a valid token went on".to_owned()
+    "a sign-in gave up after 10 s, a refresh after 45 s, calls with a valid token went on"
+        .to_owned()
 }

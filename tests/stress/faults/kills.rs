@@ -46,9 +46,17 @@ pub fn run(writes: usize) -> String {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);
     let file = setup.directory.file("token_cache.json");
-    let processes: Vec<_> = (0..PROCESSES).map(|_| Mutex::new(Process::start(server(), &setup))).collect();
-    let urls: Vec<_> = processes.iter().map(|process| Mutex::new(lock(process).url())).collect();
-    let (known, next) = (Mutex::new(BTreeMap::<String, Known>::new()), AtomicUsize::new(0));
+    let processes: Vec<_> = (0..PROCESSES)
+        .map(|_| Mutex::new(Process::start(server(), &setup)))
+        .collect();
+    let urls: Vec<_> = processes
+        .iter()
+        .map(|process| Mutex::new(lock(process).url()))
+        .collect();
+    let (known, next) = (
+        Mutex::new(BTreeMap::<String, Known>::new()),
+        AtomicUsize::new(0),
+    );
     let (acknowledged, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let check = || {
         let before = lock(&known).clone();
@@ -56,10 +64,19 @@ pub fn run(writes: usize) -> String {
         let json: Value = serde_json::from_slice(&text).expect("the file always parses");
         let after = lock(&known).clone();
         let accounts = json["accounts"].as_object().expect("it has accounts");
-        for (name, was) in before.iter().filter(|(name, was)| after.get(*name) == Some(was)) {
+        for (name, was) in before
+            .iter()
+            .filter(|(name, was)| after.get(*name) == Some(was))
+        {
             let is_there = accounts.contains_key(name);
-            assert!(*was != Known::SignedIn || is_there, "{name} had signed in and is not in the file");
-            assert!(*was != Known::SignedOut || !is_there, "{name} had signed out and is in the file");
+            assert!(
+                *was != Known::SignedIn || is_there,
+                "{name} had signed in and is not in the file"
+            );
+            assert!(
+                *was != Known::SignedOut || !is_there,
+                "{name} had signed out and is in the file"
+            );
         }
     };
     let is_over = AtomicBool::new(false);
@@ -68,11 +85,18 @@ pub fn run(writes: usize) -> String {
         let work = || {
             while acknowledged.load(Ordering::SeqCst) < writes {
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                let (name, url) = (format!("user-{number}"), lock(&urls[number % PROCESSES]).clone());
+                let (name, url) = (
+                    format!("user-{number}"),
+                    lock(&urls[number % PROCESSES]).clone(),
+                );
                 let step = || {
                     let query = encode_pairs(&[("user_id", name.as_str())]);
                     let page = Browser::new().sign_in(&format!("{url}/auth/login?{query}"), ADA);
-                    assert!(page.status == 200 && page.text().contains("You are signed in"), "{}", page.text());
+                    assert!(
+                        page.status == 200 && page.text().contains("You are signed in"),
+                        "{}",
+                        page.text()
+                    );
                     lock(&known).insert(name.clone(), Known::SignedIn);
                     acknowledged.fetch_add(1, Ordering::SeqCst);
                     if number.is_multiple_of(SIGNED_OUT) {
@@ -85,13 +109,21 @@ pub fn run(writes: usize) -> String {
                 };
                 if catch_unwind(AssertUnwindSafe(step)).is_err() {
                     failed.fetch_add(1, Ordering::SeqCst);
-                    assert!(failed.load(Ordering::SeqCst) < 20 * writes, "nothing goes through any more");
+                    assert!(
+                        failed.load(Ordering::SeqCst) < 20 * writes,
+                        "nothing goes through any more"
+                    );
                     thread::yield_now();
                 }
             }
         };
         let workers: Vec<_> = (0..WORKERS)
-            .map(|_| thread::Builder::new().name(WORKER.to_owned()).spawn_scoped(scope, work).unwrap())
+            .map(|_| {
+                thread::Builder::new()
+                    .name(WORKER.to_owned())
+                    .spawn_scoped(scope, work)
+                    .unwrap()
+            })
             .collect();
         let (looks, check, is_over) = (&mut looks, &check, &is_over);
         scope.spawn(move || {
@@ -121,8 +153,14 @@ pub fn run(writes: usize) -> String {
     drop(processes);
     check();
     // Nor has anybody found anything that had to be set aside.
-    let names = fs::read_dir(&setup.directory.0).unwrap().map(|entry| entry.unwrap().file_name());
-    assert!(!names.into_iter().any(|name| name.to_string_lossy().contains("corrupt")));
+    let names = fs::read_dir(&setup.directory.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    assert!(
+        !names
+            .into_iter()
+            .any(|name| name.to_string_lossy().contains("corrupt"))
+    );
     let (acknowledged, failed) = (acknowledged.into_inner(), failed.into_inner());
     format!(
         "{acknowledged} writes acknowledged, all kept; {kills} kills, {failed} requests cut, {looks} looks at the file"

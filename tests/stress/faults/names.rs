@@ -17,24 +17,33 @@ use crate::support::server::{Process, Setup};
 const SILENT: &str = "127.9.9.9:53";
 /// Longer than the server remembers addresses.
 const REMEMBERED: Duration = Duration::from_secs(15);
-const NOT_CHECKED: &str = "NOT CHECKED: this machine allows no mounts, or resolves localhost without /etc/hosts";
+const NOT_CHECKED: &str =
+    "NOT CHECKED: this machine allows no mounts, or resolves localhost without /etc/hosts";
 
 pub fn run() -> String {
     let entra = Entra::start();
     let backend = Backend::start_for(&entra);
     let setup = Setup::new(&entra, None);
     let url = backend.url().replace("127.0.0.1", "localhost");
-    let setup = setup.with("BACKEND_API_BASE_URL", &url).with("REDIRECT_URI", "");
-    let (hosts, resolver) = (setup.directory.file("hosts"), setup.directory.file("resolv.conf"));
+    let setup = setup
+        .with("BACKEND_API_BASE_URL", &url)
+        .with("REDIRECT_URI", "");
+    let (hosts, resolver) = (
+        setup.directory.file("hosts"),
+        setup.directory.file("resolv.conf"),
+    );
     fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
     fs::write(&resolver, "nameserver 127.9.9.9\n").unwrap();
     let mounts = "mount --bind \"$1\" /etc/hosts; mount --bind \"$2\" /etc/resolv.conf";
     let paths = [&hosts, &resolver].map(|path: &std::path::PathBuf| path.to_str().unwrap());
-    let Some(command) = server_in_its_own_file_systems(mounts, &paths) else { return NOT_CHECKED.to_owned() };
+    let Some(command) = server_in_its_own_file_systems(mounts, &paths) else {
+        return NOT_CHECKED.to_owned();
+    };
     let process = Process::start(command, &setup);
     process.modern().sign_in(ADA);
-    let call =
-        |tool: &str| -> Value { process.modern().call(tool, json!({"endpoint": "/echo"}))["structuredContent"].take() };
+    let call = |tool: &str| -> Value {
+        process.modern().call(tool, json!({"endpoint": "/echo"}))["structuredContent"].take()
+    };
     assert_eq!(call("api_get_request")["success"], true);
 
     // In place: what is mounted is the file, not its name.
@@ -52,7 +61,10 @@ pub fn run() -> String {
     for tool in tools {
         let failure = call(tool);
         assert_eq!(failure["error"], "backend_unreachable", "{failure}");
-        assert!(failure["hint"].as_str().unwrap().contains("not sent"), "{failure}");
+        assert!(
+            failure["hint"].as_str().unwrap().contains("not sent"),
+            "{failure}"
+        );
     }
     let mut silence = "";
     if let Ok(_silent) = UdpSocket::bind(SILENT) {

@@ -17,8 +17,13 @@ use crate::support::{Gate, lock};
 const CALLERS: usize = 8;
 /// Longer than any call may take meanwhile: 10 s of retries, and some for a machine that is busy.
 const FAST: Duration = Duration::from_secs(20);
-const TOOLS: [&str; 5] =
-    ["api_get_request", "api_put_request", "api_delete_request", "api_post_request", "api_patch_request"];
+const TOOLS: [&str; 5] = [
+    "api_get_request",
+    "api_put_request",
+    "api_delete_request",
+    "api_post_request",
+    "api_patch_request",
+];
 
 type Misbehaviour = Box<dyn Fn() -> Answer + Send + Sync>;
 
@@ -31,7 +36,9 @@ struct Api {
 
 impl Api {
     fn answer(&self, request: &Request) -> Answer {
-        *lock(&self.seen).entry(format!("{} {}", request.method, request.path)).or_default() += 1;
+        *lock(&self.seen)
+            .entry(format!("{} {}", request.method, request.path))
+            .or_default() += 1;
         match &*lock(&self.now) {
             Some(misbehave) => misbehave(),
             None => Reply::of_json(200, &json!({"done": true})).into(),
@@ -42,7 +49,12 @@ impl Api {
 fn status(status: u16, retry_after: Option<&'static str>) -> Misbehaviour {
     Box::new(move || {
         let reply = Reply::of_json(status, &json!({}));
-        retry_after.map_or_else(|| reply.clone(), |value| reply.clone().with("Retry-After", value)).into()
+        retry_after
+            .map_or_else(
+                || reply.clone(),
+                |value| reply.clone().with("Retry-After", value),
+            )
+            .into()
     })
 }
 
@@ -59,7 +71,8 @@ impl Bench {
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
         let arguments = json!({"endpoint": format!("/{number}"), "user_id": user});
         let begun = Instant::now();
-        let answer = self.processes[number % 2].modern().call(tool, arguments)["structuredContent"].take();
+        let answer =
+            self.processes[number % 2].modern().call(tool, arguments)["structuredContent"].take();
         (answer, begun.elapsed())
     }
 
@@ -107,8 +120,14 @@ impl Bench {
             ("the API answers 500", status(500, None)),
             ("the API answers 503", status(503, None)),
             ("the API answers 429", status(429, None)),
-            ("the API answers 429 with Retry-After: 1", status(429, Some("1"))),
-            ("the API answers 429 with Retry-After: 60", status(429, Some("60"))),
+            (
+                "the API answers 429 with Retry-After: 1",
+                status(429, Some("1")),
+            ),
+            (
+                "the API answers 429 with Retry-After: 60",
+                status(429, Some("60")),
+            ),
         ] {
             *lock(&self.api.now) = Some(misbehaviour);
             self.load(what, ADA, &["backend_unreachable", "http_error"]);
@@ -121,7 +140,10 @@ impl Bench {
     fn entra_is_unwell(&self, entra: &Entra) {
         for (what, failure) in [
             ("Entra answers 429", TokenFailure::Status(429, None)),
-            ("Entra answers 503 with Retry-After", TokenFailure::Status(503, Some(30))),
+            (
+                "Entra answers 503 with Retry-After",
+                TokenFailure::Status(503, Some(30)),
+            ),
             ("Entra hangs up", TokenFailure::CloseWithoutAnswer),
         ] {
             entra.fail_tokens(failure);
@@ -155,7 +177,9 @@ pub fn run(seconds_each: u64) -> String {
     };
     let backend = StandIn::serve(serve());
     let address = backend.addr();
-    let setup = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", &backend.url()).with("LOG_LEVEL", "error");
+    let setup = Setup::new(&entra, None)
+        .with("BACKEND_API_BASE_URL", &backend.url())
+        .with("LOG_LEVEL", "error");
     let bench = Bench {
         processes: (0..2).map(|_| Process::start(server(), &setup)).collect(),
         api: Arc::clone(&api),
@@ -177,11 +201,21 @@ pub fn run(seconds_each: u64) -> String {
 
     let seen = lock(&api.seen);
     let most = |of: &[&str]| {
-        let is_of = |(request, _): &(&String, &usize)| of.iter().any(|method| request.starts_with(method));
-        seen.iter().filter(is_of).map(|(_, times)| *times).max().unwrap()
+        let is_of =
+            |(request, _): &(&String, &usize)| of.iter().any(|method| request.starts_with(method));
+        seen.iter()
+            .filter(is_of)
+            .map(|(_, times)| *times)
+            .max()
+            .unwrap()
     };
-    assert_eq!((most(&["POST", "PATCH"]), most(&["GET", "PUT", "DELETE"])), (1, 3));
+    assert_eq!(
+        (most(&["POST", "PATCH"]), most(&["GET", "PUT", "DELETE"])),
+        (1, 3)
+    );
     assert_eq!(entra.reused_refresh_tokens(), 0);
     let (calls, failures) = (bench.calls.into_inner(), bench.failures.into_inner());
-    format!("{calls} calls, {failures} failed while something was out of order; POST and PATCH arrived once at most")
+    format!(
+        "{calls} calls, {failures} failed while something was out of order; POST and PATCH arrived once at most"
+    )
 }

@@ -2,8 +2,8 @@
 
 use super::settings::Audience;
 use super::{
-    CODE_MARK, Checked, Code, DECLINED, INVALID, OIDC_SCOPES, Refusal, State, Transaction, User, check_scopes,
-    client_info, guid, is_base64url, pages, scope_set,
+    CODE_MARK, Checked, Code, DECLINED, INVALID, OIDC_SCOPES, Refusal, State, Transaction, User,
+    check_scopes, client_info, guid, is_base64url, pages, scope_set,
 };
 use crate::support::http::{Reply, Request};
 use crate::support::{Pairs, encode_pairs, random_token, value_of};
@@ -101,11 +101,18 @@ impl State {
             return self.answer_app(&params, refusal.to_fields(request));
         }
         let account = value_of(&form, "account").unwrap_or_default();
-        let picked = self.page_error().and_then(|()| self.settings.pick_user(tenant, account));
+        let picked = self
+            .page_error()
+            .and_then(|()| self.settings.pick_user(tenant, account));
         match (picked, self.settings.fail_authorize) {
             (Err(refusal), _) => refusal.to_page(request),
-            (Ok(user), Some((error, aadsts, message))) if self.settings.fail_only.is_none_or(|oid| oid == user.oid) => {
-                self.answer_app(&params, Refusal::new(error, aadsts, message).to_fields(request))
+            (Ok(user), Some((error, aadsts, message)))
+                if self.settings.fail_only.is_none_or(|oid| oid == user.oid) =>
+            {
+                self.answer_app(
+                    &params,
+                    Refusal::new(error, aadsts, message).to_fields(request),
+                )
             }
             (Ok(user), _) => self.issue_code(user, tenant, params),
         }
@@ -118,8 +125,17 @@ impl State {
             fields.push(("client_info".to_owned(), client_info(&user)));
         }
         let reply = self.answer_app(&params, fields);
-        self.accept(&user, &scope_set(value_of(&params, "scope").unwrap_or_default()));
-        let code_for = Code { user, tenant: tenant.to_owned(), params, issued: self.now(), redeemed: false };
+        self.accept(
+            &user,
+            &scope_set(value_of(&params, "scope").unwrap_or_default()),
+        );
+        let code_for = Code {
+            user,
+            tenant: tenant.to_owned(),
+            params,
+            issued: self.now(),
+            redeemed: false,
+        };
         self.codes.insert(code, code_for);
         reply
     }
@@ -137,8 +153,11 @@ impl State {
         let mut url = url::Url::parse(value("redirect_uri")).unwrap();
         match value("response_mode") {
             "form_post" => {
-                let policy =
-                    if self.settings.opaque_origin { "no-referrer" } else { "strict-origin-when-cross-origin" };
+                let policy = if self.settings.opaque_origin {
+                    "no-referrer"
+                } else {
+                    "strict-origin-when-cross-origin"
+                };
                 return Reply::of_html(200, pages::form_post(value("redirect_uri"), &fields))
                     .with("Referrer-Policy", policy);
             }

@@ -30,7 +30,12 @@ fn page(title: &str, body: &str) -> String {
 }
 
 /// The accounts to choose from, the hinted one first.
-pub(super) fn sign_in(settings: &Settings, tenant: &str, params: &Pairs, transaction: &str) -> String {
+pub(super) fn sign_in(
+    settings: &Settings,
+    tenant: &str,
+    params: &Pairs,
+    transaction: &str,
+) -> String {
     let accounts = accounts(settings, value_of(params, "login_hint").unwrap_or_default());
     let scope = value_of(params, "scope").unwrap_or_default();
     let [client_id, tenant, scope] = [&settings.client_id, tenant, scope].map(escape_html);
@@ -53,7 +58,11 @@ fn accounts(settings: &Settings, hint: &str) -> String {
     users.sort_by_key(|user| !is_hinted(&user.username));
     let button = |user: &&super::User| {
         let [username, name] = [&user.username, &user.name].map(|text| escape_html(text));
-        let focus = if is_hinted(&user.username) { " autofocus" } else { "" };
+        let focus = if is_hinted(&user.username) {
+            " autofocus"
+        } else {
+            ""
+        };
         format!(
             "<button name=\"account\" value=\"{username}\"{focus}><strong>{name}</strong>\
              <span>{username}</span></button>"

@@ -1,8 +1,9 @@
 //! The app registration, its people, and how Entra behaves.
 
 use super::{
-    ADA, ADA_OID, CLIENT_ID, CONSUMERS_TENANT_ID, EVE, EVE_OID, GRACE, GRACE_OID, INVALID, LOGOUT_REDIRECT_URI,
-    OTHER_TENANT_ID, PAT, PAT_OID, REDIRECT_URI, Refusal, TENANT_ID, resource_of,
+    ADA, ADA_OID, CLIENT_ID, CONSUMERS_TENANT_ID, EVE, EVE_OID, GRACE, GRACE_OID, INVALID,
+    LOGOUT_REDIRECT_URI, OTHER_TENANT_ID, PAT, PAT_OID, REDIRECT_URI, Refusal, TENANT_ID,
+    resource_of,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
@@ -99,7 +100,10 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let domains = [("contoso.example", TENANT_ID), ("fabrikam.example", OTHER_TENANT_ID)];
+        let domains = [
+            ("contoso.example", TENANT_ID),
+            ("fabrikam.example", OTHER_TENANT_ID),
+        ];
         Self {
             client_id: CLIENT_ID.to_owned(),
             redirect_uris: vec![REDIRECT_URI.to_owned(), LOGOUT_REDIRECT_URI.to_owned()],
@@ -113,7 +117,9 @@ impl Default for Settings {
                 User::new(EVE_OID, OTHER_TENANT_ID, EVE, "Eve Fabrikam"),
                 User::new(PAT_OID, CONSUMERS_TENANT_ID, PAT, "Pat Personal"),
             ],
-            domains: domains.map(|(name, tenant)| (name.to_owned(), tenant.to_owned())).into(),
+            domains: domains
+                .map(|(name, tenant)| (name.to_owned(), tenant.to_owned()))
+                .into(),
             consented: None,
             demand_cp1: true,
             interaction_for_claims: false,
@@ -157,7 +163,9 @@ impl Audience {
 impl Settings {
     /// The accounts that the app's registration lets in.
     pub(super) fn people(&self) -> impl Iterator<Item = &User> {
-        self.users.iter().filter(|user| self.consumers_allowed || !user.is_consumer())
+        self.users
+            .iter()
+            .filter(|user| self.consumers_allowed || !user.is_consumer())
     }
 
     pub(super) fn audience(&self, tenant: &str) -> Result<Audience, Refusal> {
@@ -174,9 +182,17 @@ impl Settings {
                 Ok(Audience::Tenant(CONSUMERS_TENANT_ID.to_owned()))
             }
             name => {
-                let guid = self.domains.get(&name.to_lowercase()).map_or(name, String::as_str);
+                let guid = self
+                    .domains
+                    .get(&name.to_lowercase())
+                    .map_or(name, String::as_str);
                 let message = format!("Tenant '{name}' not found.");
-                Refusal::unless(self.people().any(|user| user.tid == guid), INVALID, 90002, message)?;
+                Refusal::unless(
+                    self.people().any(|user| user.tid == guid),
+                    INVALID,
+                    90002,
+                    message,
+                )?;
                 Ok(Audience::Tenant(guid.to_owned()))
             }
         }
@@ -188,14 +204,23 @@ impl Settings {
             let message = format!("User account '{username}' does not exist in the {directory}.");
             Refusal::new(INVALID, aadsts, message)
         };
-        let user = self.people().find(|user| user.username == username).ok_or_else(|| refuse(50034, "directory"))?;
+        let user = self
+            .people()
+            .find(|user| user.username == username)
+            .ok_or_else(|| refuse(50034, "directory"))?;
         let audience = self.audience(tenant)?;
-        if audience.admits(user) { Ok(user.clone()) } else { Err(refuse(50020, "tenant")) }
+        if audience.admits(user) {
+            Ok(user.clone())
+        } else {
+            Err(refuse(50020, "tenant"))
+        }
     }
 
     /// `.default` stands for whatever of its resource was consented to.
     pub(super) fn has_consent(&self, scope: &str) -> bool {
-        let Some(consented) = &self.consented else { return true };
+        let Some(consented) = &self.consented else {
+            return true;
+        };
         let same_resource = |other: &String| resource_of(other) == resource_of(scope);
         match resource_of(scope) {
             None => true, // of OIDC

@@ -2,8 +2,9 @@
 
 use super::claims::go_beyond_capabilities;
 use super::{
-    ACCESS_TOKEN_MARK, AccessToken, Checked, Granted, INVALID, Platform, REFRESH_TOKEN_MARK, RefreshToken, Refusal,
-    State, TokenFailure, User, check_scopes, claims_of, client_info, device, resource_of, s256, scope_set,
+    ACCESS_TOKEN_MARK, AccessToken, Checked, Granted, INVALID, Platform, REFRESH_TOKEN_MARK,
+    RefreshToken, Refusal, State, TokenFailure, User, check_scopes, claims_of, client_info, device,
+    resource_of, s256, scope_set,
 };
 use crate::support::http::{Answer, Reply, Request};
 use crate::support::{Pairs, base64url, lock, random_token, value_of};
@@ -22,7 +23,13 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
         let mut state = lock(state);
         state.token_requests.push(params.clone());
         let checked = state.check_token_request(tenant, request, &params);
-        let checked = checked.and_then(|()| if polls { state.note_poll(&params) } else { Ok(()) });
+        let checked = checked.and_then(|()| {
+            if polls {
+                state.note_poll(&params)
+            } else {
+                Ok(())
+            }
+        });
         if let Err(refusal) = checked {
             return refusal.to_reply(request).into();
         }
@@ -32,7 +39,11 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
         gate.pass(); // with the lock free
     }
     let mut state = lock(state);
-    let next_poll = if polls { state.next_poll_failures.pop_front() } else { None };
+    let next_poll = if polls {
+        state.next_poll_failures.pop_front()
+    } else {
+        None
+    };
     let next = next_poll.or_else(|| state.next_failures.pop_front());
     let failure = next.or_else(|| state.lasting_failure.clone());
     if let Some(failure) = failure.as_ref().filter(|_| polls) {
@@ -49,7 +60,9 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
             if let Some(tamper) = &state.body_tamper {
                 tamper(&mut body);
             }
-            Reply::of_json(200, &body).with("Cache-Control", "no-store, no-cache").into()
+            Reply::of_json(200, &body)
+                .with("Cache-Control", "no-store, no-cache")
+                .into()
         }
         Err(refusal) => refusal.to_reply(request).into(),
     }
@@ -57,7 +70,12 @@ pub(super) fn answer(state: &Mutex<State>, tenant: &str, request: &Request) -> A
 
 fn fail(failure: &TokenFailure, request: &Request) -> Answer {
     match failure.clone() {
-        TokenFailure::Oauth { error, aadsts, suberror, claims } => {
+        TokenFailure::Oauth {
+            error,
+            aadsts,
+            suberror,
+            claims,
+        } => {
             let mut refusal = Refusal::new(error, aadsts, "The test wants this error.");
             refusal.suberror = suberror.map(str::to_owned);
             refusal.claims = claims.map(str::to_owned);
@@ -78,7 +96,10 @@ fn fail(failure: &TokenFailure, request: &Request) -> Answer {
         }),
         TokenFailure::Raw(bytes) => Answer::raw(bytes),
         TokenFailure::Huge(bytes) => Answer::script(move |stream| {
-            write!(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")?;
+            write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+            )?;
             write!(stream, "Content-Length: {bytes}\r\n\r\n")?;
             stream.write_all(&vec![b' '; bytes])
         }),
@@ -87,7 +108,12 @@ fn fail(failure: &TokenFailure, request: &Request) -> Answer {
 
 impl State {
     /// What holds for every form that a client posts.
-    pub(super) fn check_form_request(&mut self, tenant: &str, request: &Request, params: &Pairs) -> Checked {
+    pub(super) fn check_form_request(
+        &mut self,
+        tenant: &str,
+        request: &Request,
+        params: &Pairs,
+    ) -> Checked {
         let has = |name: &str| value_of(params, name).is_some();
         let method = &request.method;
         let message = format!("The endpoint only accepts POST requests. Received {method}.");
@@ -122,7 +148,12 @@ impl State {
         let platform = self.settings.platform;
         let message = "The request body must contain the following parameter: 'client_assertion' \
                        or 'client_secret'.";
-        Refusal::unless(platform != Platform::Web, "invalid_client", 7_000_218, message)?;
+        Refusal::unless(
+            platform != Platform::Web,
+            "invalid_client",
+            7_000_218,
+            message,
+        )?;
         let message = "Tokens issued for the 'Single-Page Application' client-type may only be \
                        redeemed via cross-origin requests.";
         Refusal::unless(platform != Platform::Spa, INVALID, 9_002_327, message)
@@ -181,11 +212,21 @@ impl State {
         self.check_one_resource(&scope)?;
         let claims = claims_of(params);
         let message = "The claims are not those of the authorization.";
-        self.must(claims == claims_of(&code.params), INVALID, 9_002_313, message)?;
+        self.must(
+            claims == claims_of(&code.params),
+            INVALID,
+            9_002_313,
+            message,
+        )?;
         let spent = self.codes.get_mut(value("code"));
         spent.unwrap().redeemed = true;
         self.redemptions += 1;
-        Ok(Grant { nonce: Some(asked("nonce").to_owned()), user: code.user, scope, claims })
+        Ok(Grant {
+            nonce: Some(asked("nonce").to_owned()),
+            user: code.user,
+            scope,
+            claims,
+        })
     }
 
     fn refresh(&mut self, params: &Pairs) -> Result<Grant, Refusal> {
@@ -201,13 +242,18 @@ impl State {
         let (user, requested) = (token.user.clone(), token.scope.clone());
         self.reused_refresh_tokens += usize::from(reused);
         if reused && self.settings.reject_reused_refresh_tokens {
-            return Err(Refusal::new(INVALID_GRANT, 70000, "The grant was used before.").with_suberror("bad_token"));
+            return Err(
+                Refusal::new(INVALID_GRANT, 70000, "The grant was used before.")
+                    .with_suberror("bad_token"),
+            );
         }
         let scope = scope_set(value("scope"));
         self.check_one_resource(&scope)?;
         if !scope.iter().all(|scope| self.settings.has_consent(scope)) {
             let message = "The user or administrator has not consented to use the application.";
-            return Err(Refusal::new(INVALID_GRANT, 65001, message).with_suberror("consent_required"));
+            return Err(
+                Refusal::new(INVALID_GRANT, 65001, message).with_suberror("consent_required")
+            );
         }
         let known = self.may_refresh(&user, &requested, &scope);
         let message = format!("Refreshed with scope {scope:?}, but requested was {requested:?}.");
@@ -215,7 +261,8 @@ impl State {
         let claims = claims_of(params);
         if self.settings.interaction_for_claims && go_beyond_capabilities(&claims) {
             let message = "You must use multi-factor authentication to access the resource.";
-            let mut refusal = Refusal::new(INVALID_GRANT, 50076, message).with_suberror("basic_action");
+            let mut refusal =
+                Refusal::new(INVALID_GRANT, 50076, message).with_suberror("basic_action");
             refusal.claims = Some(value("claims").to_owned());
             return Err(refusal);
         }
@@ -223,12 +270,22 @@ impl State {
             spent.rotated = true;
         }
         self.refreshes += 1;
-        Ok(Grant { user, scope, nonce: None, claims })
+        Ok(Grant {
+            user,
+            scope,
+            nonce: None,
+            claims,
+        })
     }
 
     /// A refresh repeats what was requested, or adds to it what the person was asked for in
     /// another sign-in or what the test has consented to by name.
-    fn may_refresh(&self, user: &User, requested: &BTreeSet<String>, scope: &BTreeSet<String>) -> bool {
+    fn may_refresh(
+        &self,
+        user: &User,
+        requested: &BTreeSet<String>,
+        scope: &BTreeSet<String>,
+    ) -> bool {
         let asked = self.asked_scopes.get(&user.oid);
         let was_asked = asked.is_some_and(|asked| scope.is_subset(asked));
         let adds = scope.is_superset(requested) && (was_asked || self.settings.consented.is_some());
@@ -259,21 +316,36 @@ impl State {
         if grant.scope.contains("openid") {
             body["id_token"] = json!(self.id_token(grant, authority));
         }
-        let granted = Granted { user: grant.user.clone(), scope: grant.scope.clone(), claims: grant.claims.clone() };
-        let access = AccessToken { granted, expires: self.now() + expires_in };
+        let granted = Granted {
+            user: grant.user.clone(),
+            scope: grant.scope.clone(),
+            claims: grant.claims.clone(),
+        };
+        let access = AccessToken {
+            granted,
+            expires: self.now() + expires_in,
+        };
         self.access_tokens.insert(access_token, access);
         if grant.scope.contains("offline_access") {
             let token = format!("{REFRESH_TOKEN_MARK}{}-{}", self.serial(), random_token());
             body["refresh_token"] = json!(token);
-            let refresh =
-                RefreshToken { user: grant.user.clone(), scope: grant.scope.clone(), rotated: false, revoked: false };
+            let refresh = RefreshToken {
+                user: grant.user.clone(),
+                scope: grant.scope.clone(),
+                rotated: false,
+                revoked: false,
+            };
             self.refresh_tokens.insert(token, refresh);
         }
         body
     }
 
     pub(super) fn number(&self, number: i64) -> Value {
-        if self.settings.numbers_as_strings { json!(number.to_string()) } else { json!(number) }
+        if self.settings.numbers_as_strings {
+            json!(number.to_string())
+        } else {
+            json!(number)
+        }
     }
 
     /// Three parts, the last of them garbage: public clients gain nothing from the signature.

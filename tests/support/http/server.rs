@@ -167,7 +167,11 @@ impl StandIn {
         let for_thread = Arc::clone(&shared);
         let handler = Arc::new(move |request: &Request| handler(request).into());
         let accepting = thread::spawn(move || accept(&listener, &for_thread, &handler));
-        Self { addr, shared, accepting: Some(accepting) }
+        Self {
+            addr,
+            shared,
+            accepting: Some(accepting),
+        }
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -217,7 +221,11 @@ where
 }
 
 /// The requests of one connection, in order.
-fn converse(stream: TcpStream, shared: &Shared, handler: &impl Fn(&Request) -> Answer) -> io::Result<()> {
+fn converse(
+    stream: TcpStream,
+    shared: &Shared,
+    handler: &impl Fn(&Request) -> Answer,
+) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let owed = false;
     let mut reader = BufReader::new(Connection { stream, owed });
