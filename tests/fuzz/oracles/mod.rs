@@ -1,5 +1,5 @@
 //! What must hold for every input, whoever makes it up. The fuzzer looks for one for which it does not;
-//! `tests/corpus.rs` tries those that it has found worth keeping.
+//! `tests/suite/corpus.rs` tries those that it has found worth keeping.
 #![allow(
     missing_docs,
     clippy::unwrap_used,

@@ -1,0 +1,47 @@
+//! Behaviour, through the public surface: an HTTP client, a browser and the built program against strict stand-ins.
+//! One crate, so that it is compiled and linked once.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod aadsts;
+mod access_key;
+mod accounts;
+mod adversity;
+mod audit;
+mod big_bodies;
+mod challenges;
+mod confinement;
+mod corpus;
+mod device_code;
+mod doctor;
+mod elicitation;
+mod faults;
+mod files;
+mod hostile;
+mod http;
+mod mcp;
+mod pages;
+mod policy;
+mod properties;
+mod retries;
+mod secrets;
+mod select;
+mod settings;
+mod shutdown;
+mod sign_in;
+mod standins;
+mod step_up;
+mod story;
+mod tls;
+mod tokens;
+mod tools;
+mod units;
+mod verbs;

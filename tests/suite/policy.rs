@@ -1,0 +1,615 @@
+//! Which methods and endpoints may be called: what patterns fit, that no way of writing a path dodges a denial,
+//! and that nothing odd is allowed.
+
+use std::collections::BTreeSet;
+
+use crate::support::backend::Backend;
+use crate::support::entra::{ADA, Entra};
+use crate::support::http::Reply;
+use crate::support::random::Random;
+use crate::support::server::{Mcp, Running, Setup};
+use entra_auth_mcp::policy::{METHODS, Pattern, Policy};
+use serde_json::{Value, json};
+
+fn patterns(list: &str) -> Vec<Pattern> {
+    list.split_whitespace()
+        .map(|text| Pattern::parse(text).unwrap())
+        .collect()
+}
+
+fn policy(allowed: &str, denied: &str) -> Policy {
+    Policy {
+        methods: METHODS.to_vec(),
+        allowed: patterns(allowed),
+        denied: patterns(denied),
+    }
+}
+
+#[track_caller]
+fn assert_allowed(policy: &Policy, paths: &[&str]) {
+    for path in paths {
+        assert!(
+            policy.check_path(path).is_ok(),
+            "{path:?} is refused by {policy:?}"
+        );
+    }
+}
+
+#[track_caller]
+fn assert_refused(policy: &Policy, paths: &[&str], setting: &str) {
+    for path in paths {
+        let Err(failure) = policy.check_path(path) else {
+            panic!("{path:?} is allowed by {policy:?}")
+        };
+        assert!(
+            failure.message.contains(setting) && failure.kind.code() == "refused",
+            "{failure:?}"
+        );
+    }
+}
+
+// ---- Patterns ----
+
+#[test]
+fn a_star_stands_for_a_part_of_one_segment_and_two_for_any_number_of_segments() {
+    for (pattern, fitting, other) in [
+        ("/", &["", "/"][..], &["a", "a/b"][..]),
+        (
+            "/me",
+            &["me", "me/"],
+            &["", "m", "mex", "xme", "me/x", "x/me", "me//"],
+        ),
+        ("me/", &["me", "me/"], &["", "me/x"]),
+        (
+            "/users/*",
+            &["users/a", "users/a-b.c", "users/ada@x.example"],
+            &["users", "users/", "users/a/b", "user/a"],
+        ),
+        (
+            "/users/*/photo",
+            &["users/a/photo"],
+            &["users/photo", "users/a/b/photo", "users/a/photo/x"],
+        ),
+        (
+            "/a*c",
+            &["ac", "abc", "abcabc", "acc"],
+            &["a", "ab", "xac", "a/c", "acx"],
+        ),
+        (
+            "/a*b*c",
+            &["abc", "aXbYc", "abbcc", "abcbc"],
+            &["acb", "ab", "bc", "acbx"],
+        ),
+        ("/*", &["a"], &["a/b"]),
+        ("/**", &["", "a", "a/b/c"], &[]),
+        ("**", &["", "a", "a/b/c"], &[]),
+        (
+            "/tasks/**",
+            &["tasks", "tasks/", "tasks/1", "tasks/1/parts/2"],
+            &["task", "tasksx", "x/tasks", ""],
+        ),
+        (
+            "/**/photo",
+            &["photo", "a/photo", "a/b/photo", "photo/photo"],
+            &["photos", "photo/a", "a/photox"],
+        ),
+        (
+            "/a/**/b/**/c",
+            &["a/b/c", "a/x/b/y/z/c", "a/b/b/c/c"],
+            &["a/c", "a/b", "a/c/b", "b/c", "a/b/cx"],
+        ),
+        (
+            "/Users('*')/x",
+            &["Users('ada')/x"],
+            &["users('ada')/x", "Users()/x", "Users('ada')"],
+        ),
+        ("/grüße", &["gr%C3%BC%C3%9Fe"], &["gru", "gr%C3%BC"]),
+    ] {
+        let allowing = policy(pattern, "");
+        assert_allowed(&allowing, fitting);
+        assert_refused(&allowing, other, "ALLOWED_ENDPOINTS");
+        let denying = policy("", pattern);
+        assert_refused(&denying, fitting, "DENIED_ENDPOINTS");
+    }
+    // A denial does not reach further than it says.
+    assert_allowed(
+        &policy("", "/users/*"),
+        &["users", "users/a/b", "user/a", "usersx/a"],
+    );
+    assert_allowed(&policy("", "/admin"), &["", "admins", "admin/x", "x/admin"]);
+    assert_allowed(
+        &policy("", "/admin/**"),
+        &["", "admins", "x/admin", "x/admin/y"],
+    );
+}
+
+#[test]
+fn a_denial_wins_and_without_patterns_everything_is_allowed() {
+    assert_allowed(
+        &policy("", ""),
+        &["", "a", "a//b", "%2525252525252525252525252561", "a;b"],
+    );
+    let both = policy("/users/** /me", "/users/*/secrets/** /me");
+    assert_allowed(&both, &["users", "users/a", "users/a/photo"]);
+    assert_refused(
+        &both,
+        &["users/a/secrets", "users/a/secrets/1", "me"],
+        "DENIED_ENDPOINTS",
+    );
+    assert_refused(&both, &["tasks", ""], "ALLOWED_ENDPOINTS");
+}
+
+#[test]
+fn many_wildcards_do_not_take_for_ever() {
+    let greedy = format!("/{}b", "a*".repeat(60));
+    let deep = format!("/{}c", "**/a/".repeat(60));
+    let policy = policy(&format!("{greedy} {deep}"), "");
+    assert_refused(
+        &policy,
+        &[&"a".repeat(8000), &"a/".repeat(4000)],
+        "ALLOWED_ENDPOINTS",
+    );
+}
+
+// ---- Dodging ----
+
+/// As a lenient server could understand each of them, it is `/admin/keys`.
+const DODGES: &[&str] = &[
+    "admin/keys",
+    "admin/keys/",
+    "admin/keys//",
+    "admin//keys",
+    "admin///keys",
+    "/admin/keys",
+    "//admin/keys",
+    "ADMIN/keys",
+    "Admin/KEYS",
+    "%61dmin/keys",
+    "%41dmin/keys",
+    "%2561dmin/keys",
+    "%252561dmin/keys",
+    "%%361dmin/keys",
+    "adm%69n/k%65ys",
+    "admin%2fkeys",
+    "admin%2Fkeys",
+    "admin%252fkeys",
+    "admin%25252Fkeys",
+    "admin%2f%2fkeys",
+    "%2fadmin/keys",
+    "admin/keys%2f",
+    "admin/keys%252F",
+    "admin%5ckeys",
+    "admin%5Ckeys",
+    "admin%255ckeys",
+    "admin%5c%5ckeys%5c",
+    "admin;x/keys",
+    "admin/keys;x",
+    "admin/keys;x=1;y=2",
+    "admin;/keys;",
+    "admin;x=%2f/keys",
+    "admin;%2fx/keys",
+    "admin%3bx/keys",
+    "admin%253Bx/keys",
+    "admin/keys%3bx%2fy",
+    "admin/;x/keys",
+    ";x/admin/keys",
+    "admin/keys/;x",
+    "admin/keys%3fx",
+    "admin/keys%3Fx/y",
+    "admin/keys%253fx/y/z",
+    "admin/keys%23x",
+    "admin/keys%2523x/y",
+    "admin/keys%20",
+    "admin%20/keys",
+    "admin/%20keys",
+    "admin/keys%2520",
+    "admin/keys.",
+    "admin./keys",
+    "admin/keys%2e",
+    "admin/keys%2e%20.",
+    "admin/keys%c2%a0",
+    // Characters whose other case is ASCII: the Kelvin sign, the dotless i, the long s.
+    "admin/%e2%84%aaeys",
+    "adm%C4%B1n/keys",
+    "admin/key%C5%BF",
+    // Several at once.
+    "/%2561DMIN;a=b//%2e;x%5ckeys;y%2f%3fz",
+];
+
+#[test]
+fn no_way_of_writing_a_path_dodges_a_denial() {
+    for pattern in [
+        "/admin/keys",
+        "/Admin/Keys/",
+        "/admin/**",
+        "/*/keys",
+        "/**/keys",
+        "/adm*/k*s",
+        "/*/*",
+    ] {
+        assert_refused(&policy("", pattern), DODGES, "DENIED_ENDPOINTS");
+    }
+    // Allowed is what stands there alone, even where a pattern would be wide enough for the oddity.
+    let allowing = policy("/admin/keys", "");
+    assert_allowed(&allowing, &["admin/keys", "admin/keys/"]);
+    assert_refused(&allowing, &DODGES[2..], "ALLOWED_ENDPOINTS");
+}
+
+#[test]
+fn a_path_that_could_be_read_as_another_that_is_not_allowed_is_refused() {
+    let allowing = policy("/users/*/photo", "");
+    assert_allowed(
+        &allowing,
+        &[
+            "users/a%20b/photo",
+            "users/ada%40x.example/photo",
+            "users/a+b/photo",
+            "users/%C3%A9/photo",
+        ],
+    );
+    for odd in [
+        "users/a%2fb/photo",
+        "users/a%252fb/photo",
+        "users/a%5cb/photo",
+        "users//photo",
+        "users/;x/photo",
+        "users/%20/photo",
+        "users/a%3fx/photo",
+        "users/a%23x/photo",
+        "users/a%2fphoto%3f/photo",
+        "Users/a/photo",
+        "users/a/photo;x",
+        "users/a/photo%2f",
+        "users/a/%70hoto",
+    ] {
+        assert_refused(&allowing, &[odd], "ALLOWED_ENDPOINTS");
+    }
+    // Both readings are allowed by some pattern.
+    assert_allowed(
+        &policy("/projects/**", ""),
+        &["projects/group%2Fname", "projects/a//b", "projects/a;v=1"],
+    );
+}
+
+#[test]
+fn a_path_that_can_be_read_in_too_many_ways_is_refused() {
+    let deep = format!("%{}61dmin", "25".repeat(100));
+    for policy in [policy("/**", ""), policy("", "/other")] {
+        assert_refused(&policy, &[&deep], "ALLOWED_ENDPOINTS and DENIED_ENDPOINTS");
+    }
+}
+
+impl Random {
+    fn one_in(&mut self, count: usize) -> bool {
+        self.below(count) == 0
+    }
+
+    /// `path` in another writing, of the kinds that servers undo.
+    fn disguised(&mut self, path: &str) -> String {
+        let mut disguised = String::new();
+        for c in path.chars() {
+            match c {
+                '/' => {
+                    disguised += [
+                        "/", "//", "/;/", ";x=1/", "%2f", "%5C", "%252F", "%20/", "./",
+                    ][self.below(9)];
+                }
+                c => {
+                    let c = if self.one_in(3) {
+                        c.to_ascii_uppercase()
+                    } else {
+                        c
+                    };
+                    match self.below(5) {
+                        0 => disguised.extend(["%", &format!("{:02x}", u32::from(c))]),
+                        1 => disguised.extend(["%25", &format!("{:02X}", u32::from(c))]),
+                        _ => disguised.push(c),
+                    }
+                }
+            }
+        }
+        disguised + ["", "/", ";", "%3b", "%3Fx=/y", "%23", ".", "%20"][self.below(8)]
+    }
+}
+
+#[test]
+fn no_random_writing_of_a_path_dodges_a_denial() {
+    let (mut random, denying) = (Random::new(0x5eed), policy("", "/admin/keys/**"));
+    for _ in 0..2000 {
+        let path = random.disguised("admin/keys/1");
+        assert!(denying.check_path(&path).is_err(), "{path:?} is allowed");
+    }
+}
+
+#[test]
+fn the_matcher_agrees_with_one_that_tries_everything() {
+    fn tries(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern, text) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) => (0..=text.len()).any(|taken| tries(rest, &text[taken..])),
+            ([p, rest @ ..], [t, others @ ..]) => p == t && tries(rest, others),
+            _ => false,
+        }
+    }
+    let mut random = Random::new(7);
+    let mut seen = BTreeSet::new();
+    for _ in 0..20_000 {
+        let mut letters = |choices: &str, most: usize| -> String {
+            (0..random.below(most))
+                .map(|_| char::from(choices.as_bytes()[random.below(choices.len())]))
+                .collect()
+        };
+        let (pattern, text) = (letters("ab*", 7), letters("ab", 9));
+        if pattern.is_empty() || pattern.contains("**") {
+            continue;
+        }
+        let fits = policy("", &pattern).check_path(&text).is_err();
+        assert_eq!(
+            fits,
+            tries(pattern.as_bytes(), text.as_bytes()),
+            "{pattern} {text}"
+        );
+        // The same of segments: each letter is one.
+        let of_segments = |text: &str| {
+            text.split("")
+                .collect::<Vec<_>>()
+                .join("/")
+                .replace('*', "**")
+        };
+        let segments = of_segments(&text);
+        let fits_segments = policy("", of_segments(&pattern).trim_matches('/'))
+            .check_path(segments.trim_matches('/'))
+            .is_err();
+        if !text.is_empty() {
+            assert_eq!(fits_segments, fits, "{pattern} {text}");
+        }
+        seen.insert(fits);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
+// ---- Over HTTP ----
+
+struct Bench {
+    mcp: Mcp,
+    _server: Running,
+    backend: Backend,
+    entra: Entra,
+}
+
+impl Bench {
+    fn with(settings: &[(&str, &str)]) -> Self {
+        let entra = Entra::start();
+        let backend = Backend::start_for(&entra);
+        backend.on(|_| Some(Reply::empty(204).into()));
+        let setup = Setup::new(&entra, Some(&backend));
+        let server = settings
+            .iter()
+            .fold(setup, |setup, (name, value)| setup.with(name, value))
+            .start();
+        let mut mcp = server.modern();
+        mcp.sign_in(ADA);
+        Self {
+            mcp,
+            _server: server,
+            backend,
+            entra,
+        }
+    }
+
+    fn tools(&mut self) -> Vec<String> {
+        let listed = self.mcp.result("tools/list", json!({}));
+        listed["tools"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|tool| tool["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// The call is refused in a way that names `setting`, and nothing of it leaves.
+    #[track_caller]
+    fn assert_refused(&mut self, tool: &str, endpoint: &str, setting: &str) {
+        let before = (
+            self.backend.requests().len(),
+            self.entra.token_requests().len(),
+        );
+        let failure = self.mcp.fails(tool, json!({"endpoint": endpoint}));
+        assert_eq!(failure["error"], "refused", "{failure}");
+        assert!(
+            failure["message"].as_str().unwrap().contains(setting),
+            "{endpoint}: {failure}"
+        );
+        assert!(!failure["hint"].as_str().unwrap().is_empty(), "{failure}");
+        assert_eq!(
+            (
+                self.backend.requests().len(),
+                self.entra.token_requests().len()
+            ),
+            before,
+            "{endpoint}"
+        );
+    }
+
+    fn reaches(&mut self, tool: &str, endpoint: &str) -> String {
+        self.mcp.ok(tool, json!({"endpoint": endpoint}));
+        self.backend.last().target
+    }
+}
+
+const API_TOOLS: [&str; 5] = [
+    "api_get_request",
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
+
+#[test]
+fn tools_of_other_methods_are_not_listed_and_refused_when_called() {
+    for (setting, left) in [
+        ("GET", &API_TOOLS[..1]),
+        ("get, Post", &API_TOOLS[..2]),
+        ("DELETE", &API_TOOLS[4..]),
+    ] {
+        let mut bench = Bench::with(&[("ALLOWED_METHODS", setting)]);
+        let tools = bench.tools();
+        let others = [
+            "authenticate_user",
+            "check_auth_status",
+            "logout_user",
+            "view_userid",
+            "ping",
+            "get_server_info",
+        ];
+        for tool in others.iter().chain(left) {
+            assert!(
+                tools.iter().any(|known| known == tool),
+                "{tool} in {tools:?}"
+            );
+        }
+        assert_eq!(tools.len(), others.len() + left.len(), "{tools:?}");
+        for tool in API_TOOLS {
+            if left.contains(&tool) {
+                assert_eq!(bench.reaches(tool, "/me"), "/v1.0/me");
+            } else {
+                bench.assert_refused(tool, "/me", "ALLOWED_METHODS");
+            }
+        }
+    }
+    assert_eq!(Bench::with(&[]).tools().len(), 11);
+}
+
+#[test]
+fn where_everything_is_denied_no_tool_that_calls_the_api_is_listed() {
+    let mut bench = Bench::with(&[("ALLOWED_ENDPOINTS", "/me"), ("DENIED_ENDPOINTS", "/x /**")]);
+    assert!(bench.tools().iter().all(|tool| !tool.starts_with("api_")));
+    bench.assert_refused("api_get_request", "/me", "DENIED_ENDPOINTS");
+}
+
+#[test]
+fn a_refused_call_asks_nobody_to_sign_in() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend))
+        .with("ALLOWED_METHODS", "GET")
+        .with("ALLOWED_ENDPOINTS", "/me");
+    let server = setup.start();
+    for (tool, endpoint) in [("api_get_request", "/tasks"), ("api_post_request", "/me")] {
+        assert_eq!(
+            server.modern().fails(tool, json!({"endpoint": endpoint}))["error"],
+            "refused"
+        );
+        let result = server
+            .modern_url()
+            .call(tool, json!({"endpoint": endpoint}));
+        assert_eq!(
+            (&result["resultType"], &result["isError"]),
+            (&json!("complete"), &Value::Bool(true)),
+            "{result}"
+        );
+    }
+    assert!(backend.requests().is_empty() && entra.token_requests().is_empty());
+}
+
+#[test]
+fn denied_endpoints_are_not_called_however_they_are_written() {
+    let mut bench = Bench::with(&[("DENIED_ENDPOINTS", "/admin/keys, /$batch")]);
+    // These do not even get as far as the patterns.
+    let foul = [
+        "%u0061dmin/keys",
+        "admin%u002fkeys",
+        "admin/./keys",
+        "x/../admin/keys",
+        "admin/%2e/keys",
+        "admin/keys%00",
+    ];
+    for dodge in DODGES
+        .iter()
+        .filter(|dodge| !dodge.starts_with('/'))
+        .chain(&foul)
+    {
+        let before = bench.backend.requests().len();
+        let failure = bench
+            .mcp
+            .fails("api_get_request", json!({"endpoint": dodge}));
+        let error = failure["error"].as_str().unwrap();
+        assert!(
+            ["refused", "invalid_request"].contains(&error),
+            "{dodge}: {failure}"
+        );
+        assert_eq!(bench.backend.requests().len(), before, "{dodge}");
+    }
+    let base = bench.backend.url();
+    for endpoint in [
+        "/admin/keys",
+        "/admin/keys?x=1",
+        "admin/keys/?",
+        "/ADMIN%2Fkeys",
+        "/admin;x/keys;y?z",
+        "/$batch",
+        "/%24BATCH",
+    ] {
+        bench.assert_refused("api_get_request", endpoint, "DENIED_ENDPOINTS");
+        bench.assert_refused(
+            "api_delete_request",
+            &format!("{base}/{}", endpoint.trim_start_matches('/')),
+            "DENIED_ENDPOINTS",
+        );
+    }
+    for endpoint in [
+        "/admin",
+        "/admin/key",
+        "/admin/keys/1",
+        "/x?path=/admin/keys",
+        "/x/admin/keys",
+    ] {
+        assert_eq!(
+            bench.reaches("api_get_request", endpoint),
+            format!("/v1.0{endpoint}")
+        );
+    }
+}
+
+#[test]
+fn only_allowed_endpoints_are_called_as_they_are_written() {
+    let mut bench = Bench::with(&[
+        ("ALLOWED_ENDPOINTS", "/me /users/*/photo,/Straße"),
+        ("DENIED_ENDPOINTS", "/users/root/**"),
+    ]);
+    let base = bench.backend.url();
+    for (endpoint, target) in [
+        ("/me", "/v1.0/me"),
+        ("me?x=/admin", "/v1.0/me?x=/admin"),
+        ("/me/", "/v1.0/me/"),
+        (
+            "/users/ada@contoso.example/photo",
+            "/v1.0/users/ada@contoso.example/photo",
+        ),
+        ("/Straße", "/v1.0/Stra%C3%9Fe"),
+        (&format!("{base}/me"), "/v1.0/me"),
+    ] {
+        assert_eq!(bench.reaches("api_get_request", endpoint), target);
+    }
+    for endpoint in [
+        "",
+        "/",
+        "/Me",
+        "/%6de",
+        "/me;x",
+        "/me//",
+        "/me/x",
+        "/users/a%2Fb/photo",
+        "/users//photo",
+        "/x/../me",
+        &base,
+    ] {
+        let before = bench.backend.requests().len();
+        bench
+            .mcp
+            .fails("api_get_request", json!({"endpoint": endpoint}));
+        assert_eq!(bench.backend.requests().len(), before, "{endpoint}");
+    }
+    bench.assert_refused("api_get_request", "/tasks", "ALLOWED_ENDPOINTS");
+    bench.assert_refused("api_get_request", "/users/ROOT/photo", "DENIED_ENDPOINTS");
+}

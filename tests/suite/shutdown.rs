@@ -1,0 +1,276 @@
+//! Being told to stop: nothing more is accepted, what is in flight is finished, the program exits with 0.
+#![cfg(unix)]
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::Backend;
+use crate::support::browser::Browser;
+use crate::support::entra::{ADA, Entra};
+use crate::support::http::{Client, connect, read_to_close};
+use crate::support::server::{MEDIA_TYPES, Process, Running, Setup};
+use crate::support::{Hold, PATIENCE};
+use serde_json::json;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_entra-auth-mcp");
+
+/// Sends a request that the backend holds; gives what receives the answer.
+fn held_request(base: &str, hold: &Hold) -> thread::JoinHandle<crate::support::http::Reply> {
+    let params = json!({"name": "api_get_request", "arguments": {"endpoint": "/slow"}});
+    let body =
+        json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).to_string();
+    let mut client = Client::new(base);
+    let answer =
+        thread::spawn(move || client.request("POST", "/mcp", &MEDIA_TYPES, body.as_bytes()));
+    hold.wait_for_arrivals(1);
+    answer
+}
+
+fn sign_in(base: &str) {
+    let page = Browser::new().sign_in(&format!("{base}/auth/login?user_id={ADA}"), ADA);
+    assert_eq!(page.status, 200, "{}", page.text());
+}
+
+/// Connections that are not in the middle of a request: one that was used, one with half a head.
+fn idle_connections(address: &str) -> [TcpStream; 2] {
+    let [mut used, mut half_open] = [connect(address).unwrap(), connect(address).unwrap()];
+    half_open.write_all(b"GET /healthz HTT").unwrap();
+    used.write_all(format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())
+        .unwrap();
+    assert_ne!(used.peek(&mut [0]).unwrap(), 0, "an answer");
+    [used, half_open]
+}
+
+/// Returns when the server has closed them, which says that it is stopping.
+fn wait_until_closed(connections: [TcpStream; 2]) {
+    let [used, half_open] = connections.map(read_to_close);
+    assert!(used.starts_with(b"HTTP/1.1 200 ") && half_open.is_empty());
+}
+
+fn wait_until_refused(address: &str) {
+    let start = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        assert!(start.elapsed() < PATIENCE, "connections are still accepted");
+    }
+}
+
+fn signal(name: &str, process: &str) {
+    assert!(
+        Command::new("kill")
+            .args(["-s", name, process])
+            .status()
+            .unwrap()
+            .success()
+    );
+}
+
+/// The whole of a good end; `process_id` finds the program in what `command` started.
+fn stops_well(command: Command, name: &str, process_id: impl Fn(&Process) -> String) {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend));
+    let mut server = Process::start(command, &setup);
+    sign_in(&server.url());
+    let hold = backend.hold();
+    let in_flight = held_request(&server.url(), &hold);
+    let idle = idle_connections(&server.address());
+
+    signal(name, &process_id(&server));
+    wait_until_refused(&server.address());
+    wait_until_closed(idle);
+    assert!(server.is_running());
+
+    drop(hold);
+    let answer = in_flight.join().unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.json()["result"]["structuredContent"]["data"],
+        json!({"slow": true})
+    );
+    assert_eq!(server.exit_code(), Some(0));
+}
+
+#[test]
+fn sigterm_lets_the_request_in_flight_finish() {
+    stops_well(Command::new(PROGRAM), "TERM", |server| {
+        server.id().to_string()
+    });
+}
+
+#[test]
+fn ctrl_c_lets_the_request_in_flight_finish() {
+    stops_well(Command::new(PROGRAM), "INT", |server| {
+        server.id().to_string()
+    });
+}
+
+#[test]
+fn a_program_that_is_ready_can_be_told_to_stop_at_once() {
+    let setup = Setup::new(&Entra::start(), None);
+    for _ in 0..10 {
+        let mut server = Process::start(Command::new(PROGRAM), &setup);
+        signal("TERM", &server.id().to_string());
+        assert_eq!(server.exit_code(), Some(0));
+    }
+}
+
+/// The command that runs a program as process 1 of a PID namespace, as in a container.
+fn as_process_1(program: &str) -> Command {
+    let mut command = Command::new("unshare");
+    command.args([
+        "--user",
+        "--map-root-user",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        program,
+    ]);
+    command
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn process_1_of_a_container_stops_as_well() {
+    let possible = as_process_1("true")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !possible.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this machine lets us make no PID namespace");
+        return;
+    }
+    for name in ["TERM", "INT"] {
+        // The program is the only child of `unshare`.
+        stops_well(as_process_1(PROGRAM), name, |unshare| {
+            let id = unshare.id();
+            std::fs::read_to_string(format!("/proc/{id}/task/{id}/children"))
+                .unwrap()
+                .trim()
+                .to_owned()
+        });
+    }
+}
+
+/// A server in this process with a request that the backend holds.
+struct Busy {
+    hold: Hold,
+    in_flight: thread::JoinHandle<crate::support::http::Reply>,
+    server: Running,
+    _backend: Backend,
+    _entra: Entra,
+}
+
+fn busy(shutdown: Duration) -> Busy {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend))
+        .limits(|limits| limits.shutdown = shutdown)
+        .start();
+    sign_in(&server.url());
+    let hold = backend.hold();
+    let in_flight = held_request(&server.url(), &hold);
+    Busy {
+        hold,
+        in_flight,
+        server,
+        _backend: backend,
+        _entra: entra,
+    }
+}
+
+#[test]
+fn the_last_answer_of_a_connection_says_so() {
+    // RFC 9112 §9.6.
+    let Busy {
+        hold,
+        in_flight,
+        server,
+        _backend,
+        _entra,
+    } = busy(PATIENCE);
+    let idle = idle_connections(&server.address());
+    thread::scope(|scope| {
+        scope.spawn(|| server.server.stop());
+        wait_until_closed(idle);
+        drop(hold);
+    });
+    assert_eq!(
+        in_flight.join().unwrap().header("Connection"),
+        Some("close")
+    );
+}
+
+#[test]
+fn a_request_whose_body_is_still_coming_is_let_finish() {
+    let server = Setup::new(&Entra::start(), None).start();
+    let address = server.address();
+    let mut half_sent = connect(&address).unwrap();
+    let head = format!(
+        "POST /nothing HTTP/1.1\r\nHost: {address}\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+    );
+    half_sent.write_all(head.as_bytes()).unwrap();
+    assert_ne!(
+        half_sent.peek(&mut [0]).unwrap(),
+        0,
+        "leave to send the body"
+    );
+    let idle = idle_connections(&address);
+    thread::scope(|scope| {
+        scope.spawn(|| server.server.stop());
+        wait_until_closed(idle);
+        half_sent.write_all(b"some body").unwrap();
+        let answer = String::from_utf8(read_to_close(half_sent)).unwrap();
+        assert!(
+            answer.contains("HTTP/1.1 404 ") && answer.contains("\r\nConnection: close\r\n"),
+            "{answer}"
+        );
+    });
+}
+
+#[test]
+fn a_request_that_does_not_finish_is_not_waited_for_for_ever() {
+    let Busy {
+        hold,
+        in_flight,
+        server,
+        _backend,
+        _entra,
+    } = busy(Duration::from_millis(50));
+    server.server.stop();
+    assert!(!in_flight.is_finished());
+    drop(hold);
+    in_flight.join().unwrap();
+}
+
+#[test]
+fn streams_end_with_their_answer_when_the_server_stops() {
+    let server = Setup::new(&Entra::start(), None).start();
+    let mut waiting = server.modern();
+    waiting.ok("authenticate_user", json!({"user_id": ADA}));
+    let arguments = json!({"user_id": ADA, "wait_seconds": 120});
+    let (_, wait) = waiting.open(
+        "tools/call",
+        json!({"name": "check_auth_status", "arguments": arguments}),
+    );
+    let (_, mut subscription) = server
+        .modern()
+        .open("subscriptions/listen", json!({"notifications": {}}));
+    assert!(
+        subscription.next_json().unwrap()["method"]
+            .as_str()
+            .unwrap()
+            .ends_with("/acknowledged")
+    );
+
+    server.server.stop();
+    for stream in [wait, subscription] {
+        let messages: Vec<_> = stream.filter_map(|event| event.json()).collect();
+        assert!(
+            messages.last().unwrap()["result"].is_object(),
+            "{messages:?}"
+        );
+    }
+}

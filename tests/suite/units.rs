@@ -1,0 +1,783 @@
+//! The pure parts, by tables: what a specification says goes in, and what must come out.
+const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
+
+mod clock {
+    use entra_auth_mcp::clock::iso8601_seconds;
+
+    #[test]
+    fn dates_are_right_around_leap_days_and_centuries() {
+        for (epoch, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_785_240_000, "2026-07-28T12:00:00Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(iso8601_seconds(epoch), text);
+        }
+    }
+}
+
+mod entra {
+    use std::collections::BTreeMap;
+    use std::io::{Error as IoError, ErrorKind};
+
+    use entra_auth_mcp::config::Config;
+    use entra_auth_mcp::entra::{explain, mend, refusal};
+    use entra_auth_mcp::oauth::token::OauthError;
+    use serde_json::json;
+
+    #[test]
+    fn what_to_do_about_a_transport_error_fits_it() {
+        let io = |kind| ureq::Error::Io(IoError::from(kind));
+        let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
+        for (error, part) in [
+            (ureq::Error::HostNotFound, "host name"),
+            (
+                ureq::Error::Io(IoError::other(
+                    "failed to lookup address information: no name",
+                )),
+                "host name",
+            ),
+            (ureq::Error::Timeout(ureq::Timeout::Global), "took too long"),
+            (
+                general("No CA certificates were loaded from the system"),
+                "install ca-certificates",
+            ),
+            (
+                ureq::Error::Tls("No CA certificates were loaded from the system"),
+                "install ca-certificates",
+            ),
+            (
+                rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(),
+                "add the proxy's root certificate",
+            ),
+            // Where they are missing, only who looks for them can say.
+            (
+                ureq::Error::Io(IoError::other("No CA certificates")),
+                "add the proxy's root certificate",
+            ),
+            (general("handshake failure"), "firewall"),
+            (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
+            (io(ErrorKind::ConnectionReset), "firewall"),
+            (ureq::Error::ConnectionFailed, "firewall"),
+        ] {
+            assert!(mend(&error).contains(part), "{error}: {}", mend(&error));
+            assert_eq!(explain(&error), format!("{error}. {}", mend(&error)));
+        }
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+        let settings = [
+            ("AZURE_CLIENT_ID", super::CLIENT_ID),
+            ("AZURE_TENANT_ID", super::CLIENT_ID),
+        ];
+        let settings: BTreeMap<_, _> = settings
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into();
+        let config = Config::from_variables(&settings).unwrap();
+        for (error, suberror, hint) in [
+            ("invalid_grant", "", "Sign in again."),
+            (
+                "invalid_grant",
+                "message_only",
+                "Sign in again if that was not meant, or ask an administrator.",
+            ),
+            (
+                "access_denied",
+                "",
+                "Sign in again if that was not meant, or ask an administrator.",
+            ),
+            ("temporarily_unavailable", "", "Try again later."),
+            (
+                "invalid_client",
+                "",
+                "Check the settings and the app registration.",
+            ),
+        ] {
+            for (description, said) in [("", error), ("It is so.", "It is so.")] {
+                let body = json!({"error": error, "suberror": suberror, "error_description": description,
+                    "correlation_id": "c"});
+                let failure = refusal(
+                    &config,
+                    &OauthError::parse(body.to_string().as_bytes()).unwrap(),
+                    "the test",
+                );
+                assert_eq!(
+                    (failure.hint.as_str(), failure.message),
+                    (hint, format!("Entra refused the test: {said}"))
+                );
+                let entra = failure.entra.unwrap();
+                assert_eq!(
+                    (entra.correlation_id.as_deref(), entra.title),
+                    (Some("c"), None)
+                );
+            }
+        }
+        let known = OauthError::parse(
+            br#"{"error":"access_denied","error_description":"AADSTS65004: No."}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            refusal(&config, &known, "the test").entra.unwrap().title,
+            Some("Consent was declined")
+        );
+    }
+}
+
+mod env_file {
+    use entra_auth_mcp::env_file::{BadLine, parse};
+
+    #[test]
+    fn every_way_of_writing_a_value_is_read() {
+        let text = "\u{feff}# comment\r\nA=plain\r\nexport B = \"with \\\"quotes\\\" # and hash\" # comment\r\n\
+                    C='literal \\n $x'\r\n\r\n  D=value # comment\nE=a#b\nF=\nG=\"C:\\dir\\\\x\"\nexported=1\nA=again";
+        let read = parse(text).unwrap();
+        let expected = [
+            ("A", "plain"),
+            ("B", "with \"quotes\" # and hash"),
+            ("C", "literal \\n $x"),
+            ("D", "value"),
+            ("E", "a#b"),
+            ("F", ""),
+            ("G", "C:\\dir\\x"),
+            ("exported", "1"),
+            ("A", "again"),
+        ];
+        assert_eq!(
+            read,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+    }
+
+    #[test]
+    fn every_bad_line_is_named_by_its_number() {
+        let bad = parse("A=1\nnonsense\nB='open\nC=\"open\n1D=x\nE=\"a\" b").unwrap_err();
+        assert_eq!(
+            bad.iter().map(|line| line.number).collect::<Vec<_>>(),
+            [2, 3, 4, 5, 6]
+        );
+        assert_eq!(
+            bad.first(),
+            Some(&BadLine {
+                number: 2,
+                reason: "there is no '=' in it"
+            })
+        );
+    }
+}
+
+mod body {
+    use entra_auth_mcp::http::body::ChunkedBody;
+
+    #[test]
+    fn a_body_is_the_same_however_it_arrives() {
+        let bytes = b"4\r\nabcd\r\n0A;x=y\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET ";
+        for piece in 1..=bytes.len() {
+            let mut body = ChunkedBody::new(4 << 20);
+            let (mut waiting, mut used) = (Vec::new(), 0);
+            for part in bytes.chunks(piece) {
+                waiting.extend_from_slice(part);
+                let step = body.decode(&waiting).unwrap();
+                waiting.drain(..step);
+                used += step;
+            }
+            assert!(body.is_complete());
+            assert_eq!(
+                (body.decoded.as_slice(), used),
+                (b"abcd0123456789".as_slice(), bytes.len() - 4),
+                "{piece}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_malformed_or_too_long_is_refused() {
+        for (bytes, status) in [
+            ("\r\n", 400),
+            ("x\r\n", 400),
+            ("-1\r\n", 400),
+            ("0x1\r\n", 400),
+            ("1 \r\na\r\n", 400),
+            ("1\na", 400),
+            ("1\r\nab", 400),
+            ("1\r\na\n", 400),
+            ("500000\r\n", 413),
+            ("ffffffffffffffffff\r\n", 413),
+        ] {
+            assert_eq!(
+                ChunkedBody::new(4 << 20)
+                    .decode(bytes.as_bytes())
+                    .unwrap_err()
+                    .status,
+                status,
+                "{bytes:?}"
+            );
+        }
+        assert_eq!(
+            ChunkedBody::new(4 << 20)
+                .decode(&[b'1'; 300])
+                .unwrap_err()
+                .status,
+            400
+        );
+    }
+}
+
+mod head {
+    use entra_auth_mcp::http::head::{self, Framing, Head, Refusal, end_of_head};
+
+    /// What a connection does with `bytes` that came at once.
+    fn parse(bytes: &[u8]) -> Result<Option<Head<'_>>, Refusal> {
+        end_of_head(bytes, 0)?
+            .map(|end| head::parse(&bytes[..end]))
+            .transpose()
+    }
+
+    fn status(head: &str) -> u16 {
+        parse(head.as_bytes())
+            .err()
+            .map_or(200, |refusal| refusal.status)
+    }
+
+    #[test]
+    fn parts_are_found() {
+        let bytes = b"POST /mcp?a=b HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nX: \r\n\r\nabc";
+        let head = parse(bytes).unwrap().unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.path, head.query),
+            ("POST", "/mcp", "a=b")
+        );
+        assert_eq!((head.framing, head.keep_alive), (Framing::Length(3), true));
+        assert_eq!(end_of_head(bytes, 0), Ok(Some(bytes.len() - 3)));
+    }
+
+    #[test]
+    fn every_prefix_of_a_head_is_incomplete_and_not_an_error() {
+        let bytes = "GET /\u{e9} HTTP/1.1\r\nHost: x\r\nX: \u{20ac}\r\n\r\n".as_bytes();
+        for end in 0..bytes.len() {
+            assert!(parse(&bytes[..end]).unwrap().is_none(), "{end}");
+        }
+        assert!(parse(bytes).unwrap().is_some());
+    }
+
+    #[test]
+    fn the_absolute_form_must_agree_with_host() {
+        assert_eq!(
+            status("GET http://x:1/a HTTP/1.1\r\nHost: x:1\r\n\r\n"),
+            200
+        );
+        assert_eq!(status("GET http://y/a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+        assert_eq!(status("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n"), 200);
+        assert_eq!(status("GET a HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_refused() {
+        for (fields, expected) in [
+            ("Content-Length: -1", 400),
+            ("Content-Length: +5", 400),
+            ("Content-Length: 5, 5", 400),
+            ("Content-Length: 5x", 400),
+            ("Content-Length: ", 400),
+            ("Content-Length: 5\r\nContent-Length: 5", 400),
+            ("Content-Length: 5\r\nContent-Length: 6", 400),
+            ("Content-Length: 5\r\nTransfer-Encoding: chunked", 400),
+            ("Transfer-Encoding: gzip, chunked", 501),
+            ("Transfer-Encoding: xchunked", 501),
+            (
+                "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+                400,
+            ),
+            (" Transfer-Encoding: chunked", 400),
+            ("Transfer-Encoding : chunked", 400),
+            ("X: a\r\n folded", 400),
+            ("X: a\nY: b", 400),
+            ("X: a\rY: b", 400),
+            ("X: \u{0}", 400),
+            ("X: \u{7f}", 400),
+            ("Host: y", 400),
+            ("Expect: 200-ok", 417),
+        ] {
+            assert_eq!(
+                status(&format!("POST / HTTP/1.1\r\nHost: x\r\n{fields}\r\n\r\n")),
+                expected,
+                "{fields:?}"
+            );
+        }
+        assert_eq!(
+            status("POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            400
+        );
+        assert_eq!(status("GET / HTTP/1.1\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost:\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/1.1\r\nHost: a b\r\n\r\n"), 400);
+        assert_eq!(status("GET / HTTP/2.0\r\nHost: x\r\n\r\n"), 505);
+        assert_eq!(status("\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n"), 400);
+        assert_eq!(
+            parse(b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\r\n\r\n")
+                .err()
+                .unwrap()
+                .status,
+            400
+        );
+        assert_eq!(parse(b"\x16\x03\x01").err().unwrap().status, 400);
+    }
+}
+
+mod jsonrpc {
+    use entra_auth_mcp::mcp::jsonrpc::{Message, message, parse};
+
+    fn code(body: &str) -> i32 {
+        match parse(body.as_bytes()) {
+            Err(error) => error.code,
+            Ok(value) => message(value).err().map_or(0, |bad| bad.error.code),
+        }
+    }
+
+    #[test]
+    fn messages_are_told_apart() {
+        let request =
+            parse(br#" {"jsonrpc":"2.0","id":"a\"b","method":"m","params":{"x":1.50}} "#).unwrap();
+        let Ok(Message::Request { id, method, params }) = message(request) else {
+            panic!()
+        };
+        assert_eq!(
+            (id.get(), method.as_ref(), params.get("x").unwrap().get()),
+            (r#""a\"b""#, "m", "1.50")
+        );
+        assert!(matches!(
+            message(parse(br#"{"jsonrpc":"2.0","method":"m"}"#).unwrap()),
+            Ok(Message::Notification)
+        ));
+        assert!(matches!(
+            message(parse(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap()),
+            Ok(Message::Response)
+        ));
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for (body, expected) in [
+            ("", -32700),
+            ("{", -32700),
+            ("{} {}", -32700),
+            ("\u{feff}{}", -32700),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"m"}"#, -32700),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":[{"b":1,"\u0062":2}]}}"#,
+                -32700,
+            ),
+            ("[]", -32600),
+            ("7", -32600),
+            (r#"{"id":1,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1,"method":7}"#, -32600),
+            (r#"{"jsonrpc":"2.0","id":1}"#, -32600),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#,
+                -32602,
+            ),
+            (r#"{"jsonrpc":"2.0","id":-1,"method":"m"}"#, 0),
+        ] {
+            assert_eq!(code(body), expected, "{body}");
+        }
+        assert_eq!(parse(b"{\"a\":\"\xff\"}").unwrap_err().code, -32700);
+        assert_eq!(
+            parse("[".repeat(100_000).as_bytes()).unwrap_err().code,
+            -32700
+        );
+    }
+}
+
+mod authority {
+    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
+
+    #[test]
+    fn tenants_are_told_apart() {
+        let guid = "AAAAAAAA-bbbb-cccc-dddd-eeeeeeeeeeee";
+        let one = Tenant::parse(guid).unwrap();
+        assert_eq!(
+            (one.segment(), one.guid()),
+            (
+                guid.to_ascii_lowercase().as_str(),
+                Some(guid.to_ascii_lowercase().as_str())
+            )
+        );
+        for (text, segment) in [
+            ("Contoso.OnMicrosoft.com", "contoso.onmicrosoft.com"),
+            ("common", "common"),
+        ] {
+            let tenant = Tenant::parse(text).unwrap();
+            assert_eq!((tenant.segment(), tenant.guid()), (segment, None));
+        }
+        for wrong in [
+            "",
+            "contoso",
+            "a/b",
+            "..",
+            "your-tenant-id",
+            "a..b",
+            "-a.com",
+            "a.com/x",
+            "a.com?x",
+        ] {
+            assert_eq!(Tenant::parse(wrong), None, "{wrong}");
+        }
+    }
+
+    /// What a tenant stands for, of: itself, another one, that of the personal accounts.
+    #[test]
+    fn a_tenant_stands_for_those_that_entra_would_take_for_it() {
+        const ONE: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+        const OTHER: &str = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff";
+        const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+        for (text, included) in [
+            (ONE, &[ONE][..]),
+            ("common", &[ONE, OTHER, CONSUMERS]),
+            ("organizations", &[ONE, OTHER]),
+            ("contoso.com", &[ONE, OTHER]),
+            ("consumers", &[CONSUMERS]),
+            (CONSUMERS, &[CONSUMERS]),
+        ] {
+            let tenant = Tenant::parse(text).unwrap();
+            let authority =
+                Authority::new("https://login.microsoftonline.us/".parse().unwrap(), tenant);
+            for tid in [
+                ONE,
+                OTHER,
+                CONSUMERS,
+                "",
+                "common",
+                "contoso.com",
+                &ONE[1..],
+            ] {
+                let expected = included.contains(&tid);
+                assert_eq!(authority.tenant().includes(tid), expected, "{text}: {tid}");
+                assert_eq!(
+                    authority.may_be_issuer(&authority.issuer(tid)),
+                    expected,
+                    "{text}: {tid}"
+                );
+                let elsewhere = format!("https://login.microsoftonline.com/{tid}/v2.0");
+                assert!(!authority.may_be_issuer(&elsewhere), "{text}: {elsewhere}");
+            }
+        }
+    }
+
+    #[test]
+    fn endpoints_are_those_of_v2() {
+        let authority = Authority::new(
+            "https://login.microsoftonline.us/".parse().unwrap(),
+            Tenant::parse("common").unwrap(),
+        );
+        assert_eq!(
+            authority.endpoint("token").as_str(),
+            "https://login.microsoftonline.us/common/oauth2/v2.0/token"
+        );
+        assert_eq!(
+            authority.issuer("t"),
+            "https://login.microsoftonline.us/t/v2.0"
+        );
+    }
+}
+
+mod callback {
+    use entra_auth_mcp::oauth::callback::parse;
+
+    #[test]
+    fn a_code_and_an_error_are_told_apart_and_unknown_fields_ignored() {
+        let response = parse(b"code=c%2B1&state=s&session_state=x&client_info=y").unwrap();
+        assert_eq!(response.state.expose(), "s");
+        assert_eq!(response.outcome.unwrap().expose(), "c+1");
+        let response =
+            parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
+        assert_eq!(response.outcome.unwrap_err().details.aadsts, Some(65004));
+    }
+
+    #[test]
+    fn what_is_no_response_is_refused() {
+        for wrong in [
+            "",
+            "code=c",
+            "state=&code=c",
+            "state=s",
+            "state=s&code=",
+            "state=s&code=a&error=b",
+            "state=s&state=t&code=c",
+        ] {
+            assert!(parse(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+}
+
+mod id_token {
+    use base64::Engine as _;
+    use serde_json::{Value, json};
+
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
+    use entra_auth_mcp::oauth::id_token::{Identity, check};
+    use entra_auth_mcp::secret::Secret;
+
+    const TID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
+
+    fn good() -> Value {
+        json!({"aud": "client", "nonce": "n", "ver": "2.0", "tid": TID, "oid": "o", "exp": 2000, "nbf": 1000,
+               "iss": format!("https://login.example/{TID}/v2.0"), "preferred_username": "Ann@x.com", "email": "a@y.com"})
+    }
+
+    fn checked(claims: &Value) -> Result<Identity, &'static str> {
+        checked_for(TID, claims)
+    }
+
+    fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
+        let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
+        let authority = Authority::new(
+            "https://login.example".parse().unwrap(),
+            Tenant::parse(tenant).unwrap(),
+        );
+        check(
+            &Secret::new(format!("e30.{payload}.sig")),
+            "client",
+            &authority,
+            Some(&Secret::new("n".into())),
+            1500,
+        )
+    }
+
+    #[test]
+    fn a_fitting_token_gives_the_identity() {
+        let identity = checked(&good()).unwrap();
+        assert!(!identity.clock_is_off);
+        assert!(identity.has_address("ann@X.com") && identity.has_address("A@y.com"));
+        assert!(!identity.has_address("bob@x.com"));
+    }
+
+    #[test]
+    fn each_claim_that_does_not_fit_is_refused() {
+        for (claim, wrong) in [
+            ("aud", json!("other")),
+            ("aud", json!(["client"])),
+            ("nonce", json!("m")),
+            ("nonce", Value::Null),
+            ("ver", json!("1.0")),
+            ("tid", json!("aaaaaaaa-0000-0000-0000-000000000002")),
+            ("tid", json!("")),
+            ("oid", json!(7)),
+            ("iss", json!("https://evil.example/v2.0")),
+        ] {
+            let mut claims = good();
+            claims[claim] = wrong;
+            assert!(checked(&claims).is_err(), "{claim}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_of_a_tenant_that_the_configured_one_stands_for() {
+        const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+        for (tenant, tid, fits) in [
+            ("organizations", TID, true),
+            ("organizations", CONSUMERS, false),
+            ("x.com", CONSUMERS, false),
+            ("consumers", CONSUMERS, true),
+            ("consumers", TID, false),
+            ("common", CONSUMERS, true),
+            ("common", "x.com", false),
+        ] {
+            let mut claims = good();
+            claims["tid"] = json!(tid);
+            claims["iss"] = json!(format!("https://login.example/{tid}/v2.0"));
+            assert_eq!(
+                checked_for(tenant, &claims).is_ok(),
+                fits,
+                "{tenant}: {tid}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_wrong_clock_is_a_warning() {
+        // It is 1500; five minutes are forgiven, either way.
+        for (claim, time, is_off) in [
+            ("exp", 1199, true),
+            ("exp", 1200, false),
+            ("nbf", 1800, false),
+            ("nbf", 1801, true),
+        ] {
+            let mut claims = good();
+            claims[claim] = json!(time);
+            assert_eq!(
+                checked(&claims).unwrap().clock_is_off,
+                is_off,
+                "{claim} {time}"
+            );
+        }
+    }
+}
+
+mod pkce {
+    use entra_auth_mcp::oauth::pkce::code_challenge;
+    use entra_auth_mcp::secret::Secret;
+
+    #[test]
+    fn the_challenge_is_that_of_rfc_7636_appendix_b() {
+        let verifier = Secret::new("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned());
+        assert_eq!(
+            code_challenge(&verifier),
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
+        );
+    }
+}
+
+mod scope {
+    use entra_auth_mcp::oauth::scope::Scopes;
+
+    #[test]
+    fn openid_scopes_are_added_once_and_the_order_is_kept() {
+        for (custom, requested) in [
+            ("", "openid profile offline_access"),
+            ("User.Read", "openid profile offline_access User.Read"),
+            (
+                "  openid email User.Read  Mail.Read User.Read ",
+                "openid profile offline_access email User.Read Mail.Read",
+            ),
+            (
+                "api://1234/.default",
+                "openid profile offline_access api://1234/.default",
+            ),
+            (
+                "https://x//.default",
+                "openid profile offline_access https://x//.default",
+            ),
+            (
+                "User.Read https://graph.microsoft.com/Mail.Read",
+                "openid profile offline_access User.Read https://graph.microsoft.com/Mail.Read",
+            ),
+        ] {
+            assert_eq!(Scopes::parse(custom).unwrap().requested(), requested);
+        }
+    }
+
+    #[test]
+    fn what_entra_would_refuse_is_refused() {
+        for custom in [
+            "api://a/.default api://a/read",
+            ".default User.Read",
+            "api://a/read api://b/read",
+            "User.Read api://b/read",
+            "a\"b",
+            "é",
+        ] {
+            assert!(Scopes::parse(custom).is_err(), "{custom}");
+        }
+    }
+}
+
+mod token {
+    use entra_auth_mcp::error::Kind;
+    use entra_auth_mcp::oauth::token::{OauthError, TokenResponse, encoded};
+
+    /// A buffer that grows leaves behind what it held, which nobody wipes.
+    #[test]
+    fn a_form_is_written_into_as_much_memory_as_it_can_need_at_most() {
+        let encoded = encoded(vec![("code", "{é}"), ("claims", "\"%&=\"")]);
+        assert_eq!(*encoded, "code=%7B%C3%A9%7D&claims=%22%25%26%3D%22");
+        // No '&' follows the last.
+        assert_eq!(encoded.capacity(), encoded.len() + 1);
+    }
+
+    #[test]
+    fn numbers_may_be_strings() {
+        let body = br#"{"token_type":"bearer","access_token":"a","expires_in":"3599","refresh_in":1800,"scope":"s"}"#;
+        let response = TokenResponse::parse(body).unwrap();
+        assert_eq!(
+            (response.expires_in, response.refresh_in),
+            (3599, Some(1800))
+        );
+        assert!(response.refresh_token.is_none());
+    }
+
+    #[test]
+    fn a_token_lives_no_longer_than_a_year() {
+        for (said, believed) in [
+            (90 * 86_400, 90 * 86_400),
+            (366 * 86_400, 366 * 86_400),
+            (u64::MAX, 366 * 86_400),
+        ] {
+            let body =
+                format!(r#"{{"token_type":"Bearer","access_token":"a","expires_in":{said}}}"#);
+            assert_eq!(
+                TokenResponse::parse(body.as_bytes()).unwrap().expires_in,
+                believed,
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_no_token_response_is_refused() {
+        for body in [
+            "",
+            "[]",
+            r#"{"token_type":"Bearer","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":7,"expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"a\r\nX: y","expires_in":1}"#,
+            r#"{"token_type":"Bearer","access_token":"a","expires_in":-1}"#,
+            r#"{"token_type":"mac","access_token":"a","expires_in":1}"#,
+        ] {
+            assert!(TokenResponse::parse(body.as_bytes()).is_err(), "{body}");
+        }
+    }
+
+    #[test]
+    fn an_oauth_error_keeps_what_people_need() {
+        let body = br#"{"error":"invalid_grant","error_description":"AADSTS50173: Revoked. Trace ID: t Correlation ID: c Timestamp: 2026",
+            "error_codes":[50173],"correlation_id":"c","suberror":"bad_token"}"#;
+        let error = OauthError::parse(body).unwrap();
+        assert_eq!(error.description, "AADSTS50173: Revoked.");
+        assert_eq!(
+            (error.details.aadsts, error.kind()),
+            (Some(50173), Kind::SignInRequired)
+        );
+        assert!(OauthError::parse(b"<html>").is_none());
+        assert!(OauthError::parse(b"{}").is_none());
+    }
+}
+
+mod workers {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use entra_auth_mcp::http::workers::Workers;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn work_goes_to_a_thread_that_waits_and_comes_back_where_none_does() {
+        let workers = Arc::new(Workers::default());
+        assert_eq!(workers.give(1), Err(1), "nobody waits yet");
+        let waiting = Arc::clone(&workers);
+        let worker = thread::spawn(move || [(); 2].map(|()| waiting.wait(PATIENCE)));
+        for work in [2, 3] {
+            // Until it waits.
+            while workers.give(work).is_err() {
+                thread::yield_now();
+            }
+        }
+        assert_eq!(worker.join().unwrap(), [Some(2), Some(3)]);
+        assert_eq!(workers.wait(Duration::ZERO), None);
+        assert_eq!(workers.give(4), Err(4), "it has waited long enough");
+        workers.close();
+        assert_eq!(workers.wait(PATIENCE), None);
+        assert_eq!(workers.give(5), Err(5));
+    }
+}

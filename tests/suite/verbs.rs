@@ -1,0 +1,999 @@
+//! The verbs at a terminal, as the built binary and as a running server sees what they do.
+#![cfg(unix)]
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+use std::{fs, iter};
+
+use crate::support::PATIENCE;
+use crate::support::backend::Backend;
+use crate::support::browser::{Browser, Page};
+use crate::support::entra::{
+    ACCESS_TOKEN_MARK, ADA, CODE_MARK, DEVICE_CODE_MARK, Entra, GRACE, REFRESH_TOKEN_MARK,
+    TENANT_ID, TokenFailure, User,
+};
+use crate::support::http::{Reply, StandIn};
+use crate::support::server::{Setup, TempDir, Verb, World};
+use entra_auth_mcp::config::Config;
+use entra_auth_mcp::error::Failure;
+use entra_auth_mcp::verbs;
+use serde_json::{Value, json};
+
+const SECRETS: [&str; 4] = [
+    ACCESS_TOKEN_MARK,
+    REFRESH_TOKEN_MARK,
+    CODE_MARK,
+    DEVICE_CODE_MARK,
+];
+
+/// What an ended verb left behind.
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    stdout: String,
+    stderr: String,
+}
+
+impl Ended {
+    fn of(verb: Verb) -> Self {
+        let (code, stdout, stderr) = verb.end();
+        assert!(
+            !holds_secret(&format!("{stdout}{stderr}")),
+            "{stdout}{stderr}"
+        );
+        assert!(
+            !stderr.contains(" info ") && !stderr.contains(" debug "),
+            "{stderr}"
+        );
+        Self {
+            code,
+            stdout,
+            stderr,
+        }
+    }
+
+    /// It went well, without a word on standard error; gives the other words.
+    fn well(self) -> String {
+        assert_eq!((self.code, self.stderr.as_str()), (0, ""), "{self:?}");
+        self.stdout
+    }
+
+    /// It failed with one line on standard error; gives that.
+    fn failed(self) -> String {
+        assert_eq!((self.code, self.stderr.lines().count()), (1, 1), "{self:?}");
+        self.stderr
+    }
+}
+
+/// A number comes behind each mark. A ticket or a user code may look like one by chance.
+fn holds_secret(text: &str) -> bool {
+    let words = || {
+        text.split_whitespace()
+            .filter(|word| !word.contains("?ticket="))
+    };
+    let is_number = |rest: &str| rest.starts_with(|c: char| c.is_ascii_digit());
+    SECRETS
+        .iter()
+        .any(|mark| words().any(|word| word.split(mark).skip(1).any(is_number)))
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str], setup: &Setup) -> Ended {
+    Ended::of(Verb::start(command(arguments), setup))
+}
+
+fn run_at(port: u16, arguments: &[&str], setup: &Setup) -> Ended {
+    Ended::of(Verb::start(at(port, arguments), setup))
+}
+
+/// For a server on `port`.
+fn at(port: u16, arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.env("SERVER_PORT", port.to_string());
+    command
+}
+
+fn url_in(line: &str) -> Option<&str> {
+    line.trim().split(' ').find(|word| word.starts_with("http"))
+}
+
+/// The link that a login prints.
+fn link_of(login: &mut Verb) -> String {
+    let lines = iter::from_fn(|| login.line());
+    let link = lines
+        .into_iter()
+        .find_map(|line| url_in(&line).map(str::to_owned));
+    link.unwrap_or_else(|| panic!("no link: {}", login.log()))
+}
+
+/// The same for a device code: the address and the code.
+fn code_of(login: &mut Verb) -> (String, String) {
+    let line = iter::from_fn(|| login.line())
+        .find(|line| url_in(line).is_some())
+        .expect("an address");
+    (
+        url_in(&line).unwrap().to_owned(),
+        line.rsplit(' ').next().unwrap().to_owned(),
+    )
+}
+
+fn sign_in(link: &str, account: &str) -> Page {
+    Browser::new().sign_in(link, account)
+}
+
+/// Signs `account` in as `user_id` at the terminal.
+fn signed_in_as(user_id: &str, account: &str, setup: &Setup) {
+    let mut login = Verb::start(command(&["login", user_id]), setup);
+    sign_in(&link_of(&mut login), account);
+    Ended::of(login).well();
+}
+
+fn token_file(setup: &Setup) -> String {
+    fs::read_to_string(setup.directory.file("token_cache.json")).unwrap_or_default()
+}
+
+fn world() -> (Entra, Setup) {
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, Some(&Backend::start_for(&entra)));
+    (entra, setup)
+}
+
+// ---- Signing in, no server running ----
+
+#[test]
+fn login_signs_in_without_a_server_and_says_what_the_page_says() {
+    for user_id in [ADA, "work", "Ada \"the\" Gräfin; %s"] {
+        let (_entra, setup) = world();
+        let mut login = Verb::start(command(&["login", user_id]), &setup);
+        let link = link_of(&mut login);
+        assert!(link.contains("/auth/login?ticket="), "{link}");
+        let page = sign_in(&link, ADA);
+        assert_eq!(page.status, 200, "{}", page.text());
+        let stdout = Ended::of(login).well();
+        let last = stdout.lines().last().unwrap();
+        assert_eq!(last, format!("{ADA} is signed in as {user_id}."));
+        assert!(page.text().contains(last), "{}", page.text());
+        let accounts: Value = serde_json::from_str(&token_file(&setup)).unwrap();
+        assert_eq!(accounts["accounts"][user_id]["username"], ADA);
+    }
+}
+
+#[test]
+fn login_says_how_to_get_there_from_another_machine() {
+    let (_entra, setup) = world();
+    let mut login = Verb::start(command(&["login"]), &setup);
+    let link = link_of(&mut login);
+    let port = link.split(['/', ':']).nth(4).unwrap();
+    let help = login.line().unwrap();
+    assert!(
+        help.contains(&format!("ssh -L {port}:localhost:{port}")),
+        "{help}"
+    );
+}
+
+#[test]
+fn login_serves_for_no_longer_than_the_sign_in_takes() {
+    let (_entra, setup) = world();
+    let mut login = Verb::start(command(&["login"]), &setup);
+    let link = link_of(&mut login);
+    let address = url::Url::parse(&link)
+        .unwrap()
+        .socket_addrs(|| None)
+        .unwrap();
+    let listens = |address: &SocketAddr| std::net::TcpStream::connect(address).is_ok();
+    assert!(address.iter().any(listens));
+    sign_in(&link, ADA);
+    Ended::of(login).well();
+    assert!(!address.iter().any(listens));
+}
+
+#[test]
+fn ctrl_c_ends_a_login() {
+    let (_entra, setup) = world();
+    let mut login = Verb::start(command(&["login"]), &setup);
+    link_of(&mut login);
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &login.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(iter::from_fn(|| login.line()).all(|line| !line.contains("signed in as")));
+    assert_eq!(login.log(), "");
+}
+
+#[test]
+fn login_fails_in_the_words_of_the_page() {
+    type Change = fn(&Entra);
+    let cases: [(Change, &str, &str); 4] = [
+        (
+            |_| {},
+            GRACE,
+            "You signed in as grace@contoso.example, not as ada@contoso.example",
+        ),
+        (|_| {}, "Deny consent", "65004"),
+        (
+            |entra| {
+                entra.set(|settings| {
+                    settings.fail_authorize = Some(("access_denied", 50105, "Not assigned."))
+                })
+            },
+            ADA,
+            "50105",
+        ),
+        (
+            |entra| entra.fail_tokens(TokenFailure::Status(503, None)),
+            ADA,
+            "status 503",
+        ),
+    ];
+    for (change, account, said) in cases {
+        let (entra, setup) = world();
+        change(&entra);
+        let mut login = Verb::start(command(&["login", ADA]), &setup);
+        let page = sign_in(&link_of(&mut login), account);
+        let stderr = Ended::of(login).failed();
+        assert!(
+            stderr.contains(said) && page.text().contains(said),
+            "{stderr} {}",
+            page.text()
+        );
+        assert!(!token_file(&setup).contains(ADA));
+    }
+}
+
+#[test]
+fn login_without_a_user_means_the_only_account_or_default() {
+    let (_entra, setup) = world();
+    let mut login = Verb::start(command(&["login"]), &setup);
+    sign_in(&link_of(&mut login), ADA);
+    assert!(
+        Ended::of(login)
+            .well()
+            .ends_with(&format!("{ADA} is signed in as default.\n"))
+    );
+    assert!(run(&["logout"], &setup).well().contains("default"));
+
+    signed_in_as("work", ADA, &setup);
+    let mut login = Verb::start(command(&["login"]), &setup);
+    sign_in(&link_of(&mut login), ADA);
+    assert!(
+        Ended::of(login)
+            .well()
+            .ends_with(&format!("{ADA} is signed in as work.\n"))
+    );
+}
+
+#[test]
+fn with_several_accounts_one_must_be_named() {
+    let (_entra, setup) = world();
+    signed_in_as("work", ADA, &setup);
+    signed_in_as("home", GRACE, &setup);
+    for verb in ["login", "logout"] {
+        let ended = run(&[verb], &setup);
+        assert_eq!(ended.stdout, "");
+        let stderr = ended.failed();
+        assert!(
+            stderr.contains("home, work") && stderr.contains(&format!("{verb} USER")),
+            "{stderr}"
+        );
+    }
+    assert!(run(&["logout", "home"], &setup).well().contains("home"));
+    assert!(run(&["logout"], &setup).well().contains("work"));
+}
+
+#[test]
+fn what_cannot_be_a_user_is_not_signed_in() {
+    let (_entra, setup) = world();
+    for user_id in ["", " ", "a\nb", &"x".repeat(257)] {
+        assert!(
+            run(&["login", user_id], &setup)
+                .failed()
+                .contains("256 characters"),
+            "{user_id:?}"
+        );
+    }
+}
+
+// ---- Opening the browser ----
+
+/// A program that notes its arguments, one a line, in a file beside it.
+fn stand_in_browser(directory: &TempDir, name: &str) -> PathBuf {
+    let (source, program) = (directory.file(&format!("{name}.sh")), directory.file(name));
+    fs::write(
+        &source,
+        "#!/bin/sh\n{ printf '%s\\n' \"$@\"; echo '(end)'; } >\"$0.arguments\"\n",
+    )
+    .unwrap();
+    // Another process writes it: a file that a fork of this one may hold open cannot be run.
+    assert!(
+        Command::new("install")
+            .args(["-m", "755"])
+            .args([&source, &program])
+            .status()
+            .unwrap()
+            .success()
+    );
+    program
+}
+
+fn noted(program: &Path) -> Option<Vec<String>> {
+    let text = fs::read_to_string(program.with_extension("arguments")).ok()?;
+    Some(
+        text.strip_suffix("(end)\n")?
+            .lines()
+            .map(str::to_owned)
+            .collect(),
+    )
+}
+
+/// The arguments, as soon as it has run.
+fn arguments_of(program: &Path) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        if let Some(arguments) = noted(program) {
+            return arguments;
+        }
+        assert!(
+            start.elapsed() < PATIENCE,
+            "{} was not run",
+            program.display()
+        );
+        thread::yield_now();
+    }
+}
+
+/// Opens the link as the browser was told to, and ends the login.
+fn finish(mut login: Verb, opened: &str) {
+    assert_eq!(link_of(&mut login), opened);
+    sign_in(opened, ADA);
+    Ended::of(login).well();
+}
+
+#[test]
+fn the_browser_of_the_environment_gets_the_link_as_one_argument() {
+    let around = [
+        ("", &[][..], &[][..]),
+        (" --new -x %s --end", &["--new", "-x"], &["--end"]),
+    ];
+    for user_id in [
+        "default",
+        "a b",
+        "ü\"'`$(touch pwned);touch pwned&&%s%20\\|>pwned<#?&c=d",
+    ] {
+        for (more, before, behind) in around {
+            let (_entra, setup) = world();
+            let program = stand_in_browser(&setup.directory, "browser");
+            let mut login = command(&["login", user_id]);
+            // White space may stand anywhere; `DISPLAY` and `PATH` do not count.
+            login
+                .env("BROWSER", format!(" {} {more}", program.display()))
+                .env("DISPLAY", ":0")
+                .env("PATH", "/");
+            let login = Verb::start(login, &setup);
+            let mut arguments = arguments_of(&program);
+            assert_eq!(
+                arguments.len(),
+                before.len() + 1 + behind.len(),
+                "{arguments:?}"
+            );
+            let link = arguments.remove(before.len());
+            assert_eq!(arguments, [before, behind].concat());
+            finish(login, &link);
+            assert!(!setup.directory.file("pwned").exists());
+        }
+    }
+}
+
+#[test]
+fn the_link_may_be_a_part_of_the_browsers_argument() {
+    let (_entra, setup) = world();
+    let program = stand_in_browser(&setup.directory, "browser");
+    let mut login = command(&["login"]);
+    login.env("BROWSER", format!("{} --app=%s", program.display()));
+    let login = Verb::start(login, &setup);
+    let arguments = arguments_of(&program);
+    finish(login, arguments[0].strip_prefix("--app=").unwrap());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_a_named_browser_the_systems_own_opens_the_link() {
+    let (display, wayland, wsl) = (
+        ("DISPLAY", ":0"),
+        ("WAYLAND_DISPLAY", "wayland-0"),
+        ("WSL_DISTRO_NAME", "Debian"),
+    );
+    let both = &["wslview", "xdg-open"][..];
+    for (variables, installed, opens) in [
+        (&[display][..], both, "xdg-open"),
+        (&[wayland], both, "xdg-open"),
+        (&[display, ("BROWSER", " ")], both, "xdg-open"),
+        (&[wsl], both, "wslview"),
+        (&[wsl, display], both, "wslview"),
+        (&[wsl, display], &["xdg-open"], "xdg-open"),
+    ] {
+        let (_entra, setup) = world();
+        for name in installed {
+            stand_in_browser(&setup.directory, name);
+        }
+        let mut login = command(&["login"]);
+        login
+            .envs(variables.iter().copied())
+            .env("PATH", &setup.directory.0);
+        let login = Verb::start(login, &setup);
+        let arguments = arguments_of(&setup.directory.file(opens));
+        assert_eq!(arguments.len(), 1, "{variables:?}");
+        finish(login, &arguments[0]);
+        assert_eq!(
+            installed
+                .iter()
+                .filter(|name| noted(&setup.directory.file(name)).is_some())
+                .count(),
+            1
+        );
+    }
+}
+
+#[test]
+fn without_a_browser_the_link_is_good_all_the_same() {
+    for browser in ["", "/no/such/browser", "/no/such/browser %s"] {
+        let (_entra, setup) = world();
+        let program = stand_in_browser(&setup.directory, "xdg-open");
+        let mut login = command(&["login"]);
+        login
+            .env("BROWSER", browser)
+            .env("DISPLAY", "")
+            .env("PATH", &setup.directory.0);
+        let mut login = Verb::start(login, &setup);
+        let link = link_of(&mut login);
+        sign_in(&link, ADA);
+        Ended::of(login).well();
+        assert_eq!(noted(&program), None);
+    }
+}
+
+// ---- Beside a running server ----
+
+#[test]
+fn login_uses_a_server_that_runs_and_its_calls_go_through() {
+    for user_id in [ADA, "a b", "ü\"'$(x);&#?%s%20+"] {
+        let world = World::new();
+        let mut mcp = world.server.modern();
+        let me = json!({"endpoint": "/me", "user_id": user_id});
+        assert_eq!(
+            mcp.fails("api_get_request", me.clone())["error"],
+            "sign_in_required"
+        );
+
+        let mut login = at(world.server.server.port(), &["login", user_id]);
+        // A proxy is not asked whether it runs.
+        login.envs(
+            ["ALL_PROXY", "HTTP_PROXY", "http_proxy"].map(|name| (name, "http://127.0.0.1:9")),
+        );
+        let mut login = Verb::start(login, &world.setup);
+        let link = link_of(&mut login);
+        assert!(
+            link.starts_with(&format!("{}/auth/login?user_id=", world.server.url())),
+            "{link}"
+        );
+        let parsed = url::Url::parse(&link).unwrap();
+        assert_eq!(
+            parsed.query_pairs().collect::<Vec<_>>(),
+            [("user_id".into(), user_id.into())]
+        );
+        assert!(
+            link.bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b":/?=%+_.-".contains(&byte)),
+            "{link}"
+        );
+
+        let page = sign_in(&link, ADA);
+        let stdout = Ended::of(login).well();
+        assert!(
+            page.text().contains(stdout.lines().last().unwrap()),
+            "{} {stdout}",
+            page.text()
+        );
+        assert_eq!(
+            mcp.ok("api_get_request", me)["data"]["userPrincipalName"],
+            ADA
+        );
+    }
+}
+
+#[test]
+fn login_mends_a_sign_in_that_the_server_has_seen_end() {
+    let world = World::new();
+    let mut mcp = world.server.modern();
+    // Not in the second in which the other process signs in.
+    world.advance(60);
+    mcp.sign_in(ADA);
+    world.entra.revoke_all();
+    world.advance(4000);
+    assert_eq!(
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+        "sign_in_required"
+    );
+    // In another process than the server's, whose port is not said.
+    let mut login = Verb::start(command(&["login"]), &world.setup);
+    world.entra.set(|settings| settings.expires_in = 8000);
+    sign_in(&link_of(&mut login), ADA);
+    Ended::of(login).well();
+    mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(
+        mcp.ok("authenticate_user", json!({"user_id": ADA}))["already_signed_in"],
+        true
+    );
+}
+
+#[test]
+fn logout_is_seen_by_a_running_server_at_its_next_call() {
+    let world = World::signed_in();
+    let mut mcp = world.server.modern();
+    mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+    run_at(world.server.server.port(), &["logout"], &world.setup).well();
+    assert_eq!(
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
+        "sign_in_required"
+    );
+}
+
+#[test]
+fn the_link_is_for_the_redirect_uri_and_the_port_is_asked_where_that_is_not_ours() {
+    let (_entra, setup) = world();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let origin = format!("https://localhost:{closed}");
+    let setup = setup.with("REDIRECT_URI", &format!("{origin}/auth/callback"));
+    let server = setup.start();
+    let mut login = Verb::start(at(server.server.port(), &["login", "a b"]), &setup);
+    assert_eq!(
+        link_of(&mut login),
+        format!("{origin}/auth/login?user_id=a+b")
+    );
+    let status = run_at(server.server.port(), &["status", "--json"], &setup);
+    assert_eq!(
+        serde_json::from_str::<Value>(&status.stdout).unwrap()["server"],
+        origin
+    );
+}
+
+#[test]
+fn a_port_that_another_program_has_is_told() {
+    let (_entra, setup) = world();
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = StandIn::serve(|_| Reply::empty(200).with("Server", "entra-auth-mcp/2"));
+    for port in [silent.local_addr().unwrap().port(), other.addr().port()] {
+        let ended = run_at(port, &["login"], &setup);
+        assert_eq!(ended.stdout, "");
+        let stderr = ended.failed();
+        assert!(
+            stderr.contains(&format!("Could not listen on localhost port {port}")),
+            "{stderr}"
+        );
+        assert!(stderr.contains("SERVER_PORT"), "{stderr}");
+    }
+    assert!(
+        run_at(other.addr().port(), &["status"], &setup)
+            .stdout
+            .contains("Server: none is running\n")
+    );
+}
+
+/// `login` in this process, so that time can be moved; gives the link, and what comes of it in the end.
+fn login_here(
+    setup: &Setup,
+    port: u16,
+    user_id: &str,
+) -> (String, thread::JoinHandle<Result<String, Failure>>) {
+    let mut variables = setup.variables.clone();
+    variables.insert("SERVER_PORT".to_owned(), port.to_string());
+    let config = Config::from_variables(&variables).unwrap();
+    let (clock, user_id) = (setup.clock.clock(), user_id.to_owned());
+    let (sender, links) = mpsc::channel();
+    let show = move |_: &str, link: Option<&str>| sender.send(link.unwrap().to_owned()).unwrap();
+    let login = thread::spawn(move || verbs::login(config, clock, Some(&user_id), false, &show));
+    (links.recv_timeout(PATIENCE).expect("a link"), login)
+}
+
+/// Lets ten minutes pass, again and again.
+fn too_late(world: &World, login: thread::JoinHandle<Result<String, Failure>>) -> String {
+    let start = Instant::now();
+    while !login.is_finished() {
+        assert!(start.elapsed() < PATIENCE, "it waits for ever");
+        world.setup.clock.advance(600);
+        thread::yield_now();
+    }
+    login.join().unwrap().unwrap_err().text()
+}
+
+#[test]
+fn login_gives_up_when_the_link_has_expired() {
+    let world = World::new();
+    let (link, login) = login_here(&world.setup, 0, ADA);
+    assert!(link.contains("ticket="), "{link}");
+    let text = too_late(&world, login);
+    assert!(
+        text.contains(ADA) && text.contains("in time") && !text.contains("TOKEN_CACHE_FILE"),
+        "{text}"
+    );
+}
+
+#[test]
+fn login_beside_a_server_with_another_token_file_ends_with_a_hint_at_that() {
+    let world = World::new();
+    let elsewhere = TempDir::new();
+    let setup = Setup::new(&world.entra, None).with(
+        "TOKEN_CACHE_FILE",
+        elsewhere.file("other").to_str().unwrap(),
+    );
+    let setup = Setup {
+        clock: world.setup.clock.clone(),
+        ..setup
+    };
+    let (link, login) = login_here(&setup, world.server.server.port(), ADA);
+    assert_eq!(sign_in(&link, ADA).status, 200);
+    let text = too_late(&world, login);
+    assert!(
+        text.contains("TOKEN_CACHE_FILE")
+            && text.contains(elsewhere.file("other").to_str().unwrap()),
+        "{text}"
+    );
+}
+
+#[test]
+fn only_a_new_sign_in_ends_the_wait_for_one() {
+    let world = World::signed_in();
+    let port = world.server.server.port();
+    let (_, login) = login_here(&world.setup, port, ADA);
+    // A refresh changes the file, too, as does somebody else's sign-in.
+    world.advance(3700);
+    world
+        .server
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(world.entra.refreshes(), 1);
+    world.server.modern().sign_in(GRACE);
+    assert!(too_late(&world, login).contains(ADA));
+
+    let (link, login) = login_here(&world.setup, port, ADA);
+    world.advance(60);
+    sign_in(&link, ADA);
+    assert_eq!(
+        login.join().unwrap().unwrap().trim_end(),
+        format!("{ADA} is signed in as {ADA}.")
+    );
+}
+
+// ---- With a device code ----
+
+#[test]
+fn a_device_code_signs_in_without_a_listener_or_leave() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    for (arguments, method) in [
+        (&["login", ADA, "--device-code"][..], "browser"),
+        (&["login", "--device-code", ADA], "browser"),
+        (&["login", ADA], "device_code"),
+    ] {
+        let (entra, setup) = world();
+        let setup = setup
+            .with("SIGN_IN_METHOD", method)
+            .with("ALLOW_DEVICE_CODE", "false");
+        let program = stand_in_browser(&setup.directory, "browser");
+        let mut login = at(port, arguments);
+        login.env("BROWSER", &program);
+        let mut login = Verb::start(login, &setup);
+        let (address, code) = code_of(&mut login);
+        assert_eq!(address, format!("{}/device", entra.authority_host()));
+        entra.approve_device(&code, ADA);
+        assert!(
+            Ended::of(login)
+                .well()
+                .ends_with(&format!("{ADA} is signed in as {ADA}.\n"))
+        );
+        assert!(token_file(&setup).contains(REFRESH_TOKEN_MARK));
+        assert_eq!(noted(&program), None, "there is nothing to open here");
+    }
+}
+
+#[test]
+fn a_device_code_that_brings_nothing_fails() {
+    type Act = fn(&Entra, &str);
+    let acts: [(Act, &str); 3] = [
+        (|entra, code| entra.decline_device(code), "65004"),
+        (|entra, code| entra.expire_device(code), "70020"),
+        (
+            |entra, code| entra.approve_device(code, GRACE),
+            "not as ada@contoso.example",
+        ),
+    ];
+    for (act, said) in acts {
+        let (entra, setup) = world();
+        let mut login = Verb::start(command(&["login", ADA, "--device-code"]), &setup);
+        act(&entra, &code_of(&mut login).1);
+        let stderr = Ended::of(login).failed();
+        assert!(stderr.contains(said), "{stderr}");
+    }
+    let (entra, setup) = world();
+    entra.down();
+    assert!(
+        run(&["login", "--device-code"], &setup)
+            .failed()
+            .contains("could not be reached")
+    );
+}
+
+#[test]
+fn a_device_code_that_nobody_enters_in_time_fails() {
+    let (entra, setup) = world();
+    entra.set(|settings| (settings.device_expires_in, settings.device_interval) = (1, 5));
+    let login = Verb::start(command(&["login", "--device-code"]), &setup);
+    let stderr = Ended::of(login).failed();
+    assert!(
+        stderr.contains("default") && stderr.contains("in time"),
+        "{stderr}"
+    );
+}
+
+// ---- Signing out ----
+
+#[test]
+fn logout_forgets_the_tokens_and_says_what_lives_on() {
+    let (entra, setup) = world();
+    signed_in_as("work", ADA, &setup);
+    signed_in_as("home", GRACE, &setup);
+    let stdout = run(&["logout", "work"], &setup).well();
+    for said in [
+        "work",
+        "live on",
+        &format!("{}/{TENANT_ID}/oauth2/v2.0/logout", entra.authority_host()),
+    ] {
+        assert!(stdout.contains(said), "{stdout}");
+    }
+    let left = token_file(&setup);
+    assert!(
+        holds_secret(&left),
+        "what the outputs are searched for is what the tokens look like"
+    );
+    assert!(!left.contains(ADA) && left.contains(GRACE), "{left}");
+}
+
+#[test]
+fn logout_of_nobody_fails() {
+    let (_entra, setup) = world();
+    assert!(
+        run(&["logout"], &setup)
+            .failed()
+            .contains("Nobody is signed in.")
+    );
+    assert!(
+        run(&["logout", "work"], &setup)
+            .failed()
+            .contains("work is not signed in")
+    );
+    signed_in_as("work", ADA, &setup);
+    assert!(
+        run(&["logout", "WORK"], &setup)
+            .failed()
+            .contains("WORK is not signed in")
+    );
+}
+
+// ---- Status ----
+
+#[test]
+fn status_of_nobody_says_so_with_exit_code_1() {
+    let (_entra, setup) = world();
+    let ended = run(&["status"], &setup);
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
+    assert!(
+        ended.stdout.contains("Nobody is signed in.") && ended.stdout.contains("none is running"),
+        "{ended:?}"
+    );
+    // Nor does a directory for files that is not there matter.
+    let setup = setup.with("FILES_DIR", "/nowhere/at/all");
+    let ended = run(&["status", "--json"], &setup);
+    let file = setup.directory.file("token_cache.json");
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
+    assert_eq!(
+        serde_json::from_str::<Value>(&ended.stdout).unwrap(),
+        json!({"authenticated": false, "accounts": [], "token_file": file, "server": null})
+    );
+}
+
+#[test]
+fn status_shows_every_account_the_file_and_the_server() {
+    let world = World::signed_in();
+    world.entra.set(|settings| settings.expires_in = 86_400);
+    world.server.modern().sign_in(GRACE);
+    let (port, file) = (world.server.server.port(), world.server.token_file());
+
+    let stdout = run_at(port, &["status"], &world.setup).well();
+    let lines: Vec<&str> = stdout.lines().collect();
+    let known = world.server.modern().ok("check_auth_status", json!({}));
+    for (line, account) in lines.iter().zip(known["accounts"].as_array().unwrap()) {
+        let until = account["expires_at"].as_str().unwrap();
+        let start = format!(
+            "{0}: {0}, tenant {TENANT_ID}, ",
+            account["user_id"].as_str().unwrap()
+        );
+        assert!(
+            line.starts_with(&start) && line.contains(until) && line.contains("refreshed"),
+            "{line}"
+        );
+    }
+    let rest = [
+        format!("Token file: {}", file.display()),
+        format!("Server: running at {}", world.server.url()),
+    ];
+    assert_eq!(lines[2..], rest);
+
+    let stdout = run_at(port, &["status", "--json"], &world.setup).well();
+    let mut status: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (&status["token_file"], &status["server"]),
+        (&json!(file), &json!(world.server.url()))
+    );
+    assert_eq!(
+        (&status["authenticated"], &known["authenticated"]),
+        (&json!(true), &json!(true))
+    );
+    let without_time = |status: &mut Value| {
+        let mut accounts = status["accounts"].take();
+        for account in accounts.as_array_mut().unwrap() {
+            assert!(
+                account
+                    .as_object_mut()
+                    .unwrap()
+                    .remove("expires_in_seconds")
+                    .is_some()
+            );
+        }
+        accounts
+    };
+    let mut known = known;
+    assert_eq!(without_time(&mut status), without_time(&mut known));
+}
+
+#[test]
+fn a_sign_in_that_has_ended_is_no_sign_in_to_status() {
+    let (entra, setup) = world();
+    signed_in_as("work", ADA, &setup);
+    let server = setup.start();
+    entra.revoke_all();
+    server.clock.advance(4000);
+    server
+        .modern()
+        .fails("api_get_request", json!({"endpoint": "/me"}));
+    let ended = run(&["status"], &setup);
+    assert!(
+        ended.code == 1 && ended.stdout.contains("the sign-in has ended"),
+        "{ended:?}"
+    );
+    let ended = run(&["status", "--json"], &setup);
+    assert!(
+        ended.code == 1 && ended.stdout.contains("\"authenticated\": false"),
+        "{ended:?}"
+    );
+}
+
+#[test]
+fn a_relative_token_file_is_shown_with_its_directory() {
+    let (_entra, setup) = world();
+    let setup = setup.with("TOKEN_CACHE_FILE", "here.json");
+    let shown = setup.directory.0.canonicalize().unwrap().join("here.json");
+    assert!(
+        run(&["status"], &setup)
+            .stdout
+            .contains(&format!("Token file: {}\n", shown.display()))
+    );
+}
+
+#[test]
+fn a_name_cannot_steer_the_terminal() {
+    const NAME: &str = "e\u{1b}]0;owned\u{7}\u{9b}31mve@contoso.example";
+    let (entra, setup) = world();
+    entra.set(|settings| {
+        settings.users.push(User::new(
+            "0a1b2c3d-5555-4aaa-8bbb-000000000005",
+            TENANT_ID,
+            NAME,
+            NAME,
+        ))
+    });
+    let mut login = Verb::start(command(&["login"]), &setup);
+    sign_in(&link_of(&mut login), NAME);
+    let login = Ended::of(login).well();
+    let [status, json] =
+        [&["status"][..], &["status", "--json"]].map(|arguments| run(arguments, &setup).well());
+    for stdout in [&login, &status, &json] {
+        assert!(
+            stdout.contains("owned") && !stdout.contains(|c: char| c.is_control() && c != '\n'),
+            "{stdout:?}"
+        );
+    }
+    let status: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(status["accounts"][0]["username"], NAME);
+}
+
+// ---- The command line ----
+
+#[test]
+fn every_verb_takes_its_settings_from_the_file_that_is_named() {
+    let (_entra, mut setup) = world();
+    let line = |(name, value): (&String, &String)| format!("{name}={value}\n");
+    fs::write(
+        setup.directory.file("my.env"),
+        setup.variables.iter().map(line).collect::<String>(),
+    )
+    .unwrap();
+    setup.variables.clear();
+    let mut login = Verb::start(command(&["login", "--env-file", "my.env", "work"]), &setup);
+    sign_in(&link_of(&mut login), ADA);
+    Ended::of(login).well();
+    run(&["--env-file=my.env", "status", "--json"], &setup).well();
+    run(&["logout", "work", "--env-file=my.env"], &setup).well();
+    for verb in ["login", "logout", "status"] {
+        let ended = run(&[verb, "--env-file", "other.env"], &setup);
+        assert!(
+            ended.code == 2 && ended.stderr.contains("other.env"),
+            "{ended:?}"
+        );
+        let ended = run(&[verb], &setup);
+        assert!(
+            ended.code == 2 && ended.stderr.contains("AZURE_CLIENT_ID"),
+            "{ended:?}"
+        );
+    }
+}
+
+#[test]
+fn a_misused_verb_does_nothing_and_exits_with_2() {
+    let (_entra, setup) = world();
+    for arguments in [
+        &["login", "ada", "grace"][..],
+        &["login", "--json"],
+        &["login", "-x"],
+        &["login", "--device-code=yes"],
+        &["--device-code", "login"],
+        &["logout", "ada", "grace"],
+        &["logout", "--device-code"],
+        &["status", "ada"],
+        &["status", "--device-code"],
+        &["serve", "--json"],
+        &["signin"],
+        &["login", "--env-file"],
+    ] {
+        let ended = run(arguments, &setup);
+        assert_eq!(
+            (ended.code, ended.stdout.as_str()),
+            (2, ""),
+            "{arguments:?} {ended:?}"
+        );
+        assert!(!ended.stderr.is_empty());
+    }
+}
+
+#[test]
+fn warnings_go_to_standard_error_beside_the_result() {
+    let (_entra, setup) = world();
+    let setup = setup.with("CUSTOM_API_SCOPE", "");
+    let ended = run(&["status"], &setup);
+    assert!(ended.stderr.contains(" warn CUSTOM_API_SCOPE"), "{ended:?}");
+    assert!(!ended.stdout.contains("CUSTOM_API_SCOPE"), "{ended:?}");
+}
