@@ -9,12 +9,12 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::auth::token_file::Account;
 use crate::clock::Clock;
 use crate::config::{AuditTarget, Config};
 use crate::error::{Failure, Kind};
 use crate::os;
 use crate::sync::locked;
-use crate::token_cache::Account;
 
 /// Of the names and paths that others have chosen, so many characters are recorded.
 pub(crate) const MOST_CHARS: usize = 1024;

@@ -7,12 +7,13 @@ use std::process::ExitCode;
 
 use crate::access_key::ACCESS_KEY;
 use crate::clock::Clock;
+use crate::config::env_file;
 use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::{self, Signals, Told};
 use crate::serve::Server;
-use crate::{doctor, env_file, logging, verbs};
+use crate::{doctor, logging, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;

@@ -81,9 +81,9 @@ impl<'de> Visitor<'de> for Wanted<'_> {
         while let Some(Text(name)) = map.next_key()? {
             // Of a key that stands there twice, the last counts, as with most readers.
             if name == self.0 {
-                found = Some(map.next_value()?)
+                found = Some(map.next_value()?);
             } else {
-                map.next_value::<IgnoredAny>().map(drop)?
+                map.next_value::<IgnoredAny>().map(drop)?;
             }
         }
         Ok(found)

@@ -42,7 +42,7 @@ impl Pieces {
     pub fn copy(&mut self, bytes: &[u8]) {
         match self.0.last_mut() {
             Some(Piece::Own(last)) if last.capacity() - last.len() >= bytes.len() => {
-                last.extend_from_slice(bytes)
+                last.extend_from_slice(bytes);
             }
             _ => self.0.push(Piece::Own(bytes.to_vec())),
         }

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use rand::TryRng as _;
 use rand::rngs::SysRng;
 use serde_json::Value;
+use subtle::ConstantTimeEq as _;
 use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Failure, Kind};
@@ -32,20 +33,25 @@ impl Secret {
         random_base64url::<32>().map(Self::new)
     }
 
-    /// The value itself. Send it where it belongs; never format it into anything else.
+    /// The value itself, to be sent where it belongs. Nothing else formats it: see [`Secret::between`].
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Compares in a time that depends on the lengths alone.
+    /// `before`, the value and `after` as one text, which is a secret as well: a link, a header, a cookie.
+    pub fn between(&self, before: &str, after: &str) -> Self {
+        let length = before.len() + self.0.len() + after.len();
+        // A buffer that grows would leave copies behind that nobody wipes.
+        let mut text = Zeroizing::new(String::with_capacity(length));
+        text.push_str(before);
+        text.push_str(&self.0);
+        text.push_str(after);
+        Self(text)
+    }
+
+    /// Whether `other` is the value. The time that it takes depends on the lengths alone.
     pub fn matches(&self, other: &str) -> bool {
-        let (left, right) = (self.0.as_bytes(), other.as_bytes());
-        left.len() == right.len()
-            && left
-                .iter()
-                .zip(right)
-                .fold(0, |difference, (a, b)| difference | (a ^ b))
-                == 0
+        self.0.as_bytes().ct_eq(other.as_bytes()).into()
     }
 }
 

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::auth::sign_in::SignIn;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::entra::agent_config;
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::http::listener::{HttpServer, Listeners};
 use crate::http::message::SERVER_NAME;
 use crate::os;
+use crate::outgoing::agent_config;
 use crate::routes::Routes;
-use crate::sign_in::SignIn;
 
 /// How long a server may take to say that it runs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

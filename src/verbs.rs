@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use url::form_urlencoded::Serializer;
 
+use crate::auth::device_sign_in::DeviceSignIn;
+use crate::auth::pending::{Attempt, LIFETIME, Way};
+use crate::auth::sign_in::{SignIn, check_user_id, success};
+use crate::auth::token_file::Account;
 use crate::clock::{Clock, iso8601_seconds};
-use crate::config::{Config, SignInMethod, is_loopback_host};
-use crate::device_sign_in::DeviceSignIn;
+use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
-use crate::mcp::tool_result::add;
+use crate::mcp::tools::result::add;
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
-use crate::pending::{Attempt, LIFETIME, Way};
+use crate::outgoing::is_loopback_host;
 use crate::serve::{self, Server};
-use crate::sign_in::{SignIn, check_user_id, success};
-use crate::token_cache::Account;
 
 /// How often a sign-in that is under way is looked at.
 const STEP: Duration = Duration::from_millis(250);

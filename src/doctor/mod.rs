@@ -9,10 +9,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::auth::aadsts;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::Failure;
-use crate::oauth::aadsts;
 
 /// So much of a message is shown: what others send has no end.
 const MOST_CHARS: usize = 2000;

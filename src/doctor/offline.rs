@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use super::Finding;
+use crate::api::files::Files;
 use crate::audit;
+use crate::auth::aadsts;
+use crate::auth::token_file::{Account, TokenCache};
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
-use crate::files::Files;
 use crate::http::listener::Listeners;
-use crate::oauth::aadsts;
 use crate::os;
 use crate::serve::{is_ours, origin_of};
-use crate::token_cache::{Account, TokenCache};
 
 /// 2026-01-01: it was later when this was written.
 const WRITTEN: u64 = 1_767_225_600;

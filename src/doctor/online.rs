@@ -12,14 +12,16 @@ use ureq::{Body, Proxy, ProxyProtocol};
 use url::Url;
 
 use super::{Finding, Level, tls};
+use crate::auth::authority::ResponseMode;
+use crate::auth::authority::is_guid;
+use crate::auth::entra::refusal;
+use crate::auth::request::{self, Demand, Hints, Prompt, Proofs};
+use crate::auth::token_endpoint::OauthError;
+use crate::auth::{aadsts, response};
 use crate::clock::Clock;
 use crate::config::{Config, SignInMethod};
-use crate::entra::{agent_config, mend, refusal};
 use crate::error::Kind;
-use crate::oauth::authority::is_guid;
-use crate::oauth::authorize::{self, Demand, Hints, Prompt, Proofs, ResponseMode};
-use crate::oauth::token::OauthError;
-use crate::oauth::{aadsts, callback};
+use crate::outgoing::{agent_config, mend};
 
 /// For each step.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -282,7 +284,7 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
         ..Demand::default()
     };
     let application = config.application();
-    let url = authorize::url(
+    let url = request::url(
         &application,
         ResponseMode::Query,
         &proofs,
@@ -299,7 +301,7 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
             .strip_prefix(application.redirect_uri)?
             .split_once('?')
     });
-    let error = match query.and_then(|(_, query)| callback::parse(query.as_bytes()).ok()) {
+    let error = match query.and_then(|(_, query)| response::parse(query.as_bytes()).ok()) {
         Some(response) => response.outcome.err(),
         None => on_page(&answer.body_mut().read_to_string().unwrap_or_default()),
     };

@@ -219,7 +219,7 @@ impl Connection<'_> {
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
             Answer::Reply(reply) => {
-                self.write_reply(reply, keep_alive, head.method == Method::Head)?
+                self.write_reply(reply, keep_alive, head.method == Method::Head)?;
             }
             Answer::Stream(reply, run) => {
                 let mut stream =

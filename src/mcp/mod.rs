@@ -1,12 +1,8 @@
 //! The Model Context Protocol over streamable HTTP: JSON-RPC messages, the versions and headers of
 //! both eras, and the tools.
 
-mod api;
-mod api_result;
 pub mod elicitation;
 pub mod jsonrpc;
 mod progress;
 pub mod protocol;
-pub mod schema;
-pub mod tool_result;
 pub mod tools;

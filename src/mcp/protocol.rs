@@ -18,8 +18,8 @@ use super::jsonrpc::{
 };
 use super::progress::Progress;
 use super::tools::{Called, ToolCall, Tools, Turn};
+use crate::api::files::Watch;
 use crate::error::Failure;
-use crate::files::Watch;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
 use crate::pieces::Pieces;

@@ -264,7 +264,7 @@ fn server(has_few_descriptors: bool) -> Command {
 
 fn opened_and_closed(bench: &Bench, counts: &Counts) -> String {
     bench.stands(MOST_MEMORY, || {
-        (0..counts.connections).for_each(|_| drop(bench.connect()))
+        (0..counts.connections).for_each(|_| drop(bench.connect()));
     })
 }
 

@@ -7,14 +7,14 @@ use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{self, ADA, Entra, TokenFailure};
 use crate::support::server::{Process, Setup};
-use entra_auth_mcp::oauth::aadsts::{Advice, advice, own_page};
-use entra_auth_mcp::oauth::authority::{Authority, Tenant};
-use entra_auth_mcp::oauth::authorize::Application;
-use entra_auth_mcp::oauth::scope::Scopes;
+use entra_auth_mcp::auth::aadsts::{Advice, advice, own_page};
+use entra_auth_mcp::auth::authority::Application;
+use entra_auth_mcp::auth::authority::{Authority, Tenant};
+use entra_auth_mcp::auth::scope::Scopes;
 use serde_json::json;
 
 /// The table itself, to learn which numbers it has.
-const ROWS: &str = include_str!("../../src/oauth/aadsts.txt");
+const ROWS: &str = include_str!("../../src/auth/aadsts.txt");
 
 const CLIENT: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
 const TENANT: &str = "33333333-dddd-4eee-8fff-444444444444";

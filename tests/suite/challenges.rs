@@ -1,6 +1,6 @@
 //! What the backend's challenges and Entra's device codes mean, by tables.
 mod claims {
-    use entra_auth_mcp::oauth::claims_challenge::Claims;
+    use entra_auth_mcp::auth::challenge::Claims;
 
     #[test]
     fn our_own_declare_the_capability_alone() {
@@ -89,7 +89,7 @@ mod challenge {
     use base64::prelude::{
         BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE, BASE64_URL_SAFE_NO_PAD,
     };
-    use entra_auth_mcp::oauth::claims_challenge::{Challenge, Claims};
+    use entra_auth_mcp::auth::challenge::{Challenge, Claims};
     use serde_json::Value;
 
     /// Its Base64 ends in padding and differs between the alphabets.
@@ -401,15 +401,15 @@ mod challenge {
 }
 
 mod device_code {
-    use entra_auth_mcp::error::Kind;
-    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
-    use entra_auth_mcp::oauth::authorize::Application;
-    use entra_auth_mcp::oauth::claims_challenge::Claims;
-    use entra_auth_mcp::oauth::device_code::{
+    use entra_auth_mcp::auth::authority::Application;
+    use entra_auth_mcp::auth::authority::{Authority, Tenant};
+    use entra_auth_mcp::auth::challenge::Claims;
+    use entra_auth_mcp::auth::device_code::{
         DeviceAuthorization, less_often, next_interval, poll, request,
     };
-    use entra_auth_mcp::oauth::scope::Scopes;
-    use entra_auth_mcp::oauth::token::OauthError;
+    use entra_auth_mcp::auth::scope::Scopes;
+    use entra_auth_mcp::auth::token_endpoint::OauthError;
+    use entra_auth_mcp::error::Kind;
     use serde_json::{Value, json};
 
     fn good() -> Value {

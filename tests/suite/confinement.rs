@@ -1,11 +1,10 @@
 //! The token goes to the backend's origin and below its base path, nowhere else: endpoints that are
 //! refused before a token is fetched, endpoints that pass with what then reaches the backend, and a
 //! search for an endpoint that passes and leads out.
-#[path = "../fuzz/oracles/lenient.rs"]
-mod lenient;
 
 use std::sync::{Arc, Mutex};
 
+use crate::corpus::oracles::lenient;
 use crate::support::backend::Backend;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Answer, Reply, Request, StandIn};

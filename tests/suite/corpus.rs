@@ -1,6 +1,6 @@
 //! The corpora of `tests/fuzz`, against the same oracles that the fuzzer uses.
 #[path = "../fuzz/oracles/mod.rs"]
-mod oracles;
+pub mod oracles;
 
 use std::fs;
 use std::panic::catch_unwind;

@@ -466,7 +466,7 @@ fn declined(_: &World, link: &str) {
 
 fn refused_by_policy(world: &World, link: &str) {
     world.entra.set(|settings| {
-        settings.fail_authorize = Some(("access_denied", 53003, "Blocked by policy."))
+        settings.fail_authorize = Some(("access_denied", 53003, "Blocked by policy."));
     });
     Browser::new().sign_in(link, ADA);
 }
@@ -488,7 +488,7 @@ fn of_no_registered_client(world: &World, link: &str) {
 
 fn to_be_done_anew(world: &World, link: &str) {
     world.entra.set(|settings| {
-        settings.fail_authorize = Some(("login_required", 50058, "Nobody is signed in."))
+        settings.fail_authorize = Some(("login_required", 50058, "Nobody is signed in."));
     });
     Browser::new().sign_in(link, ADA);
 }
@@ -1446,7 +1446,7 @@ fn a_client_that_goes_away_while_it_waits_frees_its_place() {
         let setup = setup.with("SIGN_IN_WAIT_SECONDS", "600");
         // Nothing is written that would show that they are gone.
         setup.limits(|limits| {
-            (limits.connections, limits.keep_alive) = (3, Duration::from_secs(600))
+            (limits.connections, limits.keep_alive) = (3, Duration::from_secs(600));
         })
     });
     let asked = ask(&mut world.server.modern_url(), "api_get_request", &me());

@@ -13,9 +13,9 @@ use crate::support::browser::Browser;
 use crate::support::encode_pairs;
 use crate::support::entra::{ADA, GRACE, TENANT_ID, TokenFailure, User};
 use crate::support::server::{Mcp, Process, Running, TempDir, World};
+use entra_auth_mcp::auth::token_file::{Account, Accounts, TokenCache};
 use entra_auth_mcp::clock::Clock;
 use entra_auth_mcp::secret::Secret;
-use entra_auth_mcp::token_cache::{Account, Accounts, TokenCache};
 use serde_json::{Value, json};
 
 /// Of the 3900 seconds that a token lives: it is still valid, but about to expire.

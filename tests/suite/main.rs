@@ -5,7 +5,9 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::too_many_lines, // a table of cases is long
+    clippy::needless_pass_by_value // `json!` at each call reads best
 )]
 
 #[path = "../support/mod.rs"]

@@ -1410,7 +1410,7 @@ fn check_schema(schema: &Value, at: &str) {
             "additionalProperties" if value.is_boolean() => {}
             "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
             "minLength" | "maxLength" | "maxProperties" | "minItems" | "maxItems" => {
-                assert!(value.is_u64(), "{at}")
+                assert!(value.is_u64(), "{at}");
             }
             "minimum" | "maximum" => assert!(value.is_number(), "{at}"),
             "enum" => assert!(

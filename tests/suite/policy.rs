@@ -8,7 +8,7 @@ use crate::support::entra::{ADA, Entra};
 use crate::support::http::Reply;
 use crate::support::random::Random;
 use crate::support::server::{Mcp, Running, Setup};
-use entra_auth_mcp::policy::{METHODS, Pattern, Policy};
+use entra_auth_mcp::api::policy::{METHODS, Pattern, Policy};
 use serde_json::{Value, json};
 
 fn patterns(list: &str) -> Vec<Pattern> {

@@ -1,16 +1,14 @@
 //! The pure parts, by what must hold for whatever goes in: made-up input, the same in every run.
-#[path = "../support/random.rs"]
-mod random;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::support::random::Random;
+use entra_auth_mcp::auth::challenge::Claims;
+use entra_auth_mcp::auth::scope::Scopes;
 use entra_auth_mcp::clock::iso8601_seconds;
 use entra_auth_mcp::http::head::{Framing, end_of_head, parse};
-use entra_auth_mcp::oauth::claims_challenge::Claims;
-use entra_auth_mcp::oauth::scope::Scopes;
-use entra_auth_mcp::retry_after;
-use random::Random;
+use entra_auth_mcp::outgoing::retry_after;
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 2000;

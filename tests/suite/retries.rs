@@ -219,8 +219,8 @@ fn an_api_that_is_down_and_comes_back_is_called_again() {
     server.modern().sign_in(ADA);
     let call_all = || {
         with_each(&ALL, |tool| {
-            drop(server.modern().ok(tool, json!({"endpoint": "/x"})))
-        })
+            drop(server.modern().ok(tool, json!({"endpoint": "/x"})));
+        });
     };
     call_all();
 

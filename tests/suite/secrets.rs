@@ -25,10 +25,10 @@ mod memory {
     use std::os::unix::fs::FileExt as _;
     use std::sync::{Arc, Mutex};
 
+    use entra_auth_mcp::auth::token_endpoint::TokenResponse;
+    use entra_auth_mcp::auth::token_file::{Account, TokenCache};
     use entra_auth_mcp::clock::Clock;
-    use entra_auth_mcp::oauth::token::TokenResponse;
     use entra_auth_mcp::secret::Secret;
-    use entra_auth_mcp::token_cache::{Account, TokenCache};
     use serde_json::json;
 
     use crate::support::lock;

@@ -652,24 +652,24 @@ fn an_id_token_that_does_not_fit_the_sign_in_stores_nothing() {
     type Tamper = fn(&mut Value);
     let cases: &[(&str, Tamper)] = &[
         ("aud", |claims| {
-            claims["aud"] = json!("00000000-0000-0000-0000-000000000000")
+            claims["aud"] = json!("00000000-0000-0000-0000-000000000000");
         }),
         ("aud", |claims| claims["aud"] = json!([entra::CLIENT_ID])),
         ("aud", |claims| {
-            claims["aud"] = json!(entra::CLIENT_ID.to_uppercase())
+            claims["aud"] = json!(entra::CLIENT_ID.to_uppercase());
         }),
         ("aud", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("aud"))
+            drop(claims.as_object_mut().unwrap().remove("aud"));
         }),
         ("nonce", |claims| {
-            claims["nonce"] = json!("of-another-sign-in")
+            claims["nonce"] = json!("of-another-sign-in");
         }),
         ("nonce", |claims| claims["nonce"] = json!("")),
         ("nonce", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("nonce"))
+            drop(claims.as_object_mut().unwrap().remove("nonce"));
         }),
         ("iss", |claims| {
-            claims["iss"] = json!(format!("https://evil.example/{TENANT_ID}/v2.0"))
+            claims["iss"] = json!(format!("https://evil.example/{TENANT_ID}/v2.0"));
         }),
         ("iss", |claims| {
             claims["iss"] = json!(
@@ -677,13 +677,13 @@ fn an_id_token_that_does_not_fit_the_sign_in_stores_nothing() {
                     .as_str()
                     .unwrap()
                     .replace(TENANT_ID, OTHER_TENANT_ID)
-            )
+            );
         }),
         ("iss", |claims| {
-            claims["iss"] = json!(claims["iss"].as_str().unwrap().trim_end_matches("/v2.0"))
+            claims["iss"] = json!(claims["iss"].as_str().unwrap().trim_end_matches("/v2.0"));
         }),
         ("iss", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("iss"))
+            drop(claims.as_object_mut().unwrap().remove("iss"));
         }),
         ("tid", |claims| claims["tid"] = json!(OTHER_TENANT_ID)),
         ("tid", |claims| {
@@ -696,17 +696,17 @@ fn an_id_token_that_does_not_fit_the_sign_in_stores_nothing() {
             );
         }),
         ("tid", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("tid"))
+            drop(claims.as_object_mut().unwrap().remove("tid"));
         }),
         ("ver", |claims| claims["ver"] = json!("1.0")),
         ("ver", |claims| claims["ver"] = json!(2.0)),
         ("ver", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("ver"))
+            drop(claims.as_object_mut().unwrap().remove("ver"));
         }),
         ("oid", |claims| claims["oid"] = json!("")),
         ("oid", |claims| claims["oid"] = json!(7)),
         ("oid", |claims| {
-            drop(claims.as_object_mut().unwrap().remove("oid"))
+            drop(claims.as_object_mut().unwrap().remove("oid"));
         }),
     ];
     let (entra, server) = start();

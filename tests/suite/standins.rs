@@ -1099,7 +1099,7 @@ fn a_silent_sign_in_is_answered_without_a_page() {
 fn a_sign_in_fails_as_told_after_an_account_was_picked() {
     let entra = start();
     entra.set(|settings| {
-        settings.fail_authorize = Some(("access_denied", 50105, "Not assigned to a role."))
+        settings.fail_authorize = Some(("access_denied", 50105, "Not assigned to a role."));
     });
     let fields = answer_page(&entra, &[]).form().fields;
     assert_eq!(value_of(&fields, "error"), Some("access_denied"));
@@ -1113,7 +1113,7 @@ fn a_sign_in_fails_as_told_after_an_account_was_picked() {
     let fields = answer_page(&entra, &[]).form().fields;
     assert!(value_of(&fields, "code").is_some(), "only Grace is refused");
     entra.set(|settings| {
-        settings.page_error = Some((53003, "Blocked by Conditional Access.".to_owned()))
+        settings.page_error = Some((53003, "Blocked by Conditional Access.".to_owned()));
     });
     let page = answer_page(&entra, &[]);
     assert!(

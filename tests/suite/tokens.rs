@@ -1280,7 +1280,7 @@ fn sign_ins_at_several_servers_at_once_are_all_kept() {
         for number in 0..8 {
             let url = &urls[number % 2];
             scope.spawn(move || {
-                assert_eq!(sign_in(url, &format!("user-{number}"), ADA).status, 200)
+                assert_eq!(sign_in(url, &format!("user-{number}"), ADA).status, 200);
             });
         }
     });

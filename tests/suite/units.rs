@@ -24,9 +24,10 @@ mod entra {
     use std::collections::BTreeMap;
     use std::io::{Error as IoError, ErrorKind};
 
+    use entra_auth_mcp::auth::entra::refusal;
+    use entra_auth_mcp::auth::token_endpoint::OauthError;
     use entra_auth_mcp::config::Config;
-    use entra_auth_mcp::entra::{explain, mend, refusal};
-    use entra_auth_mcp::oauth::token::OauthError;
+    use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
 
     #[test]
@@ -129,7 +130,7 @@ mod entra {
 }
 
 mod env_file {
-    use entra_auth_mcp::env_file::{BadLine, parse};
+    use entra_auth_mcp::config::env_file::{BadLine, parse};
 
     #[test]
     fn every_way_of_writing_a_value_is_read() {
@@ -397,7 +398,7 @@ mod jsonrpc {
 }
 
 mod authority {
-    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
+    use entra_auth_mcp::auth::authority::{Authority, Tenant};
 
     #[test]
     fn tenants_are_told_apart() {
@@ -489,7 +490,7 @@ mod authority {
 }
 
 mod callback {
-    use entra_auth_mcp::oauth::callback::parse;
+    use entra_auth_mcp::auth::response::parse;
 
     #[test]
     fn a_code_and_an_error_are_told_apart_and_unknown_fields_ignored() {
@@ -522,8 +523,8 @@ mod id_token {
     use serde_json::{Value, json};
 
     use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-    use entra_auth_mcp::oauth::authority::{Authority, Tenant};
-    use entra_auth_mcp::oauth::id_token::{Identity, check};
+    use entra_auth_mcp::auth::authority::{Authority, Tenant};
+    use entra_auth_mcp::auth::id_token::{Identity, check};
     use entra_auth_mcp::secret::Secret;
 
     const TID: &str = "aaaaaaaa-0000-0000-0000-000000000001";
@@ -623,7 +624,7 @@ mod id_token {
 }
 
 mod pkce {
-    use entra_auth_mcp::oauth::pkce::code_challenge;
+    use entra_auth_mcp::auth::pkce::code_challenge;
     use entra_auth_mcp::secret::Secret;
 
     #[test]
@@ -637,7 +638,7 @@ mod pkce {
 }
 
 mod scope {
-    use entra_auth_mcp::oauth::scope::Scopes;
+    use entra_auth_mcp::auth::scope::Scopes;
 
     #[test]
     fn openid_scopes_are_added_once_and_the_order_is_kept() {
@@ -681,8 +682,8 @@ mod scope {
 }
 
 mod token {
+    use entra_auth_mcp::auth::token_endpoint::{OauthError, TokenResponse, encoded};
     use entra_auth_mcp::error::Kind;
-    use entra_auth_mcp::oauth::token::{OauthError, TokenResponse, encoded};
 
     /// A buffer that grows leaves behind what it held, which nobody wipes.
     #[test]

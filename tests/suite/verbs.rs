@@ -225,8 +225,8 @@ fn login_fails_in_the_words_of_the_page() {
         (
             |entra| {
                 entra.set(|settings| {
-                    settings.fail_authorize = Some(("access_denied", 50105, "Not assigned."))
-                })
+                    settings.fail_authorize = Some(("access_denied", 50105, "Not assigned."));
+                });
             },
             ADA,
             "50105",
@@ -914,7 +914,7 @@ fn a_name_cannot_steer_the_terminal() {
             TENANT_ID,
             NAME,
             NAME,
-        ))
+        ));
     });
     let mut login = Verb::start(command(&["login"]), &setup);
     sign_in(&link_of(&mut login), NAME);

@@ -247,7 +247,7 @@ impl Answered {
                 assert!(
                     start.elapsed() < PATIENCE,
                     "waited in vain for the end of a stream"
-                )
+                );
             };
             let events: Vec<Event> = events.inspect(in_time).collect();
             had_keep_alive = events

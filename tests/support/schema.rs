@@ -30,7 +30,7 @@ pub fn departures(schema: &Value, value: &Value, at: &str) -> Vec<String> {
             (Some(schema), _) => found.extend(departures(schema, value, &at)),
             (None, Some(Value::Bool(false))) => found.push(format!("{at} is unknown")),
             (None, Some(schema)) if schema.is_object() => {
-                found.extend(departures(schema, value, &at))
+                found.extend(departures(schema, value, &at));
             }
             (None, _) => {}
         }

@@ -2,7 +2,7 @@
 //! changes nothing.
 
 use base64::prelude::*;
-use entra_auth_mcp::oauth::claims_challenge::{Challenge, Claims};
+use entra_auth_mcp::auth::challenge::{Challenge, Claims};
 use serde_json::Value;
 
 pub fn holds(input: &[u8]) {

@@ -1,6 +1,6 @@
 //! The callback's form: exactly one state, and either a code or an error, each once.
 
-use entra_auth_mcp::oauth::callback::parse;
+use entra_auth_mcp::auth::response::parse;
 use url::form_urlencoded;
 
 pub fn holds(input: &[u8]) {

@@ -1,6 +1,6 @@
 //! The endpoint confinement: what passes lies under the base for the most lenient reader, and for `url`.
 
-use entra_auth_mcp::confinement::Base;
+use entra_auth_mcp::api::endpoint::Base;
 use url::{Url, form_urlencoded};
 
 use super::lenient::stays_below;

@@ -1,6 +1,6 @@
 //! `.env`: names are names, a bad line is one that exists, and what is written quoted is read as it was.
 
-use entra_auth_mcp::env_file::parse;
+use entra_auth_mcp::config::env_file::parse;
 
 pub fn holds(input: &[u8]) {
     let text = String::from_utf8_lossy(input);

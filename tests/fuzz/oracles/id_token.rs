@@ -1,8 +1,8 @@
 //! The ID token: who is let in is whom it names, for this application, this sign-in and this tenant.
 
 use base64::prelude::*;
-use entra_auth_mcp::oauth::authority::{Authority, Tenant};
-use entra_auth_mcp::oauth::id_token::{Identity, check};
+use entra_auth_mcp::auth::authority::{Authority, Tenant};
+use entra_auth_mcp::auth::id_token::{Identity, check};
 use entra_auth_mcp::secret::Secret;
 use serde_json::Value;
 
@@ -43,7 +43,7 @@ pub fn holds(input: &[u8]) {
     let identity = checked(format!("e30.{}.", BASE64_URL_SAFE_NO_PAD.encode(rest)));
     match (serde_json::from_slice(rest), identity) {
         (Ok(claims), Ok(identity)) => {
-            assert!(is_meant(&claims, tenant, with_nonce, &identity), "{claims}")
+            assert!(is_meant(&claims, tenant, with_nonce, &identity), "{claims}");
         }
         (Ok(claims), Err(reason)) => {
             assert!(!fits(&claims, tenant, with_nonce), "{claims}: {reason}");

@@ -59,7 +59,7 @@ fn is_read_rightly(body: &[u8]) {
             }
         }
         Ok(Message::Notification) => {
-            assert!(tree["method"].is_string() && tree.get("id").is_none())
+            assert!(tree["method"].is_string() && tree.get("id").is_none());
         }
         Ok(Message::Response) => assert!(tree.get("method").is_none()),
         Err(bad) => assert!(matches!(bad.error.code, -32600 | -32602)),

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::LazyLock;
 
+use entra_auth_mcp::auth::token_file::{Accounts, TokenCache};
 use entra_auth_mcp::clock::Clock;
 use entra_auth_mcp::secret::Secret;
-use entra_auth_mcp::token_cache::{Accounts, TokenCache};
 
 /// A directory of this process's own.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {

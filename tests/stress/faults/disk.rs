@@ -238,7 +238,7 @@ pub fn forbidden() -> String {
     bench.sign_in_for(3900);
     let directory = bench.file.parent().unwrap().to_owned();
     let allow = |path: &Path, mode: u32| {
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap()
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
     };
     for mode in [0o555, 0o000] {
         allow(&directory, mode);

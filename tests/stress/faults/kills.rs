@@ -42,6 +42,7 @@ pub fn expect_panics_of_workers() {
     }));
 }
 
+#[allow(clippy::too_many_lines)] // one story, in order
 pub fn run(writes: usize) -> String {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);

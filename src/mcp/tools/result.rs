@@ -5,8 +5,8 @@ use std::slice;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::jsonrpc::quote;
 use crate::error::Failure;
+use crate::mcp::jsonrpc::quote;
 use crate::pieces::Pieces;
 
 /// The result whose text and structured content are the JSON object `members`, or why there is none.

@@ -3,32 +3,11 @@
 
 use url::Url;
 
-use super::authority::Authority;
-use super::claims_challenge::Claims;
+use super::authority::{Application, ResponseMode};
+use super::challenge::Claims;
 use super::pkce;
-use super::scope::Scopes;
 use crate::error::Failure;
 use crate::secret::Secret;
-
-/// How Entra hands the authorization response to the redirect URI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ResponseMode {
-    /// A cross-site POST; the code never stands in an address bar, a history or a log.
-    #[default]
-    FormPost,
-    /// The query of a GET, for registrations that need it.
-    Query,
-}
-
-impl ResponseMode {
-    /// The value of `response_mode`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::FormPost => "form_post",
-            Self::Query => "query",
-        }
-    }
-}
 
 /// What one request carries and its response is checked against.
 pub struct Proofs {
@@ -52,19 +31,6 @@ impl Proofs {
             code_verifier: Secret::random()?,
         })
     }
-}
-
-/// The application, as it was registered and configured.
-#[derive(Clone, Copy, Debug)]
-pub struct Application<'a> {
-    /// Where it is registered.
-    pub authority: &'a Authority,
-    /// Its client id.
-    pub client_id: &'a str,
-    /// As registered, byte for byte.
-    pub redirect_uri: &'a str,
-    /// What it asks for.
-    pub scopes: &'a Scopes,
 }
 
 /// What Entra is to show the person, whatever it would show otherwise (OpenID Connect Core §3.1.2.1).

@@ -18,18 +18,18 @@ use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
 use zeroize::Zeroizing;
 
-use crate::confinement::{Base, Target};
-use crate::entra::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
+use crate::api::endpoint::{Base, Target};
+use crate::api::files::{Destination, Moved, NotSaved, Source, Watch};
+use crate::api::link;
+use crate::api::select::{Selected, Selection};
+use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
-use crate::files::{Destination, Moved, NotSaved, Source, Watch};
 use crate::json_pointer;
-use crate::link;
 use crate::media_type;
-use crate::oauth::claims_challenge::Challenge;
-use crate::resolver::RememberingResolver;
-use crate::retry_after;
+use crate::outgoing::resolver::RememberingResolver;
+use crate::outgoing::retry_after;
+use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
-use crate::select::{Selected, Selection};
 
 /// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
 const TIMEOUT: Duration = Duration::from_secs(100);
@@ -67,7 +67,7 @@ const HANDED_ON: [&str; 6] = [
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: Target,
-    /// Checked by [`crate::request_headers`].
+    /// Checked by [`crate::api::headers`].
     pub(crate) headers: HeaderMap,
     pub(crate) body: Content<'a>,
     /// What is wanted of a successful answer, when it is JSON.

@@ -11,10 +11,10 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::auth::device_code::DeviceAuthorization;
+use crate::auth::request::{Demand, Proofs};
+use crate::auth::response::AuthorizationResponse;
 use crate::error::{Failure, Kind};
-use crate::oauth::authorize::{Demand, Proofs};
-use crate::oauth::callback::AuthorizationResponse;
-use crate::oauth::device_code::DeviceAuthorization;
 use crate::secret::{self, Secret};
 use crate::sync::locked;
 

@@ -8,20 +8,20 @@ use serde_json::value::RawValue;
 use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::api_result;
-use super::jsonrpc::{Object, read};
+use crate::api::files::{Files, Watch};
+use crate::api::headers;
+use crate::api::request::{self as backend, Backend, Call, Content};
+use crate::api::select::Selection;
 use crate::audit::{Entry, Event};
-use crate::backend::{self, Backend, Call, Content};
+use crate::auth::challenge::{Challenge, Claims};
+use crate::auth::request::Demand;
+use crate::auth::sign_in::{PAUSE, SignIn};
+use crate::auth::token_file::Account;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
-use crate::files::{Files, Watch};
+use crate::mcp::jsonrpc::{Object, read};
 use crate::media_type;
-use crate::oauth::authorize::Demand;
-use crate::oauth::claims_challenge::{Challenge, Claims};
 use crate::pieces::Pieces;
-use crate::request_headers;
-use crate::select::Selection;
-use crate::sign_in::{PAUSE, SignIn};
-use crate::token_cache::Account;
 
 /// The API of one server.
 pub(super) struct Api {
@@ -140,7 +140,7 @@ impl Api {
         let target = backend.base.target(&endpoint, &parameters(arguments))?;
         target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.base.path(&target))?;
-        let mut headers = request_headers::checked(&arguments.read("headers").unwrap_or_default())?;
+        let mut headers = headers::checked(&arguments.read("headers").unwrap_or_default())?;
         backend::check_head(&target, &headers)?;
         let data = arguments
             .get("data")

@@ -6,8 +6,8 @@ use std::slice;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::jsonrpc::{Object, read, shown};
 use crate::json_pointer::Text;
+use crate::mcp::jsonrpc::{Object, read, shown};
 
 /// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
 const MOST_BYTES: usize = 256 * 1024;

@@ -1,28 +1,32 @@
 //! The tools: what `tools.json` describes, done.
 
+mod api;
+mod api_result;
+pub(crate) mod result;
+pub(crate) mod schema;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::api::Api;
+use self::api::Api;
+use self::result::add;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
-use super::schema;
-use super::tool_result::{self, add};
+use crate::api::files::Watch;
+use crate::auth::aadsts::{self, Advice};
+use crate::auth::challenge::Claims;
+use crate::auth::device_sign_in::DeviceSignIn;
+use crate::auth::pending::{Attempt, Way};
+use crate::auth::request::{Demand, Prompt};
+use crate::auth::sign_in::SignIn;
+use crate::auth::token_file::Account;
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
-use crate::device_sign_in::DeviceSignIn;
 use crate::error::{Failure, Kind};
-use crate::files::Watch;
-use crate::oauth::aadsts::{self, Advice};
-use crate::oauth::authorize::{Demand, Prompt};
-use crate::oauth::claims_challenge::Claims;
-use crate::pending::{Attempt, Way};
 use crate::pieces::Pieces;
-use crate::sign_in::SignIn;
-use crate::token_cache::Account;
 
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
@@ -254,7 +258,7 @@ impl Tools {
             let failure = Failure::new(Kind::Refused, message);
             let failure =
                 failure.hint("Nothing was called. Call again only when the user wants to sign in.");
-            return Some(Called::Done(tool_result::of(Err(failure))));
+            return Some(Called::Done(result::of(Err(failure))));
         }
         let under_way = self.sign_in.pending().under_way(handle, now);
         // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
@@ -269,7 +273,7 @@ impl Tools {
         match self.sign_in.pending().outcome(handle, now) {
             // What a new sign-in would not mend is not asked for again.
             Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
-                Some(Called::Done(tool_result::of(Err(failure))))
+                Some(Called::Done(result::of(Err(failure))))
             }
             Some(_) => None,
             None => {
@@ -374,7 +378,7 @@ impl Tools {
                     .and_then(Value::as_str)
                     .unwrap_or_default();
                 let hint = format!("{} {what} Then repeat this call.", failure.hint);
-                Ok(Called::Done(tool_result::of_failure(
+                Ok(Called::Done(result::of_failure(
                     &failure.clone().hint(hint.trim()),
                     Some(&offer),
                 )))
@@ -623,5 +627,5 @@ fn forget(definitions: &mut Value, property: &str) {
 }
 
 fn done(result: Result<Value, Failure>) -> Called {
-    Called::Done(tool_result::of(result))
+    Called::Done(result::of(result))
 }

@@ -1,7 +1,7 @@
 //! What Entra's own error numbers mean and what to do about them. Help text only: nothing is decided
 //! by a number.
 
-use super::authorize::Application;
+use super::authority::Application;
 
 /// A line for each meaning: its numbers, a title, and the remedy. `{…}` is filled in from the
 /// configuration. Every other line is a heading.

@@ -1,6 +1,9 @@
-//! The authority: which tenant of which cloud signs people in, and its endpoints (v2.0).
+//! The authority: which tenant of which cloud signs people in, and its endpoints (v2.0); and the
+//! application that is registered there.
 
 use url::Url;
+
+use super::scope::Scopes;
 
 /// The clouds and their sign-in hosts. Each has its own tenants and app registrations.
 pub const CLOUDS: [(&str, &str); 6] = [
@@ -117,5 +120,38 @@ impl Authority {
         let mut url = self.host.clone();
         url.set_path(&format!("/{}/oauth2/v2.0/{name}", self.tenant.segment()));
         url
+    }
+}
+
+/// The application, as it was registered and configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Application<'a> {
+    /// Where it is registered.
+    pub authority: &'a Authority,
+    /// Its client id.
+    pub client_id: &'a str,
+    /// As registered, byte for byte.
+    pub redirect_uri: &'a str,
+    /// What it asks for.
+    pub scopes: &'a Scopes,
+}
+
+/// How Entra hands the authorization response to the redirect URI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ResponseMode {
+    /// A cross-site POST; the code never stands in an address bar, a history or a log.
+    #[default]
+    FormPost,
+    /// The query of a GET, for registrations that need it.
+    Query,
+}
+
+impl ResponseMode {
+    /// The value of `response_mode`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FormPost => "form_post",
+            Self::Query => "query",
+        }
     }
 }

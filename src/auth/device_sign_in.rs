@@ -7,11 +7,12 @@ use std::thread;
 use std::time::Duration;
 
 use crate::audit::{Entry, Event, MOST_CHARS};
+use crate::auth::authority::Application;
+use crate::auth::device_code::{self, DeviceAuthorization};
+use crate::auth::pending::{Attempt, Outcome, Way};
+use crate::auth::request::Demand;
+use crate::auth::sign_in::{PAUSE, SignIn, check_user_id};
 use crate::error::{Failure, Kind};
-use crate::oauth::authorize::{Application, Demand};
-use crate::oauth::device_code::{self, DeviceAuthorization};
-use crate::pending::{Attempt, Outcome, Way};
-use crate::sign_in::{PAUSE, SignIn, check_user_id};
 use crate::sync::locked;
 
 const PURPOSE: &str = "the sign-in with a device code";

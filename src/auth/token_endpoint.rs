@@ -5,8 +5,9 @@ use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
-use super::authorize::{Application, Demand, Prompt};
-use super::claims_challenge::Claims;
+use super::authority::Application;
+use super::challenge::Claims;
+use super::request::{Demand, Prompt};
 use crate::error::{EntraError, Kind};
 use crate::secret::{Secret, SecretJson};
 
@@ -208,11 +209,11 @@ impl OauthError {
             (_, "message_only" | "protection_policy_required")
             | ("access_denied" | "authorization_declined", _) => Kind::Refused,
             (
-                "invalid_grant" | "interaction_required" | "login_required" | "consent_required",
+                "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
+                // Of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
+                | "expired_token" | "code_expired" | "bad_verification_code",
                 _,
             ) => Kind::SignInRequired,
-            // Of a device code (RFC 8628 §3.5), in the standard's words and Entra's own.
-            ("expired_token" | "code_expired" | "bad_verification_code", _) => Kind::SignInRequired,
             ("temporarily_unavailable" | "server_error", _) => Kind::RetryLater,
             _ => Kind::Configuration,
         }

@@ -232,7 +232,7 @@ fn fits<P, I>(
                 pattern = rest;
             }
             ([part, rest @ ..], [item, others @ ..]) if is_same(part, item) => {
-                (pattern, items) = (rest, others)
+                (pattern, items) = (rest, others);
             }
             _ => {
                 let Some((rest, [_, others @ ..])) = last_wildcard else {

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::tool_result::{self, Members};
-use crate::backend::{self, NextPage};
+use super::result::{self as tool_result, Members};
+use crate::api::request::{self as backend, NextPage};
 use crate::pieces::Pieces;
 
 const REDIRECT: &str = "redirect";

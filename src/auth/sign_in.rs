@@ -12,20 +12,21 @@ use std::time::Duration;
 use url::Url;
 
 use crate::audit::{AuditLog, Entry, Event};
+use crate::auth::authority::Application;
+use crate::auth::challenge::Claims;
+use crate::auth::entra::{self, Entra, Refusal};
+use crate::auth::id_token::{self, Identity};
+use crate::auth::pending::{self, Attempt, BrowserSecrets, Outcome, PendingSignIns, Way};
+use crate::auth::request::{self, Demand, Hints, Prompt};
+use crate::auth::response::AuthorizationResponse;
+use crate::auth::scope::Scopes;
+use crate::auth::token_endpoint::{self, OauthError, TokenResponse};
+use crate::auth::token_file::{Account, Accounts, RefreshLock, TokenCache};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::entra::{self, Entra, Refusal};
 use crate::error::{Failure, Kind};
-use crate::oauth::authorize::{self, Application, Demand, Hints, Prompt};
-use crate::oauth::callback::AuthorizationResponse;
-use crate::oauth::claims_challenge::Claims;
-use crate::oauth::id_token::{self, Identity};
-use crate::oauth::scope::Scopes;
-use crate::oauth::token::{self, OauthError, TokenResponse};
-use crate::pending::{self, Attempt, BrowserSecrets, Outcome, PendingSignIns, Way};
 use crate::secret::Secret;
 use crate::sync::{locked, try_locked};
-use crate::token_cache::{Account, Accounts, RefreshLock, TokenCache};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
@@ -318,7 +319,7 @@ impl SignIn {
             scopes: &scopes,
             ..self.config.application()
         };
-        let url = authorize::url(
+        let url = request::url(
             &application,
             self.config.response_mode,
             &secrets.proofs,
@@ -398,7 +399,8 @@ impl SignIn {
             scopes: &scopes,
             ..self.config.application()
         };
-        let form = token::redeem(&application, &code, &proofs.code_verifier, &demand.claims);
+        let form =
+            token_endpoint::redeem(&application, &code, &proofs.code_verifier, &demand.claims);
         let tokens = self
             .entra
             .token(&self.config, form, PURPOSE)
@@ -804,7 +806,7 @@ impl SignIn {
             ..Demand::default()
         };
         let scopes = self.scopes(&demand);
-        let form = token::refresh(
+        let form = token_endpoint::refresh(
             &Application {
                 scopes: &scopes,
                 ..self.config.application()

@@ -3,10 +3,10 @@
 use serde_json::Value;
 use url::Url;
 
-use super::authorize::Application;
-use super::claims_challenge::Claims;
-use super::token::Form;
-use crate::config::is_loopback_host;
+use super::authority::Application;
+use super::challenge::Claims;
+use super::token_endpoint::Form;
+use crate::outgoing::is_loopback_host;
 use crate::secret::{Secret, SecretJson};
 
 /// The `grant_type` of a poll (§3.4).
@@ -103,7 +103,7 @@ impl DeviceAuthorization {
 }
 
 /// The interval after a poll that ended in `error`, in seconds, where it was `interval` before; `None`
-/// when there is nothing more to poll for (§3.5). [`super::token::OauthError::kind`] then says why.
+/// when there is nothing more to poll for (§3.5). [`super::token_endpoint::OauthError::kind`] then says why.
 pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     match error {
         "authorization_pending" => Some(interval),

@@ -4,11 +4,11 @@ use base64::prelude::*;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
+use crate::auth::aadsts::Advice;
+use crate::auth::token_file::{Account, Accounts};
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
 use crate::http::message::{Reply, reply_under, with_field};
-use crate::oauth::aadsts::Advice;
-use crate::token_cache::{Account, Accounts};
 
 const STYLE: &str = include_str!("pages/page.css");
 

@@ -1,5 +1,7 @@
 //! The settings: environment and `.env` become one validated [`Config`], or a list of every mistake.
 
+pub mod env_file;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,10 +10,10 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use crate::access_key::AccessKey;
-use crate::oauth::authority::{Authority, CLOUDS, Tenant, is_guid};
-use crate::oauth::authorize::{Application, ResponseMode};
-use crate::oauth::scope::Scopes;
-use crate::policy::{METHODS, Pattern, Policy};
+use crate::api::policy::{METHODS, Pattern, Policy};
+use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode, Tenant, is_guid};
+use crate::auth::scope::Scopes;
+use crate::outgoing::is_loopback_host;
 
 /// One setting, as `--help`, the README and `.env.example` name it.
 pub struct Setting {
@@ -505,12 +507,6 @@ fn is_near(a: &str, b: &str, most: usize) -> bool {
         }
     }
     row.last().is_some_and(|distance| *distance <= most)
-}
-
-/// Whether `host` names this machine alone.
-pub fn is_loopback_host(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {

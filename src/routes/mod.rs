@@ -1,5 +1,7 @@
 //! Who may talk to us, and which path means what.
 
+pub(crate) mod pages;
+
 use std::sync::Arc;
 
 use serde_json::json;
@@ -7,20 +9,21 @@ use tiny_http::Method;
 use url::Url;
 
 use crate::access_key::Sessions;
-use crate::config::{AllowedHost, Config, RedirectUri, is_loopback_host};
+use crate::auth::aadsts;
+use crate::auth::authority::ResponseMode;
+use crate::auth::pending::{self, LIFETIME};
+use crate::auth::response;
+use crate::auth::sign_in::{Opened, SignIn};
+use crate::config::{AllowedHost, Config, RedirectUri};
 use crate::error::{Failure, Kind};
 use crate::http::message::{
     Answer, Application, Reply, Request, empty_reply, json_reply, with_field,
 };
 use crate::mcp::protocol::{self, Protocol};
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
-use crate::oauth::aadsts;
-use crate::oauth::authorize::ResponseMode;
-use crate::oauth::callback;
-use crate::pending::{self, LIFETIME};
+use crate::media_type;
+use crate::outgoing::is_loopback_host;
 use crate::secret::Secret;
-use crate::sign_in::{Opened, SignIn};
-use crate::{media_type, pages};
 
 /// What MCP clients send beyond the headers that need no leave (Fetch standard, CORS-safelisted).
 const CORS_HEADERS: &str = "content-type, accept, authorization, mcp-protocol-version, mcp-method, mcp-name, mcp-session-id, last-event-id";
@@ -392,7 +395,7 @@ impl Routes {
                 ));
             }
         };
-        let response = callback::parse(parameters).map_err(|reason| {
+        let response = response::parse(parameters).map_err(|reason| {
             Failure::new(
                 Kind::InvalidRequest,
                 format!("This is no answer of Entra: {reason}."),
