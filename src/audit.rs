@@ -106,16 +106,19 @@ impl<'a> Entry<'a> {
             Event::SignOut => "sign_out",
             Event::ApiCall => "api_call",
         };
-        let account = |part: fn(&Account) -> &String| {
-            self.account.as_deref().map_or("", |account| part(account))
-        };
+        let person = self
+            .account
+            .as_deref()
+            .and_then(|account| account.person.as_ref());
+        let tid = person.map_or("", |person| person.tid.as_str());
+        let oid = person.map_or("", |person| person.oid.as_str());
         let duration = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         let members = [
             ("time", now.into()),
             ("event", event.into()),
             ("user_id", short(&self.user_id, MOST_CHARS)),
-            ("tid", short(account(|account| &account.tid), MOST_ID_CHARS)),
-            ("oid", short(account(|account| &account.oid), MOST_ID_CHARS)),
+            ("tid", short(tid, MOST_ID_CHARS)),
+            ("oid", short(oid, MOST_ID_CHARS)),
             ("client", short(self.client, MOST_CHARS)),
             ("method", self.method.into()),
             ("path", short(&self.path, MOST_CHARS)),

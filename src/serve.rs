@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::auth::sign_in::SignIn;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
@@ -14,6 +14,7 @@ use crate::http::listener::{HttpServer, Listeners};
 use crate::http::message::SERVER_NAME;
 use crate::os;
 use crate::outgoing::agent_config;
+use crate::owner::{Owner, Purpose};
 use crate::routes::Routes;
 
 /// How long a server may take to say that it runs.
@@ -72,7 +73,7 @@ pub fn is_ours(origin: &str) -> bool {
 pub struct Server {
     http: HttpServer,
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
+    auth: Arc<Auth>,
 }
 
 impl Server {
@@ -81,6 +82,7 @@ impl Server {
     /// # Errors
     /// The address cannot be had, or the token file is out of order.
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
+        let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, limits.owner)?;
         let (host, port) = (&config.server_host, config.server_port);
         let listeners = Listeners::bind(host, port).map_err(|error| {
             Failure::new(
@@ -92,8 +94,9 @@ impl Server {
         limits.body_bytes = config.max_request_bytes;
         limits.connections = places(limits.connections, os::most_descriptors());
         let config = Arc::new(config.at_port(listeners.port()));
-        let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
-        let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let auth = Arc::new(Auth::start(Arc::clone(&config), clock, owner)?);
+        let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
+        auth.announce(&config.redirect_uri.origin)?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -101,11 +104,7 @@ impl Server {
             )
             .hint("Raise the limit of threads for this process.")
         })?;
-        Ok(Self {
-            http,
-            config,
-            sign_in,
-        })
+        Ok(Self { http, config, auth })
     }
 
     /// The port that is listened on.
@@ -124,8 +123,8 @@ impl Server {
     }
 
     /// The sign-ins that end here.
-    pub(crate) fn sign_in(&self) -> &SignIn {
-        &self.sign_in
+    pub(crate) fn auth(&self) -> &Arc<Auth> {
+        &self.auth
     }
 
     /// Opens the audit log anew, as after it was rotated.
@@ -133,15 +132,14 @@ impl Server {
     /// # Errors
     /// It is required and cannot be opened; then calls fail until it can be.
     pub fn reopen_audit_log(&self) -> Result<(), Failure> {
-        self.sign_in.audit.reopen()
+        self.auth.audit.reopen()
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
-        self.sign_in.pending().close();
-        if let Err(failure) = self.sign_in.write_unwritten() {
+        if let Err(failure) = self.auth.close() {
             log::error!("tokens that Entra has renewed are lost: {}", failure.text());
         }
     }

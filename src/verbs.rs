@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use url::form_urlencoded::Serializer;
 
-use crate::auth::device_sign_in::DeviceSignIn;
-use crate::auth::pending::{Attempt, LIFETIME, Way};
-use crate::auth::sign_in::{SignIn, check_user_id, success};
+use crate::auth::pending::{Attempt, LIFETIME, Method};
 use crate::auth::token_file::Account;
+use crate::auth::{Auth, check_user_id};
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
@@ -19,6 +18,7 @@ use crate::http::Limits;
 use crate::mcp::tools::result::add;
 use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
 use crate::outgoing::is_loopback_host;
+use crate::owner::{Owner, PATIENCE, Purpose};
 use crate::serve::{self, Server};
 
 /// How often a sign-in that is under way is looked at.
@@ -39,20 +39,19 @@ pub fn login(
     with_code: bool,
     show: Show<'_>,
 ) -> Result<String, Failure> {
-    let sign_in = Arc::new(SignIn::new(Arc::new(config.clone()), clock.clone())?);
+    let sign_in = Arc::new(own(config.clone(), clock.clone())?);
     let user_id = match choose(&sign_in, user_id, "login") {
         Err(failure) if failure.kind == Kind::SignInRequired => DEFAULT_USER_ID.to_owned(),
         chosen => chosen?,
     };
     check_user_id(&user_id)?;
     if with_code || config.sign_in_method == SignInMethod::DeviceCode {
-        let attempt = DeviceSignIn::default().offer(
-            &sign_in,
+        let attempt = sign_in.offer_device_code(
             &user_id,
-            sign_in.due(&user_id, None),
+            sign_in.next_requirements(&user_id, None),
             "entra-auth-mcp login",
         )?;
-        if let Way::Device(device) = &attempt.way {
+        if let Method::DeviceCode(device) = &attempt.method {
             let (uri, code) = (&device.verification_uri, &device.user_code);
             show(
                 &format!(
@@ -63,23 +62,11 @@ pub fn login(
         }
         return ended(&sign_in, &attempt);
     }
-    if serve::is_running(&config) {
-        let before = sign_in.last_sign_in(&user_id);
-        let query = Serializer::new(String::new())
-            .append_pair("user_id", &user_id)
-            .finish();
-        show_link(
-            &config,
-            &user_id,
-            &format!("{}/auth/login?{query}", config.redirect_uri.origin),
-            show,
-        );
-        return recorded(&sign_in, &user_id, before);
-    }
+    drop(sign_in);
     let server = Server::start(config, clock, Limits::default())?;
-    let (sign_in, config) = (server.sign_in(), server.config());
-    let attempt = sign_in.offer(&user_id, sign_in.due(&user_id, None))?;
-    show_link(config, &user_id, &sign_in.link(&attempt), show);
+    let (sign_in, config) = (server.auth(), server.config());
+    let attempt = sign_in.offer(&user_id, sign_in.next_requirements(&user_id, None))?;
+    show_link(config, &user_id, sign_in.link(&attempt).expose(), show);
     // Dropped behind this, the server first lets the browser have its last page.
     ended(sign_in, &attempt)
 }
@@ -101,33 +88,17 @@ fn show_link(config: &Config, user_id: &str, link: &str, show: Show<'_>) {
 }
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
-fn ended(sign_in: &SignIn, attempt: &Attempt) -> Result<String, Failure> {
-    while sign_in
-        .pending()
-        .sleep(&attempt.handle, STEP, || sign_in.now())
-    {}
-    let outcome = sign_in.pending().outcome(&attempt.handle, sign_in.now());
+fn ended(sign_in: &Auth, attempt: &Attempt) -> Result<String, Failure> {
+    while sign_in.pending().sleep(&attempt.handle, STEP) {}
+    let outcome = sign_in.pending().outcome(&attempt.handle);
     let message = outcome
         .unwrap_or_else(|| Err(too_late(&attempt.user_id).hint("Start again with a new login.")))?;
     Ok(message + "\n")
 }
 
-/// Waits until the token file shows that `user_id` has signed in at another time than `before`.
-fn recorded(sign_in: &SignIn, user_id: &str, before: Option<u64>) -> Result<String, Failure> {
-    let deadline = sign_in.now() + LIFETIME;
-    while sign_in.now() < deadline {
-        let account = sign_in.accounts().remove(user_id);
-        if let Some(account) = account.filter(|account| Some(account.signed_in_at) != before) {
-            return Ok(success(user_id, &account) + "\n");
-        }
-        thread::sleep(STEP);
-    }
-    let file = token_file(&sign_in.config);
-    let hint = format!(
-        "If the page in the browser said otherwise, the running server keeps its tokens elsewhere: check that it has the same TOKEN_CACHE_FILE, which is {} here.",
-        file.display()
-    );
-    Err(too_late(user_id).hint(hint))
+fn own(config: Config, clock: Clock) -> Result<Auth, Failure> {
+    let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, PATIENCE)?;
+    Auth::start(Arc::new(config), clock, owner)
 }
 
 fn too_late(user_id: &str) -> Failure {
@@ -142,7 +113,7 @@ fn too_late(user_id: &str) -> Failure {
 /// # Errors
 /// Nobody, or several to choose from; the token file is out of order.
 pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> {
-    let sign_in = SignIn::new(Arc::new(config), Clock::system())?;
+    let sign_in = own(config, Clock::system())?;
     let user_id = choose(&sign_in, user_id, "logout")?;
     sign_in.sign_out(Some(&user_id), "entra-auth-mcp logout")?;
     let logout_url = sign_in.config.authority.endpoint("logout");
@@ -153,7 +124,7 @@ pub fn logout(config: Config, user_id: Option<&str>) -> Result<String, Failure> 
 }
 
 /// The account that is meant, in the words of a command line.
-fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
+fn choose(sign_in: &Auth, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
     sign_in
         .choose(user_id)
         .map(|chosen| chosen.user_id)
@@ -173,11 +144,11 @@ fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String,
 pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> {
     let file = token_file(&config);
     let config = Arc::new(config);
-    let sign_in = Arc::new(SignIn::new(Arc::clone(&config), Clock::system())?);
+    let sign_in = Arc::new(own(Config::clone(&config), Clock::system())?);
     let accounts = sign_in.accounts();
     let is_anybody = accounts
-        .iter()
-        .any(|(user_id, account)| sign_in.is_signed_in(user_id, account));
+        .keys()
+        .any(|user_id| sign_in.standing(user_id).is_signed_in());
     let server = serve::is_running(&config).then(|| config.redirect_uri.origin.clone());
     if as_json {
         // Whether calls could move files is none of it.
@@ -193,10 +164,14 @@ pub fn status(config: Config, as_json: bool) -> Result<(String, bool), Failure> 
         return Ok((format!("{status:#}\n"), is_anybody));
     }
     let line = |(user_id, account): (&String, &Arc<Account>)| {
-        let state = describe(account, sign_in.is_signed_in(user_id, account));
+        let state = describe(account, sign_in.standing(user_id).is_signed_in());
         format!(
             "{user_id}: {}, tenant {}, {state}\n",
-            account.username, account.tid
+            account.username,
+            account
+                .person
+                .as_ref()
+                .map_or("", |person| person.tid.as_str())
         )
     };
     let lines: String = accounts.iter().map(line).collect();

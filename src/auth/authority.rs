@@ -45,6 +45,11 @@ impl Tenant {
         Some(self.segment()).filter(|segment| is_guid(segment))
     }
 
+    /// Whether it is one of the tenant's domain names, whose GUID Entra alone knows.
+    pub fn is_domain_name(&self) -> bool {
+        self.segment().contains('.')
+    }
+
     /// Whether this tenant stands for the one with the GUID `tid`, in lower case.
     pub fn includes(&self, tid: &str) -> bool {
         let is_included = match self.segment() {

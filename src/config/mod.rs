@@ -186,6 +186,8 @@ const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
 const MOST_REDIRECT_URI_CHARS: usize = 256;
 /// What stands in `.env.example` for an id; nobody has it.
 pub const PLACEHOLDER: &str = "00000000-0000-0000-0000-000000000000";
+/// Where authorization responses arrive by default.
+pub const CALLBACK_PATH: &str = "/auth/callback";
 /// Endpoints of this server at which no authorization response can arrive.
 const TAKEN_PATHS: [&str; 8] = [
     "/mcp",
@@ -221,6 +223,19 @@ pub struct RedirectUri {
     pub host: AllowedHost,
     /// Whether cookies may be marked `Secure`.
     pub is_https: bool,
+}
+
+impl RedirectUri {
+    /// What stands before our own paths where a proxy serves us below a path of its own:
+    /// `/crm` of `https://host/crm/auth/callback`; mostly empty.
+    pub fn prefix(&self) -> &str {
+        self.path.strip_suffix(CALLBACK_PATH).unwrap_or_default()
+    }
+
+    /// The address that our own paths are below, without a trailing slash.
+    pub fn base(&self) -> String {
+        format!("{}{}", self.origin, self.prefix())
+    }
 }
 
 /// How a person signs in where the caller does not say.

@@ -7,7 +7,8 @@ use super::Finding;
 use crate::api::files::Files;
 use crate::audit;
 use crate::auth::aadsts;
-use crate::auth::token_file::{Account, TokenCache};
+use crate::auth::binding;
+use crate::auth::token_file::{Account, TokenFile};
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
 use crate::http::listener::Listeners;
@@ -111,7 +112,9 @@ fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
             &format!("chmod 600 {name}"),
         ));
     }
-    let accounts = match TokenCache::look(path, clock.clone()) {
+    let accounts = match TokenFile::look(path, &binding(config))
+        .and_then(|accounts| TokenFile::probe(path).map(|()| accounts))
+    {
         Ok(accounts) => accounts,
         Err(failure) => return findings.push(Finding::failed("token-file", failure)),
     };
@@ -121,8 +124,8 @@ fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
     ));
     let has_ended =
         |account: &Account| account.refresh_token.is_none() && account.expires_at <= clock.now();
-    for (user_id, _) in accounts.iter().filter(|(_, account)| has_ended(account)) {
-        let message = format!("The sign-in of {user_id} has ended.");
+    for stored in accounts.iter().filter(|stored| has_ended(&stored.account)) {
+        let message = format!("The sign-in of {} has ended.", stored.user_id);
         findings.push(Finding::warning(
             "token-file",
             &message,

@@ -12,12 +12,13 @@ use ureq::{Body, Proxy, ProxyProtocol};
 use url::Url;
 
 use super::{Finding, Level, tls};
+use crate::auth::aadsts;
 use crate::auth::authority::ResponseMode;
 use crate::auth::authority::is_guid;
-use crate::auth::entra::refusal;
-use crate::auth::request::{self, Demand, Hints, Prompt, Proofs};
+use crate::auth::request::{self, Hints, Prompt, Proofs, Requirements};
+use crate::auth::response::{self, Arrival};
 use crate::auth::token_endpoint::OauthError;
-use crate::auth::{aadsts, response};
+use crate::auth::token_endpoint::refusal;
 use crate::clock::Clock;
 use crate::config::{Config, SignInMethod};
 use crate::error::Kind;
@@ -279,9 +280,9 @@ fn skew(headers: &HeaderMap, clock: &Clock) -> Option<Finding> {
 /// client and redirect URI are registered. What it sends there goes nowhere.
 fn registration(config: &Config) -> Result<Finding, Finding> {
     let proofs = Proofs::random().map_err(|failure| Finding::failed("registration", failure))?;
-    let demand = Demand {
-        prompt: Some(Prompt::Nothing),
-        ..Demand::default()
+    let demand = Requirements {
+        prompt: Some(Prompt::None),
+        ..Requirements::default()
     };
     let application = config.application();
     let url = request::url(
@@ -302,7 +303,8 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
             .split_once('?')
     });
     let error = match query.and_then(|(_, query)| response::parse(query.as_bytes()).ok()) {
-        Some(response) => response.outcome.err(),
+        Some(Arrival::Response(response)) => response.outcome.err(),
+        Some(Arrival::AdminConsent) => None,
         None => on_page(&answer.body_mut().read_to_string().unwrap_or_default()),
     };
     let Some(error) = error else {

@@ -32,6 +32,8 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// For one answer, or one event of a stream, to be taken.
     pub answer: Duration,
+    /// For another process to free the token file, when a server starts.
+    pub owner: Duration,
     /// For requests in flight to finish when the server is told to stop.
     pub shutdown: Duration,
     /// The most bytes of a request body (413).
@@ -48,6 +50,7 @@ impl Default for Limits {
             quiet: Duration::from_secs(1),
             keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
+            owner: Duration::from_secs(5),
             shutdown: Duration::from_secs(10),
             body_bytes: 4 * 1024 * 1024,
         }

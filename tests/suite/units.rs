@@ -24,8 +24,8 @@ mod entra {
     use std::collections::BTreeMap;
     use std::io::{Error as IoError, ErrorKind};
 
-    use entra_auth_mcp::auth::entra::refusal;
     use entra_auth_mcp::auth::token_endpoint::OauthError;
+    use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
@@ -490,16 +490,23 @@ mod authority {
 }
 
 mod callback {
-    use entra_auth_mcp::auth::response::parse;
+    use entra_auth_mcp::auth::response::{Arrival, AuthorizationResponse, parse};
+
+    fn response(parameters: &[u8]) -> AuthorizationResponse {
+        match parse(parameters) {
+            Ok(Arrival::Response(response)) => *response,
+            Ok(Arrival::AdminConsent) => panic!("a response was expected"),
+            Err(reason) => panic!("{reason}"),
+        }
+    }
 
     #[test]
     fn a_code_and_an_error_are_told_apart_and_unknown_fields_ignored() {
-        let response = parse(b"code=c%2B1&state=s&session_state=x&client_info=y").unwrap();
-        assert_eq!(response.state.expose(), "s");
-        assert_eq!(response.outcome.unwrap().expose(), "c+1");
-        let response =
-            parse(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s").unwrap();
-        assert_eq!(response.outcome.unwrap_err().details.aadsts, Some(65004));
+        let answer = response(b"code=c%2B1&state=s&session_state=x&client_info=y");
+        assert_eq!(answer.state.expose(), "s");
+        assert_eq!(answer.outcome.unwrap().expose(), "c+1");
+        let answer = response(b"error=access_denied&error_description=AADSTS65004%3A+no&state=s");
+        assert_eq!(answer.outcome.unwrap_err().details.aadsts, Some(65004));
     }
 
     #[test]
@@ -624,7 +631,7 @@ mod id_token {
 }
 
 mod pkce {
-    use entra_auth_mcp::auth::pkce::code_challenge;
+    use entra_auth_mcp::auth::request::code_challenge;
     use entra_auth_mcp::secret::Secret;
 
     #[test]
