@@ -18,7 +18,7 @@ pub const CLOUDS: [(&str, &str); 6] = [
 const CONSUMER_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// A tenant: its GUID, one of its domain names, or `common`, `organizations`, `consumers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant(String);
 
 impl Tenant {
@@ -137,10 +137,9 @@ pub struct Application<'a> {
 }
 
 /// How Entra hands the authorization response to the redirect URI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMode {
     /// A cross-site POST; the code never stands in an address bar, a history or a log.
-    #[default]
     FormPost,
     /// The query of a GET, for registrations that need it.
     Query,

@@ -9,8 +9,15 @@ const GRAPH: &str = "https://graph.microsoft.com";
 /// The scopes of one authorization request, in the order in which they are sent. What is sent on
 /// refresh is this same text, never the list that the token response granted: Entra echoes
 /// `.default` beside resource scopes and then refuses the mix (AADSTS70011).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scopes(String);
+
+impl Default for Scopes {
+    /// What is requested where no scope is configured.
+    fn default() -> Self {
+        Self(ADDED.join(" "))
+    }
+}
 
 impl Scopes {
     /// Takes `CUSTOM_API_SCOPE`: scopes separated by white space, possibly none.

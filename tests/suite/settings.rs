@@ -1104,7 +1104,8 @@ fn help_lists_every_setting_with_default_and_meaning() {
                 .find(|line| line.trim_start().starts_with(setting.name))
                 .unwrap();
             assert!(
-                line.contains(setting.meaning) && line.contains(setting.default),
+                line.contains(setting.meaning)
+                    && line.contains(setting.default.unwrap_or_default()),
                 "{line}"
             );
         }
@@ -1266,7 +1267,7 @@ fn document(name: &str) -> String {
 fn settings() -> Vec<(&'static str, &'static str)> {
     SETTINGS
         .iter()
-        .map(|setting| (setting.name, setting.default))
+        .map(|setting| (setting.name, setting.default.unwrap_or_default()))
         .collect()
 }
 
