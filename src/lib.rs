@@ -22,4 +22,5 @@ mod routes;
 pub mod secret;
 pub mod serve;
 mod sync;
+pub mod text;
 pub mod verbs;

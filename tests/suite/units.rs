@@ -2,7 +2,19 @@
 const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
 
 mod clock {
-    use entra_auth_mcp::clock::iso8601_seconds;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use entra_auth_mcp::clock::{Clock, iso8601_seconds};
+
+    /// CASES D7: a machine without a battery may start anywhere.
+    #[test]
+    fn a_clock_before_1970_stands_at_1970() {
+        for before in [Duration::from_nanos(1), Duration::from_secs(1 << 32)] {
+            let clock = Clock::from_fn(move || UNIX_EPOCH - before);
+            assert_eq!(clock.now(), 0);
+            assert_eq!(clock.iso8601_millis(), "1970-01-01T00:00:00.000Z");
+        }
+    }
 
     #[test]
     fn dates_are_right_around_leap_days_and_centuries() {
@@ -16,6 +28,59 @@ mod clock {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(iso8601_seconds(epoch), text);
+        }
+    }
+}
+
+mod text {
+    use entra_auth_mcp::text::{is_plain_label, json_escaped};
+
+    /// CASES C19, C27
+    #[test]
+    fn a_label_is_plain_when_nothing_in_it_is_hidden() {
+        for plain in [
+            "",
+            "ada@contoso.com",
+            "Zoë O'Neil-Müller (two)",
+            "日本語",
+            "سلام",
+            "🙂",
+        ] {
+            assert!(is_plain_label(plain), "{plain:?}");
+            assert_eq!(json_escaped(plain), plain);
+        }
+        for hidden in [
+            "\0",
+            "\t",
+            "\n",
+            "\r",
+            "\u{7f}",
+            "\u{85}",
+            "\u{9b}",
+            "\u{ad}",
+            "\u{61c}",
+            "\u{200b}",
+            "\u{200d}",
+            "\u{200e}",
+            "\u{200f}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{202a}",
+            "\u{202e}",
+            "\u{2060}",
+            "\u{2066}",
+            "\u{2069}",
+            "\u{3164}",
+            "\u{fe0f}",
+            "\u{feff}",
+            "\u{e0041}",
+        ] {
+            let text = format!("a{hidden}b");
+            assert!(!is_plain_label(&text), "{text:?}");
+            let escaped = json_escaped(&text);
+            assert!(is_plain_label(&escaped), "{escaped:?}");
+            let read: String = serde_json::from_str(&format!("\"{escaped}\"")).unwrap();
+            assert_eq!(read, text);
         }
     }
 }
