@@ -1,5 +1,5 @@
-//! Texts that others have chosen, where people read them: what keeps a text from showing as what it
-//! is, and how it is escaped.
+//! The forms of texts: what keeps a text from showing as what it is, how it is escaped, and what is
+//! a GUID.
 
 /// Whether `text` shows as what it is, on one line: nothing in it is invisible, ends a line or
 /// changes the order in which the rest is shown.
@@ -54,4 +54,13 @@ pub fn is_plain(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}');
     !c.is_control() && !is_hidden
+}
+
+/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }

@@ -4,6 +4,7 @@
 use url::Url;
 
 use super::scope::Scopes;
+use crate::text::is_guid;
 
 /// The clouds and their sign-in hosts. Each has its own tenants and app registrations.
 pub const CLOUDS: [(&str, &str); 6] = [
@@ -56,15 +57,6 @@ impl Tenant {
         };
         is_included && is_guid(tid)
     }
-}
-
-/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
-pub fn is_guid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// A tenant of a cloud.

@@ -13,10 +13,11 @@ use super::settings::{named, value};
 use super::{AllowedHost, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
 use crate::api::policy::{METHODS, Pattern, Policy};
-use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant, is_guid};
+use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
 use crate::auth::scope::Scopes;
 use crate::outgoing::is_loopback_host;
 use crate::secret::ACCESS_KEY;
+use crate::text::is_guid;
 
 /// The largest `MAX_RESPONSE_BYTES`: answers are held in memory.
 const MOST_RESPONSE_BYTES: usize = 256 * 1024 * 1024;

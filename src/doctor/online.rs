@@ -13,7 +13,6 @@ use url::Url;
 
 use super::{Finding, Level, tls};
 use crate::auth::authority::ResponseMode;
-use crate::auth::authority::is_guid;
 use crate::auth::entra::refusal;
 use crate::auth::request::{self, Demand, Hints, Prompt, Proofs};
 use crate::auth::token_endpoint::OauthError;
@@ -22,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SignInMethod};
 use crate::error::Kind;
 use crate::outgoing::{agent_config, mend};
+use crate::text::is_guid;
 
 /// For each step.
 pub const DEADLINE: Duration = Duration::from_secs(10);

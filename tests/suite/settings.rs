@@ -217,6 +217,7 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
             "one resource",
         ),
         ("CUSTOM_API_SCOPE", "api://a/\"read\"", "RFC 6749"),
+        ("CUSTOM_API_SCOPE", "api://a", "api://a/.default"),
         ("AZURE_AUTHORITY_HOST", "login.microsoftonline.com", "https"),
         (
             "AZURE_AUTHORITY_HOST",

@@ -736,12 +736,107 @@ mod scope {
         for custom in [
             "api://a/.default api://a/read",
             ".default User.Read",
+            "https://graph.microsoft.com/.default User.Read",
             "api://a/read api://b/read",
+            "api://a/read api://a/write api://b/read",
             "User.Read api://b/read",
             "a\"b",
             "é",
         ] {
             assert!(Scopes::parse(custom).is_err(), "{custom}");
+        }
+    }
+
+    const ONE: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
+    const OTHER: &str = "11111111-aaaa-4bbb-8ccc-333333333333";
+
+    /// CASES C18
+    #[test]
+    fn graph_is_one_resource_by_all_its_names() {
+        let names = [
+            "00000003-0000-0000-c000-000000000000/Mail.Read",
+            "00000003-0000-0000-C000-000000000000/Mail.Read",
+            "https://graph.microsoft.com/Mail.Read",
+            "https://Graph.Microsoft.com//Mail.Read",
+            "https://graph.microsoft.us/Mail.Read",
+            "https://dod-graph.microsoft.us/Mail.Read",
+            "https://microsoftgraph.chinacloudapi.cn/Mail.Read",
+        ];
+        for graph in names {
+            for scope in ["User.Read", names[0], names[2]] {
+                let custom = format!("{scope} {graph}");
+                assert!(Scopes::parse(&custom).is_ok(), "{custom}");
+            }
+            for elsewhere in [
+                "api://a/read".to_owned(),
+                format!("{ONE}/read"),
+                "https://graph.microsoft.com.contoso.com/read".to_owned(),
+            ] {
+                for custom in [
+                    format!("{graph} {elsewhere}"),
+                    format!("{elsewhere} {graph}"),
+                ] {
+                    let problem = Scopes::parse(&custom).unwrap_err();
+                    assert!(problem.contains("two resources"), "{custom}: {problem}");
+                }
+            }
+        }
+    }
+
+    /// CASES C18
+    #[test]
+    fn where_it_is_not_certain_that_resources_are_two_entra_decides() {
+        for (one, other, is_certain) in [
+            ("api://x/read", "api://x/orders/read", false),
+            ("api://x/orders/read", "api://x/bills/read", false),
+            ("api://X/read", "api://x/write", false),
+            ("https://x.com/read", "https://x.com//write", false),
+            ("https://x.com/read", "http://x.com/write", true),
+            ("https://x.com/read", "https://y.x.com/read", true),
+            ("api://x/read", "api://xy/read", true),
+            // An application has its client id and whatever URIs it was given.
+            (&format!("{ONE}/read"), &format!("api://{ONE}/write"), false),
+            (&format!("{ONE}/read"), "https://x.com/write", false),
+            (&format!("{ONE}/read"), &format!("{ONE}/orders/read"), false),
+            (&format!("{ONE}/read"), &format!("{OTHER}/read"), true),
+        ] {
+            for custom in [format!("{one} {other}"), format!("{other} {one}")] {
+                assert_eq!(Scopes::parse(&custom).is_err(), is_certain, "{custom}");
+            }
+        }
+    }
+
+    /// CASES C18
+    #[test]
+    fn a_resource_without_a_scope_is_refused_with_what_to_write() {
+        for (resource, mend) in [
+            (ONE, format!("{ONE}/.default")),
+            (&format!("api://{ONE}"), format!("api://{ONE}/.default")),
+            (&format!("api://{ONE}/"), format!("api://{ONE}/.default")),
+            (
+                "https://api.contoso.com",
+                "https://api.contoso.com/.default".to_owned(),
+            ),
+            (
+                "https://api.contoso.com/",
+                "https://api.contoso.com/.default".to_owned(),
+            ),
+            (
+                "https://api.contoso.com/orders/",
+                "https://api.contoso.com/orders/.default".to_owned(),
+            ),
+            ("urn:contoso:api", "urn:contoso:api/.default".to_owned()),
+            (
+                "https://graph.microsoft.com",
+                "https://graph.microsoft.com/.default".to_owned(),
+            ),
+        ] {
+            for custom in [resource.to_owned(), format!("openid {resource}")] {
+                let problem = Scopes::parse(&custom).unwrap_err();
+                assert!(problem.contains(&format!("'{resource}' ")), "{problem}");
+                assert!(problem.contains(&mend), "{problem}");
+            }
+            assert!(Scopes::parse(&mend).is_ok(), "{mend}");
         }
     }
 }
