@@ -70,7 +70,7 @@ pub fn check(
             "it does not name the account (oid, tid)",
         ),
         (
-            claim("iss") == authority.issuer(&tid),
+            authority.issues(claim("iss"), &tid),
             "it was issued by another authority (iss)",
         ),
         (

@@ -431,7 +431,7 @@ impl SignIn {
     ) -> Outcome {
         let user_id = &attempt.user_id;
         let identity = self.identify(&tokens, nonce)?;
-        if issuer.is_some_and(|issuer| issuer != self.config.authority.issuer(&identity.tid)) {
+        if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, &identity.tid)) {
             return Err(untrusted("it names another issuer"));
         }
         if is_address(user_id) && !identity.has_address(user_id) {

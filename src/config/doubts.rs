@@ -94,12 +94,13 @@ impl Config {
     }
 
     fn doubt_of_authority_host(&self) -> Option<String> {
-        let origin = self.authority.origin();
-        (origin == "https://login.chinacloudapi.cn").then(|| {
-            format!(
-                "AZURE_AUTHORITY_HOST is {origin}, an old name: set AZURE_CLOUD=china in its place."
-            )
-        })
+        let cloud = self.authority.alias_of()?;
+        Some(format!(
+            "AZURE_AUTHORITY_HOST is {}, another name of {}: set AZURE_CLOUD={} in its place.",
+            self.authority.origin(),
+            cloud.origin,
+            cloud.name
+        ))
     }
 
     fn doubt_of_domain_hint(&self) -> Option<String> {

@@ -191,7 +191,7 @@ impl Config {
     /// The name of the cloud whose sign-in host is configured.
     fn cloud(&self) -> Option<&'static str> {
         let origin = self.authority.origin();
-        let cloud = CLOUDS.iter().find(|(_, host)| *host == origin)?;
-        Some(cloud.0)
+        let cloud = CLOUDS.iter().find(|cloud| cloud.origin == origin)?;
+        Some(cloud.name)
     }
 }

@@ -81,8 +81,7 @@ impl Reader<'_> {
     /// every mistake is noted.
     fn config(&mut self) -> Option<Config> {
         let client_id = self.required("AZURE_CLIENT_ID", client_id);
-        let tenant = self.required("AZURE_TENANT_ID", tenant);
-        let authority_host = self.authority_host();
+        let authority = self.authority();
         let redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
         let response_mode = self.with_default("AUTH_RESPONSE_MODE", response_mode);
         let domain_hint = self.optional("DOMAIN_HINT", domain_hint);
@@ -123,7 +122,7 @@ impl Reader<'_> {
         };
         Some(Config {
             client_id: client_id?,
-            authority: Authority::new(authority_host?, tenant?),
+            authority: authority?,
             server_host: server_host?,
             backend,
             scopes: scopes.unwrap_or_default(),
@@ -154,13 +153,16 @@ impl Reader<'_> {
         })
     }
 
-    /// `AZURE_AUTHORITY_HOST`, or the host of `AZURE_CLOUD`.
-    fn authority_host(&mut self) -> Option<Url> {
+    /// The tenant at `AZURE_AUTHORITY_HOST`, or at the host of `AZURE_CLOUD`.
+    fn authority(&mut self) -> Option<Authority> {
+        let tenant = self.required("AZURE_TENANT_ID", tenant);
         let is_cloud_set = value(self.variables, "AZURE_CLOUD").is_some();
         let cloud = self.with_default("AZURE_CLOUD", cloud_host);
         let must_be = cloud.as_ref().filter(|_| is_cloud_set);
-        let host = self.optional("AZURE_AUTHORITY_HOST", |text| authority_host(text, must_be));
-        host.or(cloud)
+        let host = self.optional("AZURE_AUTHORITY_HOST", |text| {
+            authority_host(text, must_be, tenant.as_ref())
+        });
+        Some(Authority::new(host.or(cloud)?, tenant?))
     }
 
     /// Of the key itself, no mistake shows anything.
@@ -411,15 +413,19 @@ fn web_url(text: &str) -> Result<Url, String> {
 }
 
 fn cloud_host(name: &str) -> Result<Url, String> {
-    let host = CLOUDS
+    let mend = || {
+        let names: Vec<&str> = CLOUDS.iter().map(|cloud| cloud.name).collect();
+        format!("write one of {}", names.join(", "))
+    };
+    let cloud = CLOUDS
         .iter()
-        .find(|(cloud, _)| *cloud == name)
-        .and_then(|(_, host)| Url::parse(host).ok());
-    host.ok_or_else(|| format!("write one of {}", CLOUDS.map(|(cloud, _)| cloud).join(", ")))
+        .find(|cloud| cloud.name == name)
+        .ok_or_else(mend)?;
+    Url::parse(cloud.origin).map_err(|_| mend())
 }
 
-/// `cloud` is the host of `AZURE_CLOUD`, where that is set.
-fn authority_host(text: &str, cloud: Option<&Url>) -> Result<Url, String> {
+/// `cloud` is the host of `AZURE_CLOUD`, where that is set; `tenant` the one that signs in there.
+fn authority_host(text: &str, cloud: Option<&Url>, tenant: Option<&Tenant>) -> Result<Url, String> {
     let url = web_url(text)?;
     demand(
         url.path() == "/",
@@ -434,6 +440,9 @@ fn authority_host(text: &str, cloud: Option<&Url>) -> Result<Url, String> {
         cloud.is_none_or(|cloud| *cloud == url),
         "AZURE_CLOUD has another host; leave one of the two out",
     )?;
+    if let Some(tenant) = tenant {
+        Authority::new(url.clone(), tenant.clone()).check()?;
+    }
     Ok(url)
 }
 

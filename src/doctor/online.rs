@@ -220,7 +220,7 @@ fn discovery(config: &Config, answer: &mut Response<Body>) -> Result<Finding, Fi
     };
     let (authority, tenant) = (&config.authority, config.authority.tenant());
     let (origin, issuer) = (authority.origin(), member("issuer"));
-    let is_template = tenant.guid().is_none() && issuer == authority.issuer("{tenantid}");
+    let is_template = tenant.guid().is_none() && authority.issues(issuer, "{tenantid}");
     // The tenant may stand in the endpoints by another of its names.
     let is_ours = |name: &&str| match *name {
         "issuer" => is_template || authority.may_be_issuer(issuer),

@@ -320,6 +320,48 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
     }
 }
 
+/// CASES C6: what cannot work is refused at the start, and not at the end of each sign-in.
+#[test]
+fn a_host_at_which_nobody_can_sign_in_is_a_mistake_that_names_one_where_they_can() {
+    for (tenant, host, mend) in [
+        (
+            TENANT_ID,
+            "https://sts.windows.net",
+            "https://login.microsoftonline.com",
+        ),
+        (
+            TENANT_ID,
+            "https://contoso.b2clogin.com",
+            "https://contoso.ciamlogin.com",
+        ),
+        (
+            "contoso.onmicrosoft.com",
+            "https://contoso.b2clogin.cn/",
+            "user flow",
+        ),
+        ("common", "https://contoso.ciamlogin.com", "AZURE_TENANT_ID"),
+        (
+            "organizations",
+            "https://contoso.ciamlogin.com",
+            "no organizations",
+        ),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        let mistake = outcome.mistake("AZURE_AUTHORITY_HOST");
+        assert!(mistake.contains(mend), "{host}: {mistake}");
+    }
+    for (tenant, host) in [
+        (TENANT_ID, "https://contoso.ciamlogin.com"),
+        ("contoso.onmicrosoft.com", "https://contoso.ciamlogin.com"),
+        ("common", "https://login.windows.net"),
+        (TENANT_ID, "https://b2clogin.com.contoso.com"),
+        (TENANT_ID, "http://127.0.0.1:9000"),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        assert_eq!(outcome.value("AZURE_AUTHORITY_HOST"), host);
+    }
+}
+
 #[test]
 fn a_cloud_and_the_host_of_another_are_a_mistake_that_names_both() {
     let usgov = ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us");
@@ -810,6 +852,14 @@ fn what_is_probably_not_meant_is_warned_of() {
                 ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn"),
             ],
             "AZURE_CLOUD=china",
+        ),
+        (
+            vec![
+                backend,
+                scope,
+                ("AZURE_AUTHORITY_HOST", "https://login.windows.net"),
+            ],
+            "AZURE_CLOUD=public",
         ),
         (
             vec![

@@ -526,13 +526,110 @@ mod authority {
             ] {
                 let expected = included.contains(&tid);
                 assert_eq!(authority.tenant().includes(tid), expected, "{text}: {tid}");
-                assert_eq!(
-                    authority.may_be_issuer(&authority.issuer(tid)),
-                    expected,
-                    "{text}: {tid}"
-                );
+                let issuer = format!("https://login.microsoftonline.us/{tid}/v2.0");
+                assert_eq!(authority.may_be_issuer(&issuer), expected, "{text}: {tid}");
                 let elsewhere = format!("https://login.microsoftonline.com/{tid}/v2.0");
                 assert!(!authority.may_be_issuer(&elsewhere), "{text}: {elsewhere}");
+            }
+        }
+    }
+
+    /// CASES C6: an alias of a cloud and External ID issue under another name than they are asked by.
+    #[test]
+    fn each_sign_in_host_has_its_issuers() {
+        const TID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+        const OTHER: &str = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff";
+        let own_guid = format!("https://{TID}.ciamlogin.com");
+        let other_guid = format!("https://{OTHER}.ciamlogin.com");
+        for (host, issuers) in [
+            (
+                "https://login.microsoftonline.com",
+                &["https://login.microsoftonline.com"][..],
+            ),
+            (
+                "https://login.windows.net",
+                &[
+                    "https://login.windows.net",
+                    "https://login.microsoftonline.com",
+                ],
+            ),
+            (
+                "https://login.microsoft.com",
+                &[
+                    "https://login.microsoft.com",
+                    "https://login.microsoftonline.com",
+                ],
+            ),
+            (
+                "https://login.usgovcloudapi.net",
+                &[
+                    "https://login.usgovcloudapi.net",
+                    "https://login.microsoftonline.us",
+                ],
+            ),
+            (
+                "https://login.chinacloudapi.cn",
+                &[
+                    "https://login.chinacloudapi.cn",
+                    "https://login.partner.microsoftonline.cn",
+                ],
+            ),
+            (
+                "https://contoso.ciamlogin.com",
+                &["https://contoso.ciamlogin.com", &own_guid],
+            ),
+            (&own_guid, &[&own_guid]),
+            // Names that only look like those, and hosts that nobody knows.
+            ("https://ciamlogin.com", &["https://ciamlogin.com"]),
+            ("https://xciamlogin.com", &["https://xciamlogin.com"]),
+            (
+                "https://login.windows.net:444",
+                &["https://login.windows.net:444"],
+            ),
+            ("http://127.0.0.1:8080", &["http://127.0.0.1:8080"]),
+            (
+                "https://login.private.example",
+                &["https://login.private.example"],
+            ),
+        ] {
+            for tenant in [TID, "contoso.onmicrosoft.com"] {
+                let authority =
+                    Authority::new(host.parse().unwrap(), Tenant::parse(tenant).unwrap());
+                for origin in [
+                    "https://login.microsoftonline.com",
+                    "https://login.windows.net",
+                    "https://login.microsoft.com",
+                    "https://login.microsoftonline.us",
+                    "https://login.usgovcloudapi.net",
+                    "https://login.partner.microsoftonline.cn",
+                    "https://login.chinacloudapi.cn",
+                    "https://contoso.ciamlogin.com",
+                    "https://fabrikam.ciamlogin.com",
+                    &own_guid,
+                    &other_guid,
+                    "https://ciamlogin.com",
+                    "https://xciamlogin.com",
+                    "https://login.windows.net:444",
+                    "http://127.0.0.1:8080",
+                    "http://127.0.0.1:8081",
+                    "https://login.private.example",
+                ] {
+                    let issuer = format!("{origin}/{TID}/v2.0");
+                    let expected = issuers.contains(&origin);
+                    let what = format!("{host} {tenant}: {issuer}");
+                    assert_eq!(authority.issues(&issuer, TID), expected, "{what}");
+                    assert_eq!(authority.may_be_issuer(&issuer), expected, "{what}");
+                    assert!(!authority.issues(&issuer, OTHER), "{what}");
+                    for wrong in [
+                        format!("{origin}/{TID}/v2.0/"),
+                        format!("{origin}/{TID}"),
+                        format!("{origin}/{OTHER}/{TID}/v2.0"),
+                        format!("{origin}.evil.example/{TID}/v2.0"),
+                    ] {
+                        assert!(!authority.issues(&wrong, TID), "{host}: {wrong}");
+                        assert!(!authority.may_be_issuer(&wrong), "{host}: {wrong}");
+                    }
+                }
             }
         }
     }
@@ -546,10 +643,6 @@ mod authority {
         assert_eq!(
             authority.endpoint("token").as_str(),
             "https://login.microsoftonline.us/common/oauth2/v2.0/token"
-        );
-        assert_eq!(
-            authority.issuer("t"),
-            "https://login.microsoftonline.us/t/v2.0"
         );
     }
 }
@@ -604,11 +697,12 @@ mod id_token {
     }
 
     fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
+        checked_at("https://login.example", tenant, claims)
+    }
+
+    fn checked_at(host: &str, tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
-        let authority = Authority::new(
-            "https://login.example".parse().unwrap(),
-            Tenant::parse(tenant).unwrap(),
-        );
+        let authority = Authority::new(host.parse().unwrap(), Tenant::parse(tenant).unwrap());
         check(
             &Secret::new(format!("e30.{payload}.sig")),
             "client",
@@ -665,6 +759,35 @@ mod id_token {
                 fits,
                 "{tenant}: {tid}"
             );
+        }
+    }
+
+    /// CASES C6
+    #[test]
+    fn a_token_may_bear_the_other_name_of_its_issuer() {
+        for (host, issuer, fits) in [
+            (
+                "https://contoso.ciamlogin.com",
+                format!("https://{TID}.ciamlogin.com"),
+                true,
+            ),
+            (
+                "https://login.windows.net",
+                "https://login.microsoftonline.com".to_owned(),
+                true,
+            ),
+            (
+                "https://login.microsoftonline.us",
+                "https://login.microsoftonline.com".to_owned(),
+                false,
+            ),
+        ] {
+            let mut claims = good();
+            claims["iss"] = json!(format!("{issuer}/{TID}/v2.0"));
+            for tenant in [TID, "contoso.onmicrosoft.com"] {
+                let checked = checked_at(host, tenant, &claims);
+                assert_eq!(checked.is_ok(), fits, "{host}: {issuer}");
+            }
         }
     }
 
