@@ -5,13 +5,13 @@ use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::access_key::ACCESS_KEY;
 use crate::clock::Clock;
 use crate::config::env_file;
 use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::{self, Signals, Told};
+use crate::secret::ACCESS_KEY;
 use crate::serve::Server;
 use crate::{doctor, logging, verbs};
 
@@ -143,11 +143,7 @@ fn help() -> String {
              default,
              meaning,
          }| {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                format!(" (default {default})")
-            };
+            let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
             text + &format!("  {name:<24}{meaning}{default}\n")
         },
     )

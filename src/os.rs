@@ -17,7 +17,7 @@ use std::os::unix::{
 use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::access_key::ACCESS_KEY;
+use crate::secret::ACCESS_KEY;
 
 /// The given options, creating files that their owner alone may read and write.
 pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {

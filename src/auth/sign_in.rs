@@ -246,8 +246,8 @@ impl Auth {
             Err(Refusal::Unanswered(failure)) => return Err(failure),
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce))?;
-        let own_issuer = self.config.authority.issuer(&identity.person.tid);
-        if issuer.is_some_and(|issuer| issuer != own_issuer) {
+        let tid = &identity.person.tid;
+        if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
             return Err(untrusted("it names another issuer"));
         }
         self.accept(attempt, identity, tokens)

@@ -14,7 +14,6 @@ use url::Url;
 use super::{Finding, Level, tls};
 use crate::auth::aadsts;
 use crate::auth::authority::ResponseMode;
-use crate::auth::authority::is_guid;
 use crate::auth::request::{self, Hints, Prompt, Proofs, Requirements};
 use crate::auth::response::{self, Arrival};
 use crate::auth::token_endpoint::OauthError;
@@ -23,6 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Config, SignInMethod};
 use crate::error::Kind;
 use crate::outgoing::{agent_config, mend};
+use crate::text::is_guid;
 
 /// For each step.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -221,7 +221,7 @@ fn discovery(config: &Config, answer: &mut Response<Body>) -> Result<Finding, Fi
     };
     let (authority, tenant) = (&config.authority, config.authority.tenant());
     let (origin, issuer) = (authority.origin(), member("issuer"));
-    let is_template = tenant.guid().is_none() && issuer == authority.issuer("{tenantid}");
+    let is_template = tenant.guid().is_none() && authority.issues(issuer, "{tenantid}");
     // The tenant may stand in the endpoints by another of its names.
     let is_ours = |name: &&str| match *name {
         "issuer" => is_template || authority.may_be_issuer(issuer),

@@ -214,7 +214,11 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
     let world = World::audited();
     world.server.modern().sign_in(ADA);
     let modern = world.server.modern();
-    let hostile = "\u{9b}31m\n{\"event\":\"forged\"}\r\u{7f}".to_owned() + &"x".repeat(5000);
+    // CASES C27
+    let hostile =
+        "\u{9b}31m\n{\"event\":\"forged\"}\r\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{e0041}é"
+            .to_owned()
+            + &"x".repeat(5000);
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": "api_get_request", "arguments": {"endpoint": "/me"},
         "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -233,10 +237,15 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let text = fs::read_to_string(log_of(&world.setup)).unwrap();
     assert_eq!(text.lines().count(), 2);
-    assert!(!text.chars().any(|c| c != '\n' && c.is_control()), "{text}");
+    let is_hidden = |c: char| c.is_control() || "\u{2028}\u{2029}\u{202e}\u{e0041}".contains(c);
+    assert!(!text.contains(|c| c != '\n' && is_hidden(c)), "{text}");
+    assert!(
+        text.contains("\\u2028\\u2029\\u202e\\udb40\\udc41é"),
+        "{text}"
+    );
     let client = world.last_line()["client"].as_str().unwrap().to_owned();
     assert!(
-        client.starts_with("\u{9b}31m\n{\"event\"") && client.chars().count() == 1024,
+        hostile.starts_with(&client) && client.chars().count() == 1024,
         "{client}"
     );
 
