@@ -12,7 +12,7 @@ use super::device_code::DeviceAuthorization;
 use super::token_endpoint::{Form, OauthError, TokenResponse, encoded};
 use crate::config::Config;
 use crate::error::{EntraError, Failure, Kind};
-use crate::outgoing::{agent_config, explain, retry_after};
+use crate::outgoing::{agent_config, mend, retry_after};
 
 /// A token response is a few kilobytes; what is longer is none.
 const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
@@ -116,14 +116,8 @@ impl Entra {
             Failure::new(Kind::RetryLater, message).retry_after(wait)
         };
         let unreachable = |error: &ureq::Error| {
-            later(
-                format!(
-                    "Entra could not be reached for {purpose}: {}",
-                    explain(error)
-                ),
-                DEFAULT_RETRY,
-            )
-            .hint("Try again when the network is back.")
+            let message = format!("Entra could not be reached for {purpose}: {error}.");
+            later(message, DEFAULT_RETRY).hint(mend(error))
         };
         let unusable = |reason: &str| {
             later(format!("Entra's answer to {purpose} could not be used: {reason}."), DEFAULT_RETRY)

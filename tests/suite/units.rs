@@ -30,9 +30,16 @@ mod entra {
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
 
+    // CASES C25
     #[test]
     fn what_to_do_about_a_transport_error_fits_it() {
+        use rustls::CertificateError::{
+            BadEncoding, Expired, NotValidForName, NotValidYet, Revoked, UnknownIssuer,
+        };
         let io = |kind| ureq::Error::Io(IoError::from(kind));
+        // As ureq hands on what fails during the handshake.
+        let io_of = |error: rustls::Error| ureq::Error::Io(IoError::other(error));
+        let in_handshake = |reason: rustls::CertificateError| io_of(reason.into());
         let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
         for (error, part) in [
             (ureq::Error::HostNotFound, "host name"),
@@ -55,10 +62,26 @@ mod entra {
                 rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(),
                 "add the proxy's root certificate",
             ),
-            // Where they are missing, only who looks for them can say.
+            (
+                in_handshake(UnknownIssuer),
+                "add the proxy's root certificate",
+            ),
+            (
+                in_handshake(BadEncoding),
+                "add the proxy's root certificate",
+            ),
+            (in_handshake(Expired), "has expired"),
+            (in_handshake(NotValidYet), "not valid yet"),
+            (in_handshake(NotValidForName), "for another host"),
+            (in_handshake(Revoked), "was revoked"),
+            (
+                io_of(rustls::InvalidMessage::InvalidContentType.into()),
+                "does not speak TLS",
+            ),
+            // Only rustls says that there are no roots.
             (
                 ureq::Error::Io(IoError::other("No CA certificates")),
-                "add the proxy's root certificate",
+                "firewall",
             ),
             (general("handshake failure"), "firewall"),
             (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
