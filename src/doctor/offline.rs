@@ -128,6 +128,14 @@ fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
         let mend = format!("chmod 600 {name}");
         findings.push(Finding::warning("token-file", &message, &mend));
     }
+    if os::is_mount_point(path) {
+        let message = format!(
+            "{name} is mounted as a single file, which cannot be replaced: sign-ins would be lost."
+        );
+        let mend = "Mount its directory instead (TOKEN_CACHE_FILE names a file in it).";
+        findings.push(Finding::failure("token-file", &message, mend));
+        return;
+    }
     let accounts = match TokenCache::look(path, clock.clone()) {
         Ok(accounts) => accounts,
         Err(failure) => {

@@ -792,6 +792,57 @@ fn a_link_in_the_place_of_the_token_file_is_a_failure() {
     assert!(only(&sound.diagnose(), "token-file", "failure").contains("not a regular file"));
 }
 
+// CASES C15
+#[cfg(target_os = "linux")]
+#[test]
+fn a_token_file_that_is_mounted_as_a_single_file_is_a_failure() {
+    for name in ["token_cache.json", "a \\ b.json"] {
+        let sound = Sound::new().with("TOKEN_CACHE_FILE", name);
+        let file = sound.setup.directory.file(name);
+        let host = sound.setup.directory.file("of the host.json");
+        let text = token_file(now() + 3600, Some("RT"));
+        write_private(&file, &text);
+        write_private(&host, &text);
+        // A file system of its own for what is mounted: it ends with the command.
+        let mut command = Command::new("unshare");
+        command
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                r#"mount --bind "$1" "$2" && exec "$3" doctor --json"#,
+                "sh",
+            ])
+            .args([&host, &file])
+            .arg(PROGRAM)
+            .envs(&sound.setup.variables)
+            .current_dir(&sound.setup.directory.0);
+        let output = match command.output() {
+            Ok(output) if !output.stdout.is_empty() => output,
+            failed => {
+                // Root can mount; so this is checked where the whole suite must run.
+                assert!(!is_root(), "{failed:?}");
+                eprintln!("SKIPPED: mounting a file needs root: {failed:?}");
+                return;
+            }
+        };
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let failure = only(&report, "token-file", "failure");
+        assert!(
+            failure.contains(name) && failure.contains("Mount its directory"),
+            "{failure}"
+        );
+        // Outside, nothing is mounted there.
+        assert_eq!(sound.diagnose()["failures"], 0);
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    fs::metadata("/proc/self").unwrap().uid() == 0
+}
+
 #[test]
 fn a_directory_that_takes_no_files_is_a_failure() {
     let sound = Sound::new().with("TOKEN_CACHE_FILE", "absent/token_cache.json");
