@@ -173,13 +173,16 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
         Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
         _ => "Check the settings and the app registration.",
     };
-    let advice = error
+    let application = config.application();
+    let by_number = error
         .details
         .aadsts
-        .and_then(|number| aadsts::advice(number, &config.application()));
-    let (title, hint) = advice.map_or((None, remedy.to_owned()), |advice| {
-        (Some(advice.title), advice.remedy)
-    });
+        .and_then(|number| aadsts::advice(number, &application));
+    let advice = by_number.or_else(|| aadsts::advice_by_name(&error.error, &application));
+    let (title, hint) = match advice {
+        Some(advice) => (Some(advice.title), advice.remedy),
+        None => (None, remedy.to_owned()),
+    };
     let description = if error.description.is_empty() {
         &error.error
     } else {

@@ -5,6 +5,7 @@ use serde_json::Value;
 use url::form_urlencoded;
 use zeroize::Zeroizing;
 
+use super::aadsts;
 use super::authority::Application;
 use super::challenge::Claims;
 use super::request::{Demand, Prompt};
@@ -193,6 +194,7 @@ impl OauthError {
             suberror: text(&body, "suberror").unwrap_or_default(),
             claims: text(&body, "claims"),
             details: EntraError {
+                aadsts: error.details.aadsts.or_else(|| error_code(&body)),
                 correlation_id: own("correlation_id", correlation_id),
                 trace_id: own("trace_id", trace_id),
                 timestamp: own("timestamp", timestamp),
@@ -249,6 +251,19 @@ impl OauthError {
             ..sent.clone()
         }
     }
+}
+
+/// The first of `error_codes` that there is help for, else the first.
+fn error_code(body: &Value) -> Option<u32> {
+    let codes = body.get("error_codes")?.as_array()?;
+    let numbers = || {
+        codes
+            .iter()
+            .filter_map(|code| u32::try_from(code.as_u64()?).ok())
+    };
+    numbers()
+        .find(|number| aadsts::is_known(*number))
+        .or_else(|| numbers().next())
 }
 
 /// Of an id or a time, which are shorter, whatever somebody put in its place.
