@@ -92,12 +92,20 @@ mod entra {
     use entra_auth_mcp::auth::token_endpoint::OauthError;
     use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
+    use entra_auth_mcp::error::Kind;
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
 
+    // CASES C25
     #[test]
     fn what_to_do_about_a_transport_error_fits_it() {
+        use rustls::CertificateError::{
+            BadEncoding, Expired, NotValidForName, NotValidYet, Revoked, UnknownIssuer,
+        };
         let io = |kind| ureq::Error::Io(IoError::from(kind));
+        // As ureq hands on what fails during the handshake.
+        let io_of = |error: rustls::Error| ureq::Error::Io(IoError::other(error));
+        let in_handshake = |reason: rustls::CertificateError| io_of(reason.into());
         let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
         for (error, part) in [
             (ureq::Error::HostNotFound, "host name"),
@@ -120,10 +128,26 @@ mod entra {
                 rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(),
                 "add the proxy's root certificate",
             ),
-            // Where they are missing, only who looks for them can say.
+            (
+                in_handshake(UnknownIssuer),
+                "add the proxy's root certificate",
+            ),
+            (
+                in_handshake(BadEncoding),
+                "add the proxy's root certificate",
+            ),
+            (in_handshake(Expired), "has expired"),
+            (in_handshake(NotValidYet), "not valid yet"),
+            (in_handshake(NotValidForName), "for another host"),
+            (in_handshake(Revoked), "was revoked"),
+            (
+                io_of(rustls::InvalidMessage::InvalidContentType.into()),
+                "does not speak TLS",
+            ),
+            // Only rustls says that there are no roots.
             (
                 ureq::Error::Io(IoError::other("No CA certificates")),
-                "add the proxy's root certificate",
+                "firewall",
             ),
             (general("handshake failure"), "firewall"),
             (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
@@ -135,8 +159,54 @@ mod entra {
         }
     }
 
+    // CASES C22
     #[test]
-    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+    fn the_hint_is_chosen_by_the_number_then_by_error_codes_then_by_the_error() {
+        let scope_is_wrong = "The scope is not valid";
+        let by_name = "A scope is not accepted";
+        for (description, codes, title, aadsts) in [
+            // The text's number is what the person sees.
+            (
+                "AADSTS50105: No.",
+                json!([70011]),
+                "The account is not assigned to the application",
+                Some(50105),
+            ),
+            ("No.", json!([70011]), scope_is_wrong, Some(70011)),
+            ("", json!([70011, 50105]), scope_is_wrong, Some(70011)),
+            ("No.", json!([1, 70011]), scope_is_wrong, Some(70011)),
+            ("No.", json!([1, 2]), by_name, Some(1)),
+            ("AADSTS1: No.", json!([1]), by_name, Some(1)),
+            ("No.", json!([]), by_name, None),
+            ("No.", json!(null), by_name, None),
+            ("No.", json!("70011"), by_name, None),
+            ("No.", json!(["x", -1, 1e300, {}]), by_name, None),
+        ] {
+            let body = json!({"error": "invalid_scope", "error_description": description, "error_codes": codes});
+            let error = OauthError::parse(body.to_string().as_bytes()).unwrap();
+            let failure = refusal(&config(), &error, "the test");
+            let entra = failure.entra.unwrap();
+            assert_eq!((entra.title, entra.aadsts), (Some(title), aadsts), "{body}");
+            // A hint decides nothing.
+            assert_eq!(failure.kind, Kind::Configuration, "{body}");
+        }
+        for (error, part) in [
+            ("invalid_scope", "Compare CUSTOM_API_SCOPE"),
+            ("invalid_client", "This server has no secret"),
+            ("unauthorized_client", "Compare AZURE_CLIENT_ID"),
+            ("invalid_request", "Check AZURE_CLIENT_ID"),
+            ("invalid_resource", "in CUSTOM_API_SCOPE"),
+            ("invalid_tenant", "Check AZURE_TENANT_ID"),
+            ("access_denied", "ask an administrator"),
+            ("consent_required", "/adminconsent?client_id="),
+        ] {
+            let error = OauthError::new(error, "");
+            let failure = refusal(&config(), &error, "the test");
+            assert!(failure.hint.contains(part), "{}", failure.hint);
+        }
+    }
+
+    fn config() -> Config {
         let settings = [
             ("AZURE_CLIENT_ID", super::CLIENT_ID),
             ("AZURE_TENANT_ID", super::CLIENT_ID),
@@ -144,7 +214,12 @@ mod entra {
         let settings: BTreeMap<_, _> = settings
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let config = Config::from_variables(&settings).unwrap();
+        Config::from_variables(&settings).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+        let config = config();
         for (error, suberror, hint) in [
             ("invalid_grant", "", "Sign in again."),
             (
@@ -153,13 +228,13 @@ mod entra {
                 "Sign in again if that was not meant, or ask an administrator.",
             ),
             (
-                "access_denied",
+                "authorization_declined",
                 "",
                 "Sign in again if that was not meant, or ask an administrator.",
             ),
             ("temporarily_unavailable", "", "Try again later."),
             (
-                "invalid_client",
+                "never_heard_of",
                 "",
                 "Check the settings and the app registration.",
             ),

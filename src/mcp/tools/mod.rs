@@ -16,7 +16,6 @@ use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
 use crate::api::files::Watch;
-use crate::auth::aadsts::{self, Advice};
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
 use crate::auth::token_file::Account;
@@ -478,11 +477,6 @@ impl Tools {
                 )
             }
         };
-        let help = aadsts::own_page(&self.config.application());
-        let help = help
-            .iter()
-            .map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
-        let help: Vec<String> = help.collect();
         let mut offer = json!({
             "user_id": attempt.user_id,
             "authenticated": false,
@@ -492,7 +486,6 @@ impl Tools {
             "link_expires_at": iso8601_seconds(attempt.expires_at),
             "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
             "message": format!("{what} {link} Then call check_auth_status with wait_seconds to learn when they have finished."),
-            "errors_on_microsofts_page": help,
         });
         add(&mut offer, "user_code", user_code);
         offer
