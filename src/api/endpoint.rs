@@ -42,6 +42,11 @@ impl Target {
     pub(crate) fn path(&self) -> &str {
         self.url.path()
     }
+
+    /// Its query, which may be empty.
+    pub(crate) fn query(&self) -> &str {
+        self.url.query().unwrap_or_default()
+    }
 }
 
 impl Base {

@@ -3,8 +3,13 @@
 //! The API may read a path in another way than we do. So while there are patterns, a path that could be read in
 //! more than one way is refused, and the patterns match the one reading that is left.
 
-use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+use ureq::http::HeaderMap;
+use url::form_urlencoded;
+
+use crate::api::headers::AllowedHeaders;
 use crate::error::{Failure, Kind};
 
 /// The methods that the tools have.
@@ -71,6 +76,8 @@ pub struct Policy {
     pub allowed: Vec<Pattern>,
     /// What is not, even so.
     pub denied: Vec<Pattern>,
+    /// Which headers a call may have.
+    pub headers: AllowedHeaders,
 }
 
 impl Policy {
@@ -90,6 +97,36 @@ impl Policy {
         let allowed = self.methods.join(", ");
         Err(refused(format!(
             "{method} is not allowed here: ALLOWED_METHODS of this server is {allowed}."
+        )))
+    }
+
+    /// Whether a call keeps to its method: some APIs take the method from a header, or from a field of the query or
+    /// of a form. That matters where methods are restricted.
+    ///
+    /// # Errors
+    /// What may make it a call of another method.
+    pub fn check_overrides(
+        &self,
+        query: &str,
+        headers: &HeaderMap,
+        form: &Form<'_>,
+    ) -> Result<(), Failure> {
+        if METHODS.iter().all(|method| self.methods.contains(method)) {
+            return Ok(());
+        }
+        let of_headers = headers.keys().map(|name| name.as_str().into());
+        let mut names = of_headers.chain(field_names(query)).chain(form.names());
+        let overriding = names.find(|name| overrides_method(name));
+        let what = match (overriding, form) {
+            (Some(name), _) => format!("{name:?} can make this a call of another method"),
+            (None, Form::InFile) => {
+                "A form in a file could make this a call of another method".to_owned()
+            }
+            (None, _) => return Ok(()),
+        };
+        let allowed = self.methods.join(", ");
+        Err(refused(format!(
+            "{what}, and ALLOWED_METHODS of this server is {allowed}."
         )))
     }
 
@@ -117,6 +154,61 @@ impl Policy {
         Err(refused(format!(
             "The path /{path} is not allowed here: ALLOWED_ENDPOINTS of this server does not have it."
         )))
+    }
+}
+
+/// The fields that a body has.
+pub enum Form<'a> {
+    /// It is no form.
+    None,
+    /// `application/x-www-form-urlencoded`
+    UrlEncoded(Cow<'a, str>),
+    /// `multipart/form-data`
+    Multipart(Cow<'a, str>),
+    /// It is one of them, and nobody looks into the file that has it.
+    InFile,
+}
+
+impl Form<'_> {
+    /// The names of its fields; of parts, every word that stands in a line with parameters.
+    fn names(&self) -> Vec<Cow<'_, str>> {
+        match self {
+            Self::None | Self::InFile => Vec::new(),
+            Self::UrlEncoded(text) => field_names(text).collect(),
+            Self::Multipart(text) => text
+                .lines()
+                .filter(|line| line.contains('='))
+                .flat_map(|line| line.split([' ', '\t', ';', '=', '"', '\'']))
+                .map(Cow::from)
+                .collect(),
+        }
+    }
+}
+
+/// The names of the fields of a query or a form. Some servers part them at a `;`, too.
+fn field_names(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    text.split(['&', ';'])
+        .flat_map(|field| form_urlencoded::parse(field.as_bytes()))
+        .map(|(name, _)| name)
+}
+
+/// Whether frameworks know a header or a field of this name as one that overrides the method: `_method`, `$method`,
+/// `httpMethod`, `X-HTTP-Method-Override`. They differ in case and in the characters between the words, and PHP
+/// makes `_method` of `.method`, too. Plain `method` is a common parameter.
+fn overrides_method(name: &str) -> bool {
+    let name = name.split('[').next().unwrap_or_default();
+    let is_letter = |c: &char| c.is_ascii_alphanumeric();
+    let letters: String = name.chars().filter(is_letter).collect();
+    match letters.to_ascii_lowercase().as_str() {
+        "method" => letters != name,
+        "httpmethod"
+        | "methodoverride"
+        | "httpmethodoverride"
+        | "xmethod"
+        | "xhttpmethod"
+        | "xmethodoverride"
+        | "xhttpmethodoverride" => true,
+        _ => false,
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use url::{Host, Url};
 
 use crate::access_key::AccessKey;
+use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode, Tenant, is_guid};
 use crate::auth::scope::Scopes;
@@ -140,6 +141,11 @@ pub const SETTINGS: &[Setting] = &[
         "DENIED_ENDPOINTS",
         "",
         "patterns of paths that may not be called, also where the above allows them",
+    ),
+    setting(
+        "ALLOWED_REQUEST_HEADERS",
+        "",
+        "further headers that a call may have; a * may end a name",
     ),
     setting(
         "MAX_RESPONSE_BYTES",
@@ -564,6 +570,7 @@ impl Reader<'_> {
                 denied: self
                     .optional("DENIED_ENDPOINTS", patterns)
                     .unwrap_or_default(),
+                headers: self.or_default("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse),
             },
             max_response_bytes: self.or_default("MAX_RESPONSE_BYTES", max_response_bytes),
             max_request_bytes: self.or_default("MAX_REQUEST_BYTES", max_request_bytes),

@@ -23,6 +23,7 @@ fn policy(allowed: &str, denied: &str) -> Policy {
         methods: METHODS.to_vec(),
         allowed: patterns(allowed),
         denied: patterns(denied),
+        ..Policy::default()
     }
 }
 
@@ -698,4 +699,120 @@ fn only_allowed_endpoints_are_called_as_they_are_written() {
     }
     bench.assert_refused("api_get_request", "/tasks", "ALLOWED_ENDPOINTS");
     bench.assert_refused("api_get_request", "/users/ROOT/photo", "DENIED_ENDPOINTS");
+}
+
+// ---- Fields that override the method ----
+
+const FORM: &str = "application/x-www-form-urlencoded";
+const OVERRIDES: &[&str] = &[
+    "_method=DELETE",
+    "_METHOD=delete",
+    "a=1&_method=DELETE&b=2",
+    "a=1;_method=DELETE",
+    "a=1&;&_method",
+    "%5fmethod=DELETE",
+    "_%6dethod=DELETE",
+    "+_method=DELETE",
+    "_method%00=DELETE",
+    "_method[]=DELETE",
+    ".method=DELETE",
+    "$method=DELETE",
+    "__method=DELETE",
+    "_http_method=DELETE",
+    "httpMethod=DELETE",
+    "$httpMethod=DELETE",
+    "http-method=DELETE",
+    "_method_override=DELETE",
+    "methodOverride=DELETE",
+    "X-HTTP-Method-Override=DELETE",
+    "x-http-method=DELETE",
+    "x_method_override=DELETE",
+];
+const OTHERS: &[&str] = &[
+    "method=sum",
+    "a=_method",
+    "a=%26_method=DELETE",
+    "payment_method=card",
+    "_methods=1",
+    "filter[_method]=x",
+    "q=the%20http-method",
+];
+
+// CASES C12
+#[test]
+fn fields_that_override_the_method_are_refused_where_methods_are_restricted() {
+    let mut bench = Bench::with(&[
+        ("ALLOWED_METHODS", "GET POST"),
+        ("ALLOWED_REQUEST_HEADERS", "X-*"),
+    ]);
+    for query in OVERRIDES {
+        bench.assert_refused(
+            "api_get_request",
+            &format!("/me?{query}"),
+            "ALLOWED_METHODS",
+        );
+        let form = json!({"endpoint": "/me", "data": query, "headers": {"Content-Type": FORM}});
+        assert_overrides(&mut bench, "api_post_request", form);
+    }
+    for name in ["_method", "$method", "httpMethod", "X-HTTP-Method-Override"] {
+        let params = json!({"endpoint": "/me", "params": {"a": [1, 2], name: ["DELETE"]}});
+        assert_overrides(&mut bench, "api_get_request", params);
+    }
+    for name in [
+        "X-HTTP-Method-Override",
+        "x-http-method",
+        "X-Method-Override",
+    ] {
+        let call = json!({"endpoint": "/me", "headers": {name: "DELETE"}});
+        assert_overrides(&mut bench, "api_post_request", call);
+    }
+    for parameters in [
+        "name=\"_method\"",
+        "name=_method",
+        "NAME = \"_METHOD\"; filename=\"x\"",
+    ] {
+        for fold in ["", "\r\n "] {
+            let data = format!(
+                "--b\r\nContent-Disposition: form-data;{fold} {parameters}\r\n\r\nDELETE\r\n--b--\r\n"
+            );
+            let headers = json!({"Content-Type": "Multipart/Form-Data; boundary=b"});
+            let call = json!({"endpoint": "/me", "data": data, "headers": headers});
+            assert_overrides(&mut bench, "api_post_request", call);
+        }
+    }
+    for query in OTHERS {
+        bench.reaches("api_get_request", &format!("/me?{query}"));
+        let form = json!({"endpoint": "/me", "data": query, "headers": {"Content-Type": FORM}});
+        bench.mcp.ok("api_post_request", form);
+    }
+    // What is no form has no fields.
+    for (content_type, data) in [
+        ("text/plain", json!("_method=DELETE")),
+        ("application/json", json!("_method=DELETE")),
+    ] {
+        let headers = json!({"Content-Type": content_type});
+        bench.mcp.ok(
+            "api_post_request",
+            json!({"endpoint": "/me", "data": data, "headers": headers}),
+        );
+    }
+}
+
+#[track_caller]
+fn assert_overrides(bench: &mut Bench, tool: &str, arguments: Value) {
+    let before = bench.backend.requests().len();
+    let failure = bench.mcp.fails(tool, arguments.clone());
+    assert_eq!(failure["error"], "refused", "{arguments}: {failure}");
+    let message = failure["message"].as_str().unwrap();
+    assert!(message.contains("another method"), "{failure}");
+    assert!(message.contains("ALLOWED_METHODS"), "{failure}");
+    assert_eq!(bench.backend.requests().len(), before, "{arguments}");
+}
+
+#[test]
+fn where_every_method_is_allowed_fields_may_have_any_name() {
+    let mut bench = Bench::with(&[("ALLOWED_METHODS", "GET get POST PUT PATCH DELETE")]);
+    for query in OVERRIDES {
+        bench.reaches("api_get_request", &format!("/me?{query}"));
+    }
 }
