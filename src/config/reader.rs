@@ -12,6 +12,7 @@ use url::{Host, Url};
 use super::settings::{named, value};
 use super::{AllowedHost, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
+use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
 use crate::auth::scope::Scopes;
@@ -101,6 +102,8 @@ impl Reader<'_> {
         let methods = self.with_default("ALLOWED_METHODS", |text| full_list(text, method));
         let allowed_endpoints = self.optional("ALLOWED_ENDPOINTS", patterns);
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
+        let allowed_request_headers =
+            self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -139,6 +142,7 @@ impl Reader<'_> {
                 methods: methods?,
                 allowed: allowed_endpoints.unwrap_or_default(),
                 denied: denied_endpoints.unwrap_or_default(),
+                headers: allowed_request_headers.unwrap_or_default(),
             },
             max_response_bytes: max_response_bytes?,
             max_request_bytes: max_request_bytes?,

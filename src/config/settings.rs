@@ -133,6 +133,11 @@ pub const SETTINGS: &[Setting] = &[
         "patterns of paths that may not be called, also where the above allows them",
     ),
     setting(
+        "ALLOWED_REQUEST_HEADERS",
+        None,
+        "further headers that a call may have; a * may end a name",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

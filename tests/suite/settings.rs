@@ -19,7 +19,7 @@ const REQUIRED: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", CLIENT_ID),
     ("AZURE_TENANT_ID", TENANT_ID),
 ];
-const DEFAULTS: [(&str, &str); 27] = [
+const DEFAULTS: [(&str, &str); 28] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -40,6 +40,7 @@ const DEFAULTS: [(&str, &str); 27] = [
     ("ALLOWED_METHODS", "GET POST PUT PATCH DELETE"),
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
+    ("ALLOWED_REQUEST_HEADERS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("MAX_REQUEST_BYTES", "4194304"),
     ("FILES_DIR", ""),
@@ -295,6 +296,16 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("DENIED_ENDPOINTS", "/a;x", "';'"),
         ("DENIED_ENDPOINTS", "/a#x", "'#'"),
         ("DENIED_ENDPOINTS", "/admin**", "/reports/**"),
+        ("ALLOWED_REQUEST_HEADERS", "*", "beginning"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A *", "beginning"),
+        ("ALLOWED_REQUEST_HEADERS", "X-*-Id", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A**", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A: b", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A;X-B", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-Ä", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A, cookie", "leave out"),
+        ("ALLOWED_REQUEST_HEADERS", "Proxy-*", "leave out"),
+        ("ALLOWED_REQUEST_HEADERS", "host*", "leave out"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -500,6 +511,7 @@ fn every_setting_can_be_set() {
         ("ALLOWED_METHODS", "GET"),
         ("ALLOWED_ENDPOINTS", "/me/**"),
         ("DENIED_ENDPOINTS", "/me/secrets"),
+        ("ALLOWED_REQUEST_HEADERS", "X-Tenant"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("MAX_REQUEST_BYTES", "8388608"),
         ("FILES_DIR", "/srv/files"),
@@ -628,6 +640,10 @@ fn the_forms_that_a_value_may_have_are_taken() {
         (
             "DENIED_ENDPOINTS",
             &["/$batch", "/admin*/**", "/**/secrets/**"],
+        ),
+        (
+            "ALLOWED_REQUEST_HEADERS",
+            &["X-Tenant", "x-tenant,X-Trace-*", "X_A t*"],
         ),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("MAX_REQUEST_BYTES", &["65536", "268435456"]),

@@ -429,7 +429,7 @@ fn every_method_is_repeated_as_it_was() {
     for method in METHODS {
         let world = World::labelled();
         let mut arguments =
-            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Own": "1"}});
+            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Request-Id": "1"}});
         if !matches!(method, "get" | "delete") {
             arguments["data"] = json!({"z": 1, "a": [1.5, "ü\u{0}"]});
         }

@@ -9,7 +9,7 @@ use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::api_result;
 use crate::api::files::{Files, Watch};
-use crate::api::headers;
+use crate::api::policy::Form;
 use crate::api::request::{self as backend, Backend, Call, Content};
 use crate::api::select::Selection;
 use crate::audit::{Entry, Event};
@@ -139,7 +139,8 @@ impl Api {
         let target = backend.base.target(&endpoint, &parameters(arguments))?;
         target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.base.path(&target))?;
-        let mut headers = headers::checked(&arguments.read("headers").unwrap_or_default())?;
+        let given = arguments.read("headers").unwrap_or_default();
+        let mut headers = self.config.policy.headers.checked(&given)?;
         backend::check_head(&target, &headers)?;
         let data = arguments
             .get("data")
@@ -158,6 +159,10 @@ impl Api {
         let sent_as = headers
             .get(CONTENT_TYPE)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let form = form(sent_as.as_deref(), &body);
+        self.config
+            .policy
+            .check_overrides(target.query(), &headers, &form)?;
         let select = arguments.get("select").map(Selection::parse).transpose()?;
         let chosen = self.sign_in.choose(user_id)?;
         chosen.user_id.clone_into(&mut entry.user_id);
@@ -262,6 +267,22 @@ fn request_body<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'
             )
             .hint("Leave out Content-Type to send it as JSON.")
         })
+}
+
+/// The form that a body is, by its media type.
+fn form<'b>(content_type: Option<&str>, body: &'b Content<'_>) -> Form<'b> {
+    let media_type = media_type::essence(content_type.unwrap_or_default());
+    let is_multipart = match media_type.as_str() {
+        "application/x-www-form-urlencoded" => false,
+        "multipart/form-data" => true,
+        _ => return Form::None,
+    };
+    match body {
+        Content::Nothing => Form::None,
+        Content::File(_) => Form::InFile,
+        Content::Bytes(bytes) if is_multipart => Form::Multipart(String::from_utf8_lossy(bytes)),
+        Content::Bytes(bytes) => Form::UrlEncoded(String::from_utf8_lossy(bytes)),
+    }
 }
 
 /// `params` as the pairs of a query; an array repeats its key.
