@@ -24,6 +24,8 @@ mod names;
 #[path = "faults/outages.rs"]
 mod outages;
 mod program;
+#[path = "faults/second.rs"]
+mod second;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
     wanted.run("bursts", || bursts::run(if is_short { 3 } else { 20 }));
     wanted.run("outages", || outages::run(if is_short { 1 } else { 10 }));
     wanted.run("names", names::run);
+    wanted.run("second", second::run);
     ExitCode::SUCCESS
 }
 
