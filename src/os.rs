@@ -229,7 +229,8 @@ pub struct Signals(
 );
 
 impl Signals {
-    /// Asks for them; with SIGHUP where there is something to `reopen`, else a terminal that goes away ends us.
+    /// Asks for them, and for SIGHUP where there is something to `reopen`, even if it is ignored, as under `nohup`.
+    /// Otherwise SIGHUP keeps the action that we inherit: a terminal that goes away ends us, but not under `nohup`.
     /// Only Unix has SIGHUP.
     ///
     /// # Errors
