@@ -100,8 +100,9 @@ struct ProxyVariable {
 fn proxy_variables() -> Vec<ProxyVariable> {
     let mut found = Vec::new();
     for name in PROXIES {
-        let value = env::var(name).unwrap_or_default();
-        if !value.is_empty() {
+        if let Ok(value) = env::var(name)
+            && !value.is_empty()
+        {
             let is_url = Proxy::new(&value).is_ok();
             found.push(ProxyVariable { name, is_url });
         }
@@ -205,10 +206,21 @@ fn get(check: &'static str, url: &Url) -> Result<Response<Body>, Finding> {
     })
 }
 
+/// The body of the answer from `url`.
+fn text_of(check: &'static str, url: &Url, answer: &mut Response<Body>) -> Result<String, Finding> {
+    match answer.body_mut().read_to_vec() {
+        Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
+        Err(error) => {
+            let message = format!("The answer of {} cannot be read: {error}.", url.authority());
+            Err(Finding::failure(check, &message, mend(&error)))
+        }
+    }
+}
+
 /// The tenant's discovery document (OpenID Connect Discovery §4).
 fn discovery(config: &Config, url: &Url, answer: &mut Response<Body>) -> Result<Finding, Finding> {
     let status = answer.status().as_u16();
-    let text = answer.body_mut().read_to_string().unwrap_or_default();
+    let text = text_of("discovery", url, answer)?;
     if let Some(error) = OauthError::parse(text.as_bytes()) {
         let failure = refusal(config, &error, "the discovery document");
         return Err(Finding::failed("discovery", failure));
@@ -218,7 +230,8 @@ fn discovery(config: &Config, url: &Url, answer: &mut Response<Body>) -> Result<
         let mend = "Run doctor again in some minutes.";
         return Err(Finding::failure("discovery", &message, mend));
     }
-    let document: Map<String, Value> = serde_json::from_str(&text).unwrap_or_default();
+    let document: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|_| no_document(config, url, status))?;
     let Some(issuer) = document.get("issuer").and_then(Value::as_str) else {
         return Err(no_document(config, url, status));
     };
@@ -341,9 +354,11 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
     let mut answer = get("registration", &url)?;
     let status = answer.status().as_u16();
     let returned = returned_to(application.redirect_uri, answer.headers());
-    let error = match returned {
-        Some(response) => response.outcome.err(),
-        None => on_page(&answer.body_mut().read_to_string().unwrap_or_default()),
+    let error = if let Some(response) = returned {
+        response.outcome.err()
+    } else {
+        let page = text_of("registration", &url, &mut answer)?;
+        OauthError::parse(page.as_bytes()).or_else(|| on_page(&page))
     };
     match error {
         Some(error) => explained(config, &error),
