@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use url::form_urlencoded::Serializer;
 
+use crate::auth::Auth;
+use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, LIFETIME, Method};
-use crate::auth::token_file::Account;
-use crate::auth::{Auth, check_user_id};
+use crate::auth::sign_in::check_user_id;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};

@@ -32,22 +32,25 @@
 //!
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
 //! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
-//! browsers come in. The leaves, each a contract that is read once: [`token_file`], [`challenge`],
-//! [`authority`], [`scope`], [`device_code`], [`aadsts`], [`python_file`].
+//! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
+//! [`challenge`], [`authority`], [`scope`], [`device_code`] with [`device_sign_in`], [`aadsts`],
+//! [`python_file`].
 
 pub mod aadsts;
+pub mod account;
 pub(crate) mod accounts;
 mod acquire;
 pub mod authority;
 pub mod challenge;
 pub mod device_code;
+mod device_sign_in;
 pub mod id_token;
 pub(crate) mod pending;
 mod python_file;
 pub mod request;
 pub mod response;
 pub mod scope;
-mod sign_in;
+pub(crate) mod sign_in;
 pub mod token_endpoint;
 pub mod token_file;
 
@@ -55,18 +58,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::account::{Account, Binding};
 use self::accounts::Accounts;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
 use self::token_endpoint::TokenEndpoint;
-use self::token_file::{Account, Binding, TokenFile};
+use self::token_file::TokenFile;
 use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
-
-pub(crate) use self::sign_in::{Opened, check_user_id};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
