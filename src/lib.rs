@@ -17,6 +17,7 @@ pub mod mcp;
 mod media_type;
 pub mod os;
 pub mod outgoing;
+pub mod owner;
 pub mod pieces;
 mod routes;
 pub mod secret;

@@ -69,6 +69,54 @@ pub fn others_have_access(metadata: &Metadata) -> bool {
     return false;
 }
 
+/// Whether the file belongs to the user that this process runs as. The standard library does not tell who that is,
+/// but a new pipe belongs to the same user.
+#[cfg_attr(not(unix), allow(unused_variables))]
+pub fn is_own(metadata: &Metadata) -> bool {
+    #[cfg(unix)]
+    {
+        let Ok((reader, _)) = io::pipe() else {
+            return false;
+        };
+        let pipe = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
+        pipe.metadata()
+            .is_ok_and(|pipe| pipe.uid() == metadata.uid())
+    }
+    #[cfg(not(unix))]
+    true
+}
+
+/// Whether something is mounted at `path` itself, as a container does with a single file. Such a file cannot be
+/// replaced. Only Linux tells; elsewhere the answer is no.
+pub fn is_mount_point(path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
+        return false;
+    };
+    let Ok(path) = std::fs::canonicalize(path) else {
+        return false;
+    };
+    let path = path.to_string_lossy();
+    mounts
+        .lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .any(|mount_point| unescaped(mount_point) == path)
+}
+
+/// A path in `mountinfo`, where white space and `\` are three octal digits each (proc(5)).
+fn unescaped(mount_point: &str) -> String {
+    let escapes = [
+        ("\\040", " "),
+        ("\\011", "\t"),
+        ("\\012", "\n"),
+        ("\\134", "\\"),
+    ];
+    let mut path = mount_point.to_owned();
+    for (escape, character) in escapes {
+        path = path.replace(escape, character);
+    }
+    path
+}
+
 /// Takes the file from everybody but its owner.
 ///
 /// # Errors
