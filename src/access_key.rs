@@ -13,8 +13,6 @@ use crate::http::message::Request;
 use crate::os;
 use crate::secret::Secret;
 
-/// The setting that it stands in.
-pub const ACCESS_KEY: &str = "SERVER_ACCESS_KEY";
 /// Fewer characters could be guessed.
 const LEAST_CHARS: usize = 32;
 /// More do not fit well into a header.

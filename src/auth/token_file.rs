@@ -383,6 +383,8 @@ impl TokenCache {
 
     /// `None` when somebody else has it.
     fn try_lock(&self, suffix: &str) -> Result<Option<File>, Failure> {
+        // `.lock` itself is the owner's.
+        let suffix = if suffix.is_empty() { ".change" } else { suffix };
         let path = self.beside(&format!("{suffix}.lock"));
         let mut options = OpenOptions::new();
         let opened = os::private(options.create(true).truncate(false).write(true)).open(&path);

@@ -180,12 +180,23 @@ impl World {
 
     /// With a server of other settings. Where its clock stands still, so does Entra's.
     #[must_use]
-    pub fn with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
-        self.setup = change(self.setup);
-        self.server = self.setup.start();
-        self.entra
-            .set(|settings| settings.clock_stands_at = self.setup.clock.stands_at);
-        self
+    pub fn with(self, change: impl FnOnce(Setup) -> Setup) -> Self {
+        let Self {
+            server,
+            setup,
+            backend,
+            entra,
+        } = self;
+        // It owns the token file.
+        drop(server);
+        let setup = change(setup);
+        entra.set(|settings| settings.clock_stands_at = setup.clock.stands_at);
+        Self {
+            server: setup.start(),
+            setup,
+            backend,
+            entra,
+        }
     }
 
     /// Time passes for all of them.
