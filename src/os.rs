@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 #[cfg(unix)]
 use std::os::unix::{
     ffi::OsStrExt as _,
-    fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     process::CommandExt as _,
 };
 
@@ -25,6 +25,17 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     options.mode(0o600);
     options
+}
+
+/// Makes a directory that its owner alone may read and write.
+///
+/// # Errors
+/// The operating system's; also where it exists.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(path)
 }
 
 /// How many files, sockets among them, this process may have open at a time; `None` where the system has no such
@@ -162,48 +173,64 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens `url` in the person's browser: in `$BROWSER` (a command that may have arguments, one of them with
-/// `%s` for the URL), else in the system's own. Where there is none, nothing happens.
-pub fn open_in_browser(url: &str) {
-    let named = env::var("BROWSER")
-        .ok()
-        .filter(|command| !command.trim().is_empty());
-    let openers = match &named {
-        Some(command) => vec![command.as_str()],
-        None if cfg!(windows) => vec!["rundll32 url.dll,FileProtocolHandler"],
-        None if cfg!(target_os = "macos") => vec!["open"],
-        None => {
-            let openers = [
-                ("WSL_DISTRO_NAME", "wslview"),
-                ("DISPLAY", "xdg-open"),
-                ("WAYLAND_DISPLAY", "xdg-open"),
-            ];
-            let has = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-            openers
-                .into_iter()
-                .filter_map(|(name, opener)| has(name).then_some(opener))
-                .collect()
-        }
-    };
-    // The first that starts; what it writes is not for this terminal.
-    let _ = openers.into_iter().any(|opener| {
-        let mut command = browser_command(opener, url);
+/// The browser that `$BROWSER` names: a command that may have arguments, one of them with `%s` for the address.
+pub fn named_browser() -> Option<String> {
+    let command = env::var("BROWSER").ok()?;
+    if command.trim().is_empty() {
+        return None;
+    }
+    Some(command)
+}
+
+/// Opens `address`, a URL or the path of a page, in the browser that is named, else in the system's own. Gives whether
+/// there is one. Every user of the machine can read `address` then.
+pub fn open_in_browser(address: &str) -> bool {
+    for opener in browsers() {
+        let mut command = browser_command(&opener, address);
+        // What it writes is not for this terminal.
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .is_ok()
-    });
+            .stderr(Stdio::null());
+        if command.spawn().is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
-/// `opener`, given `url` as one argument or a part of one. There is no shell that could read it.
-fn browser_command(opener: &str, url: &str) -> Command {
+/// The commands that may open a browser, the best first.
+fn browsers() -> Vec<String> {
+    if let Some(command) = named_browser() {
+        return vec![command];
+    }
+    if cfg!(windows) {
+        return vec!["rundll32 url.dll,FileProtocolHandler".to_owned()];
+    }
+    if cfg!(target_os = "macos") {
+        return vec!["open".to_owned()];
+    }
+    let openers = [
+        ("WSL_DISTRO_NAME", "wslview"),
+        ("DISPLAY", "xdg-open"),
+        ("WAYLAND_DISPLAY", "xdg-open"),
+    ];
+    let mut found = Vec::new();
+    for (variable, opener) in openers {
+        if env::var_os(variable).is_some_and(|value| !value.is_empty()) {
+            found.push(opener.to_owned());
+        }
+    }
+    found
+}
+
+/// `opener`, given `address` as one argument or a part of one. There is no shell that could read it.
+fn browser_command(opener: &str, address: &str) -> Command {
     let mut words = opener.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words.map(|word| word.replace("%s", url)));
+    command.args(words.map(|word| word.replace("%s", address)));
     if !opener.contains("%s") {
-        command.arg(url);
+        command.arg(address);
     }
     command.env_remove(ACCESS_KEY);
     // Ctrl-C is for us; the browser goes on.

@@ -203,23 +203,16 @@ impl Auth {
         }
     }
 
-    /// How the account of `user_id` stands. Nothing else decides who is signed in.
+    /// How the account of `user_id` stands.
     pub fn standing(&self, user_id: &str) -> Standing {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let is_due = self.due(user_id).is_some();
-        if self.is_valid(&account) {
-            return if is_due {
-                Standing::MoreWanted
-            } else {
-                Standing::SignedIn
-            };
-        }
-        if account.refresh_token.is_none() || is_due || self.is_refresh_refused(user_id) {
-            return Standing::Ended;
-        }
-        Standing::SignedIn
+        let notes = Notes {
+            is_due: self.due(user_id).is_some(),
+            is_refresh_refused: self.is_refresh_refused(user_id),
+        };
+        standing(&account, &self.config, self.now(), notes)
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
@@ -232,12 +225,36 @@ impl Auth {
         due.flatten()
     }
 
-    /// Whether its access token is good for a call now.
     fn is_valid(&self, account: &Account) -> bool {
-        account.access_token.is_some()
-            && account.requested_scope == self.config.scopes.requested()
-            && account.expires_at > self.now()
+        is_valid(account, &self.config, self.now())
     }
+}
+
+/// What is known of an account beside the tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Notes {
+    /// Entra or the API wants a further sign-in.
+    is_due: bool,
+    /// Entra has refused the last refresh for a reason that does not pass by itself.
+    is_refresh_refused: bool,
+}
+
+/// How `account` stands at `now` (seconds since 1970). Nothing else decides who is signed in.
+pub(crate) fn standing(account: &Account, config: &Config, now: u64, notes: Notes) -> Standing {
+    let can_refresh = account.refresh_token.is_some() && !notes.is_due && !notes.is_refresh_refused;
+    match (is_valid(account, config, now), notes.is_due) {
+        (true, true) => Standing::MoreWanted,
+        (true, false) => Standing::SignedIn,
+        (false, _) if can_refresh => Standing::SignedIn,
+        (false, _) => Standing::Ended,
+    }
+}
+
+/// Whether the access token of `account` is good for a call at `now`.
+fn is_valid(account: &Account, config: &Config, now: u64) -> bool {
+    account.access_token.is_some()
+        && account.requested_scope == config.scopes.requested()
+        && account.expires_at > now
 }
 
 /// What an account that signs in now belongs to.

@@ -28,6 +28,9 @@ use crate::pieces::Pieces;
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
 
+/// Why a device code is refused that the settings do not allow.
+pub(crate) const NO_DEVICE_CODES: &str = "Device codes are not allowed here.";
+
 /// A call of a tool.
 pub(super) struct ToolCall<'a> {
     pub(super) name: &'a str,
@@ -297,7 +300,7 @@ impl Tools {
             None => self.config.sign_in_method == SignInMethod::DeviceCode,
         };
         if with_code && !self.config.allow_device_code {
-            let failure = Failure::new(Kind::Configuration, "Device codes are not allowed here.");
+            let failure = Failure::new(Kind::Configuration, NO_DEVICE_CODES);
             let hint =
                 "Leave method out, or ask whoever runs this server for ALLOW_DEVICE_CODE=true.";
             return Ok(done(Err(failure.hint(hint))));
@@ -554,18 +557,8 @@ impl Tools {
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        json!({
-            "user_id": user_id,
-            "authenticated": self.sign_in.standing(user_id).is_signed_in(),
-            "has_token": account.access_token.is_some(),
-            "username": account.username,
-            "display_name": account.name,
-            "tenant_id": account.person.as_ref().map(|person| person.tid.as_str()),
-            "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
-            "expires_at": iso8601_seconds(account.expires_at),
-            "expires_in_seconds": account.expires_at.saturating_sub(self.sign_in.now()),
-            "can_refresh": account.refresh_token.is_some(),
-        })
+        let standing = self.sign_in.standing(user_id);
+        describe(user_id, account, standing, self.sign_in.now())
     }
 
     fn user_ids(&self) -> Value {
@@ -587,6 +580,25 @@ impl Tools {
                                 live on until they expire. To end the browser's own session with Microsoft, open logout_url."),
         }))
     }
+}
+
+/// What is told of the account of `user_id` at `now`.
+pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now: u64) -> Value {
+    let mut description = json!({
+        "user_id": user_id,
+        "authenticated": standing.is_signed_in(),
+        "has_token": account.access_token.is_some(),
+        "username": account.username,
+        "display_name": account.name,
+        "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
+        "signed_in_at": iso8601_seconds(account.signed_in_at),
+        "expires_at": iso8601_seconds(account.expires_at),
+        "expires_in_seconds": account.expires_at.saturating_sub(now),
+        "can_refresh": account.refresh_token.is_some(),
+    });
+    let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
+    add(&mut description, "tenant_id", tenant_id);
+    description
 }
 
 /// The HTTP method of the API tool `name`; `None` for the others.
