@@ -1,6 +1,7 @@
 //! An account: what is kept of somebody who has signed in.
 
 use super::id_token::Person;
+use crate::error::{Failure, Kind};
 use crate::secret::Secret;
 
 /// What an account belongs to. Tokens of one binding are never sent to another.
@@ -40,6 +41,18 @@ pub struct Account {
     pub refresh_token: Option<Secret>,
     /// When the person signed in.
     pub signed_in_at: u64,
+}
+
+impl Account {
+    /// The access token.
+    ///
+    /// # Errors
+    /// Entra has ended it.
+    pub fn token(&self) -> Result<&Secret, Failure> {
+        self.access_token
+            .as_ref()
+            .ok_or_else(|| Failure::new(Kind::SignInRequired, "The sign-in has ended."))
+    }
 }
 
 /// One entry of the token file.

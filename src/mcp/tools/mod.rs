@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::api::Api;
 use self::result::add;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
+use crate::api::Api;
 use crate::api::files::Watch;
 use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
@@ -106,7 +106,7 @@ impl Tools {
         if !config.allow_device_code {
             forget(&mut listed, "method");
         }
-        let api = Api::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let api = api::open(&config, Arc::clone(&sign_in))?;
         if api.has_files() {
             admit_writing(&mut listed);
         } else {
@@ -202,10 +202,7 @@ impl Tools {
                     .as_ref()
                     .map(|returned| returned.user_id.as_str()));
                 return Some(
-                    match self
-                        .api
-                        .call(call.client, &method, user_id, arguments, watch)
-                    {
+                    match api::call(&self.api, call.client, &method, user_id, arguments, watch) {
                         Ok(members) => Ok(Called::Done(members)),
                         Err(failure) if failure.kind == Kind::SignInRequired => {
                             self.ask_for(call, user_id, &failure)
