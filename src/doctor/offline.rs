@@ -162,7 +162,8 @@ fn files(config: &Config) -> Option<Finding> {
 /// Whether the port can be had or is held by a server of ours. Where any will do, `config` gets the one found.
 fn port(config: &mut Config) -> Finding {
     let (host, port) = (config.server_host.clone(), config.server_port);
-    match Listeners::bind(&host, port).map(|listeners| listeners.port()) {
+    let bound = Listeners::bind(&host, port, config.is_reached_as_localhost());
+    match bound.map(|listeners| listeners.port()) {
         Ok(free) => {
             *config = config.clone().at_port(free);
             Finding::ok("port", &format!("{host} port {free} is free."))
@@ -171,9 +172,12 @@ fn port(config: &mut Config) -> Finding {
             "port",
             &format!("{host} port {port} is held by an entra-auth-mcp that is running."),
         ),
-        Err(error) => Finding::failure(
+        Err(not_bound) => Finding::failure(
             "port",
-            &format!("{host} port {port} cannot be listened on ({error})."),
+            &format!(
+                "{} cannot be listened on ({}).",
+                not_bound.address, not_bound.error
+            ),
             "Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.",
         ),
     }
