@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use log::LevelFilter;
 
 use crate::clock::Clock;
 use crate::config::env_file;
@@ -33,7 +36,7 @@ struct CommandLine {
 
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
-    logging::set_level(log::LevelFilter::Info);
+    logging::set_level(LevelFilter::Info);
     match parse(arguments).and_then(|line| perform(&line)) {
         Ok(Ok((text, code))) => {
             print(&text);
@@ -59,7 +62,7 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
     Ok(match line.verb.as_deref().unwrap_or("serve") {
         "serve" => {
             // The text of the access key goes with the variables.
-            let (config, _) = load(env_file)?;
+            let (config, _) = load(env_file, LevelFilter::Debug)?;
             serve(config).map(done)
         }
         "login" => verbs::login(
@@ -83,7 +86,7 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
             Ok((text, report.exit_code()))
         }
         "--check-config" => {
-            let (config, variables) = load(env_file)?;
+            let (config, variables) = load(env_file, LevelFilter::Warn)?;
             Ok(done(config.effective(&variables)))
         }
         "--help" | "-h" => Ok(done(help())),
@@ -168,8 +171,12 @@ fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String>
     Ok(variables)
 }
 
-/// The settings; what looks misspelt or unwise is warned of.
-fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
+/// The settings; what looks misspelt or unwise is warned of. From then on, no more is logged than
+/// they say, and no more than `most`.
+fn load(
+    env_file: Option<&str>,
+    most: LevelFilter,
+) -> Result<(Config, BTreeMap<String, String>), String> {
     let variables = variables(env_file)?;
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
         log::warn!("{name} is not a setting; {setting} is");
@@ -183,41 +190,49 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
     for doubt in config.doubts() {
         log::warn!("{doubt}");
     }
-    logging::set_level(config.log_level);
+    logging::set_level(config.log_level.min(most));
+    if let Some(path) = env_file_path(env_file) {
+        log::info!("settings are read from {}", path.display());
+    }
     Ok((config, variables))
 }
 
 /// The settings for a verb whose results a person reads: no more is logged than warnings.
 fn load_quietly(env_file: Option<&str>) -> Result<Config, String> {
-    let (config, _) = load(env_file)?;
-    logging::set_level(config.log_level.min(log::LevelFilter::Warn));
+    let (config, _) = load(env_file, LevelFilter::Warn)?;
     Ok(config)
 }
 
-/// `.env` need not exist; a file that was named must.
+/// The file that settings are read from. `.env` need not exist; a file that was named must.
+fn env_file_path(named: Option<&str>) -> Option<PathBuf> {
+    let path = PathBuf::from(named.unwrap_or(".env"));
+    let is_there = named.is_some() || path.try_exists().unwrap_or(true);
+    is_there.then(|| std::path::absolute(&path).unwrap_or(path))
+}
+
 fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String> {
-    let path = named.unwrap_or(".env");
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read.map_err(|error| format!("{path} cannot be read ({error})"))?,
+    let Some(path) = env_file_path(named) else {
+        return Ok(BTreeMap::new());
     };
-    let variables: BTreeMap<String, String> = env_file::parse(&text)
-        .map_err(|bad| {
-            let lines: Vec<String> = bad
-                .iter()
-                .map(|line| format!("line {}: {}", line.number, line.reason))
-                .collect();
-            format!(
-                "{path} has lines that are not NAME=value:\n  {}",
-                lines.join("\n  ")
-            )
-        })?
-        .into_iter()
-        .collect();
-    let is_exposed =
-        std::fs::metadata(path).is_ok_and(|metadata| os::others_have_access(&metadata));
+    let (text, is_exposed) = env_file::read(&path)
+        .map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
+    let variables = env_file::parse(&text).map_err(|bad| {
+        let lines: Vec<String> = bad
+            .iter()
+            .map(|line| format!("line {}: {}", line.number, line.reason))
+            .collect();
+        format!(
+            "{} has lines that are not NAME=value:\n  {}",
+            path.display(),
+            lines.join("\n  ")
+        )
+    })?;
+    let variables: BTreeMap<String, String> = variables.into_iter().collect();
     if is_exposed && variables.contains_key(ACCESS_KEY) {
-        log::warn!("{path} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.");
+        log::warn!(
+            "{} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.",
+            path.display()
+        );
     }
     Ok(variables)
 }
@@ -248,7 +263,7 @@ fn serve(config: Config) -> Result<String, Failure> {
 
 /// Begins a sign-in at the terminal. How it ends is told there, and so not logged as well.
 fn show(text: &str, link: Option<&str>) {
-    logging::set_level(log::LevelFilter::Error);
+    logging::set_level(LevelFilter::Error);
     print(text);
     link.map(os::open_in_browser);
 }
