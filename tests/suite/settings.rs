@@ -59,11 +59,7 @@ impl Program {
 
     fn with_file(name: &str, contents: impl AsRef<[u8]>) -> Self {
         let program = Self::new();
-        let path = program.0.file(name);
-        fs::write(&path, contents).unwrap();
-        // Whatever the umask is.
-        #[cfg(unix)]
-        set_mode(&path, 0o600);
+        program.0.write(name, contents);
         program
     }
 
@@ -360,6 +356,17 @@ fn a_host_at_which_nobody_can_sign_in_is_a_mistake_that_names_one_where_they_can
         let mistake = outcome.mistake("AZURE_AUTHORITY_HOST");
         assert!(mistake.contains(mend), "{host}: {mistake}");
     }
+    // All mistakes at once, here too.
+    let outcome = check(&[
+        ("AZURE_TENANT_ID", "contoso"),
+        ("AZURE_AUTHORITY_HOST", "https://contoso.b2clogin.com"),
+    ]);
+    assert!(outcome.mistake("AZURE_TENANT_ID").contains("domain name"));
+    assert!(
+        outcome
+            .mistake("AZURE_AUTHORITY_HOST")
+            .contains("user flow")
+    );
     for (tenant, host) in [
         (TENANT_ID, "https://contoso.ciamlogin.com"),
         ("contoso.onmicrosoft.com", "https://contoso.ciamlogin.com"),
@@ -1057,8 +1064,7 @@ fn a_bad_line_of_the_file_is_named_by_its_number_and_not_quoted() {
 #[test]
 fn another_file_can_be_named() {
     let program = Program::with_file(".env", "TOKEN_CACHE_FILE=default.json");
-    fs::write(program.0.file("other.env"), "TOKEN_CACHE_FILE=other.json").unwrap();
-    let other = program.0.file("other.env");
+    let other = program.0.write("other.env", "TOKEN_CACHE_FILE=other.json");
     let absolute = format!("--env-file={}", other.display());
     for arguments in [
         &["--check-config", "--env-file", "other.env"][..],
@@ -1140,9 +1146,7 @@ fn a_file_of_another_user_is_refused() {
         eprintln!("skipped: only root can give files away");
         return;
     }
-    let own = program.0.file("own");
-    fs::write(&own, "SERVER_PORT=0\n").unwrap();
-    set_mode(&own, 0o600);
+    let own = program.0.write("own", "SERVER_PORT=0\n");
     let their_link = program.0.file("link");
     std::os::unix::fs::symlink(&own, &their_link).unwrap();
     let own_link = program.0.file("own-link");
