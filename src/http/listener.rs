@@ -1,7 +1,7 @@
 //! Accepting connections: a bounded number of them, and a way to stop.
 
 use std::io::{self, ErrorKind, Write as _};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
@@ -168,21 +168,57 @@ impl Shared {
 
 /// The sockets of a server that does not accept yet, so that the port is known before the
 /// application is built.
+#[derive(Debug)]
 pub struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
+/// An address that could not be bound.
+#[derive(Debug)]
+pub struct NotBound {
+    /// Host and port, as in a URL.
+    pub address: String,
+    pub error: io::Error,
+}
+
+impl NotBound {
+    /// Whether the address exists and is not ours to have: another program listens there, or the
+    /// system keeps it (on Windows, also where another user's program listens).
+    pub fn is_taken(&self) -> bool {
+        matches!(
+            self.error.kind(),
+            ErrorKind::AddrInUse | ErrorKind::PermissionDenied
+        )
+    }
+}
+
+const LOOPBACK_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
+/// How often a free port is drawn until it is free in both loopback families.
+const DRAWS: u32 = 16;
+
 impl Listeners {
-    /// Binds `host` at `port`; 0 takes a free one. `localhost` is both loopback families, since
-    /// browsers try `::1` first; one of them is enough where the other does not exist.
+    /// Binds `host` at `port`; 0 takes a free one. `localhost` is both loopback families, and so is
+    /// the address of either where the server `is_reached_as_localhost`: a browser may try the other
+    /// one first, and whoever listens there would get what it brings. A family that the machine lacks
+    /// is no way for anybody.
     ///
     /// # Errors
-    /// The operating system's, when nothing could be bound.
-    pub fn bind(host: &str, port: u16) -> io::Result<Self> {
-        if host.eq_ignore_ascii_case("localhost") {
-            // A free port of one family may be taken in the other: then another one is drawn.
-            bind_loopback(port, if port == 0 { 15 } else { 0 }).map(Self)
-        } else {
-            Ok(Self(vec![listen((host, port))?]))
+    /// The address that was asked for does not exist, or one of those is taken.
+    pub fn bind(host: &str, port: u16, is_reached_as_localhost: bool) -> Result<Self, NotBound> {
+        let bind = |port| match host.parse() {
+            Ok(LOOPBACK_V4) if is_reached_as_localhost => bind_both(LOOPBACK_V4, LOOPBACK_V6, port),
+            Ok(LOOPBACK_V6) if is_reached_as_localhost => bind_both(LOOPBACK_V6, LOOPBACK_V4, port),
+            _ if host.eq_ignore_ascii_case("localhost") => bind_localhost(port),
+            _ => Ok(vec![listen(host, port)?]),
+        };
+        let mut bound = bind(port);
+        let draws = if port == 0 { DRAWS } else { 1 };
+        for _ in 1..draws {
+            match bound {
+                Err(not_bound) if not_bound.is_taken() => bound = bind(port),
+                _ => break,
+            }
         }
+        bound.map(Self)
     }
 
     /// The first address that was bound.
@@ -226,26 +262,41 @@ impl Listeners {
     }
 }
 
-fn listen(at: impl ToSocketAddrs) -> io::Result<(SocketAddr, TcpListener)> {
-    TcpListener::bind(at).and_then(|socket| Ok((socket.local_addr()?, socket)))
+fn listen(host: &str, port: u16) -> Result<(SocketAddr, TcpListener), NotBound> {
+    let bind = || {
+        let socket = TcpListener::bind((host, port))?;
+        let address = socket.local_addr()?;
+        Ok((address, socket))
+    };
+    bind().map_err(|error| NotBound {
+        address: if host.contains(':') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        },
+        error,
+    })
 }
 
-fn bind_loopback(port: u16, redraws: u32) -> io::Result<Vec<(SocketAddr, TcpListener)>> {
-    let v4 = listen((Ipv4Addr::LOCALHOST, port));
-    let v6 = listen((
-        Ipv6Addr::LOCALHOST,
-        v4.as_ref().map_or(port, |(address, _)| address.port()),
-    ));
-    match (v4, v6) {
-        (Ok(v4), Ok(v6)) => Ok(vec![v4, v6]),
-        (Err(error), _) | (_, Err(error)) if error.kind() == ErrorKind::AddrInUse => {
-            match redraws {
-                0 => Err(error),
-                _ => bind_loopback(port, redraws - 1),
-            }
-        }
-        (Ok(only), Err(_)) | (Err(_), Ok(only)) => Ok(vec![only]),
-        (Err(error), Err(_)) => Err(error),
+/// Binds `asked` at `port`, and `other` at the same port, unless the machine lacks that family.
+fn bind_both(
+    asked: IpAddr,
+    other: IpAddr,
+    port: u16,
+) -> Result<Vec<(SocketAddr, TcpListener)>, NotBound> {
+    let asked = listen(&asked.to_string(), port)?;
+    match listen(&other.to_string(), asked.0.port()) {
+        Ok(other) => Ok(vec![asked, other]),
+        Err(not_bound) if not_bound.is_taken() => Err(not_bound),
+        Err(_) => Ok(vec![asked]),
+    }
+}
+
+fn bind_localhost(port: u16) -> Result<Vec<(SocketAddr, TcpListener)>, NotBound> {
+    match bind_both(LOOPBACK_V4, LOOPBACK_V6, port) {
+        // The machine lacks IPv4.
+        Err(not_bound) if !not_bound.is_taken() => bind_both(LOOPBACK_V6, LOOPBACK_V4, port),
+        bound => bound,
     }
 }
 
