@@ -6,3 +6,4 @@ pub mod jsonrpc;
 mod progress;
 pub mod protocol;
 pub mod tools;
+mod version;

@@ -18,21 +18,13 @@ use super::jsonrpc::{
 };
 use super::progress::Progress;
 use super::tools::{Called, ToolCall, Tools, Turn};
+use super::version::{BATCHING, LEGACY, MODERN, VERSIONS};
 use crate::api::files::Watch;
 use crate::error::Failure;
 use crate::http::event_stream::EventStream;
 use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
 use crate::pieces::Pieces;
 use crate::{media_type, secret};
-
-/// The revision with per-request metadata.
-const MODERN: &str = "2026-07-28";
-/// The revisions that begin with `initialize`, the newest first.
-const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", BATCHING];
-/// The revision that has batches, and that is meant where no version is named.
-const BATCHING: &str = "2025-03-26";
-/// Every revision spoken here.
-pub(super) const VERSIONS: [&str; 4] = [MODERN, LEGACY[0], LEGACY[1], LEGACY[2]];
 
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;

@@ -14,7 +14,7 @@ use self::api::Api;
 use self::result::add;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
-use super::protocol::VERSIONS;
+use super::version::VERSIONS;
 use crate::api::files::Watch;
 use crate::auth::aadsts::{self, Advice};
 use crate::auth::challenge::Claims;
