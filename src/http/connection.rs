@@ -15,7 +15,7 @@ use super::body::ChunkedBody;
 use super::event_stream::EventStream;
 use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
 use super::listener::{Entry, Shared};
-use super::message::{Answer, Reply, Request, SMALL_BODY, json_reply, print};
+use super::message::{Answer, BodyFraming, Reply, Request, SMALL_BODY, json_reply};
 
 /// One `read` takes at most so much.
 const MOST_READ_BYTES: usize = 64 * 1024;
@@ -68,8 +68,10 @@ pub fn serve(shared: &Shared, entry: &Entry, mut is_quiet: bool) -> Served {
             Err(Some(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
-                let (head, body) = print(json_reply(status, body), false);
-                let _ = connection.write_pieces(iter::once(head.as_slice()).chain(body.iter()));
+                let reply = json_reply(status, body);
+                let head = reply.head(BodyFraming::Length(reply.body.len()), false);
+                let _ =
+                    connection.write_pieces(iter::once(head.as_slice()).chain(reply.body.iter()));
                 break;
             }
         }
@@ -219,11 +221,16 @@ impl Connection<'_> {
         let keep_alive = head.keep_alive && !self.shared.is_stopping();
         match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
             Answer::Reply(reply) => {
-                self.write_reply(reply, keep_alive, head.method == Method::Head)?;
+                self.write_reply(&reply, keep_alive, head.method == Method::Head)?;
             }
             Answer::Stream(reply, run) => {
-                let mut stream =
-                    EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
+                let framing = if head.is_http_11 {
+                    BodyFraming::Chunked
+                } else {
+                    BodyFraming::UntilClose
+                };
+                let stream_head = reply.head(framing, keep_alive);
+                let mut stream = EventStream::begin(self, &stream_head, head.is_http_11)?;
                 // A bug in here ends the thread, and so the answer, unfinished, and the connection.
                 run(&mut stream)?;
                 stream.end()?;
@@ -233,9 +240,9 @@ impl Connection<'_> {
     }
 
     /// Writes head and, unless it answers a `HEAD`, body: in one piece, where the socket has room for it.
-    fn write_reply(&self, reply: Reply, keep_alive: bool, is_head: bool) -> io::Result<()> {
-        let (head, body) = print(reply, keep_alive);
-        let body = body.iter().filter(|_| !is_head);
+    fn write_reply(&self, reply: &Reply, keep_alive: bool, is_head: bool) -> io::Result<()> {
+        let head = reply.head(BodyFraming::Length(reply.body.len()), keep_alive);
+        let body = reply.body.iter().filter(|_| !is_head);
         self.write_all(iter::once(head.as_slice()).chain(body))
     }
 

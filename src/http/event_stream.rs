@@ -17,16 +17,13 @@ pub struct EventStream<'a> {
 }
 
 impl<'a> EventStream<'a> {
-    /// Sends the head of the answer, which was printed as that of a chunked one.
+    /// Sends the head of the answer.
     pub(super) fn begin(
         connection: &'a Connection<'a>,
         head: &[u8],
         chunked: bool,
     ) -> io::Result<Self> {
-        match head.strip_suffix(b"Transfer-Encoding: chunked\r\n\r\n") {
-            Some(others) if !chunked => connection.write(&[others, b"\r\n"].concat())?,
-            _ => connection.write(head)?,
-        }
+        connection.write(head)?;
         Ok(Self {
             connection,
             chunked,

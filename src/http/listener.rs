@@ -9,7 +9,7 @@ use std::{iter, thread};
 
 use super::Limits;
 use super::connection::{self, Served};
-use super::message::{Application, json_reply, print, with_field};
+use super::message::{Application, BodyFraming, json_reply, with_field};
 use super::workers::Workers;
 use crate::sync::locked;
 
@@ -413,9 +413,12 @@ fn tell_no_room(mut socket: &TcpStream) {
         503,
         r#"{"error":"All connections are busy. Try again."}"#.to_owned(),
     );
-    let (head, body) = print(with_field(reply, "Retry-After", "1"), false);
+    let reply = with_field(reply, "Retry-After", "1");
+    let head = reply.head(BodyFraming::Length(reply.body.len()), false);
     // A fresh socket has room for this; where it has not, the client learns from the close.
-    let parts: Vec<&[u8]> = iter::once(head.as_slice()).chain(body.iter()).collect();
+    let parts: Vec<&[u8]> = iter::once(head.as_slice())
+        .chain(reply.body.iter())
+        .collect();
     let _ = socket
         .set_nonblocking(true)
         .and_then(|()| socket.write(&parts.concat()));

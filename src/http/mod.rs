@@ -1,9 +1,9 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) on `std::net`: a bounded number of connections, a thread each,
 //! with absolute deadlines and strict framing.
 //!
-//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode`, `Header` and
-//! `Response`, and its writer prints them; its server half cannot be handed to anyone (README,
-//! "Dependencies"), so accepting and reading is done here.
+//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its server
+//! half cannot be exposed to clients (README, "Dependencies"), so accepting, reading and writing is
+//! done here.
 
 pub mod body;
 mod connection;
