@@ -1,4 +1,4 @@
-//! What a connection hands to the application, and what it gets back.
+//! A request as the application gets it, and a response as it makes one.
 
 use std::io::{self, Write as _};
 use std::time::SystemTime;
@@ -6,9 +6,7 @@ use std::time::SystemTime;
 use httpdate::HttpDate;
 use tiny_http::{Header, StatusCode};
 
-use super::event_stream::EventStream;
 use super::head::Head;
-use super::listener::{Entry, Shared};
 use crate::pieces::Pieces;
 
 /// A request, borrowed from the connection's buffers.
@@ -17,35 +15,9 @@ pub struct Request<'a> {
     pub(crate) head: &'a Head<'a>,
     /// The whole body.
     pub(crate) body: &'a [u8],
-    pub(super) entry: &'a Entry,
-    pub(super) shared: &'a Shared,
 }
 
 impl<'a> Request<'a> {
-    /// Whether there is still somebody to work for.
-    ///
-    /// # Errors
-    /// The client has closed its side.
-    pub fn check(&self) -> io::Result<()> {
-        if self.entry.client_is_gone() {
-            Err(io::ErrorKind::ConnectionAborted.into())
-        } else {
-            Ok(())
-        }
-    }
-
-    /// The same, and whether the server goes on.
-    ///
-    /// # Errors
-    /// As above, or the server was told to stop.
-    pub fn check_transfer(&self) -> io::Result<()> {
-        if self.shared.is_stopping() {
-            Err(io::Error::other("the server is stopping"))
-        } else {
-            self.check()
-        }
-    }
-
     /// The first value of the query parameter `name`, decoded.
     pub fn parameter(&self, name: &str) -> Option<String> {
         let mut parameters = url::form_urlencoded::parse(self.head.query.as_bytes());
@@ -82,7 +54,7 @@ pub struct Reply {
     content_type: Option<&'static str>,
     referrer_policy: &'static str,
     /// The other fields, but for those that every response has.
-    fields: Vec<Header>,
+    pub(super) fields: Vec<Header>,
     pub(super) body: Pieces,
 }
 
@@ -149,46 +121,6 @@ fn field_bytes(field: &Header) -> usize {
     field.field.as_str().len() + field.value.as_str().len() + b": \r\n".len()
 }
 
-/// What is streamed as server-sent events: it runs on the connection's thread and may block.
-pub type Stream<'a> = Box<dyn FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a>;
-
-/// The answer to a request.
-pub enum Answer<'a> {
-    /// One response.
-    Reply(Reply),
-    /// A stream of events behind the head of this response.
-    Stream(Reply, Stream<'a>),
-}
-
-impl<'a> Answer<'a> {
-    /// An answer that `run` streams.
-    pub fn stream(run: impl FnOnce(&mut EventStream<'_>) -> io::Result<()> + 'a) -> Self {
-        let head = reply(200, "text/event-stream", Pieces::default());
-        // nginx would hold the events back otherwise.
-        Self::Stream(with_field(head, "X-Accel-Buffering", "no"), Box::new(run))
-    }
-
-    /// The same with one more header field.
-    pub fn with_field(self, name: &'static str, value: &str) -> Self {
-        match self {
-            Self::Reply(reply) => Self::Reply(with_field(reply, name, value)),
-            Self::Stream(head, run) => Self::Stream(with_field(head, name, value), run),
-        }
-    }
-}
-
-/// The application.
-pub trait Application: Send + Sync {
-    /// Whether a body of more than [`SMALL_BODY`] is waited for; the body of `request` has not come yet.
-    fn takes_large_body(&self, request: &Request<'_>) -> bool;
-
-    /// Answers one request; called on the connection's thread.
-    fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a>;
-}
-
-/// What is taken from everybody, in bytes.
-pub const SMALL_BODY: usize = 64 * 1024;
-
 /// What every answer says of who gave it.
 pub const SERVER_NAME: &str = "entra-auth-mcp";
 
@@ -238,7 +170,7 @@ pub fn with_field(mut reply: Reply, name: &'static str, value: &str) -> Reply {
 }
 
 /// The header field, unless its value is empty or could end it.
-fn header(name: &'static str, value: &str) -> Option<Header> {
+pub(super) fn header(name: &'static str, value: &str) -> Option<Header> {
     let is_fit = !value.is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     Header::from_bytes(name, value).ok().filter(|_| is_fit)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::backend::{WRITE_SCOPE, cae_claims, claims_challenge, claims_header};
 use crate::support::browser::{Browser, Page};
@@ -1072,7 +1073,9 @@ fn a_step_up_that_another_server_has_seen_through_is_not_asked_for_again() {
 #[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
     for endpoint in ["/cae", "/write"] {
-        let world = World::labelled();
+        let world = World::labelled_with(|setup| {
+            setup.limits(|limits| limits.silence = Duration::from_millis(20))
+        });
         world.entra.require_interaction_for_claims(true);
         let mut mcp = world.server.modern_url();
         let asked = asks(&mut mcp, endpoint);
