@@ -1150,7 +1150,12 @@ fn an_idle_connection_makes_room_beside_a_request_in_hand() {
 
 #[test]
 fn the_place_of_a_client_that_left_a_stream_becomes_free() {
-    let server = setup().limits(|limits| limits.connections = 1).start();
+    let server = setup()
+        .limits(|limits| {
+            limits.connections = 1;
+            limits.silence = SOON;
+        })
+        .start();
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
@@ -2105,7 +2110,7 @@ fn every_kind_of_answer_carries_the_security_headers() {
 
 #[test]
 fn a_stream_carries_the_security_headers() {
-    let server = start();
+    let server = setup().limits(|limits| limits.silence = SOON).start();
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
