@@ -1,11 +1,12 @@
 //! A running server: settings, token file, listener and routes put together.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
 
-use crate::auth::sign_in::SignIn;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
@@ -14,24 +15,13 @@ use crate::http::listener::{HttpServer, Listeners};
 use crate::http::message::SERVER_NAME;
 use crate::os;
 use crate::outgoing::agent_config;
+use crate::owner::{Owner, Purpose};
 use crate::routes::Routes;
 
 /// How long a server may take to say that it runs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Open files of the server itself: listeners, logs, the token file and its locks, and a few to spare.
 const OWN_DESCRIPTORS: usize = 16;
-
-/// Whether a server with these settings runs already.
-pub fn is_running(config: &Config) -> bool {
-    let port = config.server_port;
-    let mut origins = vec![
-        config.redirect_uri.origin.clone(),
-        origin_of("localhost", port),
-    ];
-    origins.push(origin_of(&config.server_host, port));
-    origins.dedup();
-    origins.iter().any(|origin| is_ours(origin))
-}
 
 /// Where a server that listens at `host` can be asked.
 pub fn origin_of(host: &str, port: u16) -> String {
@@ -72,15 +62,18 @@ pub fn is_ours(origin: &str) -> bool {
 pub struct Server {
     http: HttpServer,
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
+    auth: Arc<Auth>,
+    /// Where the verbs on this machine speak to it.
+    local_origin: String,
 }
 
 impl Server {
-    /// Listens, and serves from now on, on threads of its own.
+    /// Takes the token file, listens, and serves from now on, on threads of its own.
     ///
     /// # Errors
-    /// The address cannot be had, or the token file is out of order.
+    /// Another process owns the token file, the file is out of order, or the address cannot be had.
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
+        let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, limits.owner)?;
         let (host, port) = (&config.server_host, config.server_port);
         let listeners = Listeners::bind(host, port).map_err(|error| {
             Failure::new(
@@ -91,9 +84,10 @@ impl Server {
         })?;
         limits.body_bytes = config.max_request_bytes;
         limits.connections = places(limits.connections, os::most_descriptors());
+        let address = listeners.address();
         let config = Arc::new(config.at_port(listeners.port()));
-        let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
-        let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let auth = Arc::new(Auth::start(Arc::clone(&config), clock, owner)?);
+        let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -101,10 +95,13 @@ impl Server {
             )
             .hint("Raise the limit of threads for this process.")
         })?;
+        let local_origin = local_origin(address, &config);
+        auth.announce(&local_origin)?;
         Ok(Self {
             http,
             config,
-            sign_in,
+            auth,
+            local_origin,
         })
     }
 
@@ -118,14 +115,9 @@ impl Server {
         self.config.redirect_uri.origin.clone()
     }
 
-    /// Its settings, with the port that is listened on.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The sign-ins that end here.
-    pub(crate) fn sign_in(&self) -> &SignIn {
-        &self.sign_in
+    /// The origin at which processes of this machine can speak to it.
+    pub(crate) fn local_origin(&self) -> &str {
+        &self.local_origin
     }
 
     /// Opens the audit log anew, as after it was rotated.
@@ -133,15 +125,14 @@ impl Server {
     /// # Errors
     /// It is required and cannot be opened; then calls fail until it can be.
     pub fn reopen_audit_log(&self) -> Result<(), Failure> {
-        self.sign_in.audit.reopen()
+        self.auth.audit.reopen()
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
-        self.sign_in.pending().close();
-        if let Err(failure) = self.sign_in.write_unwritten() {
+        if let Err(failure) = self.auth.close() {
             log::error!("tokens that Entra has renewed are lost: {}", failure.text());
         }
     }
@@ -151,6 +142,24 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Where processes of this machine can speak to a server that listens at `address`. It is an address, not
+/// `localhost`: another user's process may listen on the loopback address of the other family.
+fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
+    let Some(mut address) = address else {
+        return config.redirect_uri.origin.clone();
+    };
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        // Not without encryption, where that can be.
+        ip if !ip.is_loopback() && config.redirect_uri.is_https => {
+            return config.redirect_uri.origin.clone();
+        }
+        _ => {}
+    }
+    format!("http://{address}")
 }
 
 /// How many of `most` connections this process has descriptors for: one more for the call of the API that each may

@@ -30,10 +30,9 @@ use self::policy::{Form, Policy};
 use self::request::{Backend, Content, Request};
 use self::select::Selection;
 use crate::audit::{Entry, Event};
-use crate::auth::challenge::{Challenge, Claims};
-use crate::auth::request::Demand;
-use crate::auth::sign_in::{PAUSE, SignIn};
-use crate::auth::token_file::Account;
+use crate::auth::Auth;
+use crate::auth::account::Account;
+use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
 use crate::media_type;
 
@@ -42,7 +41,7 @@ pub(crate) struct Api {
     backend: Option<Backend>,
     policy: Policy,
     files: Option<Files>,
-    sign_in: Arc<SignIn>,
+    auth: Arc<Auth>,
 }
 
 /// A call as a caller asks for it.
@@ -72,19 +71,19 @@ pub(crate) struct Called {
 }
 
 impl Api {
-    /// The API below `base`, called with the tokens of `sign_in` as far as `policy` allows it.
+    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it.
     pub(crate) fn new(
         base: Option<Url>,
         max_response_bytes: usize,
         policy: Policy,
         files: Option<Files>,
-        sign_in: Arc<SignIn>,
+        auth: Arc<Auth>,
     ) -> Self {
         Self {
             backend: base.map(|base| Backend::new(base, max_response_bytes)),
             policy,
             files,
-            sign_in,
+            auth,
         }
     }
 
@@ -99,7 +98,7 @@ impl Api {
     /// A sign-in is due; the call is not allowed, or not one; the API cannot be reached, or a file not be moved; the
     /// audit log cannot be written.
     pub(crate) fn call(&self, call: &Call<'_>) -> Result<Called, Failure> {
-        self.sign_in.audit.ready()?;
+        self.auth.audit.ready()?;
         let user_id = call.user_id.unwrap_or_default();
         let mut entry = Entry::new(Event::ApiCall, user_id, call.client);
         entry.method = call.method;
@@ -113,7 +112,7 @@ impl Api {
             }
             Err(failure) => entry.failed(Some(failure)),
         }
-        let recorded = self.sign_in.audit.record(&entry);
+        let recorded = self.auth.audit.record(&entry);
         let called = result?;
         recorded.map(|()| called)
     }
@@ -125,13 +124,13 @@ impl Api {
         })?;
         // Everything is checked before a token is touched.
         let request = self.checked(backend, entry, call)?;
-        let chosen = self.sign_in.choose(call.user_id)?;
+        let chosen = self.auth.choose(call.user_id)?;
         chosen.user_id.clone_into(&mut entry.user_id);
-        let mut account = self.sign_in.acquire(&chosen, call.client)?;
+        let mut account = self.auth.acquire(&chosen, call.client)?;
         entry.account = Some(Arc::clone(&account));
         // A refresh may just have been the first that could not be recorded.
-        self.sign_in.audit.ready()?;
-        let mut answer = backend.send(&request, &account.access_token)?;
+        self.auth.audit.ready()?;
+        let mut answer = backend.send(&request, account.token()?)?;
         let first = answer.challenge.clone();
         // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
         // has asked for them.
@@ -144,7 +143,7 @@ impl Api {
             if request.is_given_up() {
                 break;
             }
-            answer = backend.send(&request, &account.access_token)?;
+            answer = backend.send(&request, account.token()?)?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),
@@ -232,56 +231,11 @@ impl Api {
             return Ok(None);
         }
         let claims = match &answer.challenge {
-            Some(Challenge::Claims(claims)) => claims,
-            _ => &Claims::default(),
+            Some(Challenge::Claims(claims)) => Some(claims),
+            _ => None,
         };
-        let is_more = *claims != Claims::default();
-        let renewed = if may_renew {
-            self.sign_in.renew(user_id, client, rejected, claims)
-        } else {
-            Ok(None)
-        };
-        let refused = match renewed {
-            Ok(None) if is_more => None,
-            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => {
-                Some(failure)
-            }
-            // Then the API's own words are the better answer.
-            Err(_) => return Ok(None),
-            renewed => return renewed,
-        };
-        // Who has just signed in for it is not asked again at once.
-        if is_more && self.has_signed_in_for(user_id, claims) {
-            return Ok(None);
-        }
-        Err(refused.unwrap_or_else(|| {
-            // What no refresh has brought, a sign-in may bring.
-            let demand = Demand {
-                wanted: claims.clone(),
-                claims: claims.clone(),
-                ..Demand::default()
-            };
-            self.sign_in.note(user_id, demand);
-            Failure::new(
-                Kind::SignInRequired,
-                "The API wants a further check of the user.",
-            )
-        }))
-    }
-
-    /// Whether `user_id` has just signed in because the API wanted these claims.
-    fn has_signed_in_for(&self, user_id: &str, claims: &Claims) -> bool {
-        let now = self.sign_in.now();
-        let is_recent = self
-            .sign_in
-            .last_sign_in(user_id)
-            .is_some_and(|at| now < at + PAUSE.as_secs());
-        let is_for_them = |demand: &Demand| demand.wanted.is_like(claims);
-        is_recent
-            && self
-                .sign_in
-                .pending()
-                .has_success(user_id, is_for_them, now)
+        self.auth
+            .renew(user_id, client, rejected, claims, may_renew)
     }
 }
 

@@ -13,16 +13,18 @@ const MOST_SCOPES: usize = 20;
 
 const WHITE_SPACE: [char; 2] = [' ', '\t'];
 
-/// The value of the `claims` parameter (OpenID Connect Core §5.5): a JSON object as text, which always
+/// Our capability and nothing else, as the value of `claims`.
+const CAPABILITY_ALONE: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#;
+
+/// Claims that are asked for (OpenID Connect Core §5.5): a JSON object as text, which always
 /// declares our capability.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claims(String);
 
-impl Default for Claims {
-    /// Our capability and nothing else.
-    fn default() -> Self {
-        Self(json!({"access_token": {"xms_cc": {"values": [CAPABILITY]}}}).to_string())
-    }
+/// The parameter `claims` of a request that asks for `claims`. Every request declares our
+/// capability.
+pub fn parameter(claims: Option<&Claims>) -> &str {
+    claims.map_or(CAPABILITY_ALONE, Claims::as_str)
 }
 
 impl Claims {

@@ -1,13 +1,16 @@
-//! The device code grant (RFC 8628): the person signs in on another device and enters a short code there.
+//! The device code grant (RFC 8628): what is asked for, and what comes back. The flow is in
+//! [`super::device_sign_in`].
 
 use serde_json::Value;
 use url::Url;
 
 use super::authority::Application;
-use super::challenge::Claims;
-use super::token_endpoint::Form;
+use super::challenge::{self, Claims};
 use crate::outgoing::is_loopback_host;
 use crate::secret::{Secret, SecretJson};
+
+/// The fields of a form, in the order in which they are sent.
+type Form<'a> = Vec<(&'static str, &'a str)>;
 
 /// The `grant_type` of a poll (§3.4).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -22,11 +25,11 @@ const LONGEST_INTERVAL: u64 = 60;
 const SLOWER_BY: u64 = 5;
 
 /// Asks for a device code (§3.1).
-pub fn request<'a>(application: &Application<'a>, claims: &'a Claims) -> Form<'a> {
+pub fn request<'a>(application: &Application<'a>, claims: Option<&'a Claims>) -> Form<'a> {
     vec![
         ("client_id", application.client_id),
         ("scope", application.scopes.requested()),
-        ("claims", claims.as_str()),
+        ("claims", challenge::parameter(claims)),
     ]
 }
 
@@ -34,13 +37,13 @@ pub fn request<'a>(application: &Application<'a>, claims: &'a Claims) -> Form<'a
 pub fn poll<'a>(
     application: &Application<'a>,
     device: &'a DeviceAuthorization,
-    claims: &'a Claims,
+    claims: Option<&'a Claims>,
 ) -> Form<'a> {
     vec![
         ("grant_type", GRANT_TYPE),
         ("client_id", application.client_id),
         ("device_code", device.device_code.expose()),
-        ("claims", claims.as_str()),
+        ("claims", challenge::parameter(claims)),
     ]
 }
 
@@ -103,7 +106,7 @@ impl DeviceAuthorization {
 }
 
 /// The interval after a poll that ended in `error`, in seconds, where it was `interval` before; `None`
-/// when there is nothing more to poll for (§3.5). [`super::token_endpoint::OauthError::kind`] then says why.
+/// when there is nothing more to poll for (§3.5). The kind of the error then says why.
 pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     match error {
         "authorization_pending" => Some(interval),

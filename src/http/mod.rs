@@ -15,6 +15,8 @@ pub mod workers;
 
 use std::time::Duration;
 
+use crate::owner;
+
 /// What one client may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -36,6 +38,8 @@ pub struct Limits {
     pub shutdown: Duration,
     /// The most bytes of a request body (413).
     pub body_bytes: usize,
+    /// For the previous owner of the token file to end, at the start.
+    pub owner: Duration,
 }
 
 impl Default for Limits {
@@ -50,6 +54,7 @@ impl Default for Limits {
             answer: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),
             body_bytes: 4 * 1024 * 1024,
+            owner: owner::PATIENCE,
         }
     }
 }

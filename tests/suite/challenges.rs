@@ -1,11 +1,11 @@
 //! What the backend's challenges and Entra's device codes mean, by tables.
 mod claims {
-    use entra_auth_mcp::auth::challenge::Claims;
+    use entra_auth_mcp::auth::challenge::{Claims, parameter};
 
     #[test]
     fn our_own_declare_the_capability_alone() {
         assert_eq!(
-            Claims::default().as_str(),
+            parameter(None),
             r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#
         );
     }
@@ -476,9 +476,10 @@ mod device_code {
             redirect_uri: "http://localhost/x",
             scopes: &scopes,
         };
-        let (device, claims) = (parsed(&good()).unwrap(), Claims::default());
+        let device = parsed(&good()).unwrap();
+        let claims = Claims::of_challenge(r#"{"access_token":{"acrs":{"value":"c1"}}}"#).unwrap();
         assert_eq!(
-            request(&application, &claims),
+            request(&application, Some(&claims)),
             [
                 ("client_id", "c"),
                 ("scope", "openid profile offline_access User.Read"),
@@ -486,7 +487,7 @@ mod device_code {
             ]
         );
         assert_eq!(
-            poll(&application, &device, &claims),
+            poll(&application, &device, Some(&claims)),
             [
                 ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
                 ("client_id", "c"),

@@ -218,6 +218,7 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
             "one resource",
         ),
         ("CUSTOM_API_SCOPE", "api://a/\"read\"", "RFC 6749"),
+        ("CUSTOM_API_SCOPE", "api://a", "api://a/.default"),
         ("AZURE_AUTHORITY_HOST", "login.microsoftonline.com", "https"),
         (
             "AZURE_AUTHORITY_HOST",
@@ -327,6 +328,48 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
             mistake.contains(&format!("{value:?}")) && mistake.contains(mend),
             "{name}={value}: {mistake}"
         );
+    }
+}
+
+/// CASES C6: what cannot work is refused at the start, and not at the end of each sign-in.
+#[test]
+fn a_host_at_which_nobody_can_sign_in_is_a_mistake_that_names_one_where_they_can() {
+    for (tenant, host, mend) in [
+        (
+            TENANT_ID,
+            "https://sts.windows.net",
+            "https://login.microsoftonline.com",
+        ),
+        (
+            TENANT_ID,
+            "https://contoso.b2clogin.com",
+            "https://contoso.ciamlogin.com",
+        ),
+        (
+            "contoso.onmicrosoft.com",
+            "https://contoso.b2clogin.cn/",
+            "user flow",
+        ),
+        ("common", "https://contoso.ciamlogin.com", "AZURE_TENANT_ID"),
+        (
+            "organizations",
+            "https://contoso.ciamlogin.com",
+            "no organizations",
+        ),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        let mistake = outcome.mistake("AZURE_AUTHORITY_HOST");
+        assert!(mistake.contains(mend), "{host}: {mistake}");
+    }
+    for (tenant, host) in [
+        (TENANT_ID, "https://contoso.ciamlogin.com"),
+        ("contoso.onmicrosoft.com", "https://contoso.ciamlogin.com"),
+        ("common", "https://login.windows.net"),
+        (TENANT_ID, "https://b2clogin.com.contoso.com"),
+        (TENANT_ID, "http://127.0.0.1:9000"),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        assert_eq!(outcome.value("AZURE_AUTHORITY_HOST"), host);
     }
 }
 
@@ -830,6 +873,14 @@ fn what_is_probably_not_meant_is_warned_of() {
             vec![
                 backend,
                 scope,
+                ("AZURE_AUTHORITY_HOST", "https://login.windows.net"),
+            ],
+            "AZURE_CLOUD=public",
+        ),
+        (
+            vec![
+                backend,
+                scope,
                 ("AZURE_TENANT_ID", "consumers"),
                 ("DOMAIN_HINT", "contoso.com"),
             ],
@@ -1120,7 +1171,8 @@ fn help_lists_every_setting_with_default_and_meaning() {
                 .find(|line| line.trim_start().starts_with(setting.name))
                 .unwrap();
             assert!(
-                line.contains(setting.meaning) && line.contains(setting.default),
+                line.contains(setting.meaning)
+                    && line.contains(setting.default.unwrap_or_default()),
                 "{line}"
             );
         }
@@ -1282,7 +1334,7 @@ fn document(name: &str) -> String {
 fn settings() -> Vec<(&'static str, &'static str)> {
     SETTINGS
         .iter()
-        .map(|setting| (setting.name, setting.default))
+        .map(|setting| (setting.name, setting.default.unwrap_or_default()))
         .collect()
 }
 

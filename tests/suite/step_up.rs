@@ -641,28 +641,6 @@ fn with_meanwhile(world: &World, endpoint: &str, meanwhile: impl FnOnce()) -> Ou
     })
 }
 
-#[test]
-fn a_token_that_another_server_has_fetched_meanwhile_is_used() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    world.entra.revoke_access_tokens();
-    let meanwhile = || drop(ok(&mut other.modern(), "/me"));
-    let (outcome, _, refreshes) = world.during(|| with_meanwhile(&world, "/echo", meanwhile));
-    assert_eq!(is_done(outcome)["success"], true);
-    assert_eq!(refreshes, 1);
-}
-
-#[test]
-fn a_token_that_another_server_has_fetched_without_the_claims_does_not_make_a_person_sign_in() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    let meanwhile = || handed_on(&mut other.modern(), "/status/401", 401);
-    let (outcome, _, refreshes) = world.during(|| with_meanwhile(&world, "/cae", meanwhile));
-    assert_eq!(is_done(outcome)["success"], true);
-    // The other server's, and one with the claims.
-    assert_eq!((refreshes, world.refreshes_with(WANTED)), (2, 1));
-}
-
 // ---- By way of the person ----
 
 #[test]
@@ -979,24 +957,6 @@ fn a_declined_sign_in_that_every_call_needs_is_still_due() {
 }
 
 #[test]
-fn a_step_up_that_another_server_has_seen_through_is_not_asked_for_again() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    world.entra.require_interaction_for_claims(true);
-    asks(&mut world.server.modern_url(), "/cae");
-    world.advance(2);
-    steps_up(&world, &mut other.modern_url(), "/cae");
-    assert!(says_signed_in(&world.server));
-    assert_eq!(status(&world.server)["authenticated"], true);
-    ok(&mut world.server.modern_url(), "/cae");
-    // And what is due later is due.
-    world.advance(EXPIRED);
-    world.fail_next("invalid_grant", Some("basic_action"), None);
-    asks(&mut world.server.modern_url(), "/me");
-    assert!(!says_signed_in(&world.server));
-}
-
-#[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
     let endpoint = "/cae";
     let world = World::labelled();
@@ -1085,47 +1045,6 @@ fn a_missing_scope_is_named_with_the_setting_and_nobody_is_asked_to_sign_in() {
 }
 
 // ---- What Entra says to a refresh ----
-
-#[test]
-fn where_consent_is_due_the_sign_in_asks_for_it() {
-    for (error, suberror) in [
-        ("invalid_grant", Some("consent_required")),
-        ("consent_required", None),
-        ("interaction_required", Some("consent_required")),
-    ] {
-        for number in 0..CLIENTS {
-            let world = World::labelled();
-            let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
-            world.advance(EXPIRED);
-            world.fail_next(error, suberror, None);
-            let authorized = steps_up(&world, &mut mcp, "/me");
-            let of = |name| value_of(&authorized, name);
-            assert_eq!(
-                (of("prompt"), of("login_hint"), of("claims")),
-                (Some("consent"), Some(ADA), Some(CP1))
-            );
-            // Once.
-            assert_eq!(
-                value_of(&login_leads_to(&world.server), "prompt"),
-                Some("select_account")
-            );
-        }
-    }
-}
-
-#[test]
-fn consent_that_was_taken_back_is_asked_for_and_given() {
-    let world = World::labelled();
-    world
-        .entra
-        .set(|settings| settings.consented = Some(std::collections::BTreeSet::new()));
-    world.advance(EXPIRED);
-    let authorized = steps_up(&world, &mut world.server.modern_url(), "/me");
-    assert_eq!(value_of(&authorized, "prompt"), Some("consent"));
-    world.advance(EXPIRED);
-    ok(&mut world.server.modern(), "/me");
-    assert_eq!(world.entra.refreshes(), 1);
-}
 
 #[test]
 fn the_suberror_says_whether_to_ask_and_whether_the_refresh_token_is_kept() {

@@ -136,7 +136,7 @@ impl Setup {
         })
     }
 
-    /// Starts a server; several of one setup share the token file.
+    /// Starts a server. One of the same setup must have ended: it owns the token file.
     pub fn start(&self) -> Running {
         self.try_start()
             .unwrap_or_else(|failure| panic!("{}", failure.text()))
@@ -180,12 +180,29 @@ impl World {
 
     /// With a server of other settings. Where its clock stands still, so does Entra's.
     #[must_use]
-    pub fn with(mut self, change: impl FnOnce(Setup) -> Setup) -> Self {
-        self.setup = change(self.setup);
-        self.server = self.setup.start();
-        self.entra
-            .set(|settings| settings.clock_stands_at = self.setup.clock.stands_at);
-        self
+    pub fn with(self, change: impl FnOnce(Setup) -> Setup) -> Self {
+        let Self {
+            server,
+            setup,
+            backend,
+            entra,
+        } = self;
+        // It owns the token file for as long as it lives.
+        drop(server);
+        let setup = change(setup);
+        entra.set(|settings| settings.clock_stands_at = setup.clock.stands_at);
+        Self {
+            server: setup.start(),
+            setup,
+            backend,
+            entra,
+        }
+    }
+
+    /// A new server with the same settings, after the old one has ended.
+    #[must_use]
+    pub fn restarted(self) -> Self {
+        self.with(|setup| setup)
     }
 
     /// Time passes for all of them.

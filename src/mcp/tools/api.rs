@@ -7,17 +7,17 @@ use serde_json::value::RawValue;
 use super::api_result;
 use crate::api::files::{Files, Watch};
 use crate::api::{Api, Call};
-use crate::auth::sign_in::SignIn;
+use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::mcp::jsonrpc::{Object, read};
 use crate::pieces::Pieces;
 
-/// The API of `config`, called with the tokens of `sign_in`.
+/// The API of `config`, called with the tokens of `auth`.
 ///
 /// # Errors
 /// `FILES_DIR` cannot be used.
-pub(super) fn open(config: &Config, sign_in: Arc<SignIn>) -> Result<Api, Failure> {
+pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
     let files = match &config.files_dir {
         Some(directory) => {
             let files = Files::open(directory, config.max_file_bytes, &config.own_files());
@@ -30,7 +30,7 @@ pub(super) fn open(config: &Config, sign_in: Arc<SignIn>) -> Result<Api, Failure
         config.max_response_bytes,
         config.policy.clone(),
         files,
-        sign_in,
+        auth,
     ))
 }
 
