@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Failure, Kind};
 use crate::os;
+use crate::text::is_plain;
 
 /// The longest name of a file, with its directories.
 const MOST_NAME_BYTES: usize = 1024;
@@ -212,7 +213,7 @@ fn fault(part: &str) -> Option<&'static str> {
             Some("it holds a control character, a backslash or one of : * ? \" < > |")
         }
         _ if part.contains(is_misleading) => Some(
-            "it holds a character that is not seen, or that changes the direction or the line of the text",
+            "it holds a character that is invisible, or that changes the order or the lines of the text",
         ),
         _ if is_device || is_short_name => {
             Some("a part of it is the name of a device or a short name on Windows")
@@ -221,22 +222,10 @@ fn fault(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name with `c` in it looks like another name: line separators, bidirectional controls (Unicode
-/// TR #9 §2) and invisible characters. The joiners U+200C and U+200D are allowed: Persian and emoji need them.
+/// Whether a name with `c` in it could look like another name. Persian and emoji need the joiners and the
+/// variation selector.
 fn is_misleading(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-    )
+    !is_plain(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0f}')
 }
 
 /// A file to be sent, more than once if needed.

@@ -11,6 +11,7 @@ use url::form_urlencoded;
 
 use crate::api::headers::AllowedHeaders;
 use crate::error::{Failure, Kind};
+use crate::text::is_plain;
 
 /// The methods that the tools have.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
@@ -262,8 +263,8 @@ fn segment_reading(segment: &str) -> Result<String, &'static str> {
     if decoded.contains(":$") {
         return Err("the characters :$");
     }
-    if decoded.contains(|c: char| c.is_control() || is_lookalike(c)) {
-        return Err("a character that is not seen, or that can be taken for others");
+    if decoded.contains(|c| !is_plain(c) || is_lookalike(c)) {
+        return Err("a character that is invisible, or that can be taken for others");
     }
     Ok(decoded.into_owned())
 }
@@ -277,7 +278,7 @@ fn encodes_needlessly(segment: &str) -> bool {
     })
 }
 
-/// Whether some server replaces `c` by other characters or drops it. Differences of case are left to [`fold`].
+/// Whether some server replaces `c` by other characters. Differences of case are left to [`fold`].
 fn is_lookalike(c: char) -> bool {
     matches!(
         c,
@@ -300,11 +301,6 @@ fn is_lookalike(c: char) -> bool {
             | '\u{2571}' | '\u{2572}' | '\u{29f5}'..='\u{29f9}'
             // Canonical composition merges them with the character before.
             | '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{3099}' | '\u{309a}'
-            // They are invisible, and some servers drop them.
-            | '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}'
     )
 }
 

@@ -621,60 +621,6 @@ fn a_header_given_twice_is_refused() {
 }
 
 #[test]
-fn a_missing_scope_is_named_with_the_setting_and_nobody_is_asked_to_sign_in() {
-    let mut bench = Bench::new();
-    let sign_ins = bench.entra.authorize_requests().len();
-    let refused = |status, challenge: &str| {
-        Reply::of_json(status, &json!({"reason": "no"})).with("WWW-Authenticate", challenge)
-    };
-    for (scope, named) in [
-        (
-            ", scope=\"api://backend/write b\"",
-            "api://backend/write, b",
-        ),
-        ("", "a scope"),
-        (", scope=\"a\\b\"", "a scope"),
-    ] {
-        bench.answer(refused(
-            403,
-            &format!("Bearer error=\"insufficient_scope\"{scope}"),
-        ));
-        let before = bench.backend.requests().len();
-        let answer = bench
-            .mcp
-            .fails("api_get_request", json!({"endpoint": "/x"}));
-        assert_eq!(bench.backend.requests().len(), before + 1);
-        // The API's own answer stands.
-        assert_eq!(answer["status"], 403, "{answer}");
-        assert_eq!(answer["data"], json!({"reason": "no"}), "{answer}");
-        assert_eq!(answer["error"], "configuration", "{answer}");
-        let message = answer["message"].as_str().unwrap();
-        assert!(message.contains(named), "{message}");
-        let hint = answer["hint"].as_str().unwrap();
-        assert!(hint.contains("CUSTOM_API_SCOPE"), "{hint}");
-    }
-    // Only an error of a Bearer challenge in a 403 says it.
-    let scope = "scope=\"api://backend/write\"";
-    for (status, challenge) in [
-        (403, format!("Bearer {scope}")),
-        (403, format!("Basic error=\"insufficient_scope\", {scope}")),
-        (400, format!("Bearer error=\"insufficient_scope\", {scope}")),
-        (500, format!("Bearer error=\"insufficient_scope\", {scope}")),
-    ] {
-        bench.answer(refused(status, &challenge));
-        let answer = bench
-            .mcp
-            .fails("api_get_request", json!({"endpoint": "/x"}));
-        assert_eq!(answer["status"], status, "{answer}");
-        assert_eq!(answer["error"], "http_error", "{answer}");
-    }
-    let status = bench.mcp.ok("check_auth_status", json!({}));
-    assert_eq!(status["authenticated"], true, "{status}");
-    assert_eq!(bench.entra.authorize_requests().len(), sign_ins);
-    assert_eq!(bench.entra.refreshes(), 0);
-}
-
-#[test]
 fn the_token_is_sent_once_and_shown_to_nobody_else() {
     let mut bench = Bench::new();
     for (tool, _) in METHODS {
