@@ -199,11 +199,7 @@ fn help() -> String {
              default,
              meaning,
          }| {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                format!(" (default {default})")
-            };
+            let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
             text + &format!("  {name:<24}{meaning}{default}\n")
         },
     )

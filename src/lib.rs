@@ -25,4 +25,5 @@ mod routes;
 pub mod secret;
 pub mod serve;
 mod sync;
+pub mod text;
 pub mod verbs;

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 #[cfg(unix)]
 use std::os::unix::{
+    ffi::OsStrExt as _,
     fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     process::CommandExt as _,
 };
@@ -97,35 +98,49 @@ pub fn is_own(metadata: &Metadata) -> bool {
     true
 }
 
-/// Whether something is mounted at `path` itself, as a container does with a single file. Such a file cannot be
-/// replaced. Only Linux tells; elsewhere the answer is no.
+/// Whether something is mounted at `path` itself: such a file cannot be replaced by a rename (EBUSY). Container
+/// runtimes do that when a single file is mounted.
+#[cfg_attr(not(unix), allow(unused_variables))]
 pub fn is_mount_point(path: &Path) -> bool {
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return false;
-    };
-    let Ok(path) = std::fs::canonicalize(path) else {
-        return false;
-    };
-    let path = path.to_string_lossy();
-    mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|mount_point| unescaped(mount_point) == path)
+    #[cfg(unix)]
+    return path.canonicalize().is_ok_and(|path| {
+        if cfg!(target_os = "linux") {
+            is_listed_mount(&path)
+        } else {
+            is_on_a_device_of_its_own(&path)
+        }
+    });
+    #[cfg(not(unix))]
+    return false;
 }
 
-/// A path in `mountinfo`, where white space and `\` are three octal digits each (proc(5)).
-fn unescaped(mount_point: &str) -> String {
-    let escapes = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    let mut path = mount_point.to_owned();
-    for (escape, character) in escapes {
-        path = path.replace(escape, character);
+#[cfg(unix)]
+fn is_on_a_device_of_its_own(path: &Path) -> bool {
+    let device = |path: &Path| Some(path.metadata().ok()?.dev());
+    path.parent()
+        .is_some_and(|directory| device(path) != device(directory))
+}
+
+/// Linux lists all mounts (proc_pid_mountinfo(5)). The device would not do: what is mounted may be of the same one,
+/// and a file of an overlay may be of another one than its directory.
+#[cfg(unix)]
+fn is_listed_mount(path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else {
+        return false;
+    };
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            // What ends a field, and what begins an escape.
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            _ => escaped.push(*byte),
+        }
     }
-    path
+    // The fifth field is the mount point.
+    mounts
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .any(|mount_point| mount_point == escaped)
 }
 
 /// Takes the file from everybody but its owner.
@@ -241,7 +256,8 @@ pub struct Signals(
 );
 
 impl Signals {
-    /// Asks for them; with SIGHUP where there is something to `reopen`, else a terminal that goes away ends us.
+    /// Asks for them, and for SIGHUP where there is something to `reopen`, even if it is ignored, as under `nohup`.
+    /// Otherwise SIGHUP keeps the action that we inherit: a terminal that goes away ends us, but not under `nohup`.
     /// Only Unix has SIGHUP.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::auth::sign_in::SignIn;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
@@ -62,11 +62,9 @@ pub fn is_ours(origin: &str) -> bool {
 pub struct Server {
     http: HttpServer,
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
+    auth: Arc<Auth>,
     /// Where the verbs on this machine speak to it.
     local_origin: String,
-    /// The last to be dropped: when another process can have the token file, nothing here uses it any more.
-    _owner: Owner,
 }
 
 impl Server {
@@ -88,8 +86,8 @@ impl Server {
         limits.connections = places(limits.connections, os::most_descriptors());
         let address = listeners.address();
         let config = Arc::new(config.at_port(listeners.port()));
-        let sign_in = Arc::new(SignIn::new(Arc::clone(&config), clock)?);
-        let routes = Routes::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let auth = Arc::new(Auth::start(Arc::clone(&config), clock, owner)?);
+        let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -98,13 +96,12 @@ impl Server {
             .hint("Raise the limit of threads for this process.")
         })?;
         let local_origin = local_origin(address, &config);
-        owner.announce(&local_origin)?;
+        auth.announce(&local_origin)?;
         Ok(Self {
             http,
             config,
-            sign_in,
+            auth,
             local_origin,
-            _owner: owner,
         })
     }
 
@@ -128,15 +125,14 @@ impl Server {
     /// # Errors
     /// It is required and cannot be opened; then calls fail until it can be.
     pub fn reopen_audit_log(&self) -> Result<(), Failure> {
-        self.sign_in.audit.reopen()
+        self.auth.audit.reopen()
     }
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
-        self.sign_in.pending().close();
-        if let Err(failure) = self.sign_in.write_unwritten() {
+        if let Err(failure) = self.auth.close() {
             log::error!("tokens that Entra has renewed are lost: {}", failure.text());
         }
     }

@@ -11,10 +11,9 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::auth::device_sign_in::DeviceSignIn;
-use crate::auth::pending::{Attempt, LIFETIME, Way};
-use crate::auth::sign_in::{SignIn, check_user_id};
-use crate::auth::token_file::{Account, Accounts, TokenCache};
+use crate::auth::pending::{Attempt, LIFETIME, Method};
+use crate::auth::token_file::{Account, Stored, TokenFile};
+use crate::auth::{self, Auth, check_user_id};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{Config, SignInMethod};
@@ -283,31 +282,31 @@ fn login_with_code(
     user_id: Option<&str>,
     show: Show<'_>,
 ) -> Result<String, Failure> {
-    let _owner = Owner::acquire(
-        &config.token_cache_file,
-        Purpose::DeviceCode,
-        owner::PATIENCE,
-    )?;
-    let sign_in = Arc::new(SignIn::new(Arc::new(config), clock)?);
-    let user_id = match choose(&sign_in, user_id, "login") {
+    let auth = Arc::new(own(config, clock, Purpose::DeviceCode)?);
+    let user_id = match choose(&auth, user_id, "login") {
         Err(failure) if failure.kind == Kind::SignInRequired => DEFAULT_USER_ID.to_owned(),
         chosen => chosen?,
     };
-    let demand = sign_in.due(&user_id, None);
-    let attempt =
-        DeviceSignIn::default().offer(&sign_in, &user_id, demand, "entra-auth-mcp login")?;
-    if let Way::Device(device) = &attempt.way {
+    let requirements = auth.next_requirements(&user_id, None);
+    let attempt = auth.offer_device_code(&user_id, requirements, "entra-auth-mcp login")?;
+    if let Method::DeviceCode(device) = &attempt.method {
         let address = device.verification_uri.as_str();
         show_code(&user_id, address, &device.user_code, show);
     }
-    ended(&sign_in, &attempt)
+    ended(&auth, &attempt)
+}
+
+/// Owns the token file for as long as the result lives.
+fn own(config: Config, clock: Clock, purpose: Purpose) -> Result<Auth, Failure> {
+    let owner = Owner::acquire(&config.token_cache_file, purpose, owner::PATIENCE)?;
+    Auth::start(Arc::new(config), clock, owner)
 }
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
-fn ended(sign_in: &SignIn, attempt: &Attempt) -> Result<String, Failure> {
-    let pending = sign_in.pending();
-    while pending.sleep(&attempt.handle, STEP, || sign_in.now()) {}
-    let outcome = pending.outcome(&attempt.handle, sign_in.now());
+fn ended(auth: &Auth, attempt: &Attempt) -> Result<String, Failure> {
+    let pending = auth.pending();
+    while pending.sleep(&attempt.handle, STEP) {}
+    let outcome = pending.outcome(&attempt.handle);
     let message = outcome.unwrap_or_else(|| Err(too_late(&attempt.user_id)))?;
     Ok(message + "\n")
 }
@@ -334,11 +333,10 @@ pub fn logout(
         let done = server.call("logout_user", &json!({ "user_id": user_id }))?;
         return Ok(signed_out(&user_id, text_of(&done, "logout_url")));
     }
-    let _owner = Owner::acquire(&config.token_cache_file, Purpose::Server, owner::PATIENCE)?;
-    let sign_in = SignIn::new(Arc::new(config), Clock::system())?;
-    let user_id = choose(&sign_in, user_id, "logout")?;
-    sign_in.sign_out(Some(&user_id), NAME)?;
-    let logout_url = sign_in.config.authority.endpoint("logout");
+    let auth = own(config, Clock::system(), Purpose::Server)?;
+    let user_id = choose(&auth, user_id, "logout")?;
+    auth.sign_out(Some(&user_id), NAME)?;
+    let logout_url = auth.config.authority.endpoint("logout");
     Ok(signed_out(&user_id, logout_url.as_str()))
 }
 
@@ -395,8 +393,8 @@ fn only_user(server: &OwnerClient<'_>, verb: &str) -> Result<Option<String>, Fai
 }
 
 /// The account that is meant, in the words of a command line.
-fn choose(sign_in: &SignIn, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
-    match sign_in.choose(user_id) {
+fn choose(auth: &Auth, user_id: Option<&str>, verb: &str) -> Result<String, Failure> {
+    match auth.choose(user_id) {
         Ok(chosen) => Ok(chosen.user_id),
         Err(failure) if failure.kind == Kind::InvalidRequest => Err(failure.hint(which_one(verb))),
         Err(failure) => Err(failure),
@@ -427,34 +425,36 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 /// # Errors
 /// The token file cannot be read.
 pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure> {
-    let clock = Clock::system();
-    let accounts = known_accounts(config, &clock)?;
-    let is_signed_in = |account: &Account| is_signed_in(account, config, clock.now());
-    let is_anybody = accounts.values().any(|account| is_signed_in(account));
+    let now = Clock::system().now();
+    let accounts = known_accounts(config)?;
+    let is_signed_in = |account: &Account| is_signed_in(account, config, now);
+    let is_anybody = accounts.iter().any(|stored| is_signed_in(&stored.account));
     let file = whole_path(&config.token_cache_file);
     let owner = owner::current(&config.token_cache_file);
     if as_json {
         let origin = owner.ok().flatten().and_then(|owner| owner.origin);
-        let accounts: Vec<Value> = accounts
-            .iter()
-            .map(|(user_id, account)| {
-                describe(user_id, account, is_signed_in(account), clock.now())
-            })
-            .collect();
+        let mut described = Vec::new();
+        for Stored { user_id, account } in &accounts {
+            described.push(describe(user_id, account, is_signed_in(account), now));
+        }
         let status = json!({
             "authenticated": is_anybody,
-            "accounts": accounts,
+            "accounts": described,
             "token_file": file.to_string_lossy(),
             "server": origin,
         });
         return Ok((format!("{status:#}\n"), is_anybody));
     }
     let mut text = String::new();
-    for (user_id, account) in &accounts {
+    for Stored { user_id, account } in &accounts {
         let state = state_of(account, is_signed_in(account));
-        let Account { username, tid, .. } = account.as_ref();
+        let username = &account.username;
+        let tenant = match &account.person {
+            Some(person) => person.tid.as_str(),
+            None => "not known yet",
+        };
         // Writing into memory cannot fail.
-        let _ = writeln!(text, "{user_id}: {username}, tenant {tid}, {state}");
+        let _ = writeln!(text, "{user_id}: {username}, tenant {tenant}, {state}");
     }
     if accounts.is_empty() {
         text += "Nobody is signed in.\n";
@@ -464,20 +464,18 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     Ok((text, is_anybody))
 }
 
-/// The accounts in the token file that are this application's.
-fn known_accounts(config: &Config, clock: &Clock) -> Result<Accounts, Failure> {
-    let mut accounts = TokenCache::look(&config.token_cache_file, clock.clone())?;
-    // The Python server's file does not say whose they are.
-    accounts
-        .retain(|_, account| account.client_id.is_empty() || account.client_id == config.client_id);
+/// The accounts in the token file that fit the settings, by `user_id`.
+fn known_accounts(config: &Config) -> Result<Vec<Stored>, Failure> {
+    let mut accounts = TokenFile::look(&config.token_cache_file, &auth::binding(config))?;
+    accounts.retain(|stored| auth::fits(&stored.account, config));
+    accounts.sort_by(|one, other| one.user_id.cmp(&other.user_id));
     Ok(accounts)
 }
 
 /// Whether calls go through without a new sign-in, as far as the file tells.
 fn is_signed_in(account: &Account, config: &Config, now: u64) -> bool {
     let is_as_requested = account.requested_scope == config.scopes.requested();
-    let has_token = !account.access_token.expose().is_empty();
-    let is_valid = is_as_requested && has_token && account.expires_at > now;
+    let is_valid = is_as_requested && account.access_token.is_some() && account.expires_at > now;
     is_valid || account.refresh_token.is_some()
 }
 

@@ -2,7 +2,7 @@
 
 pub mod endpoint;
 pub(crate) mod files;
-pub(crate) mod headers;
+pub mod headers;
 pub(crate) mod link;
 pub mod policy;
 pub(crate) mod request;

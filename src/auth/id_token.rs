@@ -1,7 +1,7 @@
 //! The ID token: who signed in (OpenID Connect Core §3.1.3.7).
 //!
-//! It came straight from the token endpoint over TLS, so its signature need not be checked (§3.1.3.7
-//! step 6); what it says must still fit the request that we made.
+//! It came straight from the token endpoint over TLS, so its signature need not be checked
+//! (§3.1.3.7 step 6). What it says must still fit the request that we made.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -13,20 +13,26 @@ use crate::secret::Secret;
 /// How far our clock and Entra's may be apart, in seconds.
 const SKEW: u64 = 300;
 
-/// The person, as one tenant knows them. `oid` with `tid` is the account; the rest is for display
-/// and may change.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// Object id of the person in the tenant.
-    pub oid: String,
-    /// The tenant.
+/// Who somebody is: an object of a tenant. Names and addresses change, this does not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// The tenant, a GUID in lower case.
     pub tid: String,
+    /// The object id of the person in that tenant.
+    pub oid: String,
+}
+
+/// What an ID token says of the person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Who it is; everything else is for display and may change.
+    pub person: Person,
     /// The sign-in name that the person would type.
     pub username: String,
     /// The display name.
     pub name: String,
-    /// Whether `exp` or `nbf` and our clock are more than five minutes apart: worth a warning, not a
-    /// refusal, since nothing here is decided by these times.
+    /// Whether `exp` or `nbf` and our clock are more than five minutes apart. That is worth a
+    /// warning and no refusal, because nothing here is decided by these times.
     pub clock_is_off: bool,
     /// The person's own, in lower case.
     addresses: [String; 3],
@@ -39,8 +45,8 @@ impl Identity {
     }
 }
 
-/// Checks `id_token` against the request of `client_id` with `nonce` (that for a device code has none) to
-/// `authority`, at the time `now` (seconds since 1970).
+/// Checks `id_token` against a request of `client_id` to `authority` at the time `now` (seconds
+/// since 1970). `nonce` is that of the authorization request; a device code and a refresh have none.
 ///
 /// # Errors
 /// What does not agree.
@@ -53,45 +59,42 @@ pub fn check(
 ) -> Result<Identity, &'static str> {
     let claims = claims(id_token)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
-    let (oid, tid) = (claim("oid"), claim("tid").to_ascii_lowercase());
-    let tenant = authority.tenant().guid();
-    let fits = [
-        (
-            claim("aud") == client_id,
-            "it was issued for another application (aud)",
-        ),
-        (
-            nonce.is_none_or(|nonce| nonce.matches(claim("nonce"))),
-            "it belongs to another sign-in (nonce)",
-        ),
-        (claim("ver") == "2.0", "it is not of version 2.0 (ver)"),
-        (
-            !oid.is_empty() && !tid.is_empty(),
-            "it does not name the account (oid, tid)",
-        ),
-        (
-            claim("iss") == authority.issuer(&tid),
-            "it was issued by another authority (iss)",
-        ),
-        (
-            authority.tenant().includes(&tid),
-            "it is of another tenant than the configured one (tid)",
-        ),
-    ];
-    if let Some((_, problem)) = fits.iter().find(|(fits, _)| !fits) {
-        return Err(problem);
+    let tid = claim("tid").to_ascii_lowercase();
+    let oid = claim("oid").to_owned();
+    if claim("aud") != client_id {
+        return Err("it was issued for another application (aud)");
+    }
+    if nonce.is_some_and(|nonce| !nonce.matches(claim("nonce"))) {
+        return Err("it belongs to another sign-in (nonce)");
+    }
+    if claim("ver") != "2.0" {
+        return Err("it is not of version 2.0 (ver)");
+    }
+    if oid.is_empty() || tid.is_empty() {
+        return Err("it does not name the account (oid, tid)");
+    }
+    if !authority.issues(claim("iss"), &tid) {
+        return Err("it was issued by another authority (iss)");
+    }
+    if !authority.tenant().includes(&tid) {
+        return Err("it is of a tenant that AZURE_TENANT_ID does not include (tid)");
     }
     let time = |name: &str| claims.get(name).and_then(Value::as_u64);
+    let has_expired = time("exp").is_some_and(|exp| exp.saturating_add(SKEW) < now);
+    let is_early = time("nbf").is_some_and(|nbf| nbf > now.saturating_add(SKEW));
     // Nobody verifies `email`: with several tenants, each could claim another's addresses.
-    let email = if tenant.is_some() { claim("email") } else { "" };
+    let email = if authority.tenant().guid().is_some() {
+        claim("email")
+    } else {
+        ""
+    };
+    let addresses = [claim("preferred_username"), claim("upn"), email].map(str::to_lowercase);
     Ok(Identity {
-        oid: oid.to_owned(),
+        person: Person { tid, oid },
         username: claim("preferred_username").to_owned(),
         name: claim("name").to_owned(),
-        clock_is_off: time("exp").is_some_and(|exp| exp.saturating_add(SKEW) < now)
-            || time("nbf").is_some_and(|nbf| nbf > now + SKEW),
-        addresses: [claim("preferred_username"), claim("upn"), email].map(str::to_lowercase),
-        tid,
+        clock_is_off: has_expired || is_early,
+        addresses,
     })
 }
 

@@ -1,17 +1,265 @@
-//! Signing people in with Microsoft Entra ID: OAuth 2.0 and OpenID Connect as it speaks them.
+//! Signing people in with Microsoft Entra ID, and keeping their access tokens fresh. This is the whole
+//! auth path; an auditor reads this page first, then the files in the order below.
+//!
+//! **A sign-in.** A client asks for a sign-in of `user_id` ([`Auth::offer`]) and shows the person a
+//! link, `/auth/login?ticket=…`. The browser that opens it gets a cookie and is sent to Entra with an
+//! authorization request: a state, a nonce and the challenge of a code verifier that only this process
+//! knows ([`Auth::open`], [`request`]). Entra posts the authorization response to the redirect URI
+//! ([`Auth::deliver`], [`response`]). The browser that delivered it is sent on to `/auth/complete` with
+//! a receipt. If it has the receipt and the cookie, it is the browser that opened the link: then the
+//! code is redeemed with the verifier, the ID token is checked against the request, and the account is
+//! stored ([`Auth::complete`], [`pending`] has the reasons).
+//!
+//! **A call.** It asks for the account's access token ([`Auth::acquire`]). A token that is good for
+//! five more minutes comes from memory. Otherwise one caller passes the account's gate and refreshes;
+//! the others wait, or use what is left of the token. The new refresh token is on the disk before the
+//! new access token is used. If the API refuses a token, or wants other claims, [`Auth::renew`] gets
+//! another one. Where Entra wants the person, the call fails with `SignInRequired`, and what the next
+//! sign-in must bring is kept with the account.
+//!
+//! **Who is who.** An account belongs to one application, one authority and one tenant, and is one
+//! person (`tid` and `oid`). A refresh, or a sign-in that a call has asked for, must fit all of that.
+//!
+//! **State** has two homes: [`accounts`], one slot for each account in one map that is written to the
+//! [`token_file`], and [`pending`], the sign-ins that are under way. This process owns the token file.
+//!
+//! **Invariants**
+//! - An access token leaves this module only when the refresh token that came with it is on the disk,
+//!   or kept in memory until the disk takes it.
+//! - At most one refresh of an account is on its way to Entra.
+//! - No lock that another account needs is held across the network.
+//! - A code is redeemed once, for a browser that has shown both secrets of its sign-in.
+//!
+//! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
+//! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
+//! browsers come in. The leaves, each a contract that is read once: [`token_file`], [`challenge`],
+//! [`authority`], [`scope`], [`device_code`], [`aadsts`], [`python_file`].
 
 pub mod aadsts;
+pub(crate) mod accounts;
+mod acquire;
 pub mod authority;
 pub mod challenge;
 pub mod device_code;
-pub(crate) mod device_sign_in;
-pub mod entra;
 pub mod id_token;
 pub(crate) mod pending;
-pub mod pkce;
+mod python_file;
 pub mod request;
 pub mod response;
 pub mod scope;
-pub(crate) mod sign_in;
+mod sign_in;
 pub mod token_endpoint;
 pub mod token_file;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::accounts::Accounts;
+use self::pending::PendingSignIns;
+use self::request::Requirements;
+use self::token_endpoint::TokenEndpoint;
+use self::token_file::{Account, Binding, TokenFile};
+use crate::audit::AuditLog;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Failure, Kind};
+use crate::owner::Owner;
+
+pub(crate) use self::sign_in::{Opened, check_user_id};
+
+/// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
+pub(crate) const PAUSE: Duration = Duration::from_secs(60);
+
+/// Who is meant, and their account as it was found then.
+pub struct Chosen {
+    /// Their label.
+    pub user_id: String,
+    account: Option<Arc<Account>>,
+}
+
+/// How an account stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody has signed in under that name.
+    NotSignedIn,
+    /// The sign-in has ended: every call fails until there is a new one.
+    Ended,
+    /// Calls go through, but for those that need a further sign-in.
+    MoreWanted,
+    /// Calls go through.
+    SignedIn,
+}
+
+impl Standing {
+    /// Whether calls go through.
+    pub fn is_signed_in(self) -> bool {
+        matches!(self, Self::SignedIn | Self::MoreWanted)
+    }
+}
+
+/// The auth path: all that the rest of the program uses of it.
+pub struct Auth {
+    pub(crate) config: Arc<Config>,
+    clock: Clock,
+    /// Where sign-ins, refreshes and sign-outs are recorded.
+    pub(crate) audit: AuditLog,
+    token_endpoint: TokenEndpoint,
+    accounts: Arc<Accounts>,
+    pending: PendingSignIns,
+}
+
+impl Auth {
+    /// Reads the token file of `config`, which `owner` owns, and opens the audit log.
+    ///
+    /// # Errors
+    /// Those of [`TokenFile::open`] and [`AuditLog::open`].
+    pub fn start(config: Arc<Config>, clock: Clock, owner: Owner) -> Result<Self, Failure> {
+        let (file, stored) = TokenFile::open(
+            &config.token_cache_file,
+            clock.clone(),
+            &binding(&config),
+            config.scopes.requested(),
+        )?;
+        let accounts = Accounts::new(file, stored, owner, |account| fits(account, &config));
+        Ok(Self {
+            audit: AuditLog::open(&config, clock.clone())?,
+            token_endpoint: TokenEndpoint::new(&config),
+            accounts: Arc::new(accounts),
+            pending: PendingSignIns::new(clock.clone()),
+            config,
+            clock,
+        })
+    }
+
+    /// Says at which origin this server can be spoken to.
+    ///
+    /// # Errors
+    /// The owner file cannot be written.
+    pub fn announce(&self, origin: &str) -> Result<(), Failure> {
+        self.accounts.owner().announce(origin)
+    }
+
+    /// Ends the pending sign-ins, and writes what the disk has not taken yet.
+    ///
+    /// # Errors
+    /// It still cannot be written: tokens that Entra has renewed are lost.
+    pub fn close(&self) -> Result<(), Failure> {
+        self.pending.close();
+        self.accounts.write_unwritten()
+    }
+
+    /// Seconds since 1970.
+    pub fn now(&self) -> u64 {
+        self.clock.now()
+    }
+
+    /// The sign-ins that are under way.
+    pub fn pending(&self) -> &PendingSignIns {
+        &self.pending
+    }
+
+    /// Every account, by `user_id`.
+    pub fn accounts(&self) -> BTreeMap<String, Arc<Account>> {
+        self.accounts.all()
+    }
+
+    /// The account of `user_id`, signed in or not.
+    pub fn account(&self, user_id: &str) -> Option<Arc<Account>> {
+        self.accounts.get(user_id)
+    }
+
+    /// Why the token file does not hold what is in memory, if it does not.
+    pub fn trouble(&self) -> Option<Failure> {
+        self.accounts.trouble()
+    }
+
+    /// Who is meant: the given `user_id`, or that of the only account.
+    ///
+    /// # Errors
+    /// There is no account, or several.
+    pub fn choose(&self, user_id: Option<&str>) -> Result<Chosen, Failure> {
+        if let Some(user_id) = user_id {
+            return Ok(Chosen {
+                user_id: user_id.to_owned(),
+                account: self.account(user_id),
+            });
+        }
+        let mut accounts = self.accounts();
+        if accounts.len() > 1 {
+            let names: Vec<String> = accounts.into_keys().collect();
+            let message = format!("Several accounts are signed in: {}.", names.join(", "));
+            return Err(Failure::new(Kind::InvalidRequest, message)
+                .hint("Say which one is meant with user_id."));
+        }
+        match accounts.pop_first() {
+            Some((user_id, account)) => Ok(Chosen {
+                user_id,
+                account: Some(account),
+            }),
+            None => Err(Failure::new(Kind::SignInRequired, "Nobody is signed in.")),
+        }
+    }
+
+    /// How the account of `user_id` stands. Nothing else decides who is signed in.
+    pub fn standing(&self, user_id: &str) -> Standing {
+        let Some(account) = self.account(user_id) else {
+            return Standing::NotSignedIn;
+        };
+        let is_due = self.due(user_id).is_some();
+        if self.is_valid(&account) {
+            return if is_due {
+                Standing::MoreWanted
+            } else {
+                Standing::SignedIn
+            };
+        }
+        if account.refresh_token.is_none() || is_due || self.is_refresh_refused(user_id) {
+            return Standing::Ended;
+        }
+        Standing::SignedIn
+    }
+
+    /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
+    pub fn due(&self, user_id: &str) -> Option<Requirements> {
+        let now = self.now();
+        let due = self.accounts.with_slot(user_id, |slot| {
+            let due = slot.due.as_ref().filter(|due| due.until > now)?;
+            Some(due.requirements.clone())
+        });
+        due.flatten()
+    }
+
+    /// Whether its access token is good for a call now.
+    fn is_valid(&self, account: &Account) -> bool {
+        account.access_token.is_some()
+            && account.requested_scope == self.config.scopes.requested()
+            && account.expires_at > self.now()
+    }
+}
+
+/// What an account that signs in now belongs to.
+pub(crate) fn binding(config: &Config) -> Binding {
+    Binding {
+        client_id: config.client_id.clone(),
+        authority: config.authority.origin(),
+        tenant: config.authority.tenant().segment().to_owned(),
+    }
+}
+
+/// Whether `account` belongs to the application, authority and tenant of `config`. That a domain name
+/// has become its GUID is no difference; whether two domain names are one tenant only Entra knows.
+pub(crate) fn fits(account: &Account, config: &Config) -> bool {
+    let own = binding(config);
+    let tenant = config.authority.tenant();
+    let is_of_tenant = match &account.person {
+        Some(person) => tenant.includes(&person.tid),
+        None => true,
+    };
+    let is_same_tenant = account.binding.tenant == own.tenant
+        || (account.person.is_some() && !tenant.is_domain_name());
+    account.binding.client_id == own.client_id
+        && account.binding.authority == own.authority
+        && is_of_tenant
+        && is_same_tenant
+}

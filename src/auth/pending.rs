@@ -1,100 +1,149 @@
-//! The sign-ins that people have begun and not yet ended.
+//! The sign-ins that people have begun, until shortly after they have ended.
 //!
 //! ```text
-//! Offered ── /auth/login ──> Sent ── the response ──> Returned ── /auth/complete, redeemed ──> Ended
+//! Offered ── a browser opens the link ──> Opened ── Entra's answer comes ──> Answered
+//!     Answered ── the same browser shows receipt and cookie ──> Redeeming ──> Ended
 //! ```
-//! Each step uses up what led to it: the ticket opens in one browser only, the state is good for one
-//! response, the response is redeemed once. All of it ends ten minutes after it began, but for what is being redeemed
-//! then. A sign-in with a device code is sent from the beginning, and ends when a poll says so.
+//!
+//! Two secrets tie the steps to one browser. The *binding* is a cookie, set when the link is opened.
+//! The *receipt* is in the address that the answer to the authorization response leads to, so only
+//! the browser that delivered the response has it. A sign-in is completed by a browser that has
+//! both: the one that opened the link and also delivered the response. A cookie alone would not do:
+//! somebody could open his own link, let another person's browser deliver the response, and then
+//! complete the sign-in as that person.
+//!
+//! A sign-in with a device code is `Polling` from its beginning. Every sign-in is over ten minutes
+//! (a device code: when the code expires) after it began, unless its code is just being redeemed.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::auth::device_code::DeviceAuthorization;
-use crate::auth::request::{Demand, Proofs};
-use crate::auth::response::AuthorizationResponse;
+use super::device_code::DeviceAuthorization;
+use super::request::{Proofs, Requirements};
+use super::response::AuthorizationResponse;
+use crate::clock::Clock;
 use crate::error::{Failure, Kind};
 use crate::secret::{self, Secret};
 use crate::sync::locked;
 
-/// How long a sign-in may take, in seconds; an authorization code lives as long.
+/// How long a sign-in may take, in seconds. An authorization code lives as long.
 pub const LIFETIME: u64 = 600;
-/// More people than that do not sign in at once; beyond it the oldest gives way.
+/// The most sign-ins at a time. Beyond it the oldest that nobody is in the middle of gives way.
 const MOST: usize = 64;
 
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
 pub type Outcome = Result<String, Failure>;
-/// What is to be redeemed, or how a sign-in ended that has ended.
-pub type Redemption = Result<(Arc<Attempt>, AuthorizationResponse), Outcome>;
+
+/// Whether the browser that asks shows a cookie of this name with this value.
+pub type Shows<'a> = &'a dyn Fn(&str, &Secret) -> bool;
 
 /// One sign-in: what stays the same from its beginning to its end.
 pub struct Attempt {
     /// Who should sign in.
     pub user_id: String,
     /// What it must bring.
-    pub demand: Demand,
-    /// Names the attempt in `/auth/complete`, in its cookie and to clients; no secret.
+    pub requirements: Requirements,
+    /// Names the attempt in `/auth/complete`, in its cookie and to clients. It is no secret.
     pub handle: String,
     /// How the person gets to Entra.
-    pub way: Way,
+    pub method: Method,
     /// Seconds since 1970.
     pub expires_at: u64,
 }
 
 /// How a person gets to Entra.
-pub enum Way {
-    /// With a link to this server.
-    Browser(BrowserSecrets),
+pub enum Method {
+    /// With a link to this server; the ticket is what makes the link work.
+    Browser { ticket: Secret },
     /// With a code to enter on Microsoft's page.
-    Device(DeviceAuthorization),
+    DeviceCode(DeviceAuthorization),
 }
 
-impl Way {
-    /// How long it is open, in seconds.
+impl Method {
+    /// How long a sign-in by it may take, in seconds.
     fn lifetime(&self) -> u64 {
-        if let Self::Device(device) = self {
-            device.expires_in
-        } else {
-            LIFETIME
+        match self {
+            Self::Browser { .. } => LIFETIME,
+            Self::DeviceCode(device) => device.expires_in,
         }
     }
 }
 
-/// What ties a sign-in to a browser and to its authorization request.
-pub struct BrowserSecrets {
-    /// For `/auth/login?ticket=`.
-    pub ticket: Secret,
-    /// The cookie's value, known to the one browser that opened the ticket.
+/// The browser that has opened the link last, and the authorization request that it was sent with.
+pub struct Browser {
+    /// The value of its cookie.
     pub binding: Secret,
-    /// Of the authorization request.
+    /// Of its authorization request.
     pub proofs: Proofs,
 }
 
-impl Attempt {
-    /// Of a sign-in in a browser.
-    pub fn browser(&self) -> Option<&BrowserSecrets> {
-        if let Way::Browser(secrets) = &self.way {
-            Some(secrets)
-        } else {
-            None
-        }
-    }
+/// Entra's answer to an authorization request.
+pub struct Answer {
+    /// The browser whose request it answers.
+    pub browser: Arc<Browser>,
+    /// What Entra has answered.
+    pub response: AuthorizationResponse,
+    /// Known to the browser that delivered the answer.
+    receipt: Secret,
 }
 
-/// The name of the cookie that binds the sign-in `handle` to a browser: one for each, so that two
-/// sign-ins in one browser do not disturb each other.
-pub fn cookie_name(handle: &str) -> String {
-    format!("entra_auth_mcp_{handle}")
+/// What came of delivering an authorization response.
+pub enum Delivery {
+    /// It was taken. The browser completes the sign-in with the receipt.
+    Taken { handle: String, receipt: Secret },
+    /// Another browser has delivered it than the one that opened the link.
+    WrongBrowser(Arc<Attempt>),
+}
+
+/// What a browser that wants to complete a sign-in leads to.
+pub enum Completion {
+    /// The answer is to be redeemed, by this caller and by nobody else.
+    Redeem(Arc<Attempt>, Arc<Answer>),
+    /// It delivered the answer, but did not open the link.
+    WrongBrowser(Arc<Attempt>),
+    /// The sign-in has ended.
+    Ended(Outcome),
 }
 
 enum Phase {
+    /// Nobody has opened the link.
     Offered,
-    Sent,
-    /// The response, until it is handed out to be redeemed.
-    Returned(Option<AuthorizationResponse>),
-    /// How, and when.
-    Ended(Outcome, Instant),
+    /// A browser is at Entra.
+    Opened(Arc<Browser>),
+    /// Entra's answer is here.
+    Answered(Arc<Answer>),
+    /// Entra's answer is being redeemed, or shown to be an error.
+    Redeeming(Arc<Answer>),
+    /// Entra is asked now and then whether the person has entered the code.
+    Polling,
+    /// It is over.
+    Ended {
+        outcome: Outcome,
+        at: Instant,
+        /// For the browser that reloads its last page.
+        answer: Option<Arc<Answer>>,
+    },
+}
+
+impl Phase {
+    /// Entra's answer, once it is here.
+    fn answer(&self) -> Option<&Arc<Answer>> {
+        match self {
+            Self::Answered(answer) | Self::Redeeming(answer) => Some(answer),
+            Self::Ended { answer, .. } => answer.as_ref(),
+            Self::Offered | Self::Opened(_) | Self::Polling => None,
+        }
+    }
+
+    /// The browser that has opened the link last.
+    fn browser(&self) -> Option<&Browser> {
+        match self {
+            Self::Opened(browser) => Some(browser),
+            _ => self.answer().map(|answer| answer.browser.as_ref()),
+        }
+    }
 }
 
 struct Entry {
@@ -108,109 +157,157 @@ impl Entry {
         user_id.is_none_or(|user_id| user_id == self.attempt.user_id)
     }
 
-    /// Whether `cookie` is that of the browser which opened the link.
-    fn is_bound_by(&self, cookie: Option<&str>) -> bool {
-        self.attempt
-            .browser()
-            .zip(cookie)
-            .is_some_and(|(own, cookie)| own.binding.matches(cookie))
-    }
-
     /// Whether its time is not over. What is being redeemed has come in time.
     fn is_current(&self, now: u64) -> bool {
-        self.attempt.expires_at > now || matches!(self.phase, Phase::Returned(None))
+        self.attempt.expires_at > now || matches!(self.phase, Phase::Redeeming(_))
     }
 
-    /// How it ended, and when.
-    fn ending(&self) -> Option<(&Outcome, Instant)> {
-        if let Phase::Ended(outcome, at) = &self.phase {
-            Some((outcome, *at))
-        } else {
-            None
-        }
+    fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended { .. })
+    }
+
+    /// Whether nobody is in the middle of it.
+    fn is_idle(&self) -> bool {
+        matches!(self.phase, Phase::Offered | Phase::Ended { .. })
+    }
+
+    fn is_success(&self) -> bool {
+        matches!(&self.phase, Phase::Ended { outcome: Ok(_), .. })
+    }
+
+    fn has_ticket(&self, ticket: &str) -> bool {
+        matches!(&self.attempt.method, Method::Browser { ticket: own } if own.matches(ticket))
+    }
+
+    /// Whether `state` is that of its authorization request.
+    fn has_state(&self, state: &Secret) -> bool {
+        let browser = self.phase.browser();
+        browser.is_some_and(|browser| browser.proofs.state.matches(state.expose()))
+    }
+
+    /// Whether a browser has opened the link that `shows` this cookie.
+    fn is_bound(&self, browser: &Browser, shows: Shows<'_>) -> bool {
+        shows(&cookie_name(&self.attempt.handle), &browser.binding)
     }
 }
 
-/// The pending sign-ins of one server, oldest first.
+/// When Entra has refused a device code.
+struct DeviceRefusal {
+    /// For which seconds since 1970 the same is not asked for again. A clock that is set back ends
+    /// it, too.
+    during: Range<u64>,
+    requirements: Requirements,
+    failure: Failure,
+}
+
 #[derive(Default)]
+struct State {
+    /// The oldest first.
+    entries: VecDeque<Entry>,
+    device_refusal: Option<DeviceRefusal>,
+}
+
+/// The pending sign-ins of one server.
 pub struct PendingSignIns {
-    entries: Mutex<VecDeque<Entry>>,
-    /// The last that have given way, so that whoever comes for one learns why it is not there.
-    evicted: Mutex<VecDeque<Arc<Attempt>>>,
+    clock: Clock,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+/// The name of the cookie that binds the sign-in `handle` to a browser. Each sign-in has its own, so
+/// that two in one browser do not disturb each other.
+pub fn cookie_name(handle: &str) -> String {
+    format!("entra_auth_mcp_{handle}")
 }
 
 pub(crate) fn start_again(message: &str) -> Failure {
     Failure::new(Kind::SignInRequired, message).hint("Start the sign-in again from a new link.")
 }
 
+fn unknown_link() -> Failure {
+    start_again("This sign-in link is unknown or has expired.")
+}
+
+fn unknown_sign_in() -> Failure {
+    start_again("This sign-in is unknown or has expired.")
+}
+
 impl PendingSignIns {
-    /// Those that have not expired.
-    fn current(&self, now: u64) -> MutexGuard<'_, VecDeque<Entry>> {
-        let mut entries = locked(&self.entries);
-        entries.retain(|entry| entry.is_current(now));
-        entries
+    /// None yet.
+    pub fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
     }
 
-    /// Begins a sign-in of `user_id` in a browser at the time `now` (seconds since 1970).
-    ///
-    /// # Errors
-    /// No randomness.
-    pub fn begin(&self, user_id: &str, demand: Demand, now: u64) -> Result<Arc<Attempt>, Failure> {
-        let secrets = BrowserSecrets {
-            ticket: Secret::random()?,
-            binding: Secret::random()?,
-            proofs: Proofs::random()?,
-        };
-        self.add(user_id, demand, Way::Browser(secrets), now)
+    /// The state without what has expired.
+    fn current(&self) -> MutexGuard<'_, State> {
+        let now = self.clock.now();
+        let mut state = locked(&self.state);
+        state.entries.retain(|entry| entry.is_current(now));
+        state
     }
 
-    /// Begins a sign-in with the device code that Entra has given.
+    // ---- A sign-in, from its beginning to its end ----
+
+    /// Begins a sign-in of `user_id` in a browser.
     ///
     /// # Errors
-    /// No randomness.
+    /// The operating system gives no random numbers.
+    pub fn begin(
+        &self,
+        user_id: &str,
+        requirements: Requirements,
+    ) -> Result<Arc<Attempt>, Failure> {
+        let ticket = Secret::random()?;
+        self.add(user_id, requirements, Method::Browser { ticket })
+    }
+
+    /// Begins a sign-in of `user_id` with the device code that Entra has given.
+    ///
+    /// # Errors
+    /// The operating system gives no random numbers.
     pub fn begin_with_code(
         &self,
         user_id: &str,
-        demand: Demand,
+        requirements: Requirements,
         device: DeviceAuthorization,
-        now: u64,
     ) -> Result<Arc<Attempt>, Failure> {
-        self.add(user_id, demand, Way::Device(device), now)
+        self.add(user_id, requirements, Method::DeviceCode(device))
     }
 
     fn add(
         &self,
         user_id: &str,
-        demand: Demand,
-        way: Way,
-        now: u64,
+        requirements: Requirements,
+        method: Method,
     ) -> Result<Arc<Attempt>, Failure> {
-        let phase = if matches!(way, Way::Browser(_)) {
-            Phase::Offered
-        } else {
-            Phase::Sent
+        let phase = match method {
+            Method::Browser { .. } => Phase::Offered,
+            Method::DeviceCode(_) => Phase::Polling,
         };
-        let (user_id, handle) = (user_id.to_owned(), secret::random_base64url::<12>()?);
         let attempt = Arc::new(Attempt {
-            user_id,
-            demand,
-            handle,
-            expires_at: now + way.lifetime(),
-            way,
+            user_id: user_id.to_owned(),
+            requirements,
+            handle: secret::random_base64url::<12>()?,
+            expires_at: self.clock.now() + method.lifetime(),
+            method,
         });
-        let mut entries = self.current(now);
-        if entries.len() >= MOST {
-            // Nobody is in the middle of one that is only offered, or over.
-            let is_idle = |entry: &Entry| matches!(entry.phase, Phase::Offered | Phase::Ended(..));
-            let oldest = entries.iter().position(is_idle).unwrap_or(0);
-            entries
-                .remove(oldest)
-                .filter(|entry| entry.ending().is_none())
-                .into_iter()
-                .for_each(|entry| self.evict(entry));
+        let mut state = self.current();
+        if state.entries.len() >= MOST {
+            let idle = state.entries.iter().position(Entry::is_idle);
+            if let Some(entry) = state.entries.remove(idle.unwrap_or(0))
+                && !entry.has_ended()
+            {
+                log::warn!(
+                    "{MOST} sign-ins are under way; the oldest, of {}, gives way",
+                    entry.attempt.user_id
+                );
+            }
         }
-        entries.push_back(Entry {
+        state.entries.push_back(Entry {
             attempt: Arc::clone(&attempt),
             phase,
         });
@@ -218,290 +315,387 @@ impl PendingSignIns {
         Ok(attempt)
     }
 
-    fn evict(&self, entry: Entry) {
-        log::warn!(
-            "{MOST} sign-ins are under way; the oldest, of {}, gives way",
-            entry.attempt.user_id
-        );
-        let mut evicted = locked(&self.evicted);
-        evicted.truncate(MOST - 1);
-        evicted.push_front(entry.attempt);
-    }
-
-    /// Why the sign-in that `is_meant` is not there: it has given way to another, or else for `reason`.
-    fn missing(&self, is_meant: impl Fn(&Attempt) -> bool, now: u64, reason: &str) -> Failure {
-        let has_given_way = locked(&self.evicted)
-            .iter()
-            .any(|attempt| attempt.expires_at > now && is_meant(attempt));
-        start_again(if has_given_way {
-            "Too many sign-ins were begun at once, and this one had to give way."
-        } else {
-            reason
-        })
-    }
-
-    /// A sign-in of `user_id` that can be shown to a person again, so that a client that asks and asks pushes
-    /// out nobody else's: a link that nobody has opened yet, or a device code, with half its life to come.
+    /// A sign-in of `user_id` that can be shown again, so that a client that asks and asks pushes out
+    /// nobody else's: a link that nobody has opened, or a device code, with half its life to come.
     pub fn offered(
         &self,
         user_id: &str,
-        demand: &Demand,
+        requirements: &Requirements,
         with_code: bool,
-        now: u64,
     ) -> Option<Arc<Attempt>> {
-        let is_same =
-            |entry: &&Entry| entry.is_of(Some(user_id)) && entry.attempt.demand == *demand;
-        let is_on_offer = |entry: &&Entry| match &entry.attempt.way {
-            Way::Browser(_) => !with_code && matches!(entry.phase, Phase::Offered),
-            Way::Device(_) => with_code && entry.ending().is_none(),
-        };
-        let has_time =
-            |entry: &&Entry| entry.attempt.expires_at > now + entry.attempt.way.lifetime() / 2;
-        let entries = self.current(now);
-        let found = entries
-            .iter()
-            .filter(is_same)
-            .filter(is_on_offer)
-            .find(has_time);
+        let now = self.clock.now();
+        let state = self.current();
+        let found = state.entries.iter().find(|entry| {
+            let attempt = &entry.attempt;
+            let is_on_offer = match entry.phase {
+                Phase::Offered => !with_code,
+                Phase::Polling => with_code,
+                _ => false,
+            };
+            let has_time = attempt.expires_at > now + attempt.method.lifetime() / 2;
+            is_on_offer
+                && has_time
+                && entry.is_of(Some(user_id))
+                && attempt.requirements == *requirements
+        });
         found.map(|entry| Arc::clone(&entry.attempt))
     }
 
-    /// Opens `ticket` in a browser. `cookie` gives the value of a cookie that the browser sent: the
-    /// browser that opened a ticket may open it again, as after closing Entra's page; another may
-    /// not.
+    /// Opens the link with `ticket` in a browser. Until Entra has answered, it may be opened anew: a
+    /// link scanner or a second click does no harm. The browser that opened it last holds it; in
+    /// another browser, what Entra answers to the earlier one belongs to no sign-in any more.
     ///
     /// # Errors
-    /// An unknown, expired or used ticket.
+    /// The ticket is unknown, has expired, or Entra has answered; no random numbers.
     pub fn open(
         &self,
         ticket: &str,
-        now: u64,
-        cookie: impl Fn(&str) -> Option<String>,
-    ) -> Result<Arc<Attempt>, Failure> {
-        let mut entries = self.current(now);
-        let is_meant = |attempt: &Attempt| {
-            attempt
-                .browser()
-                .is_some_and(|own| own.ticket.matches(ticket))
+        shows: Shows<'_>,
+    ) -> Result<(Arc<Attempt>, Arc<Browser>), Failure> {
+        let mut state = self.current();
+        let Some(entry) = state
+            .entries
+            .iter_mut()
+            .find(|entry| entry.has_ticket(ticket))
+        else {
+            return Err(unknown_link());
         };
-        let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
-        let unknown = || {
-            self.missing(
-                is_meant,
-                now,
-                "This sign-in link is unknown or has expired.",
-            )
-        };
-        let entry = entry.ok_or_else(unknown)?;
-        match entry.phase {
-            Phase::Offered => entry.phase = Phase::Sent,
-            Phase::Sent
-                if entry.is_bound_by(cookie(&cookie_name(&entry.attempt.handle)).as_deref()) => {}
+        let browser = match &entry.phase {
+            // A second tab of the same browser asks for the same.
+            Phase::Opened(browser) if entry.is_bound(browser, shows) => Arc::clone(browser),
+            Phase::Offered | Phase::Opened(_) => Arc::new(Browser {
+                binding: Secret::random()?,
+                proofs: Proofs::random()?,
+            }),
             _ => return Err(start_again("This sign-in link was used already.")),
-        }
-        Ok(Arc::clone(&entry.attempt))
+        };
+        entry.phase = Phase::Opened(Arc::clone(&browser));
+        Ok((Arc::clone(&entry.attempt), browser))
     }
 
-    /// Takes a response of Entra; its state is used up. Gives the handle for `/auth/complete`.
+    /// Takes an authorization response. The same one may come twice, as when a browser has lost the
+    /// reply to the first: until it is redeemed it gets the same receipt. `shows` is given if the
+    /// request carries cookies, as the GET of query mode does and the cross-site POST does not; then
+    /// the browser must be the one that opened the link.
     ///
     /// # Errors
-    /// An unknown, expired or used state.
-    pub fn take_response(
+    /// The state is unknown, has expired or was used; no random numbers.
+    pub fn deliver(
         &self,
         response: AuthorizationResponse,
-        now: u64,
-    ) -> Result<String, Failure> {
-        let mut entries = self.current(now);
-        let state = response.state.expose();
-        let is_meant = |attempt: &Attempt| {
-            attempt
-                .browser()
-                .is_some_and(|own| own.proofs.state.matches(state))
+        shows: Option<Shows<'_>>,
+    ) -> Result<Delivery, Failure> {
+        let mut state = self.current();
+        let entry = state
+            .entries
+            .iter_mut()
+            .find(|entry| entry.has_state(&response.state));
+        let Some(entry) = entry else {
+            return Err(start_again(
+                "This answer of Entra belongs to no sign-in that is under way here; it may have expired.",
+            ));
         };
-        let entry = entries.iter_mut().find(|entry| is_meant(&entry.attempt));
-        let entry = entry.ok_or_else(|| {
-            const UNKNOWN: &str =
-                "This answer of Entra belongs to no sign-in that is under way here; it may have expired.";
-            self.missing(is_meant, now, UNKNOWN)
-        })?;
-        if !matches!(entry.phase, Phase::Sent) {
-            return Err(start_again("This answer of Entra was used already."));
+        let handle = entry.attempt.handle.clone();
+        match &entry.phase {
+            Phase::Opened(browser) => {
+                if shows.is_some_and(|shows| !entry.is_bound(browser, shows)) {
+                    return Ok(Delivery::WrongBrowser(Arc::clone(&entry.attempt)));
+                }
+                let receipt = Secret::random()?;
+                entry.phase = Phase::Answered(Arc::new(Answer {
+                    browser: Arc::clone(browser),
+                    response,
+                    receipt: receipt.clone(),
+                }));
+                Ok(Delivery::Taken { handle, receipt })
+            }
+            Phase::Answered(answer)
+                if answer.response.is_repeated_by(&response)
+                    && shows.is_none_or(|shows| entry.is_bound(&answer.browser, shows)) =>
+            {
+                let receipt = answer.receipt.clone();
+                Ok(Delivery::Taken { handle, receipt })
+            }
+            _ => Err(start_again("This answer of Entra was used already.")),
         }
-        entry.phase = Phase::Returned(Some(response));
-        Ok(entry.attempt.handle.clone())
     }
 
-    /// Hands out what is to be redeemed, once.
+    /// Gives what is to be redeemed to the browser that shows both secrets, once.
     ///
     /// # Errors
-    /// An unknown or expired sign-in, another browser than the one that opened it, or one that is
-    /// being redeemed in this moment.
-    pub fn redeem(
+    /// The sign-in is unknown, has expired, has no answer yet, or is being redeemed; or the browser
+    /// did not deliver the answer, which changes nothing.
+    pub fn complete(
         &self,
         handle: &str,
-        cookie: Option<&str>,
-        now: u64,
-    ) -> Result<Redemption, Failure> {
-        let mut entries = self.current(now);
-        let entry = entries
+        receipt: &str,
+        shows: Shows<'_>,
+    ) -> Result<Completion, Failure> {
+        let mut state = self.current();
+        let entry = state
+            .entries
             .iter_mut()
             .find(|entry| entry.attempt.handle == handle);
-        let entry = entry.ok_or_else(|| start_again("This sign-in is unknown or has expired."))?;
-        if !entry.is_bound_by(cookie) {
-            return Err(start_again(
-                "This sign-in was begun in another browser, or this browser keeps no cookies.",
-            ));
+        let entry = entry.ok_or_else(unknown_sign_in)?;
+        if matches!(entry.phase, Phase::Offered | Phase::Opened(_)) {
+            return Err(start_again("Entra has not answered this sign-in."));
         }
-        let Entry { attempt, phase } = entry;
-        match phase {
-            Phase::Offered | Phase::Sent => {
-                Err(start_again("Entra has not answered this sign-in."))
+        let answer = entry.phase.answer().cloned().ok_or_else(unknown_sign_in)?;
+        if !answer.receipt.matches(receipt) {
+            return Err(unknown_sign_in());
+        }
+        let is_bound = entry.is_bound(&answer.browser, shows);
+        match &entry.phase {
+            Phase::Answered(_) if is_bound => {
+                entry.phase = Phase::Redeeming(Arc::clone(&answer));
+                Ok(Completion::Redeem(Arc::clone(&entry.attempt), answer))
             }
-            Phase::Returned(response) => match response.take() {
-                Some(response) => Ok(Ok((Arc::clone(attempt), response))),
-                None => Err(
-                    Failure::new(Kind::RetryLater, "This sign-in is being completed.")
-                        .hint("Reload this page in a moment."),
-                ),
-            },
-            Phase::Ended(outcome, _) => Ok(Err(outcome.clone())),
+            Phase::Answered(_) => Ok(Completion::WrongBrowser(Arc::clone(&entry.attempt))),
+            Phase::Ended { outcome, .. } if is_bound => Ok(Completion::Ended(outcome.clone())),
+            Phase::Redeeming(_) if is_bound => Err(Failure::new(
+                Kind::RetryLater,
+                "This sign-in is being completed.",
+            )
+            .hint("Reload this page in a moment.")),
+            _ => Err(wrong_browser()),
         }
     }
 
-    /// Notes how the sign-in `handle` ended, and wakes whoever waits for it.
+    /// Notes how the sign-in `handle` ended, and wakes whoever waits for it. Only the first end counts.
     pub fn end(&self, handle: &str, outcome: Outcome) {
-        if let Some(entry) = locked(&self.entries)
+        let mut state = locked(&self.state);
+        let entry = state
+            .entries
             .iter_mut()
-            .find(|entry| entry.attempt.handle == handle)
-        {
-            entry.phase = Phase::Ended(outcome, Instant::now());
+            .find(|entry| entry.attempt.handle == handle);
+        if let Some(entry) = entry.filter(|entry| !entry.has_ended()) {
+            let answer = entry.phase.answer().cloned();
+            entry.phase = Phase::Ended {
+                outcome,
+                at: Instant::now(),
+                answer,
+            };
         }
         self.changed.notify_all();
     }
 
+    // ---- Giving up ----
+
     /// Forgets the sign-ins of `user_id`.
     pub fn forget(&self, user_id: &str) {
-        locked(&self.entries).retain(|entry| entry.attempt.user_id != user_id);
+        let mut state = locked(&self.state);
+        state
+            .entries
+            .retain(|entry| entry.attempt.user_id != user_id);
         self.changed.notify_all();
     }
 
     /// Forgets the sign-in `handle`, unless a person is in the middle of it in a browser.
     pub fn withdraw(&self, handle: &str) {
-        let is_idle = |entry: &Entry| {
-            matches!(entry.phase, Phase::Offered) || entry.attempt.browser().is_none()
-        };
-        locked(&self.entries).retain(|entry| entry.attempt.handle != handle || !is_idle(entry));
+        let mut state = locked(&self.state);
+        state.entries.retain(|entry| {
+            let is_idle = matches!(entry.phase, Phase::Offered)
+                || matches!(entry.attempt.method, Method::DeviceCode(_));
+            entry.attempt.handle != handle || !is_idle
+        });
         self.changed.notify_all();
     }
 
     /// Forgets all of them: nobody waits any longer.
     pub fn close(&self) {
-        locked(&self.entries).clear();
+        locked(&self.state).entries.clear();
         self.changed.notify_all();
+    }
+
+    // ---- Looking ----
+
+    /// Who should sign in with the link that has `ticket`.
+    ///
+    /// # Errors
+    /// The ticket is unknown or has expired.
+    pub fn user_of(&self, ticket: &str) -> Result<String, Failure> {
+        let state = self.current();
+        match state.entries.iter().find(|entry| entry.has_ticket(ticket)) {
+            Some(entry) => Ok(entry.attempt.user_id.clone()),
+            None => Err(unknown_link()),
+        }
+    }
+
+    /// Whether a browser that `shows` these cookies is at Entra with `state`.
+    pub fn is_opened_by(&self, state: &Secret, shows: Shows<'_>) -> bool {
+        let pending = self.current();
+        pending.entries.iter().any(|entry| match &entry.phase {
+            Phase::Opened(browser) => entry.has_state(state) && entry.is_bound(browser, shows),
+            _ => false,
+        })
     }
 
     /// Whether the sign-in `handle` was not forgotten.
     pub fn holds(&self, handle: &str) -> bool {
-        locked(&self.entries)
+        let state = locked(&self.state);
+        state
+            .entries
             .iter()
             .any(|entry| entry.attempt.handle == handle)
     }
 
-    /// The sign-in `handle`, when it is under way.
-    pub fn under_way(&self, handle: &str, now: u64) -> Option<Arc<Attempt>> {
-        let entries = self.current(now);
-        let found = entries
+    /// The sign-in `handle`, if it is under way.
+    pub fn under_way(&self, handle: &str) -> Option<Arc<Attempt>> {
+        let state = self.current();
+        let found = state
+            .entries
             .iter()
-            .find(|entry| entry.attempt.handle == handle && entry.ending().is_none());
+            .find(|entry| entry.attempt.handle == handle && !entry.has_ended());
         found.map(|entry| Arc::clone(&entry.attempt))
     }
 
     /// Whether a sign-in of `user_id` (of anybody, without one) is under way.
-    pub fn is_pending(&self, user_id: Option<&str>, now: u64) -> bool {
-        self.current(now)
+    pub fn is_pending(&self, user_id: Option<&str>) -> bool {
+        let state = self.current();
+        state
+            .entries
             .iter()
-            .any(|entry| entry.is_of(user_id) && entry.ending().is_none())
+            .any(|entry| entry.is_of(user_id) && !entry.has_ended())
     }
 
-    /// How the sign-in `handle` ended, when it did and is not forgotten.
-    pub fn outcome(&self, handle: &str, now: u64) -> Option<Outcome> {
-        let entries = self.current(now);
-        let mut endings = entries
+    /// How the sign-in `handle` ended, if it did and is not forgotten.
+    pub fn outcome(&self, handle: &str) -> Option<Outcome> {
+        let state = self.current();
+        let entry = state
+            .entries
             .iter()
-            .filter(|entry| entry.attempt.handle == handle)
-            .filter_map(Entry::ending);
-        endings.next().map(|(outcome, _)| outcome.clone())
+            .find(|entry| entry.attempt.handle == handle)?;
+        match &entry.phase {
+            Phase::Ended { outcome, .. } => Some(outcome.clone()),
+            _ => None,
+        }
     }
 
-    /// Whether `user_id` has just signed in with a demand that `fits`.
-    pub fn has_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
-        let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| {
-            entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry)
-        };
-        self.current(now).iter().any(is_it)
+    /// Whether `user_id` has just signed in with requirements that `fits` takes.
+    pub fn has_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
+        let state = self.current();
+        state.entries.iter().any(|entry| {
+            entry.is_of(Some(user_id)) && entry.is_success() && fits(&entry.attempt.requirements)
+        })
     }
 
-    /// Whether `user_id` has just signed in with a demand that `fits`; the sign-in is forgotten then, so that it
-    /// counts once.
-    pub fn take_success(&self, user_id: &str, fits: impl Fn(&Demand) -> bool, now: u64) -> bool {
-        let is_success = |entry: &Entry| entry.ending().is_some_and(|(outcome, _)| outcome.is_ok());
-        let is_it = |entry: &Entry| {
-            entry.is_of(Some(user_id)) && fits(&entry.attempt.demand) && is_success(entry)
-        };
-        let mut entries = self.current(now);
-        let found = entries.iter().position(is_it);
-        found.and_then(|at| entries.remove(at)).is_some()
+    /// The same; the sign-in is forgotten then, so that it counts once.
+    pub fn take_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
+        let mut state = self.current();
+        let found = state.entries.iter().position(|entry| {
+            entry.is_of(Some(user_id)) && entry.is_success() && fits(&entry.attempt.requirements)
+        });
+        match found {
+            Some(at) => state.entries.remove(at).is_some(),
+            None => false,
+        }
     }
 
-    /// How the last sign-in of `user_id` failed, when it did and is not forgotten.
-    pub fn last_failure(&self, user_id: &str, now: u64) -> Option<Failure> {
-        let entries = self.current(now);
-        let endings = entries
+    /// Why the last sign-in of `user_id` failed, if the last one did and is not forgotten.
+    pub fn last_failure(&self, user_id: &str) -> Option<Failure> {
+        let state = self.current();
+        let ended = state
+            .entries
             .iter()
-            .filter(|entry| entry.is_of(Some(user_id)))
-            .filter_map(Entry::ending);
-        endings.max_by_key(|(_, at)| *at)?.0.as_ref().err().cloned()
+            .filter(|entry| entry.is_of(Some(user_id)));
+        let last = ended
+            .filter_map(|entry| match &entry.phase {
+                Phase::Ended { outcome, at, .. } => Some((*at, outcome)),
+                _ => None,
+            })
+            .max_by_key(|(at, _)| *at)?;
+        last.1.as_ref().err().cloned()
     }
 
-    /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end later than `since`.
-    /// `true`: one has, or none is under way any more.
-    pub fn wait(
-        &self,
-        user_id: Option<&str>,
-        since: Instant,
-        step: Duration,
-        now: impl Fn() -> u64,
-    ) -> bool {
-        let goes_on = |entries: &mut VecDeque<Entry>| {
-            let (now, own) = (now(), entries.iter().filter(|entry| entry.is_of(user_id)));
-            let has_ended = own
-                .clone()
-                .any(|entry| entry.ending().is_some_and(|(_, at)| at >= since));
-            let is_pending = own
-                .clone()
-                .any(|entry| entry.ending().is_none() && entry.is_current(now));
-            !has_ended && is_pending
+    /// The users whose last sign-in is not forgotten, each once.
+    pub fn users(&self) -> Vec<String> {
+        let state = self.current();
+        let mut users: Vec<String> = state
+            .entries
+            .iter()
+            .map(|entry| entry.attempt.user_id.clone())
+            .collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    // ---- Waiting ----
+
+    /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end later than
+    /// `since`. `true`: one has, or none is under way any more.
+    pub fn wait(&self, user_id: Option<&str>, since: Instant, step: Duration) -> bool {
+        let goes_on = |state: &mut State| {
+            let now = self.clock.now();
+            let mut is_pending = false;
+            for entry in state.entries.iter().filter(|entry| entry.is_of(user_id)) {
+                match entry.phase {
+                    Phase::Ended { at, .. } if at >= since => return false,
+                    Phase::Ended { .. } => {}
+                    _ => is_pending |= entry.is_current(now),
+                }
+            }
+            is_pending
         };
-        let waited = self
-            .changed
-            .wait_timeout_while(locked(&self.entries), step, goes_on);
-        let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !goes_on(&mut entries)
+        !self.wait_while(step, goes_on)
     }
 
     /// Sleeps for `length`, or until the sign-in `handle` is over. Whether it still goes on.
-    pub fn sleep(&self, handle: &str, length: Duration, now: impl Fn() -> u64) -> bool {
-        let is_it = |entry: &Entry| entry.attempt.handle == handle && entry.ending().is_none();
-        let goes_on = |entries: &mut VecDeque<Entry>| {
-            entries
-                .iter()
-                .any(|entry| is_it(entry) && entry.is_current(now()))
-        };
+    pub fn sleep(&self, handle: &str, length: Duration) -> bool {
+        self.wait_while(length, |state| {
+            let now = self.clock.now();
+            state.entries.iter().any(|entry| {
+                entry.attempt.handle == handle && !entry.has_ended() && entry.is_current(now)
+            })
+        })
+    }
+
+    /// Waits at most `length` while `goes_on`, and says whether it still does.
+    fn wait_while(&self, length: Duration, mut goes_on: impl FnMut(&mut State) -> bool) -> bool {
         let waited = self
             .changed
-            .wait_timeout_while(locked(&self.entries), length, goes_on);
-        let (mut entries, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        goes_on(&mut entries)
+            .wait_timeout_while(locked(&self.state), length, |state| goes_on(state));
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        goes_on(&mut state)
     }
+
+    // ---- Device codes that Entra has refused ----
+
+    /// Notes that Entra has refused a device code with `requirements`, for `pause` from now.
+    pub fn refuse_device_code(
+        &self,
+        requirements: &Requirements,
+        failure: &Failure,
+        pause: Duration,
+    ) {
+        let now = self.clock.now();
+        locked(&self.state).device_refusal = Some(DeviceRefusal {
+            during: now..now + pause.as_secs(),
+            requirements: without_person(requirements),
+            failure: failure.clone(),
+        });
+    }
+
+    /// Why no device code is asked for now that must bring `requirements`.
+    pub fn device_refusal(&self, requirements: &Requirements) -> Option<Failure> {
+        let now = self.clock.now();
+        let state = locked(&self.state);
+        let refusal = state.device_refusal.as_ref()?;
+        let is_same = refusal.requirements == without_person(requirements)
+            || refusal.failure.kind == Kind::RetryLater;
+        (refusal.during.contains(&now) && is_same).then(|| refusal.failure.clone())
+    }
+}
+
+/// Entra gives device codes to anybody alike.
+fn without_person(requirements: &Requirements) -> Requirements {
+    Requirements {
+        person: None,
+        ..requirements.clone()
+    }
+}
+
+/// What a browser is told that has only one of the two secrets.
+pub(crate) fn wrong_browser() -> Failure {
+    start_again("This sign-in was begun in another browser, or this browser keeps no cookies.")
 }

@@ -1,29 +1,38 @@
-//! The authorization request: the address that the browser is sent to (OpenID Connect Core
-//! §3.1.2.1, with PKCE).
+//! The authorization request: the address that the browser is sent to (RFC 6749 §4.1.1, OpenID
+//! Connect Core §3.1.2.1), with PKCE (RFC 7636).
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use super::authority::{Application, ResponseMode};
-use super::challenge::Claims;
-use super::pkce;
+use super::challenge::{self, Claims};
+use super::id_token::Person;
 use crate::error::Failure;
 use crate::secret::Secret;
 
+/// The only challenge method that is ever sent: Entra would accept `plain`, and takes a missing
+/// method for `plain` (RFC 7636 §4.3).
+const CHALLENGE_METHOD: &str = "S256";
+
 /// What one request carries and its response is checked against.
 pub struct Proofs {
-    /// Ties the response to the request (RFC 6749 §10.12); base64url, as Entra strips HTML from it.
+    /// Ties the response to the request (RFC 6749 §10.12). It is base64url, because Entra strips
+    /// HTML from it.
     pub state: Secret,
-    /// Ties the ID token to the request.
+    /// Ties the ID token to the request (OpenID Connect Core §3.1.2.1).
     pub nonce: Secret,
-    /// Shows that whoever redeems the code made the request; only its challenge is sent.
+    /// Shows that whoever redeems the code made the request; only its challenge is sent. It has 32
+    /// random bytes as 43 unreserved characters (RFC 7636 §4.1).
     pub code_verifier: Secret,
 }
 
 impl Proofs {
-    /// New ones.
+    /// New random values.
     ///
     /// # Errors
-    /// No randomness.
+    /// The operating system gives no random numbers.
     pub fn random() -> Result<Self, Failure> {
         Ok(Self {
             state: Secret::random()?,
@@ -33,31 +42,36 @@ impl Proofs {
     }
 }
 
-/// What Entra is to show the person, whatever it would show otherwise (OpenID Connect Core §3.1.2.1).
+/// `BASE64URL(SHA256(code_verifier))` (RFC 7636 §4.2).
+pub fn code_challenge(code_verifier: &Secret) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(code_verifier.expose().as_bytes()))
+}
+
+/// What Entra shows the person, whatever it would show otherwise (OpenID Connect Core §3.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompt {
-    /// Nothing: where that does not do, the redirect URI is sent an error.
-    Nothing,
+    /// Nothing. If that is not enough, the redirect URI is sent an error.
+    None,
     /// The choice of an account.
     SelectAccount,
     /// The sign-in itself, whatever session the browser has.
     Login,
-    /// The consent, also to what was consented to before.
+    /// The consent, even if it was given before.
     Consent,
 }
 
 impl Prompt {
-    /// The prompt of that name, among those for a person.
+    /// The prompt that a person or a client may ask for by this name.
     pub fn parse(name: &str) -> Option<Self> {
         [Self::SelectAccount, Self::Login, Self::Consent]
             .into_iter()
             .find(|prompt| prompt.name() == name)
     }
 
-    /// The value of `prompt`.
+    /// The value of the parameter `prompt`.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Nothing => "none",
+            Self::None => "none",
             Self::SelectAccount => "select_account",
             Self::Login => "login",
             Self::Consent => "consent",
@@ -67,17 +81,15 @@ impl Prompt {
 
 /// What a sign-in must bring beyond what every sign-in does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Demand {
-    /// What the API wants of the token.
-    pub wanted: Claims,
-    /// What Entra is asked for: the same, unless it has said what it wants instead.
-    pub claims: Claims,
-    /// Scopes beyond the configured ones, separated by spaces.
-    pub extra_scope: String,
-    /// What the person is to be shown.
+pub struct Requirements {
+    /// What the API wants of the access token.
+    pub wanted: Option<Claims>,
+    /// What Entra is asked for: the same, unless Entra itself has named other claims.
+    pub claims: Option<Claims>,
+    /// What the person is shown.
     pub prompt: Option<Prompt>,
-    /// Who it must be (tenant and object id), where a call was made in that person's name.
-    pub person: Option<(String, String)>,
+    /// Who must sign in, if a call was made in that person's name.
+    pub person: Option<Person>,
 }
 
 /// Whom an authorization request is meant for, as far as that is known.
@@ -89,28 +101,22 @@ pub struct Hints<'a> {
     pub domain: Option<&'a str>,
 }
 
-/// The address of an authorization request. Without a hint of the account the person chooses, since a
-/// label may stand for any of their accounts.
+/// The address of an authorization request. Without a login hint the person chooses an account,
+/// because a label may stand for any account of theirs.
 pub fn url(
     application: &Application<'_>,
     mode: ResponseMode,
     proofs: &Proofs,
-    demand: &Demand,
+    requirements: &Requirements,
     hints: Hints<'_>,
 ) -> Url {
-    let prompt = demand
-        .prompt
-        .or_else(|| hints.login.is_none().then_some(Prompt::SelectAccount));
-    let login_hint = hints
-        .login
-        .filter(|_| prompt != Some(Prompt::SelectAccount));
-    let optional = [
-        ("prompt", prompt.map(Prompt::name)),
-        ("login_hint", login_hint),
-        ("domain_hint", hints.domain),
-    ];
+    let prompt = match (requirements.prompt, hints.login) {
+        (None, None) => Some(Prompt::SelectAccount),
+        (prompt, _) => prompt,
+    };
     let mut url = application.authority.endpoint("authorize");
-    url.query_pairs_mut()
+    let mut query = url.query_pairs_mut();
+    query
         .append_pair("client_id", application.client_id)
         .append_pair("response_type", "code")
         .append_pair("redirect_uri", application.redirect_uri)
@@ -118,16 +124,22 @@ pub fn url(
         .append_pair("scope", application.scopes.requested())
         .append_pair("state", proofs.state.expose())
         .append_pair("nonce", proofs.nonce.expose())
-        .append_pair(
-            "code_challenge",
-            &pkce::code_challenge(&proofs.code_verifier),
-        )
-        .append_pair("code_challenge_method", pkce::METHOD)
-        .append_pair("claims", demand.claims.as_str())
-        .extend_pairs(
-            optional
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        .append_pair("code_challenge", &code_challenge(&proofs.code_verifier))
+        .append_pair("code_challenge_method", CHALLENGE_METHOD)
+        .append_pair("claims", challenge::parameter(requirements.claims.as_ref()));
+    if let Some(prompt) = prompt {
+        query.append_pair("prompt", prompt.name());
+    }
+    // A hint would preselect what the person is to choose.
+    if let Some(login) = hints
+        .login
+        .filter(|_| prompt != Some(Prompt::SelectAccount))
+    {
+        query.append_pair("login_hint", login);
+    }
+    if let Some(domain) = hints.domain {
+        query.append_pair("domain_hint", domain);
+    }
+    drop(query);
     url
 }

@@ -1,14 +1,22 @@
-//! The token endpoint (RFC 6749 §4.1.3, §5, §6): one grant, one form; one response, one type.
-//! A public client: no secret, ever.
+//! The token endpoint (RFC 6749 §4.1.3, §5, §6; RFC 8628 §3.4): one grant, one function, one form; one
+//! POST; what an error means. A public client: no secret, ever.
+
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use url::form_urlencoded;
+use ureq::Agent;
+use ureq::http::HeaderMap;
+use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
+use super::aadsts;
 use super::authority::Application;
-use super::challenge::Claims;
-use super::request::{Demand, Prompt};
-use crate::error::{EntraError, Kind};
+use super::challenge::{self, Claims};
+use super::device_code::DeviceAuthorization;
+use super::request::Requirements;
+use crate::config::Config;
+use crate::error::{EntraError, Failure, Kind};
+use crate::outgoing::{agent_config, mend, retry_after};
 use crate::secret::{Secret, SecretJson};
 
 /// No token of Entra lives longer than a year, and sums with it cannot overflow.
@@ -16,6 +24,13 @@ const LONGEST_LIFE: u64 = 366 * 86_400;
 /// So much of a description is shown.
 const MOST_DESCRIPTION_CHARS: usize = 600;
 const MOST_ID_CHARS: usize = 64;
+/// A token response is a few kilobytes; what is longer is none.
+const MOST_ANSWER_BYTES: u64 = 1024 * 1024;
+/// For the whole exchange; Entra answers within a second.
+const TIMEOUT: Duration = Duration::from_secs(30);
+/// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
+pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
+const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
@@ -26,7 +41,7 @@ pub fn redeem<'a>(
     application: &Application<'a>,
     code: &'a Secret,
     code_verifier: &'a Secret,
-    claims: &'a Claims,
+    claims: Option<&'a Claims>,
 ) -> Form<'a> {
     vec![
         ("grant_type", "authorization_code"),
@@ -35,26 +50,28 @@ pub fn redeem<'a>(
         ("redirect_uri", application.redirect_uri),
         ("code", code.expose()),
         ("code_verifier", code_verifier.expose()),
-        ("claims", claims.as_str()),
+        ("claims", challenge::parameter(claims)),
     ]
 }
 
-/// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted.
+/// Refreshes (RFC 6749 §6), with the scopes that were requested, not those that were granted: Entra
+/// echoes `.default` beside resource scopes and then refuses the mix (AADSTS70011).
 pub fn refresh<'a>(
     application: &Application<'a>,
     refresh_token: &'a Secret,
-    claims: &'a Claims,
+    claims: Option<&'a Claims>,
 ) -> Form<'a> {
     vec![
         ("grant_type", "refresh_token"),
         ("client_id", application.client_id),
         ("scope", application.scopes.requested()),
         ("refresh_token", refresh_token.expose()),
-        ("claims", claims.as_str()),
+        ("claims", challenge::parameter(claims)),
     ]
 }
 
-/// `form` as it is sent, in a buffer that does not grow, since what is left behind of it would not be wiped.
+/// `form` as it is sent, in a buffer that does not grow, because what is left behind of it would not
+/// be wiped.
 pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
     let most = form
         .iter()
@@ -67,6 +84,175 @@ pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
             .finish(),
     )
 }
+
+// ---- One POST ----
+
+/// Why Entra gave nothing.
+pub enum Refusal {
+    /// Entra has answered with an OAuth error.
+    Oauth(Box<OauthError>, Failure),
+    /// It could not be asked, or its answer is no OAuth error.
+    Unanswered(Failure),
+}
+
+impl Refusal {
+    /// What the person is told.
+    pub fn failure(&self) -> &Failure {
+        match self {
+            Self::Oauth(_, failure) | Self::Unanswered(failure) => failure,
+        }
+    }
+}
+
+/// The endpoints of one authority that this server posts to.
+pub struct TokenEndpoint {
+    agent: Agent,
+    token: Url,
+    device_code: Url,
+}
+
+impl TokenEndpoint {
+    /// Those of the authority of `config`.
+    pub fn new(config: &Config) -> Self {
+        let token = config.authority.endpoint("token");
+        let device_code = config.authority.endpoint("devicecode");
+        // A pooled connection that Entra has just closed would fail a request that must not be
+        // repeated blindly.
+        let agent = agent_config(&token)
+            .timeout_global(Some(TIMEOUT))
+            .max_idle_connections(0)
+            .build()
+            .new_agent();
+        Self {
+            agent,
+            token,
+            device_code,
+        }
+    }
+
+    /// Asks for tokens with `form`, for `purpose` ("the sign-in"). It is never repeated from here:
+    /// whether a code or a refresh token was used up is not known after a transport failure.
+    ///
+    /// # Errors
+    /// [`Kind::SignInRequired`] if Entra refuses the grant for good, [`Kind::RetryLater`] if it is
+    /// not to be had, and what else an OAuth error asks for.
+    pub fn token(
+        &self,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+    ) -> Result<TokenResponse, Refusal> {
+        self.post(&self.token, config, form, purpose, TokenResponse::parse)
+    }
+
+    /// Asks for a device code with `form`, for `purpose` (RFC 8628 §3.1).
+    ///
+    /// # Errors
+    /// As [`TokenEndpoint::token`].
+    pub fn device_code(
+        &self,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+    ) -> Result<DeviceAuthorization, Refusal> {
+        self.post(
+            &self.device_code,
+            config,
+            form,
+            purpose,
+            DeviceAuthorization::parse,
+        )
+    }
+
+    fn post<T>(
+        &self,
+        endpoint: &Url,
+        config: &Config,
+        form: Form<'_>,
+        purpose: &str,
+        parse: impl Fn(&[u8]) -> Result<T, &'static str>,
+    ) -> Result<T, Refusal> {
+        // No Origin: with one, Entra takes us for a single-page application (AADSTS9002327).
+        let sent = self
+            .agent
+            .post(endpoint.as_str())
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .send(encoded(form).as_bytes());
+        let mut answer = sent.map_err(|error| unreachable(purpose, &error))?;
+        let status = answer.status().as_u16();
+        log::debug!("Entra answered {purpose} with status {status}");
+        if status == 429 || status >= 500 {
+            let failure = Failure::new(
+                Kind::RetryLater,
+                format!("Entra answered {purpose} with status {status}."),
+            )
+            .hint("Try again later.")
+            .retry_after(wait_wanted(answer.headers()));
+            return Err(Refusal::Unanswered(failure));
+        }
+        let body = answer
+            .body_mut()
+            .with_config()
+            .limit(MOST_ANSWER_BYTES)
+            .read_to_vec();
+        let body = match body {
+            Ok(body) => Zeroizing::new(body),
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                return Err(unusable(purpose, "it is longer than 1 MiB"));
+            }
+            Err(error) => return Err(unreachable(purpose, &error)),
+        };
+        if status == 200 {
+            return parse(&body).map_err(|reason| unusable(purpose, reason));
+        }
+        match OauthError::parse(&body) {
+            Some(error) => {
+                let failure = refusal(config, &error, purpose);
+                Err(Refusal::Oauth(Box::new(error), failure))
+            }
+            None => Err(unusable(
+                purpose,
+                "it is neither a token nor an OAuth error",
+            )),
+        }
+    }
+}
+
+fn unreachable(purpose: &str, error: &ureq::Error) -> Refusal {
+    Refusal::Unanswered(
+        Failure::new(
+            Kind::RetryLater,
+            format!("Entra could not be reached for {purpose}: {error}."),
+        )
+        .hint(mend(error))
+        .retry_after(DEFAULT_RETRY),
+    )
+}
+
+fn unusable(purpose: &str, reason: &str) -> Refusal {
+    Refusal::Unanswered(
+        Failure::new(
+            Kind::RetryLater,
+            format!("Entra's answer to {purpose} could not be used: {reason}."),
+        )
+        .hint("Check AZURE_CLOUD or AZURE_AUTHORITY_HOST, and whether a proxy answers in Entra's place.")
+        .retry_after(DEFAULT_RETRY),
+    )
+}
+
+/// `Retry-After` within bounds.
+fn wait_wanted(headers: &HeaderMap) -> Duration {
+    let value = headers
+        .get("retry-after")
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| retry_after::parse(value, SystemTime::now()))
+        .unwrap_or(DEFAULT_RETRY)
+        .min(LONGEST_RETRY)
+}
+
+// ---- What came back ----
 
 /// A successful token response (RFC 6749 §5.1). The access token is opaque: it is for the backend.
 pub struct TokenResponse {
@@ -126,7 +312,7 @@ pub struct OauthError {
     /// The code that programs may branch on.
     pub error: String,
     /// Entra's finer division of `error`, for programs, too.
-    pub suberror: String,
+    pub suberror: Option<String>,
     /// What the next authorization request must ask for: a JSON object (OpenID Connect Core §5.5).
     pub claims: Option<String>,
     /// For people, without Entra's ids and times; from outside, so escape it where it is shown.
@@ -157,7 +343,7 @@ impl OauthError {
             .trim();
         Self {
             error: short(error),
-            suberror: String::new(),
+            suberror: None,
             claims: None,
             description: sentences.chars().take(MOST_DESCRIPTION_CHARS).collect(),
             details: EntraError {
@@ -190,9 +376,10 @@ impl OauthError {
             ..
         } = error.details;
         Some(Self {
-            suberror: text(&body, "suberror").unwrap_or_default(),
+            suberror: text(&body, "suberror").filter(|suberror| !suberror.is_empty()),
             claims: text(&body, "claims"),
             details: EntraError {
+                aadsts: error.details.aadsts.or_else(|| error_code(&body)),
                 correlation_id: own("correlation_id", correlation_id),
                 trace_id: own("trace_id", trace_id),
                 timestamp: own("timestamp", timestamp),
@@ -204,9 +391,9 @@ impl OauthError {
 
     /// What to do, from `error` and `suberror` alone: Microsoft warns not to branch on numbers or texts.
     pub fn kind(&self) -> Kind {
-        match (self.error.as_str(), self.suberror.as_str()) {
+        match (self.error.as_str(), self.suberror.as_deref()) {
             // A sign-in would only show the same message, or wants an app that enforces the policy.
-            (_, "message_only" | "protection_policy_required")
+            (_, Some("message_only" | "protection_policy_required"))
             | ("access_denied" | "authorization_declined", _) => Kind::Refused,
             (
                 "invalid_grant" | "interaction_required" | "login_required" | "consent_required"
@@ -222,33 +409,68 @@ impl OauthError {
     /// Whether the refresh token that was sent is good for nothing any more. Where Entra only wants to see
     /// the person, it says in which matter, and the token may serve again.
     pub fn ends_refresh_token(&self) -> bool {
-        let is_of_the_token = matches!(
-            self.suberror.as_str(),
-            "bad_token" | "token_expired" | "client_mismatch"
-        );
-        self.error == "invalid_grant"
-            && (is_of_the_token || (self.suberror.is_empty() && self.claims.is_none()))
+        let is_of_the_token = match self.suberror.as_deref() {
+            Some(suberror) => matches!(suberror, "bad_token" | "token_expired" | "client_mismatch"),
+            None => self.claims.is_none(),
+        };
+        self.error == "invalid_grant" && is_of_the_token
     }
 
-    /// What the next sign-in must bring, where `sent` is what this one asked for.
-    pub fn demand(&self, sent: &Demand) -> Demand {
-        let is_consent = [&self.error, &self.suberror]
-            .into_iter()
-            .any(|code| code == "consent_required");
-        Demand {
-            claims: self
-                .claims
-                .as_deref()
-                .and_then(Claims::of_challenge)
-                .unwrap_or_else(|| sent.claims.clone()),
-            prompt: if is_consent {
-                Some(Prompt::Consent)
-            } else {
-                sent.prompt
-            },
+    /// What the next sign-in must bring, if this one was `sent`. No prompt is added: Entra itself asks
+    /// for the consent that is missing.
+    pub fn requirements(&self, sent: &Requirements) -> Requirements {
+        let own_claims = self.claims.as_deref().and_then(Claims::of_challenge);
+        Requirements {
+            claims: own_claims.or_else(|| sent.claims.clone()),
             ..sent.clone()
         }
     }
+}
+
+/// What an OAuth error means here, in words that fit `config`.
+pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
+    let kind = error.kind();
+    let remedy = match kind {
+        Kind::SignInRequired => "Sign in again.",
+        Kind::RetryLater => "Try again later.",
+        Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
+        _ => "Check the settings and the app registration.",
+    };
+    let application = config.application();
+    let by_number = error
+        .details
+        .aadsts
+        .and_then(|number| aadsts::advice(number, &application));
+    let advice = by_number.or_else(|| aadsts::advice_by_name(&error.error, &application));
+    let (title, hint) = match advice {
+        Some(advice) => (Some(advice.title), advice.remedy),
+        None => (None, remedy.to_owned()),
+    };
+    let description = if error.description.is_empty() {
+        &error.error
+    } else {
+        &error.description
+    };
+    Failure {
+        entra: Some(Box::new(EntraError {
+            title,
+            ..error.details.clone()
+        })),
+        ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
+    }
+}
+
+/// The first of `error_codes` that there is help for, else the first.
+fn error_code(body: &Value) -> Option<u32> {
+    let codes = body.get("error_codes")?.as_array()?;
+    let numbers = || {
+        codes
+            .iter()
+            .filter_map(|code| u32::try_from(code.as_u64()?).ok())
+    };
+    numbers()
+        .find(|number| aadsts::is_known(*number))
+        .or_else(|| numbers().next())
 }
 
 /// Of an id or a time, which are shorter, whatever somebody put in its place.

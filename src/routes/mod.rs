@@ -1,28 +1,26 @@
 //! Who may talk to us, and which path means what.
 
-pub(crate) mod pages;
+mod auth;
+mod pages;
 
 use std::sync::Arc;
 
 use serde_json::json;
 use tiny_http::Method;
-use url::Url;
 
+use self::pages::Pages;
 use crate::access_key::Sessions;
+use crate::auth::Auth;
 use crate::auth::aadsts;
 use crate::auth::authority::ResponseMode;
-use crate::auth::pending::{self, LIFETIME};
-use crate::auth::response;
-use crate::auth::sign_in::{Opened, SignIn};
-use crate::config::{AllowedHost, Config, RedirectUri};
+use crate::config::{AllowedHost, CALLBACK_PATH, Config};
 use crate::error::{Failure, Kind};
 use crate::http::message::{
     Answer, Application, Reply, Request, empty_reply, json_reply, with_field,
 };
 use crate::mcp::protocol::{self, Protocol};
-use crate::mcp::tools::{DEFAULT_USER_ID, Tools};
+use crate::mcp::tools::Tools;
 use crate::media_type;
-use crate::outgoing::is_loopback_host;
 use crate::secret::Secret;
 
 /// What MCP clients send beyond the headers that need no leave (Fetch standard, CORS-safelisted).
@@ -43,9 +41,10 @@ const NOT_SIGNED_OUT: &str = "Not signed out";
 /// The application behind the listener.
 pub(crate) struct Routes {
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
+    auth: Arc<Auth>,
     sessions: Sessions,
     protocol: Protocol,
+    pages: Pages,
     hosts: Vec<AllowedHost>,
     own_origins: Vec<String>,
 }
@@ -68,7 +67,7 @@ impl Routes {
     ///
     /// # Errors
     /// No randomness.
-    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
+    pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
         let redirect_uri = &config.redirect_uri;
         let port = config.server_port;
         let mut hosts = config.allowed_hosts.clone();
@@ -86,13 +85,14 @@ impl Routes {
                     .to_owned(),
             );
         }
-        let tools = Tools::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let tools = Tools::new(Arc::clone(&config), Arc::clone(&auth))?;
         let sessions = Sessions::new(port)?;
         Ok(Self {
             protocol: Protocol::new(tools),
+            pages: Pages::new(redirect_uri.prefix()),
             sessions,
             config,
-            sign_in,
+            auth,
             hosts,
             own_origins,
         })
@@ -143,7 +143,7 @@ impl Routes {
         let is_let_in = whom == For::Everybody
             || request.head.method == Method::Options
             || key.is_brought_by(request)
-            || (whom == For::People && self.sessions.is_open(request, self.sign_in.now()));
+            || (whom == For::People && self.sessions.is_open(request, self.auth.now()));
         if !is_let_in && request.field("authorization").is_some() {
             log::warn!(
                 "a request for {} was refused: it has another key than the access key",
@@ -156,7 +156,8 @@ impl Routes {
     fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
         self.check_host(request)?;
         let method = &request.head.method;
-        if self.is_callback(request) {
+        let path = self.path(request);
+        if self.is_callback(request, path) {
             // Entra's POST comes with Entra's origin, or `null`; it rests on its state alone.
             if *method != Method::Post {
                 self.check_origin(request)?;
@@ -170,15 +171,17 @@ impl Routes {
                     &[Method::Get]
                 },
             )?;
-            return Ok(Answer::Reply(shown(self.callback(request), NOT_COMPLETED)));
+            return Ok(Answer::Reply(
+                self.shown(self.callback(request), NOT_COMPLETED),
+            ));
         }
         // The form for the key may stand at any allowed host, and is looked at more strictly: see `take_key`.
-        let cors = if request.head.path == KEY_FORM {
+        let cors = if path == KEY_FORM {
             None
         } else {
             self.check_origin(request)?
         };
-        if request.head.path == "/mcp" {
+        if path == "/mcp" {
             if *method == Method::Options && cors.is_some() {
                 return Ok(preflight(cors));
             }
@@ -199,23 +202,24 @@ impl Routes {
         } else {
             For::People
         };
-        let (whom, methods, page): (For, &[Method], Page) = match request.head.path {
+        let (whom, methods, page): (For, &[Method], Page) = match path {
             "/" => (For::People, READ, Self::home),
             "/healthz" => (For::Everybody, READ, Self::health),
             KEY_FORM if self.config.access_key.is_some() => {
                 (For::Everybody, &[Method::Post], Self::take_key)
             }
             "/auth/login" => (who_signs_in, &[Method::Get], |this, request| {
-                shown(this.login(request), "This sign-in cannot begin")
+                this.shown(this.login(request), "This sign-in cannot begin")
             }),
             "/auth/complete" => (For::Everybody, &[Method::Get], |this, request| {
-                shown(this.complete(request), NOT_COMPLETED)
+                this.shown(this.complete(request), NOT_COMPLETED)
             }),
             "/auth/logout" => (For::People, &[Method::Get], |this, request| {
-                shown(this.logout(request), NOT_SIGNED_OUT)
+                this.shown(this.logout(request), NOT_SIGNED_OUT)
             }),
             "/auth/logout-complete" => (For::Everybody, READ, |this, _| {
-                pages::signed_out(&this.config.authority.endpoint("logout"))
+                this.pages
+                    .signed_out(&this.config.authority.endpoint("logout"))
             }),
             "/auth/status" => (For::Programs, READ, Self::status),
             "*" => (For::Everybody, &[], Self::home),
@@ -229,7 +233,9 @@ impl Routes {
         if !self.is_let_in(request, whom) {
             let refusal = match whom {
                 For::Programs => json_reply(401, json!({"error": NO_KEY}).to_string()),
-                _ => pages::ask_for_key(request.parameter("user_id").as_deref(), false),
+                _ => self
+                    .pages
+                    .ask_for_key(request.parameter("user_id").as_deref(), false),
             };
             return Err(with_field(refusal, "WWW-Authenticate", &challenge(request)));
         }
@@ -237,15 +243,32 @@ impl Routes {
         Ok(Answer::Reply(page(self, request)))
     }
 
+    /// The path below the prefix of the redirect URI. Some proxies strip that prefix, others do not.
+    fn path<'r>(&self, request: &Request<'r>) -> &'r str {
+        let path = request.head.path;
+        match path.strip_prefix(self.config.redirect_uri.prefix()) {
+            Some(below) if below.starts_with('/') => below,
+            _ => path,
+        }
+    }
+
     /// A redirect URI without a path shares it with the start page.
-    fn is_callback(&self, request: &Request<'_>) -> bool {
+    fn is_callback(&self, request: &Request<'_>, path: &str) -> bool {
+        let own = &self.config.redirect_uri;
+        if !own.prefix().is_empty() {
+            return path == CALLBACK_PATH;
+        }
         let is_answer = || {
             ["code", "error"]
                 .iter()
                 .any(|name| request.parameter(name).is_some())
         };
-        request.head.path == self.config.redirect_uri.path
-            && (request.head.path != "/" || request.head.method == Method::Post || is_answer())
+        path == own.path && (path != "/" || request.head.method == Method::Post || is_answer())
+    }
+
+    /// A failure as a page of its own, under `title`.
+    fn shown(&self, result: Result<Reply, Failure>, title: &str) -> Reply {
+        result.unwrap_or_else(|failure| self.pages.failure(400, title, &failure))
     }
 
     // ---- Pages ----
@@ -262,7 +285,7 @@ impl Routes {
                 Kind::Refused,
                 "The key did not come from this server's own form.",
             );
-            return pages::failure(
+            return self.pages.failure(
                 403,
                 "Not let in",
                 &failure.hint("Enter it on the start page."),
@@ -281,156 +304,55 @@ impl Routes {
         };
         if !given.as_ref().is_some_and(is_right) {
             log::warn!("a key that was entered is not the access key");
-            let refusal = pages::ask_for_key(user_id.as_deref(), true);
+            let refusal = self.pages.ask_for_key(user_id.as_deref(), true);
             return with_field(refusal, "WWW-Authenticate", BEARER);
         }
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         let query = query
             .extend_pairs(user_id.map(|user_id| ("user_id", user_id)))
             .finish();
+        let prefix = self.config.redirect_uri.prefix();
         let to = if query.is_empty() {
-            "/".to_owned()
+            format!("{prefix}/")
         } else {
-            format!("/?{query}")
+            format!("{prefix}/?{query}")
         };
         let cookie = self
             .sessions
-            .cookie(self.sign_in.now(), self.config.redirect_uri.is_https);
+            .cookie(self.auth.now(), self.config.redirect_uri.is_https);
         with_field(redirect(303, &to), "Set-Cookie", &cookie)
     }
 
     fn home(&self, request: &Request<'_>) -> Reply {
+        let accounts = self.auth.accounts();
+        let rows: Vec<_> = accounts
+            .iter()
+            .map(|(user_id, account)| {
+                (
+                    user_id.as_str(),
+                    account.as_ref(),
+                    self.auth.standing(user_id),
+                )
+            })
+            .collect();
         let errors = aadsts::own_page(&self.config.application());
-        let (user_id, has_key) = (
-            request.parameter("user_id"),
-            self.config.access_key.is_some(),
-        );
-        let mcp_url = format!("{}/mcp", self.config.redirect_uri.origin);
-        pages::home(
-            &self.sign_in.accounts(),
-            user_id.as_deref(),
+        let mcp_url = format!("{}/mcp", self.config.redirect_uri.base());
+        self.pages.home(
+            &rows,
+            request.parameter("user_id").as_deref(),
             &mcp_url,
-            has_key,
+            self.config.access_key.is_some(),
             &errors,
         )
     }
 
     /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would lose that.
     fn health(&self, _request: &Request<'_>) -> Reply {
-        let health = match self.sign_in.trouble() {
+        let health = match self.auth.trouble() {
             Some(_) => json!({"status": "degraded", "reason": TROUBLE}),
             None => json!({"status": "ok"}),
         };
         json_reply(200, health.to_string())
-    }
-
-    fn login(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
-            return Ok(redirect(302, &elsewhere));
-        }
-        let ticket = if let Some(ticket) = request.parameter("ticket") {
-            ticket
-        } else {
-            let user_id = request
-                .parameter("user_id")
-                .unwrap_or_else(|| DEFAULT_USER_ID.to_owned());
-            if is_led_from_elsewhere(request) {
-                return Ok(pages::confirm_sign_in(&user_id));
-            }
-            self.sign_in.begin(&user_id)?.expose().to_owned()
-        };
-        let Opened {
-            handle,
-            binding,
-            url,
-        } = self
-            .sign_in
-            .open(&ticket, |name| request.cookie(name).map(str::to_owned))?;
-        let secure = if self.config.redirect_uri.is_https {
-            "; Secure"
-        } else {
-            ""
-        };
-        let cookie = format!(
-            "{}={}; Max-Age={LIFETIME}; Path=/auth; HttpOnly; SameSite=Lax{secure}",
-            pending::cookie_name(&handle),
-            binding.expose()
-        );
-        Ok(with_field(
-            redirect(302, url.as_str()),
-            "Set-Cookie",
-            &cookie,
-        ))
-    }
-
-    /// Where the page must be opened instead: the cookie that is set there must reach the redirect
-    /// URI, and `localhost` and `127.0.0.1` are two hosts to a browser.
-    fn same_page_at_redirect_origin(&self, request: &Request<'_>) -> Option<String> {
-        let (asked, _) = name_and_port(request.field("host")?);
-        let RedirectUri { host, origin, .. } = &self.config.redirect_uri;
-        let differs = is_loopback_host(asked)
-            && is_loopback_host(&host.name)
-            && !asked.eq_ignore_ascii_case(&host.name);
-        // As a URL, so that what stands there raw becomes fit for a header.
-        let url = Url::parse(&format!(
-            "{origin}{}?{}",
-            request.head.path, request.head.query
-        ))
-        .ok()?;
-        differs.then(|| url.into())
-    }
-
-    fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        let parameters = match (self.config.response_mode, &request.head.method) {
-            (ResponseMode::FormPost, Method::Post) if is_form(request) => request.body,
-            (ResponseMode::Query, Method::Get) => request.head.query.as_bytes(),
-            // A code in an address bar may have been put there by somebody else: it is never redeemed.
-            _ => {
-                let failure = Failure::new(Kind::Refused, "A sign-in does not end at this address.")
-                    .hint("If somebody asked you to copy or open this address, do not: they may be after your account. Start the sign-in again from a new link.");
-                return Ok(pages::failure(
-                    400,
-                    "This is not how a sign-in ends",
-                    &failure,
-                ));
-            }
-        };
-        let response = response::parse(parameters).map_err(|reason| {
-            Failure::new(
-                Kind::InvalidRequest,
-                format!("This is no answer of Entra: {reason}."),
-            )
-        })?;
-        let handle = self
-            .sign_in
-            .pending()
-            .take_response(response, self.sign_in.now())?;
-        // 303: the browser comes back with a GET, which carries the SameSite=Lax cookie.
-        Ok(redirect(303, &format!("/auth/complete?sign_in={handle}")))
-    }
-
-    fn complete(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        let handle = request.parameter("sign_in").unwrap_or_default();
-        let cookie = request.cookie(&pending::cookie_name(&handle));
-        Ok(pages::signed_in(&self.sign_in.complete(
-            &handle,
-            cookie,
-            user_agent(request),
-        )??))
-    }
-
-    fn logout(&self, request: &Request<'_>) -> Result<Reply, Failure> {
-        if is_led_from_elsewhere(request) {
-            let failure = Failure::new(
-                Kind::Refused,
-                "Another site has led you here to sign out. Nothing was changed.",
-            )
-            .hint("To sign out, use the link on the start page.");
-            return Ok(pages::failure(403, NOT_SIGNED_OUT, &failure));
-        }
-        self.sign_in
-            .sign_out(request.parameter("user_id").as_deref(), user_agent(request))?;
-        Ok(redirect(303, "/auth/logout-complete"))
     }
 
     fn status(&self, request: &Request<'_>) -> Reply {
@@ -446,7 +368,7 @@ impl Routes {
 
 impl Application for Routes {
     fn takes_large_body(&self, request: &Request<'_>) -> bool {
-        request.head.path == "/mcp"
+        self.path(request) == "/mcp"
             && self.check_host(request).is_ok()
             && self.check_origin(request).is_ok()
             && self
@@ -476,11 +398,6 @@ fn challenge(request: &Request<'_>) -> String {
         .field("authorization")
         .map_or("", |_| r#", error="invalid_token""#);
     format!("{BEARER}{error}")
-}
-
-/// A failure as a page of its own, under `title`.
-fn shown(result: Result<Reply, Failure>, title: &str) -> Reply {
-    result.unwrap_or_else(|failure| pages::failure(400, title, &failure))
 }
 
 /// `Ok` when `method` is one of `methods`; else 405, or 204 to `OPTIONS`, with `Allow`.

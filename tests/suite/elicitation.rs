@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
-use crate::support::entra::{ADA, CLIENT_ID, Entra, GRACE, TENANT_ID, TokenFailure};
+use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
 use crate::support::http::{Client, Event, EventReader, Reply};
 use crate::support::mcp::{
     Answered, Era, InputRequired, Mcp, as_refs, elicitation_error, input_required,
@@ -1268,20 +1268,8 @@ fn assert_gets_links(world: &World, mcp: &mut Mcp, what: &str) {
             assert_eq!(told["error"], "sign_in_required", "{what}");
             assert!(text.ends_with("Then repeat this call."), "{what}: {text}");
         }
-        let help = told["errors_on_microsofts_page"].as_array().unwrap();
-        let expected = [
-            ("AADSTS50011", "http://localhost/auth/callback"),
-            ("AADSTS700016", CLIENT_ID),
-            ("AADSTS90002", TENANT_ID),
-        ];
-        assert_eq!(help.len(), expected.len());
-        for (help, (number, value)) in help.iter().map(|help| help.as_str().unwrap()).zip(expected)
-        {
-            assert!(
-                help.starts_with(&format!("{number}: ")) && help.contains(value),
-                "{what}: {help}"
-            );
-        }
+        // CASES A17: what Microsoft's own page may show is explained on ours, not in every result.
+        assert!(!text.contains("AADSTS"), "{what}: {text}");
     }
     assert!(world.backend.requests().is_empty());
 }

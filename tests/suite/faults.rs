@@ -13,9 +13,6 @@ use crate::support::browser::Browser;
 use crate::support::encode_pairs;
 use crate::support::entra::{ADA, GRACE, TENANT_ID, TokenFailure, User};
 use crate::support::server::{Mcp, Process, Running, TempDir, World};
-use entra_auth_mcp::auth::token_file::{Account, Accounts, TokenCache};
-use entra_auth_mcp::clock::Clock;
-use entra_auth_mcp::secret::Secret;
 use serde_json::{Value, json};
 
 /// Of the 3900 seconds that a token lives: it is still valid, but about to expire.
@@ -174,17 +171,6 @@ fn a_directory_that_vanishes_leaves_what_is_in_memory_to_serve_until_it_is_back(
 }
 
 #[test]
-fn a_file_that_a_person_deletes_signs_everybody_out() {
-    let world = World::signed_in();
-    fs::remove_file(world.server.token_file()).unwrap();
-    assert_eq!(
-        refused(&mut world.server.modern())["error"],
-        "sign_in_required"
-    );
-    assert_sound(&world.server);
-}
-
-#[test]
 fn a_file_of_a_newer_version_or_of_something_else_leaves_what_is_in_memory_to_serve() {
     for (foreign, word) in [
         (r#"{"version":2,"accounts":{}}"#, "version 2"),
@@ -205,26 +191,6 @@ fn a_file_of_a_newer_version_or_of_something_else_leaves_what_is_in_memory_to_se
             serde_json::from_str::<Value>(&before).unwrap()["accounts"][ADA]["refresh_token"]
         );
     }
-}
-
-#[test]
-fn a_lock_that_is_held_for_ever_stops_no_call_with_a_valid_token() {
-    let world = World::signed_in();
-    let lock = File::options()
-        .write(true)
-        .open(world.setup.directory.file("token_cache.json.lock"))
-        .unwrap();
-    lock.lock().unwrap();
-    me(&mut world.server.modern());
-    // Nor does it hide what a process has changed that had it before.
-    let other = world
-        .contents()
-        .replace(&format!("\"{ADA}\": {{"), "\"work\": {");
-    fs::write(world.server.token_file(), other).unwrap();
-    assert_eq!(
-        world.server.modern().ok("view_userid", json!({}))["user_ids"],
-        json!(["work"])
-    );
 }
 
 #[test]
@@ -351,99 +317,6 @@ fn what_could_not_be_written_is_written_when_the_server_stops() {
     entra.advance(3950);
     me(&mut server.modern());
     assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (2, 0));
-}
-
-/// Another account's change is being written when the tokens come, which the file does not take at that moment.
-#[test]
-fn what_comes_too_late_for_a_change_is_still_due_after_it() {
-    let directory = TempDir::new();
-    let (path, lock) = (
-        directory.file("token_cache.json"),
-        directory.file("token_cache.json.lock"),
-    );
-    let cache = TokenCache::open(&path, Clock::system(), "", "").unwrap();
-    let token = |number: u64| Secret::new(format!("R{number}"));
-    let account = |number| {
-        Arc::new(Account {
-            refresh_token: Some(token(number)),
-            ..Account::default()
-        })
-    };
-    cache
-        .change(|accounts| accounts.insert("ada".to_owned(), account(0)))
-        .unwrap();
-    let refresh_lock = cache.lock_refresh("ada", true).unwrap();
-    // The second time, something is unwritten already, which that change writes.
-    for number in [0, 1] {
-        let too_late = |_: &mut Accounts| {
-            fs::remove_file(&lock).unwrap();
-            fs::create_dir(&lock).unwrap();
-            let new = account(number + 1);
-            assert!(cache.rotate(Arc::clone(&refresh_lock), "ada", &token(number), &new));
-            fs::remove_dir(&lock).unwrap();
-        };
-        cache.change(too_late).unwrap();
-        assert!(
-            cache
-                .get("ada")
-                .unwrap()
-                .refresh_token
-                .as_ref()
-                .unwrap()
-                .matches(&format!("R{}", number + 1))
-        );
-    }
-    cache.write_unwritten().unwrap();
-    let written = TokenCache::look(&path, Clock::system()).unwrap();
-    assert!(written["ada"].refresh_token.as_ref().unwrap().matches("R2"));
-    assert!(cache.trouble().is_none());
-}
-
-#[test]
-fn nobody_else_sends_the_spent_token_that_the_file_still_has() {
-    let world = World::signed_in();
-    let other = world.setup.start();
-    let in_the_way = world.block_writes();
-    world.advance(DUE + THE_REST);
-    me(&mut world.server.modern());
-    thread::scope(|scope| {
-        let call = scope.spawn(|| me(&mut other.modern()));
-        fs::remove_dir(in_the_way).unwrap();
-        me(&mut world.server.modern());
-        call.join().unwrap();
-    });
-    assert_eq!(
-        (world.entra.refreshes(), world.entra.reused_refresh_tokens()),
-        (1, 0)
-    );
-}
-
-#[test]
-fn a_sign_out_or_a_sign_in_at_another_server_outdoes_what_could_not_be_written() {
-    for signs_in in [false, true] {
-        let world = World::signed_in();
-        let other = world.setup.start();
-        let in_the_way = world.block_writes();
-        world.advance(DUE + THE_REST);
-        me(&mut world.server.modern());
-        fs::remove_dir(in_the_way).unwrap();
-        if signs_in {
-            assert_eq!(
-                Browser::new().sign_in(&login_url(&other, ADA), ADA).status,
-                200
-            );
-            let newest = world.refresh_token();
-            me(&mut world.server.modern());
-            assert_eq!(world.refresh_token(), newest);
-        } else {
-            other.modern().ok("logout_user", json!({"user_id": ADA}));
-            assert_eq!(
-                refused(&mut world.server.modern())["error"],
-                "sign_in_required"
-            );
-        }
-        assert_eq!(world.entra.reused_refresh_tokens(), 0);
-    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ mod memory {
     use std::sync::{Arc, Mutex};
 
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
-    use entra_auth_mcp::auth::token_file::{Account, TokenCache};
+    use entra_auth_mcp::auth::token_file::{Account, Binding, TokenFile};
     use entra_auth_mcp::clock::Clock;
     use entra_auth_mcp::secret::Secret;
     use serde_json::json;
@@ -134,17 +134,29 @@ mod memory {
     fn of_what_is_written_to_the_token_file_nothing_stays_but_the_account() {
         let _turn = lock(&ONE_AT_A_TIME);
         let directory = TempDir::new();
-        let cache =
-            TokenCache::open(&directory.file("tokens.json"), Clock::system(), "", "").unwrap();
+        let binding = Binding {
+            client_id: String::new(),
+            authority: String::new(),
+            tenant: String::new(),
+        };
+        let path = directory.file("tokens.json");
+        let (mut file, _) = TokenFile::open(&path, Clock::system(), &binding, "").unwrap();
         let access_token = Secret::random().unwrap();
         let masked = masked_tail(access_token.expose());
-        let account = Arc::new(Account {
-            access_token,
-            ..Account::default()
-        });
-        cache
-            .change(|accounts| accounts.insert("ada".to_owned(), account))
-            .unwrap();
+        let account = Account {
+            binding,
+            person: None,
+            username: String::new(),
+            name: String::new(),
+            requested_scope: String::new(),
+            granted_scope: String::new(),
+            access_token: Some(access_token),
+            expires_at: 0,
+            refresh_at: None,
+            refresh_token: None,
+            signed_in_at: 0,
+        };
+        file.write([("ada", &account)].into_iter()).unwrap();
         assert_eq!(copies(&masked), 1);
     }
 }

@@ -429,7 +429,7 @@ fn every_method_is_repeated_as_it_was() {
     for method in METHODS {
         let world = World::labelled();
         let mut arguments =
-            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Own": "1"}});
+            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Request-Id": "1"}});
         if !matches!(method, "get" | "delete") {
             arguments["data"] = json!({"z": 1, "a": [1.5, "ü\u{0}"]});
         }
@@ -678,28 +678,6 @@ fn with_meanwhile(world: &World, endpoint: &str, meanwhile: impl FnOnce()) -> Ou
     })
 }
 
-#[test]
-fn a_token_that_another_server_has_fetched_meanwhile_is_used() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    world.entra.revoke_access_tokens();
-    let meanwhile = || drop(ok(&mut other.modern(), "/me"));
-    let (outcome, _, refreshes) = world.during(|| with_meanwhile(&world, "/echo", meanwhile));
-    assert_eq!(is_done(outcome)["success"], true);
-    assert_eq!(refreshes, 1);
-}
-
-#[test]
-fn a_token_that_another_server_has_fetched_without_the_claims_does_not_make_a_person_sign_in() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    let meanwhile = || handed_on(&mut other.modern(), "/status/401", 401);
-    let (outcome, _, refreshes) = world.during(|| with_meanwhile(&world, "/cae", meanwhile));
-    assert_eq!(is_done(outcome)["success"], true);
-    // The other server's, and one with the claims.
-    assert_eq!((refreshes, world.refreshes_with(WANTED)), (2, 1));
-}
-
 // ---- By way of the person ----
 
 #[test]
@@ -745,31 +723,6 @@ fn where_entra_wants_the_person_the_sign_in_carries_the_claims_and_the_call_goes
             assert_eq!(status(&world.server)["authenticated"], true);
         }
     }
-}
-
-#[test]
-fn the_sign_in_for_claims_keeps_what_other_sign_ins_have_added() {
-    let world = World::labelled();
-    let mut mcp = world.server.modern_url();
-    steps_up(&world, &mut mcp, "/write");
-    world.entra.require_interaction_for_claims(true);
-    assert_eq!(
-        value_of(&steps_up(&world, &mut mcp, "/cae"), "scope"),
-        Some(WIDER)
-    );
-    world.entra.require_interaction_for_claims(false);
-
-    // Nor does it matter whether Entra or the API wants the person.
-    let challenge =
-        claims_header(&json!({"access_token": {"acrs": {"essential": true, "value": "c2"}}}));
-    world.answer(refused(401, &[&challenge]));
-    let asked = asks(&mut mcp, "/x");
-    is_handed_on(comes_back(&mut mcp, "/x", &asked), 401);
-    assert_eq!(
-        value_of(&world.entra.last_authorize(), "scope"),
-        Some(WIDER)
-    );
-    assert_eq!(world.only_account()["extra_scope"], WRITE_SCOPE);
 }
 
 #[test]
@@ -1052,24 +1005,6 @@ fn a_declined_sign_in_that_every_call_needs_is_still_due() {
 }
 
 #[test]
-fn a_step_up_that_another_server_has_seen_through_is_not_asked_for_again() {
-    let world = World::labelled();
-    let other = world.setup.start();
-    world.entra.require_interaction_for_claims(true);
-    asks(&mut world.server.modern_url(), "/cae");
-    world.advance(2);
-    steps_up(&world, &mut other.modern_url(), "/cae");
-    assert!(says_signed_in(&world.server));
-    assert_eq!(status(&world.server)["authenticated"], true);
-    ok(&mut world.server.modern_url(), "/cae");
-    // And what is due later is due.
-    world.advance(EXPIRED);
-    world.fail_next("invalid_grant", Some("basic_action"), None);
-    asks(&mut world.server.modern_url(), "/me");
-    assert!(!says_signed_in(&world.server));
-}
-
-#[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
     for endpoint in ["/cae", "/write"] {
         let world = World::labelled();
@@ -1109,65 +1044,6 @@ fn a_step_up_with_the_link_of_before_ends_the_wait_for_the_next_one() {
 // ---- Scopes ----
 
 #[test]
-fn a_missing_scope_is_asked_for_beside_the_configured_ones_and_kept() {
-    for number in 0..CLIENTS {
-        let world = World::labelled();
-        let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
-        let (asked, requests, refreshes) = world.during(|| asks(&mut mcp, "/write"));
-        assert_eq!((requests, refreshes), (1, 0));
-        assert!(asked.message.contains(WRITE_SCOPE), "{}", asked.message);
-        assert_eq!(
-            is_done(comes_back(&mut mcp, "/write", &asked))["success"],
-            true
-        );
-        let authorized = world.entra.last_authorize();
-        let of = |name| value_of(&authorized, name);
-        assert_eq!(
-            (of("scope"), of("login_hint"), of("prompt")),
-            (Some(WIDER), Some(ADA), None)
-        );
-        assert_eq!(world.last_scope(), WIDER);
-
-        // Refreshes go on asking for it, also after a restart.
-        for server in [&world.server, &world.setup.start()] {
-            world.advance(EXPIRED);
-            ok(&mut server.modern(), "/write");
-            assert_eq!(world.last_scope(), WIDER);
-        }
-        // So does a sign-in that no call has led to.
-        assert_eq!(
-            value_of(&login_leads_to(&world.server), "scope"),
-            Some(WIDER)
-        );
-        assert_eq!(
-            (
-                world.entra.refreshes(),
-                &world.only_account()["extra_scope"]
-            ),
-            (2, &json!(WRITE_SCOPE))
-        );
-    }
-}
-
-#[test]
-fn what_was_granted_is_asked_for_by_a_sign_in_that_nobody_has_to_make_too() {
-    let world = World::labelled();
-    let mut mcp = world.server.modern();
-    steps_up(&world, &mut world.server.modern_url(), "/write");
-    let begun = mcp.ok(
-        "authenticate_user",
-        json!({"user_id": LABEL, "prompt": "login"}),
-    );
-    let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
-    assert_eq!(page.status, 200, "{}", page.text());
-    assert_eq!(
-        value_of(&world.entra.last_authorize(), "scope"),
-        Some(WIDER)
-    );
-    assert_eq!(world.only_account()["extra_scope"], WRITE_SCOPE);
-}
-
-#[test]
 fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_another() {
     let world = World::labelled();
     let page = Browser::new().sign_in(
@@ -1189,210 +1065,7 @@ fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_ano
     );
 }
 
-#[test]
-fn several_missing_scopes_add_up_in_whichever_way_they_are_named() {
-    let world = World::labelled();
-    let mut mcp = world.server.modern_url();
-    let all = format!("{WIDER} api://backend/delete");
-    for (missing, requested) in [
-        ("write", WIDER),
-        ("api://backend/delete", all.as_str()),
-        // Asked for already.
-        ("write", ""),
-        ("api://backend/write", ""),
-        ("delete write access", ""),
-    ] {
-        world.answer(without_scope(missing));
-        if requested.is_empty() {
-            assert_eq!(
-                world.during(|| handed_on(&mut mcp, "/x", 403)),
-                ((), 1, 0),
-                "{missing}"
-            );
-            continue;
-        }
-        let asked = asks(&mut mcp, "/x");
-        is_handed_on(comes_back(&mut mcp, "/x", &asked), 403);
-        assert_eq!(
-            value_of(&world.entra.last_authorize(), "scope"),
-            Some(requested)
-        );
-        world.advance(EXPIRED);
-        ok(&mut mcp, "/me");
-        assert_eq!(world.last_scope(), requested);
-    }
-}
-
-#[test]
-fn a_scope_that_cannot_be_asked_for_is_handed_on_with_the_apis_answer() {
-    let world = World::labelled();
-    let too_long = format!(
-        "Bearer error=\"insufficient_scope\", scope=\"{}\"",
-        "a".repeat(3000)
-    );
-    for line in [
-        "Bearer error=\"insufficient_scope\", scope=\"api://other/write\"",
-        "Bearer error=\"insufficient_scope\", scope=\"write api://other/write\"",
-        "Bearer error=\"insufficient_scope\", scope=\"https://graph.microsoft.com/Mail.Read\"",
-        "Bearer error=\"insufficient_scope\", scope=\"api://backend/access\"",
-        "Bearer error=\"insufficient_scope\", scope=\"access\"",
-        "Bearer error=\"insufficient_scope\", scope=\"api://backend/.default\"",
-        "Bearer error=\"insufficient_scope\", scope=\"openid\"",
-        "Bearer error=\"insufficient_scope\", scope=\"offline_access profile\"",
-        "Bearer error=\"insufficient_scope\", scope=\"a\\\\b\"",
-        "Bearer error=\"insufficient_scope\", scope=\"/\"",
-        "Bearer error=\"insufficient_scope\", scope=\"//\"",
-        "Bearer error=\"insufficient_scope\", scope=\"\"",
-        "Bearer error=\"insufficient_scope\"",
-        "Bearer scope=\"api://backend/write\"",
-        "Basic error=\"insufficient_scope\", scope=\"api://backend/write\"",
-        &too_long,
-    ] {
-        world.answer(refused(403, &[line]));
-        for mut mcp in clients(&world.server) {
-            assert_eq!(
-                world.during(|| handed_on(&mut mcp, "/x", 403)),
-                ((), 1, 0),
-                "{line}"
-            );
-        }
-    }
-    // Only 403 says it.
-    for status in [400, 404, 500] {
-        world.answer(refused(
-            status,
-            &[&format!(
-                "Bearer error=\"insufficient_scope\", scope=\"{WRITE_SCOPE}\""
-            )],
-        ));
-        assert_eq!(done(&mut world.server.modern_url(), "/x")["status"], status);
-    }
-    assert!(says_signed_in(&world.server));
-    assert_eq!(world.entra.authorize_requests().len(), 1);
-}
-
-#[test]
-fn where_everything_is_configured_only_what_is_missing_is_asked_for() {
-    let everything = "openid profile offline_access api://backend/.default";
-    for number in 0..CLIENTS {
-        let world =
-            World::labelled_with(|setup| setup.with("CUSTOM_API_SCOPE", "api://backend/.default"));
-        world
-            .entra
-            .set(|settings| settings.accept_other_scope_on_refresh = true);
-        let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
-        let authorized = steps_up(&world, &mut mcp, "/write");
-        let only = "openid profile offline_access api://backend/write";
-        assert_eq!(value_of(&authorized, "scope"), Some(only));
-        for server in [&world.server, &world.setup.start()] {
-            world.advance(EXPIRED);
-            ok(&mut server.modern(), "/me");
-            assert_eq!(world.last_scope(), everything);
-        }
-        world.answer(without_scope("api://other/write"));
-        handed_on(&mut mcp, "/x", 403);
-        // An API that is never content is not a reason to ask for ever.
-        world.answer(without_scope("api://backend/write"));
-        let asked = asks(&mut mcp, "/x");
-        is_handed_on(comes_back(&mut mcp, "/x", &asked), 403);
-    }
-}
-
-#[test]
-fn added_scopes_mean_nothing_to_a_server_that_is_configured_otherwise() {
-    let world = World::labelled();
-    world
-        .entra
-        .set(|settings| settings.accept_other_scope_on_refresh = true);
-    world.answer(without_scope("write"));
-    let mut mcp = world.server.modern_url();
-    let asked = asks(&mut mcp, "/x");
-    is_handed_on(comes_back(&mut mcp, "/x", &asked), 403);
-    for (configured, requested) in [
-        (
-            "api://other/access",
-            "openid profile offline_access api://other/access",
-        ),
-        (
-            "api://backend/.default",
-            "openid profile offline_access api://backend/.default",
-        ),
-        (
-            "api://backend/write",
-            "openid profile offline_access api://backend/write",
-        ),
-        ("", "openid profile offline_access"),
-        // And everything to one that is configured as before.
-        ("api://backend/access", WIDER),
-        (
-            "api://backend/read",
-            "openid profile offline_access api://backend/read api://backend/write",
-        ),
-    ] {
-        let other = world.another("CUSTOM_API_SCOPE", configured);
-        for refreshes in [1, 0] {
-            assert_eq!(
-                world.during(|| drop(ok(&mut other.modern(), "/me"))),
-                ((), 1, refreshes),
-                "{configured}"
-            );
-            assert_eq!(world.last_scope(), requested);
-        }
-    }
-    // Where it is missing there, too, it is asked for alone.
-    let other = world.another("CUSTOM_API_SCOPE", "api://other/access");
-    world.answer(without_scope("write"));
-    let asked = asks(&mut other.modern_url(), "/x");
-    signs_in(&asked);
-    let scope = "openid profile offline_access api://other/access api://other/write";
-    assert_eq!(
-        value_of(&world.entra.last_authorize(), "scope"),
-        Some(scope)
-    );
-}
-
 // ---- What Entra says to a refresh ----
-
-#[test]
-fn where_consent_is_due_the_sign_in_asks_for_it() {
-    for (error, suberror) in [
-        ("invalid_grant", Some("consent_required")),
-        ("consent_required", None),
-        ("interaction_required", Some("consent_required")),
-    ] {
-        for number in 0..CLIENTS {
-            let world = World::labelled();
-            let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
-            world.advance(EXPIRED);
-            world.fail_next(error, suberror, None);
-            let authorized = steps_up(&world, &mut mcp, "/me");
-            let of = |name| value_of(&authorized, name);
-            assert_eq!(
-                (of("prompt"), of("login_hint"), of("claims")),
-                (Some("consent"), Some(ADA), Some(CP1))
-            );
-            // Once.
-            assert_eq!(
-                value_of(&login_leads_to(&world.server), "prompt"),
-                Some("select_account")
-            );
-        }
-    }
-}
-
-#[test]
-fn consent_that_was_taken_back_is_asked_for_and_given() {
-    let world = World::labelled();
-    world
-        .entra
-        .set(|settings| settings.consented = Some(std::collections::BTreeSet::new()));
-    world.advance(EXPIRED);
-    let authorized = steps_up(&world, &mut world.server.modern_url(), "/me");
-    assert_eq!(value_of(&authorized, "prompt"), Some("consent"));
-    world.advance(EXPIRED);
-    ok(&mut world.server.modern(), "/me");
-    assert_eq!(world.entra.refreshes(), 1);
-}
 
 #[test]
 fn the_suberror_says_whether_to_ask_and_whether_the_refresh_token_is_kept() {

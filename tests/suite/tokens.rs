@@ -656,22 +656,6 @@ fn while_entra_is_unwell_everything_is_kept_and_it_is_left_alone() {
     }
 }
 
-/// Entra has refused nothing.
-#[test]
-fn a_refresh_that_no_lock_was_to_be_had_for_is_tried_again_at_once() {
-    let world = World::signed_in();
-    world.advance(DUE + THE_REST);
-    let (directory, elsewhere) = (&world.setup.directory.0, TempDir::new());
-    fs::rename(directory, elsewhere.file("away")).unwrap();
-    assert_eq!(
-        (&world.refused()["error"], world.asked()),
-        (&json!("token_cache"), 1)
-    );
-    fs::rename(elsewhere.file("away"), directory).unwrap();
-    world.call();
-    assert_eq!(world.entra.refreshes(), 1);
-}
-
 /// An OAuth error has no header to say when to come back.
 #[test]
 fn an_error_that_will_pass_is_tried_again_after_five_seconds() {
@@ -732,19 +716,6 @@ fn a_new_sign_in_does_not_wait_until_entra_wants_to_be_asked_again() {
     world.advance(800);
     world.call();
     assert_eq!(world.entra.refreshes(), 1);
-}
-
-#[test]
-fn a_new_sign_in_at_another_server_serves_though_entra_has_just_refused_the_last_one() {
-    let world = World::signed_in();
-    let other = world.setup.start();
-    world.advance(DUE + THE_REST);
-    world.entra.revoke_all();
-    assert_eq!(world.refused()["error"], "sign_in_required");
-    // It is due for a refresh from the beginning.
-    world.entra.expires_in(200);
-    assert_eq!(sign_in(&other.url(), ADA, ADA).status, 200);
-    world.call();
 }
 
 // ---- What happens meanwhile ----
@@ -1130,19 +1101,6 @@ fn a_file_that_cannot_be_understood_is_set_aside_byte_for_byte() {
 }
 
 #[test]
-fn a_file_that_is_spoilt_while_the_server_runs_is_set_aside_too() {
-    let world = World::signed_in();
-    fs::write(world.server.token_file(), "spoilt").unwrap();
-    world.server.modern().sign_in(GRACE);
-    let [aside] = names_beside(&world.setup).try_into().unwrap();
-    assert_eq!(
-        fs::read(world.setup.directory.file(&aside)).unwrap(),
-        b"spoilt"
-    );
-    assert_eq!(world.user_ids(), BTreeSet::from([GRACE.to_owned()]));
-}
-
-#[test]
 fn setting_a_file_aside_is_loud() {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None).with("LOG_LEVEL", "error");
@@ -1246,98 +1204,7 @@ fn a_sign_out_that_cannot_be_written_is_not_acknowledged() {
         .ok("logout_user", json!({"user_id": ADA}));
 }
 
-#[test]
-fn changes_are_made_to_the_newest_contents_under_the_lock() {
-    let world = World::signed_in();
-    let lock = File::options()
-        .write(true)
-        .open(world.setup.directory.file("token_cache.json.lock"))
-        .unwrap();
-    lock.lock().unwrap();
-    thread::scope(|scope| {
-        let sign_out = scope.spawn(|| {
-            world
-                .server
-                .modern()
-                .ok("logout_user", json!({"user_id": ADA}))
-        });
-        // Another process signs somebody in meanwhile.
-        let mut file = world.file();
-        file["accounts"]["other"] = file["accounts"][ADA].clone();
-        fs::write(world.server.token_file(), file.to_string()).unwrap();
-        lock.unlock().unwrap();
-        sign_out.join().unwrap();
-    });
-    assert_eq!(world.user_ids(), BTreeSet::from(["other".to_owned()]));
-}
-
-#[test]
-fn sign_ins_at_several_servers_at_once_are_all_kept() {
-    let world = World::new();
-    let other = world.setup.start();
-    let urls = [world.server.url(), other.url()];
-    thread::scope(|scope| {
-        for number in 0..8 {
-            let url = &urls[number % 2];
-            scope.spawn(move || {
-                assert_eq!(sign_in(url, &format!("user-{number}"), ADA).status, 200);
-            });
-        }
-    });
-    assert_eq!(
-        world.user_ids(),
-        (0..8).map(|number| format!("user-{number}")).collect()
-    );
-}
-
 // ---- Several processes ----
-
-#[test]
-fn two_processes_see_each_others_sign_ins_and_sign_outs() {
-    let world = World::new();
-    let process = Process::start(binary(), &world.setup);
-    process.modern().sign_in(ADA);
-    world.call();
-    world.server.modern().sign_in(GRACE);
-    assert_eq!(
-        process.modern().ok(
-            "api_get_request",
-            json!({"user_id": GRACE, "endpoint": "/me"})
-        )["status"],
-        200
-    );
-
-    process.modern().ok("logout_user", json!({"user_id": ADA}));
-    // Not at once: what is in memory is believed for a moment.
-    let (start, mut http) = (Instant::now(), world.server.client());
-    while http.get(&format!("/auth/status?user_id={ADA}")).json()["has_token"] == true {
-        assert!(start.elapsed() < PATIENCE, "the sign-out was never seen");
-    }
-    assert_eq!(
-        world.server.modern().ok("view_userid", json!({}))["user_id"],
-        GRACE
-    );
-}
-
-#[test]
-fn a_token_that_another_process_has_refreshed_is_used() {
-    let world = World::signed_in();
-    let other = world.setup.start();
-    call(&mut other.modern());
-    world.advance(DUE);
-    let refreshed = world.call();
-    call(&mut other.modern());
-    assert_eq!((world.bearer(), world.entra.refreshes()), (refreshed, 1));
-
-    // And one that it has signed out is refreshed no more.
-    world.advance(DUE);
-    world
-        .server
-        .modern()
-        .ok("logout_user", json!({"user_id": ADA}));
-    assert_eq!(refused(&mut other.modern())["error"], "sign_in_required");
-    assert_eq!(world.entra.refreshes(), 1);
-}
 
 #[test]
 fn a_sign_in_that_was_acknowledged_survives_a_kill() {

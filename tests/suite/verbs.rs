@@ -167,7 +167,8 @@ fn login_signs_in_without_a_server_and_says_what_the_page_says() {
         assert_eq!(last, format!("{ADA} is signed in as {user_id}."));
         assert!(page.text().contains(last), "{}", page.text());
         let accounts: Value = serde_json::from_str(&token_file(&setup)).unwrap();
-        assert_eq!(accounts["accounts"][user_id]["username"], ADA);
+        assert_eq!(accounts["accounts"][0]["user_id"], user_id);
+        assert_eq!(accounts["accounts"][0]["username"], ADA);
     }
 }
 

@@ -136,7 +136,7 @@ impl Setup {
         })
     }
 
-    /// Starts a server; several of one setup share the token file.
+    /// Starts a server. One of the same setup must have ended: it owns the token file.
     pub fn start(&self) -> Running {
         self.try_start()
             .unwrap_or_else(|failure| panic!("{}", failure.text()))
@@ -187,7 +187,7 @@ impl World {
             backend,
             entra,
         } = self;
-        // It owns the token file.
+        // It owns the token file for as long as it lives.
         drop(server);
         let setup = change(setup);
         entra.set(|settings| settings.clock_stands_at = setup.clock.stands_at);
@@ -197,6 +197,12 @@ impl World {
             backend,
             entra,
         }
+    }
+
+    /// A new server with the same settings, after the old one has ended.
+    #[must_use]
+    pub fn restarted(self) -> Self {
+        self.with(|setup| setup)
     }
 
     /// Time passes for all of them.

@@ -9,13 +9,12 @@ use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::api_result;
 use crate::api::files::{Files, Watch};
-use crate::api::headers;
+use crate::api::policy::Form;
 use crate::api::request::{self as backend, Backend, Call, Content};
 use crate::api::select::Selection;
 use crate::audit::{Entry, Event};
-use crate::auth::challenge::{Challenge, Claims};
-use crate::auth::request::Demand;
-use crate::auth::sign_in::{PAUSE, SignIn};
+use crate::auth::Auth;
+use crate::auth::challenge::Challenge;
 use crate::auth::token_file::Account;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
@@ -26,7 +25,7 @@ use crate::pieces::Pieces;
 /// The API of one server.
 pub(super) struct Api {
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
+    sign_in: Arc<Auth>,
     backend: Option<Backend>,
     files: Option<Files>,
 }
@@ -36,7 +35,7 @@ impl Api {
     ///
     /// # Errors
     /// `FILES_DIR` cannot be used.
-    pub(super) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
+    pub(super) fn new(config: Arc<Config>, sign_in: Arc<Auth>) -> Result<Self, Failure> {
         let files = config.files_dir.as_ref();
         let files = files
             .map(|directory| Files::open(directory, config.max_file_bytes, &config.own_files()));
@@ -140,7 +139,8 @@ impl Api {
         let target = backend.base.target(&endpoint, &parameters(arguments))?;
         target.path().clone_into(&mut entry.path);
         self.config.policy.check_path(backend.base.path(&target))?;
-        let mut headers = headers::checked(&arguments.read("headers").unwrap_or_default())?;
+        let given = arguments.read("headers").unwrap_or_default();
+        let mut headers = self.config.policy.headers.checked(&given)?;
         backend::check_head(&target, &headers)?;
         let data = arguments
             .get("data")
@@ -159,6 +159,10 @@ impl Api {
         let sent_as = headers
             .get(CONTENT_TYPE)
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+        let form = form(sent_as.as_deref(), &body);
+        self.config
+            .policy
+            .check_overrides(target.query(), &headers, &form)?;
         let select = arguments.get("select").map(Selection::parse).transpose()?;
         let chosen = self.sign_in.choose(user_id)?;
         chosen.user_id.clone_into(&mut entry.user_id);
@@ -175,7 +179,7 @@ impl Api {
             save_to,
             watch,
         };
-        let mut reply = backend.send(&call, &account.access_token)?;
+        let mut reply = self.send(backend, &call, &account)?;
         let first = reply.challenge.clone();
         // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
         // has asked for them.
@@ -190,12 +194,24 @@ impl Api {
             if call.is_given_up() {
                 break;
             }
-            reply = backend.send(&call, &account.access_token)?;
+            reply = self.send(backend, &call, &account)?;
         }
         Ok((
             reply,
             sent_as.filter(|_| matches!(call.body, Content::File(_))),
         ))
+    }
+
+    fn send(
+        &self,
+        backend: &Backend,
+        call: &Call<'_>,
+        account: &Account,
+    ) -> Result<backend::Reply, Failure> {
+        match &account.access_token {
+            Some(token) => backend.send(call, token),
+            None => Err(Failure::new(Kind::SignInRequired, "The sign-in has ended.")),
+        }
     }
 
     /// The account with another token, for an API that does not take the one that it was sent; `None` where
@@ -212,90 +228,24 @@ impl Api {
         may_renew: bool,
     ) -> Result<Option<Arc<Account>>, Failure> {
         let claims = match (reply.status, &reply.challenge) {
-            (401, Some(Challenge::Claims(claims))) => claims,
-            (401, _) => &Claims::default(),
+            (401, Some(Challenge::Claims(claims))) => Some(claims),
+            (401, _) => None,
             (403, Some(Challenge::InsufficientScope(missing))) => {
-                return self.check_scope(user_id, rejected, missing).map(|()| None);
+                return Err(missing_scope(missing));
             }
             _ => return Ok(None),
         };
-        let is_more = *claims != Claims::default();
-        let renewed = if may_renew {
-            self.sign_in.renew(user_id, client, rejected, claims)
-        } else {
-            Ok(None)
-        };
-        let refused = match renewed {
-            Ok(None) if is_more => None,
-            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => {
-                Some(failure)
-            }
-            // Then the API's own words are the better answer.
-            Err(_) => return Ok(None),
-            renewed => return renewed,
-        };
-        // Who has just signed in for it is not asked again at once.
-        if is_more && self.has_signed_in(user_id, |demand| demand.wanted.is_like(claims)) {
-            return Ok(None);
-        }
-        Err(refused.unwrap_or_else(|| {
-            // What no refresh has brought, a sign-in may bring.
-            let extra_scope = self.sign_in.extra_scope(rejected).to_owned();
-            let (wanted, claims) = (claims.clone(), claims.clone());
-            let demand = Demand {
-                wanted,
-                claims,
-                extra_scope,
-                ..Demand::default()
-            };
-            self.sign_in.note(user_id, demand);
-            Failure::new(
-                Kind::SignInRequired,
-                "The API wants a further check of the user.",
-            )
-        }))
+        self.sign_in
+            .renew(user_id, client, rejected, claims, may_renew)
     }
+}
 
-    /// A scope that the API misses, a sign-in may bring, unless it was asked for already.
-    ///
-    /// # Errors
-    /// That sign-in is due.
-    fn check_scope(
-        &self,
-        user_id: &str,
-        account: &Account,
-        missing: &[String],
-    ) -> Result<(), Failure> {
-        let known = self.sign_in.extra_scope(account);
-        let Some(extra_scope) = self.config.scopes.widened(known, missing) else {
-            return Ok(());
-        };
-        if self.has_signed_in(user_id, |demand| demand.extra_scope == extra_scope) {
-            return Ok(());
-        }
-        self.sign_in.note(
-            user_id,
-            Demand {
-                extra_scope,
-                ..Demand::default()
-            },
-        );
-        let message = format!(
-            "The API wants a permission that is missing: {}.",
-            missing.join(", ")
-        );
-        Err(Failure::new(Kind::SignInRequired, message))
-    }
-
-    /// Whether `user_id` has just signed in for a demand that `fits`.
-    fn has_signed_in(&self, user_id: &str, fits: impl Fn(&Demand) -> bool) -> bool {
-        let now = self.sign_in.now();
-        let is_recent = self
-            .sign_in
-            .last_sign_in(user_id)
-            .is_some_and(|at| now < at + PAUSE.as_secs());
-        is_recent && self.sign_in.pending().has_success(user_id, fits, now)
-    }
+fn missing_scope(missing: &[String]) -> Failure {
+    let message = format!(
+        "The API wants a permission that is missing: {}.",
+        missing.join(", ")
+    );
+    Failure::new(Kind::Configuration, message)
 }
 
 /// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
@@ -317,6 +267,22 @@ fn request_body<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'
             )
             .hint("Leave out Content-Type to send it as JSON.")
         })
+}
+
+/// The form that a body is, by its media type.
+fn form<'b>(content_type: Option<&str>, body: &'b Content<'_>) -> Form<'b> {
+    let media_type = media_type::essence(content_type.unwrap_or_default());
+    let is_multipart = match media_type.as_str() {
+        "application/x-www-form-urlencoded" => false,
+        "multipart/form-data" => true,
+        _ => return Form::None,
+    };
+    match body {
+        Content::Nothing => Form::None,
+        Content::File(_) => Form::InFile,
+        Content::Bytes(bytes) if is_multipart => Form::Multipart(String::from_utf8_lossy(bytes)),
+        Content::Bytes(bytes) => Form::UrlEncoded(String::from_utf8_lossy(bytes)),
+    }
 }
 
 /// `params` as the pairs of a query; an array repeats its key.

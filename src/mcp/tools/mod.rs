@@ -16,13 +16,10 @@ use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
 use crate::api::files::Watch;
-use crate::auth::aadsts::{self, Advice};
-use crate::auth::challenge::Claims;
-use crate::auth::device_sign_in::DeviceSignIn;
-use crate::auth::pending::{Attempt, Way};
-use crate::auth::request::{Demand, Prompt};
-use crate::auth::sign_in::SignIn;
+use crate::auth::pending::{Attempt, Method};
+use crate::auth::request::{Prompt, Requirements};
 use crate::auth::token_file::Account;
+use crate::auth::{Auth, Standing};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
@@ -87,8 +84,7 @@ type Outcome = Result<Called, RpcError>;
 /// The tools of one server.
 pub(crate) struct Tools {
     config: Arc<Config>,
-    sign_in: Arc<SignIn>,
-    device_sign_in: DeviceSignIn,
+    sign_in: Arc<Auth>,
     api: Api,
     seal: Seal,
     started: Instant,
@@ -103,7 +99,7 @@ impl Tools {
     ///
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
-    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<SignIn>) -> Result<Self, Failure> {
+    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<Auth>) -> Result<Self, Failure> {
         let definitions: Value =
             serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
         let mut listed = definitions.clone();
@@ -134,7 +130,6 @@ impl Tools {
             definitions,
             config,
             sign_in,
-            device_sign_in: DeviceSignIn::default(),
         })
     }
 
@@ -250,7 +245,7 @@ impl Tools {
             user_id,
             action,
         } = returned;
-        let (since, now) = (Instant::now(), self.sign_in.now());
+        let since = Instant::now();
         let given_up = match action {
             Some(Action::Decline) => Some("The user has declined to sign in."),
             Some(Action::Cancel) => Some("The user has not decided to sign in."),
@@ -263,17 +258,14 @@ impl Tools {
                 failure.hint("Nothing was called. Call again only when the user wants to sign in.");
             return Some(Called::Done(result::of(Err(failure))));
         }
-        let under_way = self.sign_in.pending().under_way(handle, now);
+        let under_way = self.sign_in.pending().under_way(handle);
         // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
-        let is_due = self.sign_in.demand(user_id).is_some();
-        let brings_more = |attempt: &Arc<Attempt>| {
-            (attempt.demand.wanted != Claims::default() && is_due)
-                || attempt.demand.extra_scope != self.sign_in.granted(user_id)
-        };
+        let is_due = self.sign_in.due(user_id).is_some();
+        let brings_more = |attempt: &Arc<Attempt>| attempt.requirements.wanted.is_some() && is_due;
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
             return None;
         }
-        match self.sign_in.pending().outcome(handle, now) {
+        match self.sign_in.pending().outcome(handle) {
             // What a new sign-in would not mend is not asked for again.
             Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
                 Some(Called::Done(result::of(Err(failure))))
@@ -294,14 +286,8 @@ impl Tools {
 
     /// Whether `user_id` is signed in and nothing more is wanted of them, by `call` neither.
     fn is_served(&self, call: &ToolCall<'_>, user_id: &str) -> bool {
-        if call.arguments.get("prompt").is_some() {
-            return false;
-        }
-        let accounts = self.sign_in.accounts();
-        let is_signed_in = accounts
-            .get(user_id)
-            .is_some_and(|account| self.sign_in.is_signed_in(user_id, account));
-        is_signed_in && self.sign_in.demand(user_id).is_none()
+        call.arguments.get("prompt").is_none()
+            && self.sign_in.standing(user_id) == Standing::SignedIn
     }
 
     fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
@@ -320,14 +306,14 @@ impl Tools {
             return Ok(done(Err(failure.hint(hint))));
         }
         // Who repeats the call after the sign-in has had what was asked for.
-        let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
+        let pending = self.sign_in.pending();
         let has_come_back = prompt.is_some()
             && match (&call.returned, call.manner) {
                 (Some(returned), _) => {
-                    matches!(pending.outcome(&returned.handle, now), Some(Ok(_)))
+                    matches!(pending.outcome(&returned.handle), Some(Ok(_)))
                 }
                 (None, Manner::Error) => {
-                    pending.take_success(user_id, |done| done.prompt == prompt, now)
+                    pending.take_success(user_id, |done| done.prompt == prompt)
                 }
                 (None, _) => false,
             };
@@ -341,7 +327,12 @@ impl Tools {
             return Ok(done(Ok(status)));
         }
         match (
-            self.offer(call, user_id, self.sign_in.due(user_id, prompt), with_code),
+            self.offer(
+                call,
+                user_id,
+                self.sign_in.next_requirements(user_id, prompt),
+                with_code,
+            ),
             call.manner,
         ) {
             (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
@@ -354,14 +345,14 @@ impl Tools {
         &self,
         call: &ToolCall<'_>,
         user_id: &str,
-        demand: Demand,
+        requirements: Requirements,
         with_code: bool,
     ) -> Result<Arc<Attempt>, Failure> {
         if with_code {
-            self.device_sign_in
-                .offer(&self.sign_in, user_id, demand, call.client)
+            self.sign_in
+                .offer_device_code(user_id, requirements, call.client)
         } else {
-            self.sign_in.offer(user_id, demand)
+            self.sign_in.offer(user_id, requirements)
         }
     }
 
@@ -369,11 +360,14 @@ impl Tools {
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
         let chosen = self.sign_in.choose(user_id).map(|chosen| chosen.user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
-        let (demand, with_code) = (
-            self.sign_in.due_of_caller(user_id),
+        let (requirements, with_code) = (
+            self.sign_in.next_requirements_of_call(user_id),
             self.config.sign_in_method == SignInMethod::DeviceCode,
         );
-        match (self.offer(call, user_id, demand, with_code), call.manner) {
+        match (
+            self.offer(call, user_id, requirements, with_code),
+            call.manner,
+        ) {
             (Ok(attempt), Manner::Link) => {
                 let offer = self.describe_offer(&attempt);
                 let what = offer
@@ -399,11 +393,12 @@ impl Tools {
             expires_at,
             ..
         } = attempt;
-        let (url, message) = (self.sign_in.link(attempt), self.invitation(attempt, reason));
+        let link = self.sign_in.link(attempt);
+        let message = self.invitation(attempt, reason);
         let asked = Elicitation {
             handle,
             user_id,
-            url: &url,
+            url: link.expose(),
             message: &message,
             expires_at: *expires_at,
         };
@@ -419,7 +414,9 @@ impl Tools {
 
     /// What the person reads who is asked to sign in: why, as whom, what for, and what to do if it fails.
     fn invitation(&self, attempt: &Attempt, reason: &str) -> String {
-        let Attempt { user_id, way, .. } = attempt;
+        let Attempt {
+            user_id, method, ..
+        } = attempt;
         let backend = self
             .config
             .backend
@@ -433,14 +430,11 @@ impl Tools {
             || user_id.clone(),
             |name| format!("{name} (\"{user_id}\" here)"),
         );
-        let last = self
-            .sign_in
-            .pending()
-            .last_failure(user_id, self.sign_in.now());
+        let last = self.sign_in.pending().last_failure(user_id);
         let last = last.map(|failure| format!("The last attempt failed: {}", failure.text()));
-        let code = match way {
-            Way::Device(device) => format!("Enter the code {} there.", device.user_code),
-            Way::Browser(_) => String::new(),
+        let code = match method {
+            Method::DeviceCode(device) => format!("Enter the code {} there.", device.user_code),
+            Method::Browser { .. } => String::new(),
         };
         let sentences = [
             reason.to_owned(),
@@ -469,13 +463,14 @@ impl Tools {
     /// Where and until when to sign in, for a model to show.
     fn describe_offer(&self, attempt: &Attempt) -> Value {
         let link = self.sign_in.link(attempt);
-        let (user_code, what) = match &attempt.way {
-            Way::Browser(_) => (
+        let link = link.expose();
+        let (user_code, what) = match &attempt.method {
+            Method::Browser { .. } => (
                 None,
                 "Show the user this link and ask them to open it in their browser and sign in:"
                     .to_owned(),
             ),
-            Way::Device(device) => {
+            Method::DeviceCode(device) => {
                 let code = &device.user_code;
                 (
                     Some(code.as_str()),
@@ -485,11 +480,6 @@ impl Tools {
                 )
             }
         };
-        let help = aadsts::own_page(&self.config.application());
-        let help = help
-            .iter()
-            .map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
-        let help: Vec<String> = help.collect();
         let mut offer = json!({
             "user_id": attempt.user_id,
             "authenticated": false,
@@ -499,7 +489,6 @@ impl Tools {
             "link_expires_at": iso8601_seconds(attempt.expires_at),
             "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
             "message": format!("{what} {link} Then call check_auth_status with wait_seconds to learn when they have finished."),
-            "errors_on_microsofts_page": help,
         });
         add(&mut offer, "user_code", user_code);
         offer
@@ -511,11 +500,7 @@ impl Tools {
     fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
         let seconds = Duration::try_from_secs_f64(arguments.read("wait_seconds")?).ok()?;
         let since = Instant::now();
-        let is_worth_it = !seconds.is_zero()
-            && self
-                .sign_in
-                .pending()
-                .is_pending(user_id, self.sign_in.now());
+        let is_worth_it = !seconds.is_zero() && self.sign_in.pending().is_pending(user_id);
         is_worth_it.then(|| Wait {
             user_id: user_id.map(str::to_owned),
             since,
@@ -526,12 +511,11 @@ impl Tools {
     /// Waits at most `step`; `true` when there is nothing more to wait for.
     pub(super) fn wait(&self, wait: &Wait, step: Duration) -> bool {
         let left = wait.deadline.saturating_duration_since(Instant::now());
-        let now = || self.sign_in.now();
         left.is_zero()
             || self
                 .sign_in
                 .pending()
-                .wait(wait.user_id.as_deref(), wait.since, step.min(left), now)
+                .wait(wait.user_id.as_deref(), wait.since, step.min(left))
     }
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
@@ -543,27 +527,37 @@ impl Tools {
                 json!({"user_id": user_id, "authenticated": false, "has_token": false})
             }
             None => json!({
-                "authenticated": accounts.iter().any(|(id, account)| self.sign_in.is_signed_in(id, account)),
+                "authenticated": accounts.keys().any(|user_id| self.sign_in.standing(user_id).is_signed_in()),
                 "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
             }),
         };
-        let (pending, now) = (self.sign_in.pending(), self.sign_in.now());
-        add(
-            &mut status,
-            "pending_sign_in",
-            Some(pending.is_pending(user_id, now)),
-        );
-        let failure = user_id.and_then(|user_id| pending.last_failure(user_id, now));
-        add(
-            &mut status,
-            "last_sign_in_error",
-            failure.map(|failure| failure.text()),
-        );
+        let pending = self.sign_in.pending();
+        let is_pending = pending.is_pending(user_id);
+        add(&mut status, "pending_sign_in", Some(is_pending));
+        let failure = match user_id {
+            Some(user_id) => pending.last_failure(user_id).map(|failure| failure.text()),
+            None => self.last_failures(),
+        };
+        add(&mut status, "last_sign_in_error", failure);
         status
     }
 
+    /// Why the last sign-ins failed, each with whose it was; `None` if none did.
+    fn last_failures(&self) -> Option<String> {
+        let pending = self.sign_in.pending();
+        let failures: Vec<String> = pending
+            .users()
+            .into_iter()
+            .filter_map(|user_id| {
+                let failure = pending.last_failure(&user_id)?;
+                Some(format!("{user_id}: {}", failure.text()))
+            })
+            .collect();
+        (!failures.is_empty()).then(|| failures.join("\n"))
+    }
+
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        let is_signed_in = self.sign_in.is_signed_in(user_id, account);
+        let is_signed_in = self.sign_in.standing(user_id).is_signed_in();
         describe(user_id, account, is_signed_in, self.sign_in.now())
     }
 
@@ -593,10 +587,10 @@ pub(crate) fn describe(user_id: &str, account: &Account, is_signed_in: bool, now
     json!({
         "user_id": user_id,
         "authenticated": is_signed_in,
-        "has_token": !account.access_token.expose().is_empty(),
+        "has_token": account.access_token.is_some(),
         "username": account.username,
         "display_name": account.name,
-        "tenant_id": account.tid,
+        "tenant_id": account.person.as_ref().map(|person| person.tid.as_str()),
         "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
         "signed_in_at": iso8601_seconds(account.signed_in_at),
         "expires_at": iso8601_seconds(account.expires_at),

@@ -88,7 +88,7 @@ fn is_meant(claims: &Value, tenant: &str, with_nonce: bool, identity: &Identity)
             .iter()
             .all(|name| text(claims, name).to_lowercase() != email.to_lowercase());
     fits(claims, tenant, with_nonce)
-        && (identity.oid.as_str(), identity.tid.as_str())
+        && (identity.person.oid.as_str(), identity.person.tid.as_str())
             == (
                 text(claims, "oid"),
                 text(claims, "tid").to_ascii_lowercase().as_str(),

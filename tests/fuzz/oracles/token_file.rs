@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::LazyLock;
 
-use entra_auth_mcp::auth::token_file::{Accounts, TokenCache};
+use entra_auth_mcp::auth::token_file::{Binding, Stored, TokenFile};
 use entra_auth_mcp::clock::Clock;
+use entra_auth_mcp::error::Failure;
 use entra_auth_mcp::secret::Secret;
 
 /// A directory of this process's own.
@@ -23,9 +24,9 @@ pub fn holds(input: &[u8]) {
     }
     let path = DIRECTORY.join("token_cache.json");
     fs::write(&path, input).unwrap();
-    let looked = TokenCache::look(&path, Clock::system());
+    let looked = TokenFile::look(&path, &binding());
     assert_eq!(fs::read(&path).unwrap(), input, "a look has changed it");
-    let Ok(cache) = open(&path) else {
+    let Ok((mut file, accounts)) = open(&path) else {
         assert!(looked.is_err());
         assert_eq!(
             fs::read(&path).unwrap(),
@@ -34,25 +35,42 @@ pub fn holds(input: &[u8]) {
         );
         return;
     };
-    let accounts = cache.all();
     match kept(&path) {
         // It was ours all along.
         None => assert_eq!(fs::read(&path).unwrap(), input),
         Some((name, bytes)) => {
             assert_eq!(bytes, input, "{name} is not what was there");
-            assert!(name.contains(".python-") || accounts.is_empty(), "{name}");
+            let is_converted = name.contains(".python-") || name.contains(".version1-");
+            assert!(is_converted || accounts.is_empty(), "{name}");
         }
     }
     if let Ok(looked) = looked {
-        assert!(looked.keys().eq(accounts.keys()));
+        let users = |accounts: &[Stored]| -> Vec<String> {
+            accounts
+                .iter()
+                .map(|stored| stored.user_id.clone())
+                .collect()
+        };
+        assert_eq!(users(&looked), users(&accounts));
     }
     // Written by us, all of it comes back.
-    cache.change(|_| ()).unwrap();
-    assert_eq!(described(&open(&path).unwrap().all()), described(&accounts));
+    let written = accounts
+        .iter()
+        .map(|stored| (stored.user_id.as_str(), &stored.account));
+    file.write(written).unwrap();
+    assert_eq!(described(&open(&path).unwrap().1), described(&accounts));
 }
 
-fn open(path: &Path) -> Result<TokenCache, entra_auth_mcp::error::Failure> {
-    TokenCache::open(path, Clock::system(), "client", "scope")
+fn binding() -> Binding {
+    Binding {
+        client_id: "client".to_owned(),
+        authority: "https://login.example".to_owned(),
+        tenant: "common".to_owned(),
+    }
+}
+
+fn open(path: &Path) -> Result<(TokenFile, Vec<Stored>), Failure> {
+    TokenFile::open(path, Clock::system(), &binding(), "scope")
 }
 
 /// What was set aside, or kept of a conversion.
@@ -61,7 +79,7 @@ fn kept(path: &Path) -> Option<(String, Vec<u8>)> {
         .unwrap()
         .map(|entry| entry.unwrap().path());
     let mut kept = names.filter(|path| {
-        [".python-", ".corrupt-"]
+        [".python-", ".version1-", ".corrupt-"]
             .iter()
             .any(|mark| path.display().to_string().contains(mark))
     });
@@ -69,13 +87,11 @@ fn kept(path: &Path) -> Option<(String, Vec<u8>)> {
         .map(|path| (path.display().to_string(), fs::read(&path).unwrap()))
 }
 
-fn described(accounts: &Accounts) -> Vec<String> {
-    let described = accounts.iter().map(|(user_id, account)| {
-        let secrets = (
-            account.access_token.expose(),
-            account.refresh_token.as_ref().map(Secret::expose),
-        );
-        format!("{user_id:?} {account:?} {secrets:?}")
+fn described(accounts: &[Stored]) -> Vec<String> {
+    let described = accounts.iter().map(|Stored { user_id, account }| {
+        let access_token = account.access_token.as_ref().map(Secret::expose);
+        let refresh_token = account.refresh_token.as_ref().map(Secret::expose);
+        format!("{user_id:?} {account:?} {access_token:?} {refresh_token:?}")
     });
     described.collect()
 }

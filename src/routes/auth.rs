@@ -1,0 +1,262 @@
+//! Where browsers come in: the link of a sign-in, Entra's answer, the last page, and signing out.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use tiny_http::Method;
+use url::Url;
+
+use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
+use crate::auth::Opened;
+use crate::auth::authority::ResponseMode;
+use crate::auth::pending::{self, LIFETIME};
+use crate::auth::response::{self, Arrival, AuthorizationResponse};
+use crate::error::{Failure, Kind};
+use crate::http::message::{Reply, Request, with_field};
+use crate::mcp::tools::DEFAULT_USER_ID;
+use crate::outgoing::is_loopback_host;
+use crate::secret::Secret;
+
+/// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
+const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
+
+/// What a sign-in page is asked for.
+enum Asked {
+    /// The sign-in whose link has this ticket.
+    Ticket(String),
+    /// A new sign-in of this user.
+    User(String),
+}
+
+impl Routes {
+    /// `/auth/login`: opens the link of a sign-in, or begins one, and sends the browser to Entra.
+    pub(super) fn login(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
+            return Ok(redirect(302, &elsewhere));
+        }
+        let asked = match request.parameter("ticket") {
+            Some(ticket) => Asked::Ticket(ticket),
+            None => Asked::User(
+                request
+                    .parameter("user_id")
+                    .unwrap_or_else(|| DEFAULT_USER_ID.to_owned()),
+            ),
+        };
+        if !self.is_meant(request) {
+            return self.ask_to_confirm(&asked);
+        }
+        let opened = match &asked {
+            Asked::Ticket(ticket) => self.auth.open(ticket, &shows(request))?,
+            Asked::User(user_id) => self.auth.begin(user_id)?,
+        };
+        let Opened {
+            handle,
+            binding,
+            url,
+        } = opened;
+        let cookie = self.cookie(&pending::cookie_name(&handle), &binding, "Lax");
+        Ok(with_field(
+            redirect(302, url.as_str()),
+            "Set-Cookie",
+            cookie.expose(),
+        ))
+    }
+
+    /// Whether the person at this browser has asked for a sign-in, and not a page of somebody else's
+    /// that has led the browser here, where a session with Microsoft would sign in without a click.
+    ///
+    /// Fetch Metadata tells, for a document that the person has navigated to. Beyond loopback, and
+    /// for a browser that sends no such metadata, the person presses the button of a page of ours:
+    /// its link has the digest of a cookie that the page has set, so it works in that browser only.
+    fn is_meant(&self, request: &Request<'_>) -> bool {
+        let has_metadata = request.field("sec-fetch-site").is_some();
+        if has_metadata && (is_led_from_elsewhere(request) || !is_navigation(request)) {
+            return false;
+        }
+        let is_here = is_loopback_host(&self.config.redirect_uri.host.name);
+        if has_metadata && is_here {
+            return true;
+        }
+        let Some(confirmation) = request.parameter("confirm").map(Secret::new) else {
+            return false;
+        };
+        let mut cookies = request.cookies(CONFIRM_COOKIE);
+        cookies.any(|cookie| confirmation.matches(&digest(cookie)))
+    }
+
+    /// The page that says what the sign-in is for, with a button.
+    fn ask_to_confirm(&self, asked: &Asked) -> Result<Reply, Failure> {
+        let (user_id, name, value) = match asked {
+            Asked::Ticket(ticket) => (self.auth.pending().user_of(ticket)?, "ticket", ticket),
+            Asked::User(user_id) => (user_id.clone(), "user_id", user_id),
+        };
+        let confirmation = Secret::random()?;
+        let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair(name, value)
+            .append_pair("confirm", &digest(confirmation.expose()))
+            .finish();
+        let backend = self.config.backend.as_ref().map(Url::as_str);
+        let page = self.pages.confirm_sign_in(
+            &user_id,
+            &self.config.client_id,
+            backend,
+            self.config.scopes.requested(),
+            &query,
+        );
+        Ok(with_field(page, "Set-Cookie", cookie.expose()))
+    }
+
+    /// Where the page must be opened instead: the cookie that is set there must reach the redirect
+    /// URI, and `localhost` and `127.0.0.1` are two hosts to a browser.
+    fn same_page_at_redirect_origin(&self, request: &Request<'_>) -> Option<String> {
+        let (asked, _) = name_and_port(request.field("host")?);
+        let redirect_uri = &self.config.redirect_uri;
+        let own = &redirect_uri.host.name;
+        let is_other =
+            is_loopback_host(asked) && is_loopback_host(own) && !asked.eq_ignore_ascii_case(own);
+        if !is_other {
+            return None;
+        }
+        // As a URL, so that what stands there raw becomes fit for a header.
+        let address = format!(
+            "{}{}?{}",
+            redirect_uri.origin, request.head.path, request.head.query
+        );
+        Url::parse(&address).ok().map(String::from)
+    }
+
+    /// A cookie for one sign-in.
+    fn cookie(&self, name: &str, value: &Secret, same_site: &str) -> Secret {
+        let redirect_uri = &self.config.redirect_uri;
+        let prefix = redirect_uri.prefix();
+        // The redirect URI may be anywhere; the other pages of a sign-in are below `/auth`.
+        let path = if redirect_uri.path.starts_with(&format!("{prefix}/auth/")) {
+            format!("{prefix}/auth")
+        } else {
+            "/".to_owned()
+        };
+        let secure = if redirect_uri.is_https {
+            "; Secure"
+        } else {
+            ""
+        };
+        let attributes =
+            format!("; Max-Age={LIFETIME}; Path={path}; HttpOnly; SameSite={same_site}{secure}");
+        value.between(&format!("{name}="), &attributes)
+    }
+
+    /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
+    pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        let is_post = request.head.method == Method::Post;
+        let mode = self.config.response_mode;
+        let parameters = if is_post {
+            request.body
+        } else {
+            request.head.query.as_bytes()
+        };
+        if is_post && !is_form(request) {
+            return Ok(self.not_how_a_sign_in_ends());
+        }
+        let response = match response::parse(parameters) {
+            Ok(Arrival::AdminConsent) => return Ok(self.pages.admin_consent()),
+            Ok(Arrival::Response(response)) => *response,
+            Err(_) if !is_post && mode == ResponseMode::FormPost => {
+                return Ok(self.not_how_a_sign_in_ends());
+            }
+            Err(reason) => {
+                return Err(Failure::new(
+                    Kind::InvalidRequest,
+                    format!("This is no answer of Entra: {reason}."),
+                )
+                .hint("Start the sign-in again from a new link."));
+            }
+        };
+        let client = user_agent(request);
+        let (handle, receipt) = match mode {
+            // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
+            ResponseMode::FormPost if is_post => self.auth.deliver(response, None, client)?,
+            ResponseMode::Query if !is_post => {
+                self.auth.deliver(response, Some(&shows(request)), client)?
+            }
+            _ if self.is_error_for(&response, request) => {
+                self.auth.deliver(response, Some(&shows(request)), client)?
+            }
+            // A code in an address bar may have been put there by somebody else: it is never redeemed.
+            _ => return Ok(self.not_how_a_sign_in_ends()),
+        };
+        let complete = format!(
+            "{}/auth/complete?sign_in={handle}&receipt=",
+            self.config.redirect_uri.prefix()
+        );
+        // 303: the browser comes back with a GET, which brings the cookie.
+        Ok(redirect(303, receipt.between(&complete, "").expose()))
+    }
+
+    /// Whether it is an error for a sign-in of this browser: it redeems nothing, so it may arrive in
+    /// an address, too.
+    fn is_error_for(&self, response: &AuthorizationResponse, request: &Request<'_>) -> bool {
+        response.outcome.is_err()
+            && self
+                .auth
+                .pending()
+                .is_opened_by(&response.state, &shows(request))
+    }
+
+    fn not_how_a_sign_in_ends(&self) -> Reply {
+        let failure = Failure::new(Kind::Refused, "A sign-in does not end at this address.").hint(
+            "If somebody asked you to copy or open this address, do not: they may be after your account. \
+             Start the sign-in again from a new link.",
+        );
+        self.pages
+            .failure(400, "This is not how a sign-in ends", &failure)
+    }
+
+    /// `/auth/complete`: redeems the code, and shows how the sign-in ended. It can be reloaded.
+    pub(super) fn complete(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        let handle = request.parameter("sign_in").unwrap_or_default();
+        let receipt = Secret::new(request.parameter("receipt").unwrap_or_default());
+        let message = self.auth.complete(
+            &handle,
+            receipt.expose(),
+            &shows(request),
+            user_agent(request),
+        )?;
+        Ok(self.pages.signed_in(&message))
+    }
+
+    /// `/auth/logout`: forgets the tokens of an account.
+    pub(super) fn logout(&self, request: &Request<'_>) -> Result<Reply, Failure> {
+        if is_led_from_elsewhere(request) {
+            let failure = Failure::new(
+                Kind::Refused,
+                "Another site has led you here to sign out. Nothing was changed.",
+            )
+            .hint("To sign out, use the link on the start page.");
+            return Ok(self.pages.failure(403, super::NOT_SIGNED_OUT, &failure));
+        }
+        let user_id = request.parameter("user_id");
+        self.auth
+            .sign_out(user_id.as_deref(), user_agent(request))?;
+        let prefix = self.config.redirect_uri.prefix();
+        Ok(redirect(303, &format!("{prefix}/auth/logout-complete")))
+    }
+}
+
+/// Which cookies the browser shows. Other programs at this host may have set one of the same name: it
+/// hides none of ours (RFC 6265 §8.5).
+fn shows<'r>(request: &'r Request<'_>) -> impl Fn(&str, &Secret) -> bool + 'r {
+    |name, value| request.cookies(name).any(|cookie| value.matches(cookie))
+}
+
+fn digest(cookie: &str) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(cookie))
+}
+
+/// Whether the browser loads a page for its window, and no image, frame or prefetch.
+fn is_navigation(request: &Request<'_>) -> bool {
+    request.field("sec-fetch-dest") == Some("document")
+        && request
+            .field("sec-fetch-mode")
+            .is_none_or(|mode| mode == "navigate")
+}

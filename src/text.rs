@@ -1,0 +1,66 @@
+//! The forms of texts: what keeps a text from showing as what it is, how it is escaped, and what is
+//! a GUID.
+
+/// Whether `text` shows as what it is, on one line: nothing in it is invisible, ends a line or
+/// changes the order in which the rest is shown.
+pub fn is_plain_label(text: &str) -> bool {
+    text.chars().all(is_plain)
+}
+
+/// `text` with every character that is not plain as `\uXXXX`: inside a JSON string it means the same
+/// text (RFC 8259 §7).
+pub fn json_escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            escaped.push(c);
+        } else {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units);
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    escaped
+}
+
+/// Whether `c` is visible, or a space, and leaves what stands beside it as it is.
+pub fn is_plain(c: char) -> bool {
+    // The ranges are Unicode's categories Cc, Cf, Zl and Zp, and what else has the property
+    // Default_Ignorable_Code_Point.
+    let is_hidden = matches!(c,
+        '\u{ad}'
+        | '\u{34f}'
+        | '\u{600}'..='\u{605}'
+        | '\u{61c}'
+        | '\u{6dd}'
+        | '\u{70f}'
+        | '\u{890}'..='\u{891}'
+        | '\u{8e2}'
+        | '\u{115f}'..='\u{1160}'
+        | '\u{17b4}'..='\u{17b5}'
+        | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}'
+        | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}'
+        | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}'
+        | '\u{ffa0}'
+        | '\u{fff0}'..='\u{fffb}'
+        | '\u{110bd}'
+        | '\u{110cd}'
+        | '\u{13430}'..='\u{1343f}'
+        | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}');
+    !c.is_control() && !is_hidden
+}
+
+/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
