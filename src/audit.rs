@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::auth::token_file::Account;
+use crate::auth::account::Account;
 use crate::clock::Clock;
 use crate::config::{AuditTarget, Config};
 use crate::error::{Failure, Kind};

@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use crate::auth::account::{Account, Stored};
 use crate::auth::pending::{Attempt, LIFETIME, Method};
-use crate::auth::token_file::{Account, Stored, TokenFile};
-use crate::auth::{self, Auth, check_user_id};
+use crate::auth::sign_in::check_user_id;
+use crate::auth::token_file::TokenFile;
+use crate::auth::{self, Auth, Standing};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{Config, SignInMethod};
@@ -282,7 +284,12 @@ fn login_with_code(
     user_id: Option<&str>,
     show: Show<'_>,
 ) -> Result<String, Failure> {
-    let auth = Arc::new(own(config, clock, Purpose::DeviceCode)?);
+    let owner = Owner::acquire(
+        &config.token_cache_file,
+        Purpose::DeviceCode,
+        owner::PATIENCE,
+    )?;
+    let auth = Arc::new(Auth::start(Arc::new(config), clock, owner)?);
     let user_id = match choose(&auth, user_id, "login") {
         Err(failure) if failure.kind == Kind::SignInRequired => DEFAULT_USER_ID.to_owned(),
         chosen => chosen?,
@@ -294,12 +301,6 @@ fn login_with_code(
         show_code(&user_id, address, &device.user_code, show);
     }
     ended(&auth, &attempt)
-}
-
-/// Owns the token file for as long as the result lives.
-fn own(config: Config, clock: Clock, purpose: Purpose) -> Result<Auth, Failure> {
-    let owner = Owner::acquire(&config.token_cache_file, purpose, owner::PATIENCE)?;
-    Auth::start(Arc::new(config), clock, owner)
 }
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
@@ -333,7 +334,8 @@ pub fn logout(
         let done = server.call("logout_user", &json!({ "user_id": user_id }))?;
         return Ok(signed_out(&user_id, text_of(&done, "logout_url")));
     }
-    let auth = own(config, Clock::system(), Purpose::Server)?;
+    let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, owner::PATIENCE)?;
+    let auth = Auth::start(Arc::new(config), Clock::system(), owner)?;
     let user_id = choose(&auth, user_id, "logout")?;
     auth.sign_out(Some(&user_id), NAME)?;
     let logout_url = auth.config.authority.endpoint("logout");
@@ -426,20 +428,24 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 /// The token file cannot be read.
 pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure> {
     let now = Clock::system().now();
-    let accounts = known_accounts(config)?;
-    let is_signed_in = |account: &Account| is_signed_in(account, config, now);
-    let is_anybody = accounts.iter().any(|stored| is_signed_in(&stored.account));
+    let mut accounts = TokenFile::look(&config.token_cache_file, &auth::binding(config))?;
+    accounts.retain(|stored| auth::fits(&stored.account, config));
+    accounts.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+    let standing = |account: &Account| auth::standing(account, config, now, auth::Notes::default());
+    let is_anybody = accounts
+        .iter()
+        .any(|stored| standing(&stored.account).is_signed_in());
     let file = whole_path(&config.token_cache_file);
     let owner = owner::current(&config.token_cache_file);
     if as_json {
         let origin = owner.ok().flatten().and_then(|owner| owner.origin);
-        let mut described = Vec::new();
-        for Stored { user_id, account } in &accounts {
-            described.push(describe(user_id, account, is_signed_in(account), now));
-        }
+        let accounts: Vec<Value> = accounts
+            .iter()
+            .map(|Stored { user_id, account }| describe(user_id, account, standing(account), now))
+            .collect();
         let status = json!({
             "authenticated": is_anybody,
-            "accounts": described,
+            "accounts": accounts,
             "token_file": file.to_string_lossy(),
             "server": origin,
         });
@@ -447,12 +453,10 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     }
     let mut text = String::new();
     for Stored { user_id, account } in &accounts {
-        let state = state_of(account, is_signed_in(account));
         let username = &account.username;
-        let tenant = match &account.person {
-            Some(person) => person.tid.as_str(),
-            None => "not known yet",
-        };
+        let tid = account.person.as_ref().map(|person| person.tid.as_str());
+        let tenant = tid.unwrap_or("not known yet");
+        let state = state_of(account, standing(account));
         // Writing into memory cannot fail.
         let _ = writeln!(text, "{user_id}: {username}, tenant {tenant}, {state}");
     }
@@ -464,25 +468,10 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     Ok((text, is_anybody))
 }
 
-/// The accounts in the token file that fit the settings, by `user_id`.
-fn known_accounts(config: &Config) -> Result<Vec<Stored>, Failure> {
-    let mut accounts = TokenFile::look(&config.token_cache_file, &auth::binding(config))?;
-    accounts.retain(|stored| auth::fits(&stored.account, config));
-    accounts.sort_by(|one, other| one.user_id.cmp(&other.user_id));
-    Ok(accounts)
-}
-
-/// Whether calls go through without a new sign-in, as far as the file tells.
-fn is_signed_in(account: &Account, config: &Config, now: u64) -> bool {
-    let is_as_requested = account.requested_scope == config.scopes.requested();
-    let is_valid = is_as_requested && account.access_token.is_some() && account.expires_at > now;
-    is_valid || account.refresh_token.is_some()
-}
-
-fn state_of(account: &Account, is_signed_in: bool) -> String {
+fn state_of(account: &Account, standing: Standing) -> String {
     let until = iso8601_seconds(account.expires_at);
     match &account.refresh_token {
-        _ if !is_signed_in => "the sign-in has ended".to_owned(),
+        _ if !standing.is_signed_in() => "the sign-in has ended".to_owned(),
         Some(_) => format!("token good until {until}, then refreshed"),
         None => format!("signed in until {until}, which cannot be refreshed"),
     }

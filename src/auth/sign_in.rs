@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::account::Account;
 use super::accounts::{Change, Due};
 use super::authority::Application;
 use super::id_token::{self, Identity};
@@ -14,7 +15,6 @@ use super::pending::{
 use super::request::{self, Hints, Prompt, Requirements};
 use super::response::AuthorizationResponse;
 use super::token_endpoint::{self, OauthError, Refusal, TokenResponse};
-use super::token_file::Account;
 use super::{Auth, Chosen, binding};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};

@@ -681,55 +681,53 @@ fn what_is_no_response_is_refused_and_changes_nothing() {
 
 #[test]
 fn what_the_api_demands_beyond_a_sign_in_is_asked_for_in_the_same_way() {
-    for (endpoint, demand) in [("/cae", "c1"), ("/write", "api://backend/write")] {
-        let arguments = json!({"endpoint": endpoint});
-        let world = with_ada(patient());
-        world.entra.require_interaction_for_claims(true);
-        let mut mcp = world.server.modern_url();
-        // Who does not want that can go on as before.
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let declined = mcp.call_with(
-            "api_get_request",
-            arguments.clone(),
-            asked.answered_with("decline"),
-        );
-        assert_eq!(
-            content(&world.server, "api_get_request", &declined)["error"],
-            "refused"
-        );
-        assert_eq!(
-            mcp.ok("check_auth_status", json!({"user_id": ADA}))["authenticated"],
-            true
-        );
-        mcp.ok("api_get_request", me());
+    let arguments = json!({"endpoint": "/cae"});
+    let world = with_ada(patient());
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    // Who does not want that can go on as before.
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let declined = mcp.call_with(
+        "api_get_request",
+        arguments.clone(),
+        asked.answered_with("decline"),
+    );
+    assert_eq!(
+        content(&world.server, "api_get_request", &declined)["error"],
+        "refused"
+    );
+    assert_eq!(
+        mcp.ok("check_auth_status", json!({"user_id": ADA}))["authenticated"],
+        true
+    );
+    mcp.ok("api_get_request", me());
 
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
-        Browser::new().decline(&asked.url);
-        let failure = content(
-            &world.server,
-            "api_get_request",
-            &Answered::read(&head, events),
-        );
-        assert_eq!(failure["aadsts"], 65004, "{failure}");
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
+    Browser::new().decline(&asked.url);
+    let failure = content(
+        &world.server,
+        "api_get_request",
+        &Answered::read(&head, events),
+    );
+    assert_eq!(failure["aadsts"], 65004, "{failure}");
 
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
-        Browser::new().sign_in(&asked.url, ADA);
-        assert!(
-            world
-                .entra
-                .last_authorize()
-                .iter()
-                .any(|(_, value)| value.contains(demand))
-        );
-        let done = content(
-            &world.server,
-            "api_get_request",
-            &Answered::read(&head, events),
-        );
-        assert_eq!(done["status"], 200, "{done}");
-    }
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
+    Browser::new().sign_in(&asked.url, ADA);
+    assert!(
+        world
+            .entra
+            .last_authorize()
+            .iter()
+            .any(|(_, value)| value.contains("c1"))
+    );
+    let done = content(
+        &world.server,
+        "api_get_request",
+        &Answered::read(&head, events),
+    );
+    assert_eq!(done["status"], 200, "{done}");
 }
 
 // ---- requestState ----

@@ -431,7 +431,8 @@ fn a_hostile_challenge_costs_one_refresh_at_most_and_is_never_a_loop() {
         let shown: String = field.chars().take(80).collect();
         let answer = world.what_a_call_gives();
         assert!(
-            ["http_error", "backend_unreachable"].contains(&answer["error"].as_str().unwrap()),
+            ["http_error", "backend_unreachable", "configuration"]
+                .contains(&answer["error"].as_str().unwrap()),
             "{shown}: {answer}"
         );
         assert!(

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::api::Api;
 use self::result::add;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
+use crate::api::Api;
 use crate::api::files::Watch;
+use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
-use crate::auth::token_file::Account;
 use crate::auth::{Auth, Standing};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
@@ -106,7 +106,7 @@ impl Tools {
         if !config.allow_device_code {
             forget(&mut listed, "method");
         }
-        let api = Api::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let api = api::open(&config, Arc::clone(&sign_in))?;
         if api.has_files() {
             admit_writing(&mut listed);
         } else {
@@ -202,10 +202,7 @@ impl Tools {
                     .as_ref()
                     .map(|returned| returned.user_id.as_str()));
                 return Some(
-                    match self
-                        .api
-                        .call(call.client, &method, user_id, arguments, watch)
-                    {
+                    match api::call(&self.api, call.client, &method, user_id, arguments, watch) {
                         Ok(members) => Ok(Called::Done(members)),
                         Err(failure) if failure.kind == Kind::SignInRequired => {
                             self.ask_for(call, user_id, &failure)
@@ -557,8 +554,8 @@ impl Tools {
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        let is_signed_in = self.sign_in.standing(user_id).is_signed_in();
-        describe(user_id, account, is_signed_in, self.sign_in.now())
+        let standing = self.sign_in.standing(user_id);
+        describe(user_id, account, standing, self.sign_in.now())
     }
 
     fn user_ids(&self) -> Value {
@@ -583,20 +580,22 @@ impl Tools {
 }
 
 /// What is told of the account of `user_id` at `now`.
-pub(crate) fn describe(user_id: &str, account: &Account, is_signed_in: bool, now: u64) -> Value {
-    json!({
+pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now: u64) -> Value {
+    let mut description = json!({
         "user_id": user_id,
-        "authenticated": is_signed_in,
+        "authenticated": standing.is_signed_in(),
         "has_token": account.access_token.is_some(),
         "username": account.username,
         "display_name": account.name,
-        "tenant_id": account.person.as_ref().map(|person| person.tid.as_str()),
         "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
         "signed_in_at": iso8601_seconds(account.signed_in_at),
         "expires_at": iso8601_seconds(account.expires_at),
         "expires_in_seconds": account.expires_at.saturating_sub(now),
         "can_refresh": account.refresh_token.is_some(),
-    })
+    });
+    let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
+    add(&mut description, "tenant_id", tenant_id);
+    description
 }
 
 /// The HTTP method of the API tool `name`; `None` for the others.
