@@ -300,7 +300,16 @@ fn login_with_code(
         let address = device.verification_uri.as_str();
         show_code(&user_id, address, &device.user_code, show);
     }
-    ended(&auth, &attempt)
+    match ended(&auth, &attempt) {
+        Err(failure) if failure.kind == Kind::Refused => {
+            let hint = format!(
+                "{} For the browser: entra-auth-mcp login with SIGN_IN_METHOD=browser and without --device-code.",
+                failure.hint
+            );
+            Err(failure.hint(hint))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
