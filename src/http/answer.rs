@@ -1,6 +1,6 @@
-//! The answer to one request. It is one response, unless something must be sent before the result is
-//! there; then it becomes a stream of server-sent events (HTML Living Standard §9.2), whose last event
-//! is the result.
+//! The answer to one request. It is one response, unless something must be sent before the result
+//! is there. Then it becomes a stream of server-sent events (HTML Living Standard §9.2) that ends
+//! with the result.
 //!
 //! Two threads write to it: the one that makes the result, and the ticker, which never blocks. Each
 //! takes the lock of the [`Output`] first, and leaves on it what the socket had no room for.
@@ -170,8 +170,8 @@ impl Output {
         self.write_all(&mut locked(&self.state), pieces)
     }
 
-    /// Writes a part of an answer. Meanwhile the connection may be given up for another, if the client
-    /// does not read.
+    /// Writes a part of an answer. Meanwhile another connection may take the slot, if the client does
+    /// not read.
     fn write_answer<'b>(
         &self,
         state: &mut State,
@@ -186,8 +186,8 @@ impl Output {
         }
     }
 
-    /// Writes what is unsent, then `pieces`, within the time that one answer has: in one piece, where
-    /// the socket has room for it.
+    /// Writes what is unsent, then `pieces`, within the time that one answer has. It is one system
+    /// call where the socket has room.
     fn write_all<'b>(
         &self,
         state: &mut State,
@@ -403,8 +403,8 @@ impl<'a> Answer<'a> {
         matches!(state.form, Form::Closed) || self.output.slot.client_is_gone()
     }
 
-    /// Repeats `step`, which blocks no longer than it is told, until it says that there is nothing more
-    /// to wait for, or the server is told to stop.
+    /// Repeats `step`, which blocks no longer than it is told, until it gives `true`, or the server is
+    /// told to stop.
     ///
     /// # Errors
     /// The client has left. Nothing more is sent to it.

@@ -1,5 +1,5 @@
-//! One connection, on one thread at a time: requests are read, answered and followed by the next, in
-//! order, until either side has had enough.
+//! One connection, on one thread at a time: each request is read and answered before the next, until
+//! the client or the server closes the connection.
 
 use std::io::{self, ErrorKind, Read as _};
 use std::iter;
@@ -33,9 +33,25 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const INTERNAL_ERROR: &str =
     r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
-/// Why a connection ends without an answer. A refusal is told to the client first; without one, the
-/// client closed, or the transport failed, or the place was needed.
-type End = Option<Refusal>;
+/// Why a connection ends without an answer.
+enum End {
+    /// The client is told why.
+    Refused(Refusal),
+    /// The client has closed it, the transport has failed, or another connection needed its slot.
+    Closed,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
 
 /// How far a connection has been served.
 #[derive(PartialEq, Eq)]
@@ -58,8 +74,8 @@ pub struct Shared {
     pub ticker: Ticker<Output>,
 }
 
-/// Serves the connection until it ends, or goes quiet; one that is quiet already, until it ends or calls again and
-/// goes quiet once more.
+/// Serves the connection until it ends or goes quiet. One that `is_quiet` already goes quiet only
+/// after another request.
 pub fn serve(shared: &Shared, slot: &Arc<Slot>, mut is_quiet: bool) -> Served {
     let _ = slot.socket.set_nodelay(true);
     let mut connection = Connection {
@@ -77,8 +93,8 @@ pub fn serve(shared: &Shared, slot: &Arc<Slot>, mut is_quiet: bool) -> Served {
         match connection.exchange() {
             Ok(true) => {}
             Ok(false) => break,
-            Err(None) => return Served::Whole,
-            Err(Some(Refusal { status, reason })) => {
+            Err(End::Closed) => return Served::Whole,
+            Err(End::Refused(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
                 let reply = json_reply(status, body);
@@ -113,16 +129,17 @@ impl Connection<'_> {
             return Err(Served::Whole);
         }
         let Limits { idle, quiet, .. } = self.shared.limits;
-        let (patience, then) = match idle
-            .checked_sub(quiet)
-            .filter(|rest| !rest.is_zero() && !quiet.is_zero())
-        {
-            Some(_) if !is_quiet => (quiet, Served::Quiet),
-            Some(rest) => (rest, Served::Whole),
-            None => (idle, Served::Whole),
+        let goes_quiet = !quiet.is_zero() && quiet < idle;
+        let patience = match (goes_quiet, is_quiet) {
+            (true, false) => quiet,
+            (true, true) => idle.saturating_sub(quiet),
+            (false, _) => idle,
         };
-        self.read_within(patience)
-            .map_err(|error| if is_late(&error) { then } else { Served::Whole })
+        match self.read_within(patience) {
+            Err(error) if is_late(&error) && goes_quiet && !is_quiet => Err(Served::Quiet),
+            Err(_) => Err(Served::Whole),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Reads one request and answers it. `true`: another may follow.
@@ -135,18 +152,18 @@ impl Connection<'_> {
         self.slot.begin_body();
         let length = match self.read_body(&head, most) {
             // What is refused for its head is not waited for (RFC 9110 §10.1.1).
-            Err(Some(Refusal { status: 413, .. })) if most < self.shared.limits.body_bytes => {
+            Err(End::Refused(Refusal { status: 413, .. }))
+                if most < self.shared.limits.body_bytes =>
+            {
                 head.keep_alive = false;
                 0
             }
             length => length?,
         };
         if !self.slot.begin_request() {
-            return Err(None);
+            return Err(End::Closed);
         }
-        let keep_alive = self
-            .answer(&head, self.input.get(..length).unwrap_or_default())
-            .map_err(|_| None)?;
+        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default())?;
         self.input.drain(..length);
         self.input.shrink_to(KEPT_BUFFER_BYTES);
         self.slot.end_request();
@@ -189,12 +206,11 @@ impl Connection<'_> {
     fn read_body(&mut self, head: &Head<'_>, most: usize) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
         if matches!(head.framing, Framing::Length(length) if length > most) {
-            return Err(Some(TOO_LARGE));
+            return Err(TOO_LARGE.into());
         }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
             self.output
-                .write(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]))
-                .map_err(|_| None)?;
+                .write(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]))?;
         }
         let mut chunked = ChunkedBody::new(most);
         loop {
@@ -237,7 +253,13 @@ impl Connection<'_> {
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
         time_left(deadline)
             .and_then(|left| self.read_within(left))
-            .map_err(|error| is_late(&error).then(|| refusal(408, late)))
+            .map_err(|error| {
+                if is_late(&error) {
+                    refusal(408, late).into()
+                } else {
+                    End::Closed
+                }
+            })
     }
 
     /// Reads at least one byte within `timeout`.
@@ -264,7 +286,7 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Reads at least one byte; the end of the stream is an error, as nothing more can come of it.
+/// Reads at least one byte. The end of the stream is an error: nothing more can come.
 fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     let filled = input.len();
     input.resize(filled + filled.clamp(READ_BYTES, MOST_READ_BYTES), 0);
@@ -282,7 +304,8 @@ fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
 /// Says that nothing more will come, and lets the client finish what it is sending.
 pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
-    let (mut piece, mut drained) = (Vec::new(), 0);
+    let mut piece = Vec::new();
+    let mut drained = 0;
     let _ = socket.shutdown(Shutdown::Write);
     let step = |piece: &mut Vec<u8>| {
         socket.set_read_timeout(Some(time_left(deadline)?))?;

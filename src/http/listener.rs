@@ -110,7 +110,8 @@ impl Listeners {
         let shared = Arc::clone(&server.shared);
         spawn("ticker", move || shared.ticker.run())?;
         for (address, socket) in self.0 {
-            let (shared, socket) = (Arc::clone(&server.shared), Arc::new(socket));
+            let shared = Arc::clone(&server.shared);
+            let socket = Arc::new(socket);
             server.listeners.push((address, Arc::downgrade(&socket)));
             spawn("accept", move || accept(&shared, &socket))?;
         }
@@ -256,7 +257,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Whether there is a place for one more connection, be it that of another, or one that becomes free in time.
+/// Whether there is a slot for one more connection, which may be another's, or become free in time.
 fn has_room(slots: &Slots, patience: Duration) -> bool {
     let begun = Instant::now();
     while !slots.make_room() {
@@ -284,8 +285,8 @@ fn spawn_work(shared: &Arc<Shared>, slot: Arc<Slot>, is_quiet: bool) -> io::Resu
     spawn("connection", move || work(&shared, slot, is_quiet))
 }
 
-/// Serves the connection, and then others while there are any. What goes quiet gets a new thread: a call leaves a stack
-/// of eighty kilobytes, which would stay for as long as the client does.
+/// Serves the connection, and then others while there are any. A connection that goes quiet gets a new
+/// thread: a call leaves a stack of 80 KB, which would stay for as long as the client does.
 fn work(shared: &Arc<Shared>, mut slot: Arc<Slot>, mut is_quiet: bool) {
     loop {
         match connection::serve(shared, &slot, is_quiet) {

@@ -57,8 +57,8 @@ fn clock() -> u64 {
 }
 
 impl Slot {
-    /// Whether the client has closed its side. Nothing else may use the socket meanwhile: it does not
-    /// block for this moment.
+    /// Whether the client has closed its side. The socket is nonblocking meanwhile, so nobody else may
+    /// use it.
     pub fn client_is_gone(&self) -> bool {
         let peeked = self
             .socket
@@ -170,7 +170,7 @@ impl Slots {
         held
     }
 
-    /// Closes every idle connection; gives the number of those that have not ended, whatever they do.
+    /// Closes every idle connection. Gives the number of all that have not ended.
     pub fn evict_idle(&self) -> usize {
         let held = self.held();
         for slot in held.iter().filter_map(Weak::upgrade) {
@@ -179,12 +179,12 @@ impl Slots {
         held.len()
     }
 
-    /// Closes the connection that has been idle longest, or else that has waited longest for the body of its
-    /// request, or else that has not read its answer to the end; `false` when every request is in hand, or is so new that
-    /// its client has had no time yet.
+    /// Closes the connection that has been idle for the longest time; without one, the one whose request
+    /// body is overdue the longest; without one, the one whose client has not read its answer for the
+    /// longest time. `false` when there is none, or none for as long as a client may take.
     pub fn evict_longest_idle(&self) -> bool {
         let mut slots: Vec<Arc<Slot>> = self.held().iter().filter_map(Weak::upgrade).collect();
-        // A request that ends in this moment leaves its connection idle for the shortest time: it comes last.
+        // `IN_REQUEST` comes last: a request that ends now leaves its connection idle most recently.
         slots.sort_by_cached_key(|slot| {
             slot.idle_since
                 .load(Ordering::Acquire)

@@ -45,7 +45,7 @@ pub(super) struct CallAnswer<'a> {
 }
 
 impl<'a> CallAnswer<'a> {
-    /// For a call that is part of a batch, which has one answer: it does not wait, and is no stream.
+    /// For a call that is part of a batch: it does not wait, and never becomes a stream.
     pub(super) fn in_batch(answer: &'a Answer<'a>) -> Self {
         Self {
             answer,
@@ -54,8 +54,8 @@ impl<'a> CallAnswer<'a> {
         }
     }
 
-    /// For a call of its own, which becomes a stream when it takes long. Progress is told to a client
-    /// that has sent a `token`. The call may wait while there is `room`.
+    /// For a call of its own, which becomes a stream when it takes long. A client that has sent a
+    /// `token` is told progress. The call may wait while there is `room`.
     pub(super) fn new(
         answer: &'a mut Answer<'_>,
         token: Option<Box<RawValue>>,
@@ -85,8 +85,8 @@ impl<'a> CallAnswer<'a> {
         }
     }
 
-    /// Waits for a sign-in: repeats `step`, which blocks no longer than it is told, until it says that
-    /// there is nothing more to wait for. Where the call may not wait, it returns at once.
+    /// Waits for a sign-in: repeats `step`, which blocks no longer than it is told, until it gives
+    /// `true`. Where the call may not wait, it returns at once.
     ///
     /// # Errors
     /// The client has left. Nothing is done for it, and nothing is sent to it.

@@ -34,10 +34,11 @@ const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
 const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// The tools change with a new start of this program only, which may have another version or other settings.
+/// The tools change only when this program is started anew, with another version or other settings.
 const CACHING: &str = r#","ttlMs":300000,"cacheScope":"public""#;
 const MOST_BATCHED: usize = 50;
-/// After so long, or with so long an answer, what is left of a batch is refused: it would hold its thread, and its memory.
+/// After this time, or with this much of an answer, the rest of a batch is refused: it would hold a
+/// thread, and memory.
 const BATCH_TIME: Duration = Duration::from_secs(100);
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 const BUG: &str = "This call hit a bug of the server; its log says more. Whether the API has acted on it is not known.";
@@ -336,8 +337,8 @@ fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
     response
 }
 
-/// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
-/// asked to; nothing is kept, and nothing is trusted because of it.
+/// Begins a session. Its id says which revision was agreed on, and whether the client opens URLs.
+/// Nothing is stored for a session, and nothing is trusted because of its id.
 fn initialize(id: &RawValue, params: &Object<'_>) -> Answered {
     let invalid = || {
         RpcError::new(

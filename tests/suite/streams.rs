@@ -4,13 +4,18 @@ use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::PATIENCE;
 use crate::support::entra::{ADA, Entra, TokenFailure};
-use crate::support::http::{Event, EventReader, Reply, connect};
+use crate::support::http::{Client, Event, EventReader, Reply, connect};
 use crate::support::mcp::{Answered, Mcp, as_refs};
 use crate::support::server::{Process, Running, Setup, World};
+use entra_auth_mcp::clock::Clock;
+use entra_auth_mcp::config::Config;
+use entra_auth_mcp::serve::Server;
 use serde_json::{Value, json};
 
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
@@ -264,6 +269,93 @@ fn read_until(reader: &mut impl std::io::Read, end: &str) -> String {
         text.push(byte[0]);
     }
     String::from_utf8(text).unwrap()
+}
+
+/// A server whose clock panics when it is broken, which stands for any bug.
+struct Breakable {
+    server: Server,
+    is_broken: Arc<AtomicBool>,
+    _setup: Setup,
+}
+
+impl Breakable {
+    fn start(setup: Setup) -> Self {
+        let is_broken = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&is_broken);
+        let clock = Clock::from_fn(move || {
+            assert!(!seen.load(Ordering::SeqCst), "the bug of this test");
+            SystemTime::now()
+        });
+        let config = Config::from_variables(&setup.variables).unwrap();
+        let server = Server::start(config, clock, setup.limits.clone()).ok();
+        Self {
+            server: server.expect("a server"),
+            is_broken,
+            _setup: setup,
+        }
+    }
+
+    fn set_broken(&self, is_broken: bool) {
+        self.is_broken.store(is_broken, Ordering::SeqCst);
+    }
+
+    fn client(&self) -> Client {
+        Client::new(&format!("http://localhost:{}", self.server.port()))
+    }
+}
+
+#[track_caller]
+fn assert_is_bug(response: &Value) {
+    assert_eq!(response["error"]["code"], -32603, "{response}");
+    let message = response["error"]["message"].as_str().unwrap();
+    assert!(message.contains("is not known"), "{message}");
+}
+
+// CASES D1
+#[test]
+fn a_bug_in_a_call_is_an_error_of_json_rpc_and_the_server_goes_on() {
+    let server = Breakable::start(Setup::new(&Entra::start(), None));
+    let mut mcp = Mcp::modern(server.client(), json!({}));
+    let mut legacy = Mcp::legacy(server.client(), "2025-03-26", json!({}));
+
+    server.set_broken(true);
+    let reply = mcp.send("tools/call", json!({"name": "check_auth_status"}));
+    assert_eq!(reply.status, 500);
+    assert_is_bug(&reply.json());
+    assert!(reply.json()["id"].is_u64());
+
+    let mut call = |tool: &str| legacy.body("tools/call", json!({"name": tool}));
+    let body = format!("[{},{}]", call("check_auth_status"), call("ping"));
+    let headers = legacy.headers("tools/call", None);
+    let reply = legacy
+        .http
+        .request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
+    assert_eq!(reply.status, 200);
+    assert_is_bug(&reply.json()[0]);
+    assert_eq!(reply.json()[1]["result"]["isError"], false);
+
+    server.set_broken(false);
+    mcp.ok("check_auth_status", json!({}));
+}
+
+// CASES D1
+#[test]
+fn a_bug_in_a_call_that_has_become_a_stream_is_its_last_event() {
+    let setup = Setup::new(&Entra::start(), None).limits(|limits| {
+        limits.silence = SHORT;
+        limits.keep_alive = SHORT;
+    });
+    let server = Breakable::start(setup);
+    let mut mcp = Mcp::modern(server.client(), json!({}));
+    mcp.ok("authenticate_user", json!({"user_id": ADA}));
+    let arguments = json!({"wait_seconds": 120});
+    let (head, mut events) = mcp.open_call("check_auth_status", arguments, json!({}));
+    assert_is_stream(&head);
+    assert_kept_alive(&mut events, 1);
+    server.set_broken(true);
+    assert_is_bug(&Answered::read(&head, events).response);
+    server.set_broken(false);
+    mcp.ok("check_auth_status", json!({}));
 }
 
 /// Each event of the slow reader is a megabyte, so its socket is full after a few.
