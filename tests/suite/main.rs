@@ -43,6 +43,7 @@ mod sign_in;
 mod standins;
 mod step_up;
 mod story;
+mod streams;
 mod tls;
 mod tokens;
 mod tools;

@@ -1362,11 +1362,8 @@ fn a_name_cannot_steer_the_terminal() {
 fn every_verb_takes_its_settings_from_the_file_that_is_named() {
     let (_entra, mut setup) = world();
     let line = |(name, value): (&String, &String)| format!("{name}={value}\n");
-    fs::write(
-        setup.directory.file("my.env"),
-        setup.variables.iter().map(line).collect::<String>(),
-    )
-    .unwrap();
+    let lines: String = setup.variables.iter().map(line).collect();
+    setup.directory.write("my.env", lines);
     setup.variables.clear();
     let mut login = Verb::start(command(&["login", "--env-file", "my.env", "work"]), &setup);
     sign_in(&link_of(&mut login), ADA);
