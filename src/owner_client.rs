@@ -99,10 +99,9 @@ impl<'a> OwnerClient<'a> {
         }
         let text = response
             .pointer("/result/content/0/text")
-            .and_then(Value::as_str);
-        let code = content.get("error").and_then(Value::as_str);
-        let kind = code.and_then(Kind::from_code).unwrap_or_default();
-        Err(Failure::new(kind, text.unwrap_or_default()))
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.not_understood())?;
+        Err(failure_in(&content, text))
     }
 
     fn silent(&self, error: &ureq::Error) -> Failure {
@@ -132,6 +131,18 @@ impl<'a> OwnerClient<'a> {
         );
         Failure::new(Kind::Internal, message)
             .hint("Restart that server, so that it is of the same version as this program.")
+    }
+}
+
+/// The failure of a tool with this structured content and this `text`, which says all of it.
+fn failure_in(content: &Value, text: &str) -> Failure {
+    let member = |name: &str| content.get(name).and_then(Value::as_str);
+    let kind = member("error").and_then(Kind::from_code);
+    let kind = kind.unwrap_or(Kind::Internal);
+    let message = member("message").unwrap_or(text);
+    match text.strip_prefix(message) {
+        Some(hint) => Failure::new(kind, message).hint(hint.trim()),
+        None => Failure::new(kind, text),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::support::server::{Process, Setup, TempDir, Verb, World};
 use entra_auth_mcp::browser::Link;
 use entra_auth_mcp::config::Config;
 use entra_auth_mcp::error::{Failure, Kind};
-use entra_auth_mcp::owner::{Owner, Purpose};
+use entra_auth_mcp::owner::{self, Owner, Purpose};
 use entra_auth_mcp::verbs::{self, Login};
 use serde_json::{Value, json};
 
@@ -915,6 +915,43 @@ fn while_a_device_code_is_waited_for_nobody_else_has_the_token_file() {
     entra.approve_device(&code, ADA);
     Ended::of(login).well();
     setup.try_start().map(drop).unwrap();
+}
+
+#[test]
+fn wherever_a_server_listens_the_verbs_speak_to_an_address_that_nobody_else_can_have() {
+    let hosts = [
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+    ];
+    for (host, address) in hosts {
+        let (_entra, setup) = world();
+        let setup = setup
+            .with("SERVER_ACCESS_KEY", KEY)
+            .with("SERVER_HOST", host);
+        let server = setup.start();
+        let owner = owner::current(&server.token_file()).unwrap().unwrap();
+        let origin = format!("http://{address}:{}", server.server.port());
+        assert_eq!(owner.origin, Some(origin), "{host}");
+        let ended = run(&["logout", "work"], &setup);
+        assert!(ended.stderr.contains("work is not signed in"), "{ended:?}");
+    }
+}
+
+// CASES C25
+#[test]
+fn a_logout_of_nobody_says_what_to_do_at_a_terminal() {
+    let (_entra, setup) = world();
+    let alone = run(&["logout", "work"], &setup).failed();
+    let server = setup.start();
+    let beside_a_server = run(&["logout", "work"], &setup).failed();
+    for stderr in [alone, beside_a_server] {
+        assert!(stderr.contains("entra-auth-mcp status"), "{stderr}");
+        assert!(!stderr.contains("check_auth_status"), "{stderr}");
+    }
+    drop(server);
 }
 
 #[test]
