@@ -33,8 +33,8 @@
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
 //! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
 //! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
-//! [`challenge`], [`authority`], [`scope`], [`device_code`] with [`device_sign_in`], [`aadsts`],
-//! [`python_file`].
+//! [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`waiting`], [`device_code`] with
+//! [`device_sign_in`], [`aadsts`], [`python_file`].
 
 pub mod aadsts;
 pub mod account;
@@ -45,6 +45,7 @@ pub mod challenge;
 pub mod device_code;
 mod device_sign_in;
 pub mod id_token;
+pub mod oauth_error;
 pub(crate) mod pending;
 mod python_file;
 pub mod request;
@@ -53,13 +54,15 @@ pub mod scope;
 pub(crate) mod sign_in;
 pub mod token_endpoint;
 pub mod token_file;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::account::{Account, Binding};
-use self::accounts::Accounts;
+use self::accounts::{Accounts, RefusedRefresh};
+use self::device_sign_in::DeviceRefusal;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
 use self::token_endpoint::TokenEndpoint;
@@ -70,6 +73,8 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
 
+/// A token is refreshed so long before it expires, in seconds.
+const REFRESH_MARGIN: u64 = 300;
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
@@ -109,6 +114,7 @@ pub struct Auth {
     token_endpoint: TokenEndpoint,
     accounts: Arc<Accounts>,
     pending: PendingSignIns,
+    device_refusal: DeviceRefusal,
 }
 
 impl Auth {
@@ -129,6 +135,7 @@ impl Auth {
             token_endpoint: TokenEndpoint::new(&config),
             accounts: Arc::new(accounts),
             pending: PendingSignIns::new(clock.clone()),
+            device_refusal: DeviceRefusal::default(),
             config,
             clock,
         })
@@ -208,45 +215,53 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let notes = Notes {
-            is_due: self.due(user_id).is_some(),
-            is_refresh_refused: self.is_refresh_refused(user_id),
-        };
+        let notes = self.accounts.with_slot(user_id, |slot| {
+            let due = slot.due.as_ref();
+            let refused = slot.refused.as_ref();
+            Notes {
+                is_due: due.is_some(),
+                is_ended: due.is_some_and(|due| due.wanted.is_none())
+                    || refused.is_some_and(RefusedRefresh::is_lasting),
+            }
+        });
+        let notes = notes.unwrap_or_default();
         standing(&account, &self.config, self.now(), notes)
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
     pub fn due(&self, user_id: &str) -> Option<Requirements> {
-        let now = self.now();
-        let due = self.accounts.with_slot(user_id, |slot| {
-            let due = slot.due.as_ref().filter(|due| due.until > now)?;
-            Some(due.requirements.clone())
-        });
-        due.flatten()
+        self.accounts.with_slot(user_id, |slot| slot.due.clone())?
     }
 
     fn is_valid(&self, account: &Account) -> bool {
         is_valid(account, &self.config, self.now())
     }
+
+    /// Whether its token is good and need not be refreshed yet.
+    fn is_fresh(&self, account: &Account) -> bool {
+        let now = self.now();
+        self.is_valid(account)
+            && account.expires_at > now + REFRESH_MARGIN
+            && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
+    }
 }
 
-/// What is known of an account beside the tokens.
+/// What is known of an account beside its tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notes {
     /// Entra or the API wants a further sign-in.
     is_due: bool,
-    /// Entra has refused the last refresh for a reason that does not pass by itself.
-    is_refresh_refused: bool,
+    /// A refresh would fail: Entra has refused the last one, and wants the person or other settings.
+    is_ended: bool,
 }
 
 /// How `account` stands at `now` (seconds since 1970). Nothing else decides who is signed in.
 pub(crate) fn standing(account: &Account, config: &Config, now: u64, notes: Notes) -> Standing {
-    let can_refresh = account.refresh_token.is_some() && !notes.is_due && !notes.is_refresh_refused;
-    match (is_valid(account, config, now), notes.is_due) {
+    let can_refresh = account.refresh_token.is_some() && !notes.is_ended;
+    match (is_valid(account, config, now) || can_refresh, notes.is_due) {
+        (false, _) => Standing::Ended,
         (true, true) => Standing::MoreWanted,
         (true, false) => Standing::SignedIn,
-        (false, _) if can_refresh => Standing::SignedIn,
-        (false, _) => Standing::Ended,
     }
 }
 
