@@ -113,8 +113,8 @@ impl OwnerInfo {
 pub struct Owner {
     token_file: PathBuf,
     purpose: Purpose,
-    /// The owner file as written last, locked.
-    info: Mutex<File>,
+    /// The owner file as written last, locked. None while it is replaced.
+    info: Mutex<Option<File>>,
     lock: File,
 }
 
@@ -150,7 +150,7 @@ impl Owner {
         Ok(Self {
             token_file: token_file.to_owned(),
             purpose,
-            info: Mutex::new(info),
+            info: Mutex::new(Some(info)),
             lock,
         })
     }
@@ -160,8 +160,10 @@ impl Owner {
     /// # Errors
     /// The owner file cannot be written.
     pub fn announce(&self, origin: &str) -> Result<(), Failure> {
-        let info = write_info(&self.token_file, self.purpose, Some(origin))?;
-        *locked(&self.info) = info;
+        let mut info = locked(&self.info);
+        // Windows does not always replace a file that is open.
+        *info = None;
+        *info = Some(write_info(&self.token_file, self.purpose, Some(origin))?);
         Ok(())
     }
 }
@@ -171,7 +173,9 @@ impl Drop for Owner {
         // An owner file that stays is not locked any more, so nobody trusts it.
         let _ = fs::remove_file(beside(&self.token_file, ".owner"));
         // Closing the file alone would leave the lock to a child process that is just being started.
-        let _ = locked(&self.info).unlock();
+        if let Some(info) = locked(&self.info).take() {
+            let _ = info.unlock();
+        }
         let _ = self.lock.unlock();
     }
 }

@@ -972,7 +972,7 @@ fn a_second_server_does_not_start_on_a_token_file_and_says_whose_it_is() {
     // It answers as before.
     server.modern().ok("ping", json!({}));
     drop(server);
-    setup.start();
+    setup.limits(|limits| limits.owner = PATIENCE).start();
 }
 
 #[test]
