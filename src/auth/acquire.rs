@@ -84,14 +84,15 @@ impl Auth {
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => failure,
             Refresh::Superseded => not_signed_in(user_id),
         };
+        // Who signed out meanwhile is told that, and not why the refresh failed.
+        let Some(current) = self.account(user_id) else {
+            return Err(not_signed_in(user_id));
+        };
         // What is left of the token serves, unless the refusal has ended it.
-        match self
-            .account(user_id)
-            .filter(|current| self.is_valid(current))
-        {
-            Some(current) => still_of_one(user_id, account, current),
-            None => Err(failure),
+        if self.is_valid(&current) {
+            return still_of_one(user_id, account, current);
         }
+        Err(failure)
     }
 
     /// Another token in place of that of `rejected`, which the API does not take: one with the
@@ -138,14 +139,7 @@ impl Auth {
             return Err(failure);
         }
         // What no refresh has brought, a sign-in may bring.
-        self.note(
-            user_id,
-            Requirements {
-                wanted: Some(claims.clone()),
-                claims: Some(claims.clone()),
-                ..Requirements::default()
-            },
-        );
+        self.note(user_id, wanted_of_sign_in(Some(claims)));
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
@@ -293,17 +287,10 @@ impl Auth {
                     refreshed.username = identity.username;
                     refreshed.name = identity.name;
                 }
-                Ok(_) => return Refresh::SignInRequired(of_somebody_else(user_id)),
-                Err(failure) => {
-                    log::warn!(
-                        "the refresh of {user_id} brought nothing: {}",
-                        failure.text()
-                    );
-                    return Refresh::SignInRequired(Failure {
-                        kind: Kind::SignInRequired,
-                        ..failure
-                    });
+                Ok(_) => {
+                    return self.note_unfit(user_id, account, of_somebody_else(user_id), claims);
                 }
+                Err(failure) => return self.note_unfit(user_id, account, failure, claims),
             }
         }
         let now = self.now();
@@ -335,6 +322,32 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
+    /// Takes note that what Entra has issued is not for `account`: a sign-in is due, and the same is
+    /// not asked again for a while. The tokens at hand stay as they are.
+    fn note_unfit(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        failure: Failure,
+        claims: Option<&Claims>,
+    ) -> Refresh {
+        log::warn!(
+            "the refresh of {user_id} brought nothing: {}",
+            failure.text()
+        );
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
+        }
+        let failure = Failure {
+            kind: Kind::SignInRequired,
+            ..failure
+        };
+        let due = wanted_of_sign_in(claims);
+        self.note(user_id, due.clone());
+        self.remember_refused(user_id, &failure, Some(due), claims);
+        Refresh::SignInRequired(failure)
+    }
+
     /// Takes note of a refusal, so that the same is not asked again for a while, and ends what it ends.
     fn note_refused(
         &self,
@@ -357,14 +370,26 @@ impl Auth {
             if !self.end_tokens(user_id, account, error, claims) {
                 return Refresh::Superseded;
             }
-            let requirements = error.requirements(&Requirements {
-                wanted: claims.cloned(),
-                claims: claims.cloned(),
-                ..Requirements::default()
-            });
+            let requirements = error.requirements(&wanted_of_sign_in(claims));
             self.note(user_id, requirements.clone());
             due = Some(requirements);
         }
+        self.remember_refused(user_id, &failure, due, claims);
+        if error.is_some() {
+            Refresh::SignInRequired(failure)
+        } else {
+            Refresh::RefusedForNow(failure)
+        }
+    }
+
+    /// Remembers that a refresh with `claims` was refused, and what a sign-in must bring instead.
+    fn remember_refused(
+        &self,
+        user_id: &str,
+        failure: &Failure,
+        due: Option<Requirements>,
+        claims: Option<&Claims>,
+    ) {
         let pause = failure.retry_after.unwrap_or(match failure.kind {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
@@ -384,11 +409,6 @@ impl Auth {
             };
             slot.refused.insert(0, refused);
         });
-        if error.is_some() {
-            Refresh::SignInRequired(failure)
-        } else {
-            Refresh::RefusedForNow(failure)
-        }
     }
 
     /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
@@ -404,12 +424,19 @@ impl Auth {
             ended.refresh_token = None;
         } else if claims.is_some() {
             // The token at hand is as good for other calls as it was.
-            let current = self.account(user_id);
-            return current.is_some_and(|current| Arc::ptr_eq(&current, account));
+            return self.is_current(user_id, account);
         }
         // Nobody shall find a token that goes through once more.
         ended.access_token = None;
+        ended.expires_at = ended.expires_at.min(self.now());
         self.accounts.replace(user_id, account, &Arc::new(ended))
+    }
+
+    /// Whether the person has neither signed in anew nor out, and no other refresh has come through,
+    /// since `account` was looked up.
+    fn is_current(&self, user_id: &str, account: &Arc<Account>) -> bool {
+        let current = self.account(user_id);
+        current.is_some_and(|current| Arc::ptr_eq(&current, account))
     }
 
     /// What Entra has refused a moment ago is not asked for again.
@@ -473,6 +500,15 @@ fn has_token_of(account: &Account, other: &Account) -> bool {
         (Some(token), Some(other)) => token.matches(other.expose()),
         (None, None) => true,
         _ => false,
+    }
+}
+
+/// What a sign-in must bring where a refresh with `claims` has brought nothing.
+fn wanted_of_sign_in(claims: Option<&Claims>) -> Requirements {
+    Requirements {
+        wanted: claims.cloned(),
+        claims: claims.cloned(),
+        ..Requirements::default()
     }
 }
 
