@@ -681,55 +681,53 @@ fn what_is_no_response_is_refused_and_changes_nothing() {
 
 #[test]
 fn what_the_api_demands_beyond_a_sign_in_is_asked_for_in_the_same_way() {
-    for (endpoint, demand) in [("/cae", "c1"), ("/write", "api://backend/write")] {
-        let arguments = json!({"endpoint": endpoint});
-        let world = with_ada(patient());
-        world.entra.require_interaction_for_claims(true);
-        let mut mcp = world.server.modern_url();
-        // Who does not want that can go on as before.
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let declined = mcp.call_with(
-            "api_get_request",
-            arguments.clone(),
-            asked.answered_with("decline"),
-        );
-        assert_eq!(
-            content(&world.server, "api_get_request", &declined)["error"],
-            "refused"
-        );
-        assert_eq!(
-            mcp.ok("check_auth_status", json!({"user_id": ADA}))["authenticated"],
-            true
-        );
-        mcp.ok("api_get_request", me());
+    let arguments = json!({"endpoint": "/cae"});
+    let world = with_ada(patient());
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    // Who does not want that can go on as before.
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let declined = mcp.call_with(
+        "api_get_request",
+        arguments.clone(),
+        asked.answered_with("decline"),
+    );
+    assert_eq!(
+        content(&world.server, "api_get_request", &declined)["error"],
+        "refused"
+    );
+    assert_eq!(
+        mcp.ok("check_auth_status", json!({"user_id": ADA}))["authenticated"],
+        true
+    );
+    mcp.ok("api_get_request", me());
 
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
-        Browser::new().decline(&asked.url);
-        let failure = content(
-            &world.server,
-            "api_get_request",
-            &Answered::read(&head, events),
-        );
-        assert_eq!(failure["aadsts"], 65004, "{failure}");
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
+    Browser::new().decline(&asked.url);
+    let failure = content(
+        &world.server,
+        "api_get_request",
+        &Answered::read(&head, events),
+    );
+    assert_eq!(failure["aadsts"], 65004, "{failure}");
 
-        let asked = ask(&mut mcp, "api_get_request", &arguments);
-        let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
-        Browser::new().sign_in(&asked.url, ADA);
-        assert!(
-            world
-                .entra
-                .last_authorize()
-                .iter()
-                .any(|(_, value)| value.contains(demand))
-        );
-        let done = content(
-            &world.server,
-            "api_get_request",
-            &Answered::read(&head, events),
-        );
-        assert_eq!(done["status"], 200, "{done}");
-    }
+    let asked = ask(&mut mcp, "api_get_request", &arguments);
+    let (head, events) = wait(&mut mcp, "api_get_request", &arguments, &asked);
+    Browser::new().sign_in(&asked.url, ADA);
+    assert!(
+        world
+            .entra
+            .last_authorize()
+            .iter()
+            .any(|(_, value)| value.contains("c1"))
+    );
+    let done = content(
+        &world.server,
+        "api_get_request",
+        &Answered::read(&head, events),
+    );
+    assert_eq!(done["status"], 200, "{done}");
 }
 
 // ---- requestState ----
@@ -858,20 +856,20 @@ fn state_is_for_the_very_numbers_however_large_they_are() {
 }
 
 #[test]
-fn state_of_another_server_process_is_refused() {
+fn state_of_before_a_restart_is_refused() {
     let world = patient();
     let arguments = json!({"endpoint": "/echo", "data": 1});
     let (_, asked) = signed_in_by_asking(&world, &arguments);
-    // It shares the token file, so that Ada is signed in there, too.
-    let other = world.setup.start();
+    // Ada is still signed in after a restart.
+    let world = world.restarted();
     assert_state_is_refused(
-        &mut other.modern_url(),
+        &mut world.server.modern_url(),
         "api_post_request",
         &arguments,
         &asked.state,
     );
     assert!(world.backend.requests().is_empty());
-    other.modern().ok("api_post_request", arguments);
+    world.server.modern().ok("api_post_request", arguments);
 }
 
 #[test]
@@ -1217,15 +1215,15 @@ fn the_session_id_says_at_any_server_what_the_client_can_do() {
         );
     }
     let mut mcp = world.server.legacy_url("2025-11-25");
-    let restarted = world.setup.start();
-    mcp.http = restarted.client();
+    let world = world.restarted();
+    mcp.http = world.server.client();
     let asked = mcp
         .send(
             "tools/call",
             json!({"name": "api_get_request", "arguments": me()}),
         )
         .json();
-    assert!(elicitation_error(&asked).0.starts_with(&restarted.url()));
+    assert!(elicitation_error(&asked).0.starts_with(&world.server.url()));
     // The version may stand in the session id alone.
     let headers = mcp.headers("tools/call", None);
     let headers: Vec<_> = as_refs(&headers)
