@@ -257,11 +257,18 @@ impl Auth {
         entry.account = Some(Arc::clone(&account));
         let answer = self.token_endpoint.token(&self.config, form, PURPOSE);
         entry.failed(answer.as_ref().err().map(Refusal::failure));
-        let recorded = self.audit.record(&entry);
         let refresh = match answer {
             Ok(tokens) => self.store_refreshed(user_id, &account, tokens, wanted.claims),
             Err(refusal) => self.note_refused(user_id, &account, refusal, wanted.claims),
         };
+        match &refresh {
+            // An account of the Python server knows its person now.
+            Refresh::Refreshed(refreshed) => entry.account = Some(Arc::clone(refreshed)),
+            // Also of tokens that are not for this account.
+            Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
+            _ => {}
+        }
+        let recorded = self.audit.record(&entry);
         match (refresh, recorded) {
             // Tokens that Entra has issued are kept all the same.
             (Refresh::Refreshed(_), Err(unrecorded)) => Refresh::RefusedForNow(unrecorded),
@@ -361,6 +368,10 @@ impl Auth {
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
         );
+        // A refusal of what is replaced by now says nothing of what the person has just signed in for.
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
+        }
         let error = match refusal {
             Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => Some(error),
             _ => None,
@@ -424,7 +435,7 @@ impl Auth {
             ended.refresh_token = None;
         } else if claims.is_some() {
             // The token at hand is as good for other calls as it was.
-            return self.is_current(user_id, account);
+            return true;
         }
         // Nobody shall find a token that goes through once more.
         ended.access_token = None;

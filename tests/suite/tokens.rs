@@ -682,6 +682,32 @@ fn a_new_sign_in_does_not_wait_until_entra_wants_to_be_asked_again() {
     assert_eq!(world.entra.refreshes(), 1);
 }
 
+#[test]
+fn a_sign_in_during_a_refresh_that_fails_has_nothing_of_the_failure() {
+    for failure in [
+        TokenFailure::Status(503, Some(3000)),
+        oauth("invalid_client", 7_000_218),
+    ] {
+        let world = World::signed_in();
+        world.advance(DUE);
+        let held = world.entra.hold_tokens();
+        thread::scope(|scope| {
+            let call = scope.spawn(|| world.call());
+            held.wait_for_arrivals(1);
+            drop(world.entra.hold_tokens()); // those that come now are not held
+            world.entra.expires_in(1000);
+            assert_eq!(sign_in(&world.server.url(), ADA, ADA).status, 200);
+            world.entra.fail_next_token(failure);
+            drop(held);
+            assert_eq!(call.join().unwrap(), world.account(ADA)["access_token"]);
+        });
+        world.advance(1001);
+        assert_eq!(status(&world.server, ADA)["authenticated"], true);
+        world.call();
+        assert_eq!(world.entra.refreshes(), 1);
+    }
+}
+
 // ---- What happens meanwhile ----
 
 #[test]
