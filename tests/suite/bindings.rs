@@ -352,6 +352,33 @@ fn an_account_serves_at_another_name_of_its_tenant_only_if_that_is_certain() {
     }
 }
 
+/// A name may have an account at each of two names of one tenant. Where both would do, the last sign-in counts.
+#[test]
+fn of_two_accounts_of_one_name_that_both_fit_the_one_that_signed_in_last_serves() {
+    let world = World::signed_in();
+    let first = world.setup.stored_account(ADA);
+    let world = world.with(|setup| setup.with("AZURE_TENANT_ID", "contoso.example"));
+    world.advance(10);
+    world.server.modern().sign_in(ADA);
+    assert_eq!(world.setup.stored_user_ids(), [ADA, ADA]);
+    let newest = world.setup.stored()["accounts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|account| account["tenant"] == "contoso.example")
+        .unwrap()
+        .clone();
+    assert_ne!(newest["access_token"], first["access_token"]);
+
+    let world = world.with(|setup| setup.with("AZURE_TENANT_ID", TENANT_ID));
+    world.serves_ada();
+    let bearer = format!("Bearer {}", text(&newest["access_token"]));
+    assert_eq!(
+        world.backend.last().header("authorization"),
+        Some(bearer.as_str())
+    );
+}
+
 // ---- Whose the tokens of a refresh are ----
 
 // CASES C5; OpenID Connect Core §12.2
@@ -392,6 +419,48 @@ fn a_refresh_with_an_id_token_of_another_issuer_application_tenant_or_person_sto
         world.serves_ada();
         assert!(says_signed_in(&world.server, ADA));
     }
+}
+
+// CASES C5
+#[test]
+fn what_is_left_of_a_token_serves_while_a_refresh_brings_somebody_elses() {
+    let world = World::signed_in();
+    world.advance(3700);
+    world
+        .entra
+        .id_token_tamper(|claims| claims["oid"] = json!(GRACE_OID));
+    for _ in 0..3 {
+        world.serves_ada();
+    }
+    assert_eq!(world.entra.refreshes(), 1);
+    assert_eq!(status(&world.server, ADA)["authenticated"], true);
+    assert!(!says_signed_in(&world.server, ADA), "a sign-in is due");
+    world.advance(250);
+    world.wants_ada();
+}
+
+// CASES C5
+#[test]
+fn the_audit_log_says_of_a_refresh_that_brings_somebody_elses_tokens_that_it_failed() {
+    let world = World::new().with(|setup| {
+        let log = setup.directory.file("audit.jsonl");
+        setup.with("AUDIT_LOG", log.to_str().unwrap())
+    });
+    world.server.modern().sign_in(ADA);
+    world.advance(EXPIRED);
+    world
+        .entra
+        .id_token_tamper(|claims| claims["oid"] = json!(GRACE_OID));
+    world.wants_ada();
+    let log = fs::read_to_string(world.setup.directory.file("audit.jsonl")).unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let refresh = lines.iter().find(|line| line["event"] == "refresh");
+    let refresh = refresh.expect("a line");
+    assert_ne!(refresh["outcome"], "ok", "{refresh}");
+    assert_eq!(refresh["oid"], ADA_OID);
 }
 
 // CASES C5
