@@ -124,7 +124,13 @@ fn version_1(account: &Value) -> Value {
     members.insert("extra_scope".to_owned(), json!(""));
     let mut of_another_application = ada.clone();
     of_another_application["client_id"] = json!(OTHER_CLIENT_ID);
-    json!({"version": 1, "accounts": {ADA: ada, "other": of_another_application}})
+    // Once taken over from the Python server, and not refreshed since.
+    let mut of_python = ada.clone();
+    of_python["tid"] = json!("");
+    of_python["oid"] = json!("");
+    json!({"version": 1, "accounts": {
+        ADA: ada, "other": of_another_application, "python": of_python,
+    }})
 }
 
 // Issue 13 §1
@@ -141,6 +147,11 @@ fn a_file_of_version_1_is_converted_and_kept_and_the_log_says_how_to_go_back() {
     let other = setup.stored_account("other");
     assert_eq!(other["client_id"], OTHER_CLIENT_ID);
     assert_eq!(other["authority"], entra.authority_host());
+    let unknown = setup.stored_account("python");
+    assert_eq!(
+        (&unknown["tid"], &unknown["oid"]),
+        (&Value::Null, &Value::Null)
+    );
     process.modern().ok("api_get_request", of_ada());
     assert_eq!(backend.requests().len(), 1);
     assert_eq!(entra.token_requests().len(), 1, "for the sign-in alone");
@@ -437,6 +448,35 @@ fn what_is_left_of_a_token_serves_while_a_refresh_brings_somebody_elses() {
     assert!(!says_signed_in(&world.server, ADA), "a sign-in is due");
     world.advance(250);
     world.wants_ada();
+}
+
+// CASES C5
+#[test]
+fn a_refresh_for_a_challenge_that_brings_somebody_elses_tokens_leads_to_a_sign_in_for_the_challenge()
+ {
+    let world = World::signed_in();
+    let before = world.setup.stored_account(ADA);
+    world
+        .entra
+        .id_token_tamper(|claims| claims["oid"] = json!(GRACE_OID));
+    let arguments = json!({"endpoint": "/cae", "user_id": ADA});
+    let mut mcp = world.server.modern();
+    for _ in 0..2 {
+        let refused = mcp.fails("api_get_request", arguments.clone());
+        assert_eq!(refused["error"], "sign_in_required", "{refused}");
+    }
+    assert_eq!(world.entra.refreshes(), 1);
+    assert_eq!(world.setup.stored_account(ADA), before);
+    // Calls that need no more go through.
+    world.serves_ada();
+
+    world.entra.heal();
+    let refused = mcp.fails("api_get_request", arguments.clone());
+    let page = Browser::new().sign_in(text(&refused["sign_in_url"]), ADA);
+    assert_eq!(page.status, 200, "{}", page.text());
+    let sent = world.entra.last_authorize();
+    assert!(value_of(&sent, "claims").unwrap().contains("acrs"));
+    mcp.ok("api_get_request", arguments);
 }
 
 // CASES C5

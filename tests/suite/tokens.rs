@@ -320,6 +320,34 @@ fn many_calls_at_once_share_one_refresh() {
 }
 
 #[test]
+fn many_calls_at_once_share_one_failure() {
+    for (failure, error) in [
+        (TokenFailure::Status(503, None), "retry_later"),
+        (TokenFailure::CloseWithoutAnswer, "retry_later"),
+        (oauth("invalid_client", 7_000_218), "configuration"),
+        (oauth("invalid_grant", 50173), "sign_in_required"),
+    ] {
+        let world = World::signed_in();
+        world.advance(DUE + THE_REST);
+        world.entra.fail_tokens(failure);
+        let hold = world.entra.hold_tokens();
+        let start = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    assert_eq!(refused(&mut world.server.modern())["error"], error);
+                });
+            }
+            hold.wait_for_arrivals(1);
+            drop(hold);
+        });
+        assert_eq!(world.asked(), 2, "the sign-in and one refresh");
+        assert!(world.backend.requests().is_empty());
+    }
+}
+
+#[test]
 fn accounts_do_not_wait_for_each_others_refresh() {
     let world = World::signed_in();
     world.server.modern().sign_in(GRACE);
