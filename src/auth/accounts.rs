@@ -123,7 +123,15 @@ impl Accounts {
         for Stored { user_id, account } in stored {
             let account = Arc::new(account);
             if is_ours(&account) {
-                memory.slots.entry(user_id).or_default().account = Some(account);
+                let slot = memory.slots.entry(user_id).or_default();
+                // Each of two names of one tenant may have had a sign-in: the last one counts.
+                let is_newest = slot
+                    .account
+                    .as_ref()
+                    .is_none_or(|other| other.signed_in_at < account.signed_in_at);
+                if is_newest {
+                    slot.account = Some(account);
+                }
             } else {
                 memory.foreign.push((user_id, account));
             }

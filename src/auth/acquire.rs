@@ -78,14 +78,14 @@ impl Auth {
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => failure,
             Refresh::Superseded => not_signed_in(user_id),
         };
+        // Who signed out meanwhile is told that, and not why the refresh failed.
+        let current = self.account(user_id);
+        let current = current.ok_or_else(|| not_signed_in(user_id))?;
         // What is left of the token serves, unless the refusal has ended it.
-        match self
-            .account(user_id)
-            .filter(|current| self.is_valid(current))
-        {
-            Some(current) => still_of_one(user_id, account, current),
-            None => Err(failure),
+        if self.is_valid(&current) {
+            return still_of_one(user_id, account, current);
         }
+        Err(failure)
     }
 
     // ---- Another token, for an API that does not take the one it was sent ----
@@ -234,11 +234,18 @@ impl Auth {
         entry.account = Some(Arc::clone(&account));
         let answer = self.token_endpoint.token(&self.config, form, PURPOSE);
         entry.failed(answer.as_ref().err().map(Refusal::failure));
-        let recorded = self.audit.record(&entry);
         let refresh = match answer {
             Ok(tokens) => self.store_refreshed(user_id, &account, tokens, wanted.claims),
-            Err(refusal) => self.note_refused(user_id, &account, refusal, wanted.claims),
+            Err(refusal) => self.note_refusal_of(user_id, &account, refusal, wanted.claims),
         };
+        match &refresh {
+            // An account of the Python server knows its person now.
+            Refresh::Refreshed(refreshed) => entry.account = Some(Arc::clone(refreshed)),
+            // Also of tokens that are not for this account.
+            Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
+            _ => {}
+        }
+        let recorded = self.audit.record(&entry);
         match (refresh, recorded) {
             // Tokens that Entra has issued are kept all the same.
             (Refresh::Refreshed(_), Err(unrecorded)) => Refresh::RefusedForNow(unrecorded),
@@ -260,19 +267,11 @@ impl Auth {
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None) {
                 Ok(identity) => identity,
-                Err(failure) => {
-                    return Refresh::SignInRequired(not_this_account(user_id, &failure.message));
-                }
+                Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
             };
-            if account
-                .person
-                .as_ref()
-                .is_some_and(|person| *person != identity.person)
-            {
-                return Refresh::SignInRequired(not_this_account(
-                    user_id,
-                    "It is of somebody else.",
-                ));
+            let known = account.person.as_ref();
+            if known.is_some_and(|person| *person != identity.person) {
+                return self.note_unfit(user_id, account, "It is of somebody else.", claims);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -306,8 +305,29 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
-    /// Takes note of a refusal, so that the same is not asked again for a while, and ends what it ends.
-    fn note_refused(
+    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they are.
+    fn note_unfit(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        reason: &str,
+        claims: Option<&Claims>,
+    ) -> Refresh {
+        let message =
+            format!("Entra's answer to the refresh of {user_id} was not stored. {reason}");
+        log::warn!("{message}");
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
+        }
+        let failure = Failure::new(Kind::SignInRequired, message)
+            .hint("Sign in again; if it persists, tell whoever runs this server.");
+        self.accounts.note(user_id, for_claims(claims));
+        self.remember_refused(user_id, &failure, claims);
+        Refresh::SignInRequired(failure)
+    }
+
+    /// Takes note of a refusal, and ends what it ends.
+    fn note_refusal_of(
         &self,
         user_id: &str,
         account: &Arc<Account>,
@@ -319,34 +339,24 @@ impl Auth {
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
         );
-        let wants_person = match refusal {
-            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => {
-                if !self.end_tokens(user_id, account, &error, claims) {
-                    return Refresh::Superseded;
-                }
-                self.accounts
-                    .note(user_id, error.requirements(&for_claims(claims)));
-                true
-            }
-            _ => false,
-        };
-        let pause = failure.retry_after.unwrap_or(match failure.kind {
-            Kind::RetryLater => DEFAULT_RETRY,
-            _ => PAUSE,
-        });
-        let now = self.now();
-        self.accounts.with_slot(user_id, |slot| {
-            slot.refused = Some(RefusedRefresh {
-                during: now..now + pause.as_secs(),
-                claims: claims.cloned(),
-                failure: failure.clone(),
-            });
-        });
-        if wants_person {
-            Refresh::SignInRequired(failure)
-        } else {
-            Refresh::RefusedForNow(failure)
+        // A refusal of what is replaced by now says nothing of what the person has just signed in for.
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
         }
+        let error = match refusal {
+            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => error,
+            _ => {
+                self.remember_refused(user_id, &failure, claims);
+                return Refresh::RefusedForNow(failure);
+            }
+        };
+        if !self.end_tokens(user_id, account, &error, claims) {
+            return Refresh::Superseded;
+        }
+        self.accounts
+            .note(user_id, error.requirements(&for_claims(claims)));
+        self.remember_refused(user_id, &failure, claims);
+        Refresh::SignInRequired(failure)
     }
 
     /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
@@ -360,16 +370,38 @@ impl Auth {
         let is_ended = error.ends_refresh_token();
         if claims.is_some() && !is_ended {
             // The token at hand is as good for other calls as it was.
-            let current = self.account(user_id);
-            return current.is_some_and(|current| Arc::ptr_eq(&current, account));
+            return true;
         }
         let mut ended = Account::clone(account);
         // Nobody shall find a token that goes through once more.
         ended.access_token = None;
+        ended.expires_at = ended.expires_at.min(self.now());
         if is_ended {
             ended.refresh_token = None;
         }
         self.accounts.replace(user_id, account, &Arc::new(ended))
+    }
+
+    /// Remembers that a refresh with `claims` has failed: the same is not asked again for a while.
+    fn remember_refused(&self, user_id: &str, failure: &Failure, claims: Option<&Claims>) {
+        let pause = failure.retry_after.unwrap_or(match failure.kind {
+            Kind::RetryLater => DEFAULT_RETRY,
+            _ => PAUSE,
+        });
+        let now = self.now();
+        self.accounts.with_slot(user_id, |slot| {
+            slot.refused = Some(RefusedRefresh {
+                during: now..now + pause.as_secs(),
+                claims: claims.cloned(),
+                failure: failure.clone(),
+            });
+        });
+    }
+
+    /// Whether the person has neither signed in anew nor out since `account` was looked up.
+    fn is_current(&self, user_id: &str, account: &Arc<Account>) -> bool {
+        let current = self.account(user_id);
+        current.is_some_and(|current| Arc::ptr_eq(&current, account))
     }
 
     /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
@@ -431,11 +463,4 @@ fn still_of_one(
 
 fn not_signed_in(user_id: &str) -> Failure {
     Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in."))
-}
-
-fn not_this_account(user_id: &str, reason: &str) -> Failure {
-    let message = format!("Entra's answer to the refresh of {user_id} was not stored. {reason}");
-    log::warn!("{message}");
-    Failure::new(Kind::SignInRequired, message)
-        .hint("Sign in again; if it persists, tell whoever runs this server.")
 }
