@@ -238,11 +238,25 @@ impl Story {
                     url.set_query(Some(&encode_pairs(&rest)));
                     url.into()
                 }
+                // The way to the last page: with the receipt.
+                ("/auth/callback", "Location") => {
+                    let (before, receipt) = value.split_once("&receipt=").unwrap();
+                    assert!(before.starts_with("/auth/complete?sign_in="), "{value}");
+                    self.secrets.insert(receipt.to_owned());
+                    before.to_owned()
+                }
                 _ => value.clone(),
             };
             self.hear(&format!("{name} of {what}"), value);
         }
-        self.hear(what, reply.text());
+        let mut text = reply.text();
+        if what == "/auth/login" {
+            // The button has the ticket of the link that was opened.
+            for ticket in &self.tickets {
+                text = text.replace(&format!("?ticket={ticket}&amp;"), "?");
+            }
+        }
+        self.hear(what, text);
     }
 
     /// A tool's answer. A link may stand in it: it is for whoever has asked.
@@ -267,10 +281,11 @@ impl Story {
         for (url, reply) in browser.answers {
             if url.as_str().starts_with(&self.base) {
                 self.reply(url.path(), &reply);
-                // Whoever opens a link has it in the address.
-                let is_link = url.path() == "/auth/login"
-                    && url.query_pairs().any(|(name, _)| name == "ticket");
-                if !is_link && !url.path().ends_with("/callback") {
+                // Whoever opens a link has it in the address, and the last page has its receipt there.
+                let has_own = url
+                    .query_pairs()
+                    .any(|(name, _)| ["ticket", "receipt"].contains(&name.as_ref()));
+                if !has_own && !url.path().ends_with("/callback") {
                     self.hear("an address", url.as_str());
                 }
             }
@@ -282,10 +297,15 @@ impl Story {
         let mut mcp = self.mcp();
         let begun = self.tool(&mut mcp, "authenticate_user", &json!({"user_id": ADA}));
         let link = begun["sign_in_url"].as_str().unwrap();
-        let (mut browser, mut other) = (Browser::new(), Browser::new());
+        let mut browser = Browser::new();
+        // It gets the page with the button.
+        let mut other = Browser {
+            without_metadata: true,
+            ..Browser::default()
+        };
+        other.open(link);
         let accounts = browser.navigate(link);
         let answer = browser.submit(&accounts, username);
-        other.navigate(link);
         if let Some(failure) = failure {
             self.entra.fail_next_token(failure);
         }
