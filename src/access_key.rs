@@ -1,7 +1,7 @@
 //! The key that callers have to bring, and the session of a browser in which it was entered.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::fs::{File, Metadata};
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use base64::prelude::*;
@@ -13,8 +13,6 @@ use crate::http::message::Request;
 use crate::os;
 use crate::secret::Secret;
 
-/// The setting that it stands in.
-pub const ACCESS_KEY: &str = "SERVER_ACCESS_KEY";
 /// Fewer characters could be guessed.
 const LEAST_CHARS: usize = 32;
 /// More do not fit well into a header.
@@ -53,26 +51,18 @@ impl AccessKey {
         })
     }
 
-    /// The same from a file, without the white space around it. One that `is_handed_over` is protected otherwise than by
-    /// its mode.
+    /// The same from a file, without the white space around it. One that `is_handed_over` is protected
+    /// otherwise than by its mode.
     ///
     /// # Errors
     /// As above, and a file that cannot be read.
     pub fn read(path: &str, is_handed_over: bool) -> Result<Self, String> {
-        let read = File::open(path).and_then(|file| {
-            let mut text = String::new();
-            // A device may have no end.
-            (&file)
-                .take(4 * MOST_CHARS as u64)
-                .read_to_string(&mut text)?;
-            Ok((Secret::new(text), os::others_have_access(&file.metadata()?)))
-        });
-        let (text, is_exposed) =
-            read.map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
+        let (text, metadata) =
+            read_file(path).map_err(|error| format!("{path:?}, which cannot be read ({error})"))?;
         let key = Self::parse(text.expose().trim())
             .map_err(|mend| format!("{path:?}: what stands in it {mend}"))?;
         Ok(Self {
-            is_exposed: is_exposed && !is_handed_over,
+            is_exposed: os::others_have_access(&metadata) && !is_handed_over,
             file: Some(path.into()),
             ..key
         })
@@ -89,11 +79,22 @@ impl AccessKey {
         let (Some(credentials), None) = (fields.next(), fields.next()) else {
             return false;
         };
-        let parts = credentials
-            .split_once(' ')
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        parts.is_some_and(|(_, token)| self.matches(token.trim_start_matches(' ')))
+        match credentials.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+                self.matches(token.trim_start_matches(' '))
+            }
+            _ => false,
+        }
     }
+}
+
+fn read_file(path: &str) -> io::Result<(Secret, Metadata)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let mut text = String::new();
+    // A device may have no end.
+    file.take(4 * MOST_CHARS as u64).read_to_string(&mut text)?;
+    Ok((Secret::new(text), metadata))
 }
 
 fn hash(key: &str) -> Secret {
@@ -123,7 +124,8 @@ impl Sessions {
     /// The `Set-Cookie` that begins a session at `now`. Of what another site leads to, nothing needs it: sign-in
     /// links bring their ticket, and Entra's answer its state.
     pub(crate) fn cookie(&self, now: u64, is_https: bool) -> String {
-        let (name, end) = (&self.cookie_name, (now + SESSION).to_string());
+        let name = &self.cookie_name;
+        let end = (now + SESSION).to_string();
         let code = BASE64_URL_SAFE_NO_PAD.encode(hmac::sign(&self.seal, end.as_bytes()));
         let secure = if is_https { "; Secure" } else { "" };
         format!("{name}={end}.{code}; Max-Age={SESSION}; Path=/; HttpOnly; SameSite=Strict{secure}")
@@ -134,17 +136,14 @@ impl Sessions {
         // Another port of this host may have set one of the same name: it hides none of ours.
         request
             .cookies(&self.cookie_name)
-            .any(|value| self.is_good(value, now).unwrap_or_default())
+            .any(|value| self.end_of(value).is_some_and(|end| now < end))
     }
 
-    fn is_good(&self, value: &str, now: u64) -> Option<bool> {
-        let (end, code) = value.split_once('.')?;
-        hmac::verify(
-            &self.seal,
-            end.as_bytes(),
-            &BASE64_URL_SAFE_NO_PAD.decode(code).ok()?,
-        )
-        .ok()?;
-        Some(end.parse::<u64>().ok()? > now)
+    /// When the session of this cookie ends; `None` where the cookie is not one of ours.
+    fn end_of(&self, cookie: &str) -> Option<u64> {
+        let (end, code) = cookie.split_once('.')?;
+        let code = BASE64_URL_SAFE_NO_PAD.decode(code).ok()?;
+        hmac::verify(&self.seal, end.as_bytes(), &code).ok()?;
+        end.parse().ok()
     }
 }

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::auth::token_file::Account;
+use crate::auth::account::Account;
 use crate::clock::Clock;
 use crate::config::{AuditTarget, Config};
 use crate::error::{Failure, Kind};
 use crate::os;
 use crate::sync::locked;
+use crate::text::json_escaped;
 
 /// Of the names and paths that others have chosen, so many characters are recorded.
 pub(crate) const MOST_CHARS: usize = 1024;
@@ -70,17 +71,11 @@ impl<'a> Entry<'a> {
         }
     }
 
-    /// Where it should go, as somebody has written it: without userinfo, query and fragment, where secrets may
-    /// stand.
+    /// Where it should go, as somebody has written it: without userinfo, query and fragment, where
+    /// secrets may stand.
     pub(crate) fn asked_for(&mut self, endpoint: &str) {
         let path = endpoint.split(['?', '#']).next().unwrap_or_default();
-        let authority = path
-            .split_once("//")
-            .map_or("", |(_, rest)| rest.split('/').next().unwrap_or_default());
-        let userinfo = authority
-            .rsplit_once('@')
-            .map_or(String::new(), |(userinfo, _)| format!("{userinfo}@"));
-        self.path = path.replacen(&userinfo, "", 1);
+        self.path = without_userinfo(path);
     }
 
     /// That it ended with `outcome`.
@@ -99,61 +94,81 @@ impl<'a> Entry<'a> {
     }
 
     /// As a line of JSON at the time `now`. Whatever others have put into it, it stays one line.
-    fn line(&self, now: String) -> String {
+    fn line(&self, now: &str) -> String {
         let event = match self.event {
             Event::SignIn => "sign_in",
             Event::Refresh => "refresh",
             Event::SignOut => "sign_out",
             Event::ApiCall => "api_call",
         };
-        let person = self
-            .account
-            .as_deref()
-            .and_then(|account| account.person.as_ref());
-        let tid = person.map_or("", |person| person.tid.as_str());
-        let oid = person.map_or("", |person| person.oid.as_str());
         let duration = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let members = [
-            ("time", now.into()),
-            ("event", event.into()),
-            ("user_id", short(&self.user_id, MOST_CHARS)),
-            ("tid", short(tid, MOST_ID_CHARS)),
-            ("oid", short(oid, MOST_ID_CHARS)),
-            ("client", short(self.client, MOST_CHARS)),
-            ("method", self.method.into()),
-            ("path", short(&self.path, MOST_CHARS)),
-            ("status", self.status.into()),
-            ("bytes", self.bytes.into()),
-            ("duration_ms", duration.into()),
-            (
-                "correlation_id",
-                short(
-                    self.correlation_id.as_deref().unwrap_or_default(),
-                    MOST_ID_CHARS,
-                ),
-            ),
-            ("outcome", self.outcome.into()),
-        ];
-        let is_known = |value: &Value| !value.is_null() && value != "";
-        let members = members.into_iter().filter(|(_, value)| is_known(value));
-        let members: Vec<String> = members
-            .map(|(name, value)| format!("\"{name}\":{value}"))
-            .collect();
-        // JSON leaves DEL and the C1 controls as they are; a terminal does not.
-        let escaped = |c: char| {
-            if c.is_control() {
-                format!("\\u{:04x}", u32::from(c))
-            } else {
-                c.into()
-            }
-        };
-        let line: String = members.join(",").chars().map(escaped).collect();
-        format!("{{{line}}}\n")
+        let mut line = Line::default();
+        line.text("time", now, MOST_CHARS);
+        line.text("event", event, MOST_CHARS);
+        line.text("user_id", &self.user_id, MOST_CHARS);
+        let account = self.account.as_deref();
+        if let Some(person) = account.and_then(|account| account.person.as_ref()) {
+            line.text("tid", &person.tid, MOST_ID_CHARS);
+            line.text("oid", &person.oid, MOST_ID_CHARS);
+        }
+        line.text("client", self.client, MOST_CHARS);
+        line.text("method", self.method, MOST_CHARS);
+        line.text("path", &self.path, MOST_CHARS);
+        if let Some(status) = self.status {
+            line.number("status", status.into());
+        }
+        if let Some(bytes) = self.bytes {
+            line.number("bytes", bytes);
+        }
+        line.number("duration_ms", duration);
+        if let Some(correlation_id) = &self.correlation_id {
+            line.text("correlation_id", correlation_id, MOST_ID_CHARS);
+        }
+        line.text("outcome", self.outcome, MOST_CHARS);
+        line.end()
     }
 }
 
-fn short(text: &str, most: usize) -> Value {
-    text.chars().take(most).collect::<String>().into()
+/// An object of JSON in the making. A map would not keep the order, in which people read it.
+#[derive(Default)]
+struct Line(Vec<String>);
+
+impl Line {
+    /// At most `most` characters of `text`; an empty one is left out.
+    fn text(&mut self, name: &str, text: &str, most: usize) {
+        if !text.is_empty() {
+            let text: String = text.chars().take(most).collect();
+            self.add(name, &text.into());
+        }
+    }
+
+    fn number(&mut self, name: &str, number: u64) {
+        self.add(name, &number.into());
+    }
+
+    fn add(&mut self, name: &str, value: &Value) {
+        self.0.push(format!("\"{name}\":{value}"));
+    }
+
+    /// With a newline behind it. JSON leaves some characters as they are at which a reader may end
+    /// the line, or which a terminal obeys: they are escaped here.
+    fn end(self) -> String {
+        let members = self.0.join(",");
+        format!("{{{}}}\n", json_escaped(&members))
+    }
+}
+
+/// `path`, or a URL without its userinfo (RFC 3986 §3.2.1).
+fn without_userinfo(path: &str) -> String {
+    let Some((scheme, rest)) = path.split_once("//") else {
+        return path.to_owned();
+    };
+    let end = rest.find('/').unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
+    format!("{scheme}//{host}{path}")
 }
 
 #[derive(Default)]
@@ -179,10 +194,9 @@ impl AuditLog {
     /// # Errors
     /// It is required and cannot be opened.
     pub(crate) fn open(config: &Config, clock: Clock) -> Result<Self, Failure> {
-        let (target, is_required) = (config.audit_log.clone(), config.audit_log_required);
         let log = Self {
-            target,
-            is_required,
+            target: config.audit_log.clone(),
+            is_required: config.audit_log_required,
             clock,
             state: Mutex::default(),
         };
@@ -222,7 +236,7 @@ impl AuditLog {
         if self.target.is_none() {
             return Ok(());
         }
-        let line = entry.line(self.clock.iso8601_millis());
+        let line = entry.line(&self.clock.iso8601_millis());
         let mut state = locked(&self.state);
         if state.unwritten.len() >= MOST_UNWRITTEN {
             state.unwritten.pop_front();
@@ -236,10 +250,10 @@ impl AuditLog {
     }
 
     fn write_out(&self, state: &mut State) -> Result<(), Failure> {
-        let place = || self.target.as_ref().map_or_else(String::new, place);
-        let written = self
-            .try_to_write_out(state)
-            .map_err(|error| failure(&place(), &error));
+        let Some(target) = &self.target else {
+            return Ok(());
+        };
+        let written = write_out(target, state).map_err(|error| failure(&place(target), &error));
         match &written {
             Err(failure) if !state.is_broken => log::error!("{}", failure.text()),
             Ok(()) if state.is_broken => log::warn!("the audit log can be written again"),
@@ -248,25 +262,38 @@ impl AuditLog {
         state.is_broken = written.is_err();
         if self.is_required { written } else { Ok(()) }
     }
+}
 
-    fn try_to_write_out(&self, state: &mut State) -> io::Result<()> {
-        let file = match &self.target {
-            None => return Ok(()),
-            Some(AuditTarget::StandardOutput) => None,
-            Some(AuditTarget::File(path)) => {
-                Some(state.file.take().map_or_else(|| open(path), Ok)?)
-            }
-        };
-        while let Some(line) = state.unwritten.front() {
-            if let Some(file) = &file {
-                append(file, line.as_bytes())?;
-            } else {
-                let mut out = io::stdout().lock();
-                out.write_all(line.as_bytes()).and_then(|()| out.flush())?;
-            }
-            state.unwritten.pop_front();
+/// Writes the lines that wait, as far as it goes.
+fn write_out(target: &AuditTarget, state: &mut State) -> io::Result<()> {
+    match target {
+        AuditTarget::StandardOutput => {
+            let mut out = io::stdout().lock();
+            state.take_lines(|line| {
+                out.write_all(line)?;
+                out.flush()
+            })
         }
-        state.file = file;
+        AuditTarget::File(path) => {
+            let file = match state.file.take() {
+                Some(file) => file,
+                None => open(path)?,
+            };
+            state.take_lines(|line| append(&file, line))?;
+            // After a failure the file is opened anew.
+            state.file = Some(file);
+            Ok(())
+        }
+    }
+}
+
+impl State {
+    /// Hands each line that waits to `write`, the oldest first, and forgets it once it is written.
+    fn take_lines(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+        while let Some(line) = self.unwritten.front() {
+            write(line.as_bytes())?;
+            self.unwritten.pop_front();
+        }
         Ok(())
     }
 }
@@ -281,19 +308,24 @@ pub(crate) fn look(target: &AuditTarget) -> Result<String, Failure> {
     let AuditTarget::File(path) = target else {
         return Ok(place);
     };
-    let opened =
-        check_regular(path).and_then(|()| OpenOptions::new().append(true).open(path).map(drop));
-    let looked = opened.or_else(|error| match (error.kind(), path.parent()) {
-        (io::ErrorKind::NotFound, Some(parent))
-            if parent.as_os_str().is_empty() || parent.is_dir() =>
-        {
-            Ok(())
-        }
-        _ => Err(error),
-    });
-    looked
-        .map_err(|error| failure(&place, &error))
-        .map(|()| place)
+    match look_at_file(path) {
+        Ok(()) => Ok(place),
+        Err(error) => Err(failure(&place, &error)),
+    }
+}
+
+fn look_at_file(path: &Path) -> io::Result<()> {
+    check_regular(path)?;
+    match OpenOptions::new().append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && is_in_directory(path) => Ok(()),
+        opened => opened.map(drop),
+    }
+}
+
+/// Whether there is a directory to make the file in.
+fn is_in_directory(path: &Path) -> bool {
+    path.parent()
+        .is_some_and(|parent| parent.as_os_str().is_empty() || parent.is_dir())
 }
 
 fn place(target: &AuditTarget) -> String {
@@ -333,7 +365,8 @@ fn open(path: &Path) -> io::Result<File> {
     check_regular(path)?;
     let file = os::private(OpenOptions::new().create(true).append(true)).open(path)?;
     // and after, since a link may have been put there meanwhile.
-    let (there, opened) = (fs::symlink_metadata(path)?, file.metadata()?);
+    let there = fs::symlink_metadata(path)?;
+    let opened = file.metadata()?;
     if !there.is_file() || os::file_number(&there) != os::file_number(&opened) {
         return Err(irregular());
     }

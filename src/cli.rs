@@ -1,17 +1,19 @@
 //! The command line: verbs, usage, exit codes.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use crate::access_key::ACCESS_KEY;
+use crate::browser::{self, Link};
 use crate::clock::Clock;
 use crate::config::env_file;
 use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::{self, Signals, Told};
+use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::Server;
 use crate::{doctor, logging, verbs};
 
@@ -31,19 +33,50 @@ struct CommandLine {
     env_file: Option<String>,
 }
 
+/// What there is to print, and the exit code.
+struct Done {
+    text: String,
+    code: u8,
+}
+
+impl Done {
+    fn well(text: String) -> Self {
+        Self { text, code: 0 }
+    }
+}
+
+/// Why nothing came of it.
+enum Trouble {
+    /// The command line or the settings cannot be used, and why.
+    Misuse(String),
+    Failed(Failure),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+impl From<String> for Trouble {
+    fn from(misuse: String) -> Self {
+        Self::Misuse(misuse)
+    }
+}
+
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     logging::set_level(log::LevelFilter::Info);
-    match parse(arguments).and_then(|line| perform(&line)) {
-        Ok(Ok((text, code))) => {
-            print(&text);
-            ExitCode::from(code)
+    match perform(arguments) {
+        Ok(done) => {
+            print(&done.text);
+            ExitCode::from(done.code)
         }
-        Ok(Err(failure)) => {
+        Err(Trouble::Failed(failure)) => {
             log::error!("{}", failure.text());
             ExitCode::from(FAILED)
         }
-        Err(misuse) => {
+        Err(Trouble::Misuse(misuse)) => {
             // There is nobody else to tell.
             let _ = writeln!(io::stderr(), "{}", misuse.trim_end());
             ExitCode::from(MISUSED)
@@ -51,28 +84,30 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     }
 }
 
-/// What there is to print, and the exit code. `Err` holds the text for a command line or settings that cannot
-/// be used.
-fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> {
-    let (env_file, user_id) = (line.env_file.as_deref(), line.user_id.as_deref());
-    let done = |text: String| (text, 0);
-    Ok(match line.verb.as_deref().unwrap_or("serve") {
+fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
+    let line = parse(arguments)?;
+    let env_file = line.env_file.as_deref();
+    match line.verb.as_deref().unwrap_or("serve") {
         "serve" => {
             // The text of the access key goes with the variables.
             let (config, _) = load(env_file)?;
-            serve(config).map(done)
+            serve(config)?;
+            Ok(Done::well(String::new()))
         }
-        "login" => verbs::login(
-            load_quietly(env_file)?,
-            Clock::system(),
-            user_id,
-            line.has_flag,
-            &show,
-        )
-        .map(done),
-        "logout" => verbs::logout(load_quietly(env_file)?, user_id).map(done),
-        "status" => verbs::status(load_quietly(env_file)?, line.has_flag)
-            .map(|(text, is_signed_in)| (text, if is_signed_in { 0 } else { FAILED })),
+        "login" => Ok(Done::well(login(&line)?)),
+        "logout" => {
+            let (config, variables) = load_quietly(env_file)?;
+            let access_key = access_key(&config, variables)?;
+            let user_id = line.user_id.as_deref();
+            let text = verbs::logout(config, user_id, access_key.as_ref())?;
+            Ok(Done::well(text))
+        }
+        "status" => {
+            let (config, _) = load_quietly(env_file)?;
+            let (text, is_anybody) = verbs::status(&config, line.has_flag)?;
+            let code = if is_anybody { 0 } else { FAILED };
+            Ok(Done { text, code })
+        }
         "doctor" => {
             let report = doctor::run(variables(env_file), &Clock::system());
             let text = if line.has_flag {
@@ -80,24 +115,45 @@ fn perform(line: &CommandLine) -> Result<Result<(String, u8), Failure>, String> 
             } else {
                 report.text()
             };
-            Ok((text, report.exit_code()))
+            let code = report.exit_code();
+            Ok(Done { text, code })
         }
         "--check-config" => {
             let (config, variables) = load(env_file)?;
-            Ok(done(config.effective(&variables)))
+            Ok(Done::well(config.effective(&variables)))
         }
-        "--help" | "-h" => Ok(done(help())),
-        "--version" | "-V" => Ok(done(
-            concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
-        )),
-        other => {
-            return Err(format!(
-                "{other:?} is not known here; entra-auth-mcp --help shows what is"
-            ));
+        "--help" | "-h" => Ok(Done::well(help())),
+        "--version" | "-V" => {
+            let version = concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n");
+            Ok(Done::well(version.to_owned()))
         }
-    })
+        other => Err(Trouble::Misuse(format!(
+            "{other:?} is not known here; entra-auth-mcp --help shows what is"
+        ))),
+    }
 }
 
+/// Signs a person in who sits at this terminal.
+fn login(line: &CommandLine) -> Result<String, Trouble> {
+    let (config, variables) = load_quietly(line.env_file.as_deref())?;
+    let access_key = access_key(&config, variables)?;
+    let login = verbs::Login {
+        user_id: line.user_id.as_deref(),
+        with_code: line.has_flag,
+        access_key: access_key.as_ref(),
+    };
+    // The page that leads to the link stays until the end.
+    let redirect = RefCell::new(None);
+    let show = |text: &str, link: Option<&Link>| {
+        // How the sign-in ends is told here, and so not logged as well.
+        logging::set_level(log::LevelFilter::Error);
+        print(text);
+        redirect.replace(link.and_then(browser::open));
+    };
+    Ok(verbs::login(config, Clock::system(), login, &show)?)
+}
+
+/// What the arguments ask for. `Err` says why they cannot be used.
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<CommandLine, String> {
     let mut line = CommandLine::default();
     while let Some(argument) = arguments.next() {
@@ -143,11 +199,7 @@ fn help() -> String {
              default,
              meaning,
          }| {
-            let default = if default.is_empty() {
-                String::new()
-            } else {
-                format!(" (default {default})")
-            };
+            let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
             text + &format!("  {name:<24}{meaning}{default}\n")
         },
     )
@@ -192,10 +244,34 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
 }
 
 /// The settings for a verb whose results a person reads: no more is logged than warnings.
-fn load_quietly(env_file: Option<&str>) -> Result<Config, String> {
-    let (config, _) = load(env_file)?;
+fn load_quietly(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
+    let (config, variables) = load(env_file)?;
     logging::set_level(config.log_level.min(log::LevelFilter::Warn));
-    Ok(config)
+    Ok((config, variables))
+}
+
+/// The text of the access key, for a verb that shows it to a server.
+fn access_key(
+    config: &Config,
+    mut variables: BTreeMap<String, String>,
+) -> Result<Option<Secret>, String> {
+    let Some(key) = &config.access_key else {
+        return Ok(None);
+    };
+    let text = match &key.file {
+        None => variables.remove(ACCESS_KEY).unwrap_or_default(),
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|error| format!("SERVER_ACCESS_KEY_FILE cannot be read ({error})"))?,
+    };
+    let text = Secret::new(text);
+    let text = Secret::new(text.expose().trim().to_owned());
+    if !key.matches(text.expose()) {
+        return Err(
+            "SERVER_ACCESS_KEY_FILE cannot be read twice, or has just changed: name a regular file"
+                .to_owned(),
+        );
+    }
+    Ok(Some(text))
 }
 
 /// `.env` need not exist; a file that was named must.
@@ -227,7 +303,7 @@ fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String
 }
 
 /// Until the program is told to stop.
-fn serve(config: Config) -> Result<String, Failure> {
+fn serve(config: Config) -> Result<(), Failure> {
     // Before anybody can know that we are ready, so that being told to stop is never missed.
     let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_))))
         .map_err(|error| {
@@ -247,14 +323,7 @@ fn serve(config: Config) -> Result<String, Failure> {
     }
     log::info!("stopping: requests in flight are let finish");
     drop(server);
-    Ok(String::new())
-}
-
-/// Begins a sign-in at the terminal. How it ends is told there, and so not logged as well.
-fn show(text: &str, link: Option<&str>) {
-    logging::set_level(log::LevelFilter::Error);
-    print(text);
-    link.map(os::open_in_browser);
+    Ok(())
 }
 
 /// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may be.

@@ -38,6 +38,21 @@ impl Kind {
             Self::Internal => "internal",
         }
     }
+
+    /// The kind whose name is `code`.
+    pub fn from_code(code: &str) -> Option<Self> {
+        let all = [
+            Self::SignInRequired,
+            Self::RetryLater,
+            Self::Configuration,
+            Self::Refused,
+            Self::InvalidRequest,
+            Self::BackendUnreachable,
+            Self::TokenCache,
+            Self::Internal,
+        ];
+        all.into_iter().find(|kind| kind.code() == code)
+    }
 }
 
 /// One failure: a sentence that says what happened and a sentence that says what to do next.

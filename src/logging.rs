@@ -6,6 +6,7 @@ use std::io::Write as _;
 use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::clock::{Clock, iso8601_seconds};
+use crate::text::is_plain;
 
 struct StandardError;
 
@@ -26,22 +27,25 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let (time, level) = (
-            iso8601_seconds(Clock::system().now()),
-            record.level().as_str().to_ascii_lowercase(),
-        );
-        // An escaped control character keeps it one line.
-        let escaped = |c: char| {
-            if c.is_control() {
-                c.escape_default().to_string()
-            } else {
-                c.into()
-            }
-        };
-        let line: String = record.args().to_string().chars().map(escaped).collect();
+        let time = iso8601_seconds(Clock::system().now());
+        let level = record.level().as_str().to_ascii_lowercase();
+        let line = escaped(&record.args().to_string());
         // A closed standard error must not take the server down.
         let _ = writeln!(std::io::stderr().lock(), "{time} {level} {line}");
     }
 
     fn flush(&self) {}
+}
+
+/// Escaped so that it stays one line, and shows what it holds.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            escaped.push(c);
+        } else {
+            escaped.extend(c.escape_default());
+        }
+    }
+    escaped
 }

@@ -9,7 +9,8 @@ use std::process::{Command, Stdio};
 
 #[cfg(unix)]
 use std::os::unix::{
-    fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    ffi::OsStrExt as _,
+    fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     process::CommandExt as _,
 };
 
@@ -17,13 +18,24 @@ use std::os::unix::{
 use signal_hook::consts::SIGHUP;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::access_key::ACCESS_KEY;
+use crate::secret::ACCESS_KEY;
 
 /// The given options, creating files that their owner alone may read and write.
 pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     options.mode(0o600);
     options
+}
+
+/// Makes a directory that its owner alone may read and write.
+///
+/// # Errors
+/// The operating system's; also where it exists.
+pub fn create_private_directory(path: &Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(path)
 }
 
 /// How many files, sockets among them, this process may have open at a time; `None` where the system has no such
@@ -86,35 +98,49 @@ pub fn is_own(metadata: &Metadata) -> bool {
     true
 }
 
-/// Whether something is mounted at `path` itself, as a container does with a single file. Such a file cannot be
-/// replaced. Only Linux tells; elsewhere the answer is no.
+/// Whether something is mounted at `path` itself: such a file cannot be replaced by a rename (EBUSY). Container
+/// runtimes do that when a single file is mounted.
+#[cfg_attr(not(unix), allow(unused_variables))]
 pub fn is_mount_point(path: &Path) -> bool {
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return false;
-    };
-    let Ok(path) = std::fs::canonicalize(path) else {
-        return false;
-    };
-    let path = path.to_string_lossy();
-    mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(4))
-        .any(|mount_point| unescaped(mount_point) == path)
+    #[cfg(unix)]
+    return path.canonicalize().is_ok_and(|path| {
+        if cfg!(target_os = "linux") {
+            is_listed_mount(&path)
+        } else {
+            is_on_a_device_of_its_own(&path)
+        }
+    });
+    #[cfg(not(unix))]
+    return false;
 }
 
-/// A path in `mountinfo`, where white space and `\` are three octal digits each (proc(5)).
-fn unescaped(mount_point: &str) -> String {
-    let escapes = [
-        ("\\040", " "),
-        ("\\011", "\t"),
-        ("\\012", "\n"),
-        ("\\134", "\\"),
-    ];
-    let mut path = mount_point.to_owned();
-    for (escape, character) in escapes {
-        path = path.replace(escape, character);
+#[cfg(unix)]
+fn is_on_a_device_of_its_own(path: &Path) -> bool {
+    let device = |path: &Path| Some(path.metadata().ok()?.dev());
+    path.parent()
+        .is_some_and(|directory| device(path) != device(directory))
+}
+
+/// Linux lists all mounts (proc_pid_mountinfo(5)). The device would not do: what is mounted may be of the same one,
+/// and a file of an overlay may be of another one than its directory.
+#[cfg(unix)]
+fn is_listed_mount(path: &Path) -> bool {
+    let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else {
+        return false;
+    };
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            // What ends a field, and what begins an escape.
+            b' ' | b'\t' | b'\n' | b'\\' => escaped.extend(format!("\\{byte:03o}").bytes()),
+            _ => escaped.push(*byte),
+        }
     }
-    path
+    // The fifth field is the mount point.
+    mounts
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
+        .any(|mount_point| mount_point == escaped)
 }
 
 /// Takes the file from everybody but its owner.
@@ -147,48 +173,64 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens `url` in the person's browser: in `$BROWSER` (a command that may have arguments, one of them with
-/// `%s` for the URL), else in the system's own. Where there is none, nothing happens.
-pub fn open_in_browser(url: &str) {
-    let named = env::var("BROWSER")
-        .ok()
-        .filter(|command| !command.trim().is_empty());
-    let openers = match &named {
-        Some(command) => vec![command.as_str()],
-        None if cfg!(windows) => vec!["rundll32 url.dll,FileProtocolHandler"],
-        None if cfg!(target_os = "macos") => vec!["open"],
-        None => {
-            let openers = [
-                ("WSL_DISTRO_NAME", "wslview"),
-                ("DISPLAY", "xdg-open"),
-                ("WAYLAND_DISPLAY", "xdg-open"),
-            ];
-            let has = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-            openers
-                .into_iter()
-                .filter_map(|(name, opener)| has(name).then_some(opener))
-                .collect()
-        }
-    };
-    // The first that starts; what it writes is not for this terminal.
-    let _ = openers.into_iter().any(|opener| {
-        let mut command = browser_command(opener, url);
+/// The browser that `$BROWSER` names: a command that may have arguments, one of them with `%s` for the address.
+pub fn named_browser() -> Option<String> {
+    let command = env::var("BROWSER").ok()?;
+    if command.trim().is_empty() {
+        return None;
+    }
+    Some(command)
+}
+
+/// Opens `address`, a URL or the path of a page, in the browser that is named, else in the system's own. Gives whether
+/// there is one. Every user of the machine can read `address` then.
+pub fn open_in_browser(address: &str) -> bool {
+    for opener in browsers() {
+        let mut command = browser_command(&opener, address);
+        // What it writes is not for this terminal.
         command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .is_ok()
-    });
+            .stderr(Stdio::null());
+        if command.spawn().is_ok() {
+            return true;
+        }
+    }
+    false
 }
 
-/// `opener`, given `url` as one argument or a part of one. There is no shell that could read it.
-fn browser_command(opener: &str, url: &str) -> Command {
+/// The commands that may open a browser, the best first.
+fn browsers() -> Vec<String> {
+    if let Some(command) = named_browser() {
+        return vec![command];
+    }
+    if cfg!(windows) {
+        return vec!["rundll32 url.dll,FileProtocolHandler".to_owned()];
+    }
+    if cfg!(target_os = "macos") {
+        return vec!["open".to_owned()];
+    }
+    let openers = [
+        ("WSL_DISTRO_NAME", "wslview"),
+        ("DISPLAY", "xdg-open"),
+        ("WAYLAND_DISPLAY", "xdg-open"),
+    ];
+    let mut found = Vec::new();
+    for (variable, opener) in openers {
+        if env::var_os(variable).is_some_and(|value| !value.is_empty()) {
+            found.push(opener.to_owned());
+        }
+    }
+    found
+}
+
+/// `opener`, given `address` as one argument or a part of one. There is no shell that could read it.
+fn browser_command(opener: &str, address: &str) -> Command {
     let mut words = opener.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words.map(|word| word.replace("%s", url)));
+    command.args(words.map(|word| word.replace("%s", address)));
     if !opener.contains("%s") {
-        command.arg(url);
+        command.arg(address);
     }
     command.env_remove(ACCESS_KEY);
     // Ctrl-C is for us; the browser goes on.
@@ -214,7 +256,8 @@ pub struct Signals(
 );
 
 impl Signals {
-    /// Asks for them; with SIGHUP where there is something to `reopen`, else a terminal that goes away ends us.
+    /// Asks for them, and for SIGHUP where there is something to `reopen`, even if it is ignored, as under `nohup`.
+    /// Otherwise SIGHUP keeps the action that we inherit: a terminal that goes away ends us, but not under `nohup`.
     /// Only Unix has SIGHUP.
     ///
     /// # Errors

@@ -115,8 +115,7 @@ pub struct Owner {
     purpose: Purpose,
     /// The owner file as written last, locked.
     info: Mutex<File>,
-    /// The last to be dropped, so the owner file is gone before anybody else can become the owner.
-    _lock: File,
+    lock: File,
 }
 
 impl Owner {
@@ -152,7 +151,7 @@ impl Owner {
             token_file: token_file.to_owned(),
             purpose,
             info: Mutex::new(info),
-            _lock: lock,
+            lock,
         })
     }
 
@@ -169,8 +168,11 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        // One that stays is not locked any more, so nobody trusts it.
+        // An owner file that stays is not locked any more, so nobody trusts it.
         let _ = fs::remove_file(beside(&self.token_file, ".owner"));
+        // Closing the file alone would leave the lock to a child process that is just being started.
+        let _ = locked(&self.info).unlock();
+        let _ = self.lock.unlock();
     }
 }
 
@@ -187,7 +189,10 @@ pub fn current(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     let lock = open_regular(OpenOptions::new().read(true), &lock_path)?;
     // Shared, so that two who look at the same time do not take each other for the owner.
     match lock.try_lock_shared() {
-        Ok(()) => Ok(None),
+        Ok(()) => {
+            let _ = lock.unlock();
+            Ok(None)
+        }
         Err(TryLockError::WouldBlock) => match current_info(token_file)? {
             Some(info) => Ok(Some(info)),
             None => Err(unknown_owner(token_file)),
@@ -213,6 +218,7 @@ fn current_info(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     }
     // Its writer holds it in shared mode for as long as it lives.
     if try_lock(&file, &path)? {
+        let _ = file.unlock();
         return Ok(None);
     }
     let mut text = String::new();

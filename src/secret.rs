@@ -13,6 +13,10 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::error::{Failure, Kind};
 
+/// The environment variable of the access key, the only setting that is a secret. No program that
+/// this one starts inherits it.
+pub const ACCESS_KEY: &str = "SERVER_ACCESS_KEY";
+
 /// A string that has no `Display`, whose `Debug` hides it, and which only [`Secret::expose`]
 /// hands out, so that every use of it can be found by that word. Its memory is wiped when it is dropped.
 #[derive(Clone, Default)]

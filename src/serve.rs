@@ -1,5 +1,6 @@
 //! A running server: settings, token file, listener and routes put together.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,18 +22,6 @@ use crate::routes::Routes;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Open files of the server itself: listeners, logs, the token file and its locks, and a few to spare.
 const OWN_DESCRIPTORS: usize = 16;
-
-/// Whether a server with these settings runs already.
-pub fn is_running(config: &Config) -> bool {
-    let port = config.server_port;
-    let mut origins = vec![
-        config.redirect_uri.origin.clone(),
-        origin_of("localhost", port),
-    ];
-    origins.push(origin_of(&config.server_host, port));
-    origins.dedup();
-    origins.iter().any(|origin| is_ours(origin))
-}
 
 /// Where a server that listens at `host` can be asked.
 pub fn origin_of(host: &str, port: u16) -> String {
@@ -74,13 +63,15 @@ pub struct Server {
     http: HttpServer,
     config: Arc<Config>,
     auth: Arc<Auth>,
+    /// Where the verbs on this machine speak to it.
+    local_origin: String,
 }
 
 impl Server {
-    /// Listens, and serves from now on, on threads of its own.
+    /// Takes the token file, listens, and serves from now on, on threads of its own.
     ///
     /// # Errors
-    /// The address cannot be had, or the token file is out of order.
+    /// Another process owns the token file, the file is out of order, or the address cannot be had.
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
         let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, limits.owner)?;
         let (host, port) = (&config.server_host, config.server_port);
@@ -93,10 +84,10 @@ impl Server {
         })?;
         limits.body_bytes = config.max_request_bytes;
         limits.connections = places(limits.connections, os::most_descriptors());
+        let address = listeners.address();
         let config = Arc::new(config.at_port(listeners.port()));
         let auth = Arc::new(Auth::start(Arc::clone(&config), clock, owner)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
-        auth.announce(&config.redirect_uri.origin)?;
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -104,7 +95,14 @@ impl Server {
             )
             .hint("Raise the limit of threads for this process.")
         })?;
-        Ok(Self { http, config, auth })
+        let local_origin = local_origin(address, &config);
+        auth.announce(&local_origin)?;
+        Ok(Self {
+            http,
+            config,
+            auth,
+            local_origin,
+        })
     }
 
     /// The port that is listened on.
@@ -117,14 +115,9 @@ impl Server {
         self.config.redirect_uri.origin.clone()
     }
 
-    /// Its settings, with the port that is listened on.
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The sign-ins that end here.
-    pub(crate) fn auth(&self) -> &Arc<Auth> {
-        &self.auth
+    /// The origin at which processes of this machine can speak to it.
+    pub(crate) fn local_origin(&self) -> &str {
+        &self.local_origin
     }
 
     /// Opens the audit log anew, as after it was rotated.
@@ -149,6 +142,24 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Where processes of this machine can speak to a server that listens at `address`. It is an address, not
+/// `localhost`: another user's process may listen on the loopback address of the other family.
+fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
+    let Some(mut address) = address else {
+        return config.redirect_uri.origin.clone();
+    };
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        // Not without encryption, where that can be.
+        ip if !ip.is_loopback() && config.redirect_uri.is_https => {
+            return config.redirect_uri.origin.clone();
+        }
+        _ => {}
+    }
+    format!("http://{address}")
 }
 
 /// How many of `most` connections this process has descriptors for: one more for the call of the API that each may

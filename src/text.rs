@@ -1,5 +1,5 @@
-//! Texts that others have chosen, where people read them: what keeps a text from showing as what it
-//! is, and how it is escaped.
+//! The forms of texts: what keeps a text from showing as what it is, how it is escaped, and what is
+//! a GUID.
 
 /// Whether `text` shows as what it is, on one line: nothing in it is invisible, ends a line or
 /// changes the order in which the rest is shown.
@@ -14,10 +14,10 @@ pub fn json_escaped(text: &str) -> String {
     for c in text.chars() {
         if is_plain(c) {
             escaped.push(c);
-            continue;
-        }
-        for unit in c.encode_utf16(&mut [0; 2]) {
-            escaped.push_str(&format!("\\u{unit:04x}"));
+        } else {
+            let mut units = [0; 2];
+            let units = c.encode_utf16(&mut units);
+            escaped.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
         }
     }
     escaped
@@ -54,4 +54,13 @@ pub fn is_plain(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}'
         | '\u{e0000}'..='\u{e0fff}');
     !c.is_control() && !is_hidden
+}
+
+/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
+pub fn is_guid(text: &str) -> bool {
+    text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }

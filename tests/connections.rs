@@ -47,7 +47,6 @@ fn of_url(url: &str) -> String {
 }
 
 #[test]
-#[ignore = "needs strace"]
 fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     let lure = format!("http://{}", elsewhere.local_addr().unwrap());

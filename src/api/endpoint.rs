@@ -42,6 +42,11 @@ impl Target {
     pub(crate) fn path(&self) -> &str {
         self.url.path()
     }
+
+    /// Its query, which may be empty.
+    pub(crate) fn query(&self) -> &str {
+        self.url.query().unwrap_or_default()
+    }
 }
 
 impl Base {
@@ -171,6 +176,7 @@ fn escapes(segment: &str) -> bool {
         };
         let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
         if decoded.split(['/', '\\']).any(is_upward)
+            || has_disguised_dots(&decoded)
             || decoded.contains(is_foul)
             || has_wide_escape(&decoded)
         {
@@ -183,6 +189,17 @@ fn escapes(segment: &str) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// Whether two dots stand beside a character that is not ASCII, or are parted by an invisible one. Some
+/// APIs map such a character to a slash or a backslash (`∖`, `¥`, `₩`, `⧵`, `⧸`) and others drop it.
+fn has_disguised_dots(segment: &str) -> bool {
+    let mut runs = segment.split(|c: char| c.is_ascii() && c != '.');
+    runs.any(|run| {
+        let is_kept = |c: &char| *c == '.' || c.is_alphanumeric();
+        let kept: String = run.chars().filter(is_kept).collect();
+        !run.is_ascii() && kept.contains("..")
+    })
 }
 
 /// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes it.

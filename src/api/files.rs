@@ -211,11 +211,33 @@ fn fault(part: &str) -> Option<&'static str> {
         {
             Some("it holds a control character, a backslash or one of : * ? \" < > |")
         }
+        _ if part.contains(is_misleading) => Some(
+            "it holds a character that is not seen, or that changes the direction or the line of the text",
+        ),
         _ if is_device || is_short_name => {
             Some("a part of it is the name of a device or a short name on Windows")
         }
         _ => None,
     }
+}
+
+/// Whether a name with `c` in it shows another name than it is: separators of lines, bidirectional controls
+/// (Unicode TR #9 §2) and characters without a width. The joiners U+200C and U+200D stay possible, which
+/// Persian and emoji need.
+fn is_misleading(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{61c}'
+            | '\u{180e}'
+            | '\u{200b}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}'
+    )
 }
 
 /// A file to be sent, as often as is needed.

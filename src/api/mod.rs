@@ -1,9 +1,287 @@
 //! One call of the API: what may be called, what is sent, and what of the answer is handed on.
+//!
+//! A call is checked whole before a token is touched: its endpoint must lie below the base URL ([`endpoint`]), the
+//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must be one of those below `FILES_DIR`
+//! ([`files`]). Then the user's access token is acquired and sent along ([`request`]). The answer is read as far as it
+//! is handed on, or as it was asked for ([`answer`], [`select`], [`link`]). An API that does not take the token gets
+//! the call again with another one, if there is one; where only a sign-in can bring it, the call fails and says so.
+//! Whatever happens, one line goes to the audit log.
 
+pub(crate) mod answer;
 pub mod endpoint;
 pub(crate) mod files;
-pub(crate) mod headers;
+pub mod headers;
 pub(crate) mod link;
 pub mod policy;
 pub(crate) mod request;
 pub(crate) mod select;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use url::Url;
+
+use self::answer::{Answer, Wanted};
+use self::files::{Files, Watch};
+use self::policy::{Form, Policy};
+use self::request::{Backend, Content, Request};
+use self::select::Selection;
+use crate::audit::{Entry, Event};
+use crate::auth::Auth;
+use crate::auth::account::Account;
+use crate::auth::challenge::Challenge;
+use crate::error::{Failure, Kind};
+use crate::media_type;
+
+/// The API of one server.
+pub(crate) struct Api {
+    backend: Option<Backend>,
+    policy: Policy,
+    files: Option<Files>,
+    auth: Arc<Auth>,
+}
+
+/// A call as a caller asks for it.
+pub(crate) struct Call<'a> {
+    /// What the client calls itself.
+    pub(crate) client: &'a str,
+    pub(crate) method: &'a str,
+    pub(crate) user_id: Option<&'a str>,
+    pub(crate) endpoint: Cow<'a, str>,
+    /// More of the query than the endpoint has.
+    pub(crate) parameters: Vec<(String, String)>,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) data: Option<&'a RawValue>,
+    /// The file to be sent in place of `data`.
+    pub(crate) body_file: Option<Cow<'a, str>>,
+    /// The file to be made of the answer.
+    pub(crate) save_to: Option<Cow<'a, str>>,
+    pub(crate) select: Option<&'a RawValue>,
+    pub(crate) watch: Watch<'a>,
+}
+
+/// What came of a call.
+pub(crate) struct Called {
+    pub(crate) answer: Answer,
+    /// The media type of the file that was sent.
+    pub(crate) sent_as: Option<String>,
+}
+
+impl Api {
+    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it.
+    pub(crate) fn new(
+        base: Option<Url>,
+        max_response_bytes: usize,
+        policy: Policy,
+        files: Option<Files>,
+        auth: Arc<Auth>,
+    ) -> Self {
+        Self {
+            backend: base.map(|base| Backend::new(base, max_response_bytes)),
+            policy,
+            files,
+            auth,
+        }
+    }
+
+    /// Whether calls may move files.
+    pub(crate) fn has_files(&self) -> bool {
+        self.files.is_some()
+    }
+
+    /// Makes `call`, and records it.
+    ///
+    /// # Errors
+    /// A sign-in is due; the call is not allowed, or not one; the API cannot be reached, or a file not be moved; the
+    /// audit log cannot be written.
+    pub(crate) fn call(&self, call: &Call<'_>) -> Result<Called, Failure> {
+        self.auth.audit.ready()?;
+        let user_id = call.user_id.unwrap_or_default();
+        let mut entry = Entry::new(Event::ApiCall, user_id, call.client);
+        entry.method = call.method;
+        let result = self.exchange(&mut entry, call);
+        match &result {
+            Ok(Called { answer, .. }) => {
+                entry.status = Some(answer.status);
+                entry.bytes = Some(answer.length);
+                entry.correlation_id = answer.correlation_id();
+                entry.ended(answer.error_code().unwrap_or("ok"));
+            }
+            Err(failure) => entry.failed(Some(failure)),
+        }
+        let recorded = self.auth.audit.record(&entry);
+        let called = result?;
+        recorded.map(|()| called)
+    }
+
+    fn exchange(&self, entry: &mut Entry<'_>, call: &Call<'_>) -> Result<Called, Failure> {
+        let backend = self.backend.as_ref().ok_or_else(|| {
+            Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
+                .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
+        })?;
+        // Everything is checked before a token is touched.
+        let request = self.checked(backend, entry, call)?;
+        let chosen = self.auth.choose(call.user_id)?;
+        chosen.user_id.clone_into(&mut entry.user_id);
+        let mut account = self.auth.acquire(&chosen, call.client)?;
+        entry.account = Some(Arc::clone(&account));
+        // A refresh may just have been the first that could not be recorded.
+        self.auth.audit.ready()?;
+        let mut answer = backend.send(&request, account.token()?)?;
+        let first = answer.challenge.clone();
+        // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
+        // has asked for them.
+        for _ in 0..2 {
+            let may_renew = first.is_none() || answer.challenge == first;
+            let renewed =
+                self.renewed(&chosen.user_id, call.client, &account, &answer, may_renew)?;
+            let Some(renewed) = renewed else { break };
+            account = renewed;
+            if request.is_given_up() {
+                break;
+            }
+            answer = backend.send(&request, account.token()?)?;
+        }
+        let sent_as = match request.body {
+            Content::File(_) => content_type(&request.headers),
+            Content::Nothing | Content::Bytes(_) => None,
+        };
+        Ok(Called { answer, sent_as })
+    }
+
+    /// What is to be sent for `call`, when all of it is allowed.
+    fn checked<'c>(
+        &'c self,
+        backend: &Backend,
+        entry: &mut Entry<'_>,
+        call: &Call<'c>,
+    ) -> Result<Request<'c>, Failure> {
+        let policy = &self.policy;
+        policy.check_method(call.method)?;
+        entry.asked_for(&call.endpoint);
+        let target = backend.base.target(&call.endpoint, &call.parameters)?;
+        target.path().clone_into(&mut entry.path);
+        policy.check_path(backend.base.path(&target))?;
+        let mut headers = policy.headers.checked(&call.headers)?;
+        request::check_head(&target, &headers)?;
+        let body = self.body(call, &mut headers)?;
+        let save_to = match &call.save_to {
+            Some(name) => {
+                let files = self.files("save_to")?;
+                not_both("save_to", "select", call.select.is_some())?;
+                Some(files.destination(name)?)
+            }
+            None => None,
+        };
+        policy.check_overrides(target.query(), &headers, &form(&headers, &body))?;
+        let select = call.select.map(Selection::parse).transpose()?;
+        Ok(Request {
+            method: call.method,
+            target,
+            headers,
+            body,
+            wanted: Wanted { select, save_to },
+            watch: call.watch,
+        })
+    }
+
+    fn body<'c>(&self, call: &Call<'c>, headers: &mut HeaderMap) -> Result<Content<'c>, Failure> {
+        if let Some(name) = &call.body_file {
+            let files = self.files("body_file")?;
+            not_both("body_file", "data", call.data.is_some())?;
+            let source = files.source(name)?;
+            headers
+                .entry(CONTENT_TYPE)
+                .or_insert(HeaderValue::from_static("application/octet-stream"));
+            return Ok(Content::File(source));
+        }
+        match call.data {
+            Some(data) => encoded(data, headers).map(Content::Bytes),
+            None => Ok(Content::Nothing),
+        }
+    }
+
+    /// The files, for a call that has the argument `name`.
+    fn files(&self, name: &str) -> Result<&Files, Failure> {
+        self.files.as_ref().ok_or_else(|| {
+            let message = format!("{name} needs a directory for files: FILES_DIR is not set.");
+            Failure::new(Kind::Configuration, message)
+                .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
+        })
+    }
+
+    /// The account with another token, for an API that does not take the one that it was sent; `None` where
+    /// the API's answer stands.
+    ///
+    /// # Errors
+    /// A sign-in is due, or Entra refuses what the API wants.
+    fn renewed(
+        &self,
+        user_id: &str,
+        client: &str,
+        rejected: &Account,
+        answer: &Answer,
+        may_renew: bool,
+    ) -> Result<Option<Arc<Account>>, Failure> {
+        // A missing scope (403) is for the settings to add: the API has no say in what is asked of the user.
+        if answer.status != 401 {
+            return Ok(None);
+        }
+        let claims = match &answer.challenge {
+            Some(Challenge::Claims(claims)) => Some(claims),
+            _ => None,
+        };
+        self.auth
+            .renew(user_id, client, rejected, claims, may_renew)
+    }
+}
+
+fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
+    if !has_other {
+        return Ok(());
+    }
+    let message = format!("{name} and {other} cannot both be given.");
+    Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
+}
+
+/// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
+/// its text.
+fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
+    let content_type = headers
+        .entry(CONTENT_TYPE)
+        .or_insert(HeaderValue::from_static("application/json"));
+    let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
+    if media_type::is_json(&media_type) {
+        return Ok(data.get().as_bytes().into());
+    }
+    let text: String = serde_json::from_str(data.get()).map_err(|_| {
+        let message = format!("data must be a string to be sent as {media_type}.");
+        Failure::new(Kind::InvalidRequest, message)
+            .hint("Leave out Content-Type to send it as JSON.")
+    })?;
+    Ok(text.into_bytes().into())
+}
+
+/// The form that a body is, by its media type.
+fn form<'b>(headers: &HeaderMap, body: &'b Content<'_>) -> Form<'b> {
+    let media_type = media_type::essence(&content_type(headers).unwrap_or_default());
+    let is_multipart = match media_type.as_str() {
+        "application/x-www-form-urlencoded" => false,
+        "multipart/form-data" => true,
+        _ => return Form::None,
+    };
+    match body {
+        Content::Nothing => Form::None,
+        Content::File(_) => Form::InFile,
+        Content::Bytes(bytes) if is_multipart => Form::Multipart(String::from_utf8_lossy(bytes)),
+        Content::Bytes(bytes) => Form::UrlEncoded(String::from_utf8_lossy(bytes)),
+    }
+}
+
+fn content_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}

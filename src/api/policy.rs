@@ -1,60 +1,29 @@
 //! Which calls of the API this server makes at all: its methods and endpoints.
 //!
-//! The API may read a path in another way than we do. So a call is denied when a pattern fits the path in any
-//! of its readings, and allowed only when patterns fit it as it is sent and in each of them.
+//! The API may read a path in another way than we do. So while there are patterns, a path that could be read in
+//! more than one way is refused, and the patterns match the one reading that is left.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 
-use percent_encoding::{CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::percent_decode_str;
+use ureq::http::HeaderMap;
+use url::form_urlencoded;
 
+use crate::api::headers::AllowedHeaders;
 use crate::error::{Failure, Kind};
 
 /// The methods that the tools have.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-/// What a pattern may hold beside letters, digits and slashes: what is sent as it stands there.
+/// What a pattern may hold beside letters, digits and slashes.
 const PLAIN: &str = "-._~!$&'()*+=:@";
-/// A path that can be read in more ways is refused.
-const MOST_READINGS: usize = 64;
 const HINT: &str = "Ask whoever runs this server, if it should be.";
-
-/// What some server or proxy makes of a path before it looks it up.
-const REWRITINGS: [fn(&str) -> String; 7] = [
-    |path| percent_decode_str(path).decode_utf8_lossy().into_owned(),
-    |path| path.replace('\\', "/"),
-    // It takes the path for a whole request target.
-    |path| path.split(['?', '#']).take(1).collect(),
-    // Path parameters (RFC 3986 §3.3). Whoever takes segments apart before decoding them has their slashes in them.
-    |path| each_segment(path, |segment| first_of(segment.split(';'))),
-    |path| {
-        each_segment(path, |segment| {
-            first_of(first_of(segment.split("%3b")).split("%3B"))
-        })
-    },
-    // Windows drops them from file names.
-    |path| each_segment(path, |segment| segment.trim().trim_end_matches(['.', ' '])),
-    |path| {
-        path.split('/')
-            .filter(|segment| !segment.is_empty())
-            .collect::<Vec<_>>()
-            .join("/")
-    },
-];
-
-fn first_of<'p>(mut parts: impl Iterator<Item = &'p str>) -> &'p str {
-    parts.next().unwrap_or_default()
-}
-
-fn each_segment<'p>(path: &'p str, change: impl Fn(&'p str) -> &'p str) -> String {
-    path.split('/').map(change).collect::<Vec<_>>().join("/")
-}
 
 /// A pattern of paths below the base URL: `*` stands for any characters of one segment, the segment `**` for any
 /// number of segments.
 #[derive(Clone, Debug)]
 pub struct Pattern {
-    /// As a path that fits it is sent.
-    sent: Vec<String>,
-    /// In folded case.
+    segments: Vec<String>,
+    /// The same in folded case.
     folded: Vec<String>,
 }
 
@@ -87,17 +56,14 @@ impl Pattern {
                 "let ** stand alone between slashes in {text:?}, such as /reports/**"
             ));
         }
-        let sent = path
-            .split('/')
-            .map(|segment| utf8_percent_encode(segment, CONTROLS).to_string());
         Ok(Self {
-            sent: sent.collect(),
+            segments: path.split('/').map(str::to_owned).collect(),
             folded: path.split('/').map(fold).collect(),
         })
     }
 
     fn fits_everything(&self) -> bool {
-        self.sent.iter().all(|segment| segment == "**")
+        self.segments.iter().all(|segment| segment == "**")
     }
 }
 
@@ -110,6 +76,8 @@ pub struct Policy {
     pub allowed: Vec<Pattern>,
     /// What is not, even so.
     pub denied: Vec<Pattern>,
+    /// Which headers a call may have.
+    pub headers: AllowedHeaders,
 }
 
 impl Policy {
@@ -132,6 +100,36 @@ impl Policy {
         )))
     }
 
+    /// Whether a call keeps to its method: some APIs take the method from a header, or from a field of the query or
+    /// of a form. That matters where methods are restricted.
+    ///
+    /// # Errors
+    /// What may make it a call of another method.
+    pub fn check_overrides(
+        &self,
+        query: &str,
+        headers: &HeaderMap,
+        form: &Form<'_>,
+    ) -> Result<(), Failure> {
+        if METHODS.iter().all(|method| self.methods.contains(method)) {
+            return Ok(());
+        }
+        let of_headers = headers.keys().map(|name| name.as_str().into());
+        let mut names = of_headers.chain(field_names(query)).chain(form.names());
+        let overriding = names.find(|name| overrides_method(name));
+        let what = match (overriding, form) {
+            (Some(name), _) => format!("{name:?} can make this a call of another method"),
+            (None, Form::InFile) => {
+                "A form in a file could make this a call of another method".to_owned()
+            }
+            (None, _) => return Ok(()),
+        };
+        let allowed = self.methods.join(", ");
+        Err(refused(format!(
+            "{what}, and ALLOWED_METHODS of this server is {allowed}."
+        )))
+    }
+
     /// Whether calls of `path`, which is below the base URL and as it is sent, are allowed.
     ///
     /// # Errors
@@ -141,29 +139,16 @@ impl Policy {
             return Ok(());
         }
         let path = path.strip_suffix('/').unwrap_or(path);
-        let Some(readings) = readings(path) else {
-            let settings = "ALLOWED_ENDPOINTS and DENIED_ENDPOINTS";
-            return Err(refused(format!(
-                "The path /{path} is not allowed here: it can be read in too many ways for {settings}."
-            )));
-        };
-        let fits = |patterns: &[Pattern], reading: &String| {
-            let folded = fold(reading);
-            patterns
-                .iter()
-                .any(|known| path_fits(&known.sent, reading) || path_fits(&known.folded, &folded))
-        };
-        if readings.iter().any(|reading| fits(&self.denied, reading)) {
+        let reading = reading(path).map_err(|what| ambiguous(path, what))?;
+        let folded = fold(&reading);
+        let is_denied = |pattern: &Pattern| path_fits(&pattern.folded, &folded);
+        if self.denied.iter().any(is_denied) {
             return Err(refused(format!(
                 "The path /{path} is not allowed here: DENIED_ENDPOINTS of this server has it."
             )));
         }
-        let is_allowed = self
-            .allowed
-            .iter()
-            .any(|pattern| path_fits(&pattern.sent, path))
-            && readings.iter().all(|reading| fits(&self.allowed, reading));
-        if is_allowed || self.allowed.is_empty() {
+        let is_allowed = |pattern: &Pattern| path_fits(&pattern.segments, &reading);
+        if self.allowed.is_empty() || self.allowed.iter().any(is_allowed) {
             return Ok(());
         }
         Err(refused(format!(
@@ -172,33 +157,165 @@ impl Policy {
     }
 }
 
+/// The fields that a body has.
+pub enum Form<'a> {
+    /// It is no form.
+    None,
+    /// `application/x-www-form-urlencoded`
+    UrlEncoded(Cow<'a, str>),
+    /// `multipart/form-data`
+    Multipart(Cow<'a, str>),
+    /// It is one of them, and nobody looks into the file that has it.
+    InFile,
+}
+
+impl Form<'_> {
+    /// The names of its fields; of parts, every word that stands in a line with parameters.
+    fn names(&self) -> Vec<Cow<'_, str>> {
+        match self {
+            Self::None | Self::InFile => Vec::new(),
+            Self::UrlEncoded(text) => field_names(text).collect(),
+            Self::Multipart(text) => text
+                .lines()
+                .filter(|line| line.contains('='))
+                .flat_map(|line| line.split([' ', '\t', ';', '=', '"', '\'']))
+                .map(Cow::from)
+                .collect(),
+        }
+    }
+}
+
+/// The names of the fields of a query or a form. Some servers part them at a `;`, too.
+fn field_names(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
+    text.split(['&', ';'])
+        .flat_map(|field| form_urlencoded::parse(field.as_bytes()))
+        .map(|(name, _)| name)
+}
+
+/// Whether frameworks know a header or a field of this name as one that overrides the method: `_method`, `$method`,
+/// `httpMethod`, `X-HTTP-Method-Override`. They differ in case and in the characters between the words, and PHP
+/// makes `_method` of `.method`, too. Plain `method` is a common parameter.
+fn overrides_method(name: &str) -> bool {
+    let name = name.split('[').next().unwrap_or_default();
+    let is_letter = |c: &char| c.is_ascii_alphanumeric();
+    let letters: String = name.chars().filter(is_letter).collect();
+    match letters.to_ascii_lowercase().as_str() {
+        "method" => letters != name,
+        "httpmethod"
+        | "methodoverride"
+        | "httpmethodoverride"
+        | "xmethod"
+        | "xhttpmethod"
+        | "xmethodoverride"
+        | "xhttpmethodoverride" => true,
+        _ => false,
+    }
+}
+
 fn refused(message: String) -> Failure {
     Failure::new(Kind::Refused, message).hint(HINT)
 }
 
-/// Everything that `path` becomes by [`REWRITINGS`], in any order and number, itself included; `None` when that
-/// is too much.
-fn readings(path: &str) -> Option<BTreeSet<String>> {
-    let mut readings = BTreeSet::new();
-    let mut new = vec![path.to_owned()];
-    while let Some(path) = new.pop() {
-        if readings.contains(&path) {
-            continue;
-        }
-        if readings.len() == MOST_READINGS {
-            return None;
-        }
-        new.extend(REWRITINGS.iter().map(|rewritten| rewritten(&path)));
-        readings.insert(path);
-    }
-    Some(readings)
+fn ambiguous(path: &str, what: &str) -> Failure {
+    let message = format!(
+        "The path /{path} is not allowed here: it holds {what}, so it could be read in more than one way, and \
+         ALLOWED_ENDPOINTS or DENIED_ENDPOINTS of this server could not be applied."
+    );
+    Failure::new(Kind::Refused, message).hint(
+        "Write the path in its plain form: letters, digits and - . _ ~ as they are, one slash between segments, no dot \
+         or space at the end of a segment. A name that needs such a character cannot be called here.",
+    )
 }
 
-/// Without a difference of case, however a server compares: by upper case, the long s is an S.
+/// The one way to read `path`, without percent-encoding.
+///
+/// # Errors
+/// What it holds that some server reads in another way.
+fn reading(path: &str) -> Result<String, &'static str> {
+    if path.is_empty() {
+        return Ok(String::new());
+    }
+    let segments: Result<Vec<_>, _> = path.split('/').map(segment_reading).collect();
+    Ok(segments?.join("/"))
+}
+
+fn segment_reading(segment: &str) -> Result<String, &'static str> {
+    if segment.is_empty() {
+        return Err("an empty segment");
+    }
+    if encodes_needlessly(segment) {
+        return Err("an encoded character that needs no encoding");
+    }
+    let decoded = percent_decode_str(segment)
+        .decode_utf8()
+        .map_err(|_| "bytes that are not UTF-8")?;
+    // Path parameters follow a `;` (RFC 3986 §3.3). What decodes twice takes a `?` or a `#` for the path's end.
+    if decoded.contains(['/', '\\', '%', ';', '?', '#']) {
+        return Err("a backslash, a semicolon, or an encoded / % ? or #");
+    }
+    // Windows drops spaces and dots at the end of a name; a `+` is a space to whoever decodes a path like a form.
+    let is_space = |c: char| c.is_whitespace() || c == '+';
+    if decoded.starts_with(is_space) || decoded.ends_with(|c| is_space(c) || c == '.') {
+        return Err("a segment that begins or ends with a space or a plus, or ends with a dot");
+    }
+    // An NTFS stream, such as `::$DATA`, is another name of its file.
+    if decoded.contains(":$") {
+        return Err("the characters :$");
+    }
+    if decoded.contains(|c: char| c.is_control() || is_lookalike(c)) {
+        return Err("a character that is not seen, or that can be taken for others");
+    }
+    Ok(decoded.into_owned())
+}
+
+/// Whether an unreserved character is encoded (RFC 3986 §2.3).
+fn encodes_needlessly(segment: &str) -> bool {
+    segment.split('%').skip(1).any(|rest| {
+        let digits = rest.get(..2).unwrap_or_default();
+        u8::from_str_radix(digits, 16)
+            .is_ok_and(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    })
+}
+
+/// Whether some server takes `c` for other characters or for none. Letters that differ in case alone are left
+/// to [`fold`].
+fn is_lookalike(c: char) -> bool {
+    matches!(
+        c,
+        // Compatibility mappings (Unicode TR #15) make ASCII of them.
+        '\u{aa}' | '\u{b2}' | '\u{b3}' | '\u{b9}'..='\u{be}'
+            | '\u{132}' | '\u{133}' | '\u{13f}' | '\u{140}' | '\u{149}'
+            | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}'
+            | '\u{2b0}'..='\u{2b8}' | '\u{2e0}'..='\u{2e4}'
+            | '\u{37e}' | '\u{1d2c}'..='\u{1dbf}' | '\u{1e9a}' | '\u{1fef}'
+            | '\u{2024}'..='\u{2026}' | '\u{203c}' | '\u{2047}'..='\u{2049}'
+            | '\u{2070}'..='\u{209f}' | '\u{20a8}' | '\u{2100}'..='\u{218f}'
+            | '\u{2460}'..='\u{24ff}' | '\u{2a74}'..='\u{2a76}' | '\u{2c7c}' | '\u{2c7d}'
+            | '\u{3200}'..='\u{33ff}' | '\u{a7f2}'..='\u{a7f4}'
+            | '\u{fb00}'..='\u{fb06}' | '\u{fb29}' | '\u{fe10}'..='\u{fe19}'
+            | '\u{fe30}'..='\u{fe6f}' | '\u{ff01}'..='\u{ffef}'
+            | '\u{10780}'..='\u{107ba}' | '\u{1d400}'..='\u{1d7ff}'
+            | '\u{1f100}'..='\u{1f19f}' | '\u{1fbf0}'..='\u{1fbf9}'
+            // Code pages and transliteration make slashes and backslashes of them.
+            | '\u{a5}' | '\u{20a9}' | '\u{2044}' | '\u{2215}' | '\u{2216}'
+            | '\u{2571}' | '\u{2572}' | '\u{29f5}'..='\u{29f9}'
+            // With the letter before them they are another character (canonical composition).
+            | '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{3099}' | '\u{309a}'
+            // Not seen, and dropped by some.
+            | '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
+}
+
+/// Without a difference of case, however a server compares: by upper case, the long s (U+017F) is an S; by lower
+/// case, the dotted capital I (U+0130) is an i, whose second dot is left out here.
 fn fold(text: &str) -> String {
     text.chars()
         .flat_map(char::to_uppercase)
         .flat_map(char::to_lowercase)
+        .filter(|c| *c != '\u{307}')
         .collect()
 }
 

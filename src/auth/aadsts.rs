@@ -1,10 +1,11 @@
-//! What Entra's own error numbers mean and what to do about them. Help text only: nothing is decided
-//! by a number.
+//! What Entra's errors mean and what to do about them. Help text only: nothing is decided by it.
+
+use url::form_urlencoded;
 
 use super::authority::Application;
 
-/// A line for each meaning: its numbers, a title, and the remedy. `{…}` is filled in from the
-/// configuration. Every other line is a heading.
+/// A line for each meaning: Entra's numbers for it and the OAuth errors that are told by name, a title, and the
+/// remedy. `{…}` is filled in from the configuration. Every other line is a heading.
 const ROWS: &str = include_str!("aadsts.txt");
 
 /// Errors that Entra shows on its own page alone, since it does not trust the redirect URI: they never
@@ -22,29 +23,20 @@ pub struct Advice {
 
 /// Help with AADSTS `number`, for `application`.
 pub fn advice(number: u32, application: &Application<'_>) -> Option<Advice> {
-    let number = number.to_string();
-    let (title, template) = ROWS.lines().find_map(|row| {
-        let (numbers, rest) = row.split_once(" | ")?;
-        numbers
-            .split(' ')
-            .any(|known| known == number)
-            .then(|| rest.split_once(" | "))
-            .flatten()
-    })?;
-    // In one pass, as a value is no template.
-    let mut pieces = template.split('{');
-    let start = pieces.next().unwrap_or_default().to_owned();
-    let remedy =
-        pieces
-            .filter_map(|piece| piece.split_once('}'))
-            .fold(start, |remedy, (name, rest)| {
-                let value = value(name, application).unwrap_or_else(|| format!("{{{name}}}"));
-                remedy + &value + rest
-            });
-    Some(Advice { title, remedy })
+    Some(row(&number.to_string())?.advice(application))
 }
 
-/// Help with what Entra shows on its own page alone, to stand next to a sign-in link.
+/// Help with an OAuth `error` that has no number, or none that is known: a first guess.
+pub fn advice_by_name(error: &str, application: &Application<'_>) -> Option<Advice> {
+    Some(row(error)?.advice(application))
+}
+
+/// Whether there is help with AADSTS `number`.
+pub fn is_known(number: u32) -> bool {
+    row(&number.to_string()).is_some()
+}
+
+/// Help with what Entra shows on its own page alone.
 pub fn own_page(application: &Application<'_>) -> Vec<(u32, Advice)> {
     OWN_PAGE
         .into_iter()
@@ -52,51 +44,97 @@ pub fn own_page(application: &Application<'_>) -> Vec<(u32, Advice)> {
         .collect()
 }
 
+struct Row {
+    title: &'static str,
+    template: &'static str,
+}
+
+/// The row of `code`, a number or a name.
+fn row(code: &str) -> Option<Row> {
+    for line in ROWS.lines() {
+        let mut columns = line.split(" | ");
+        let mut codes = columns.next()?.split(' ');
+        if let (Some(title), Some(template)) = (columns.next(), columns.next())
+            && codes.any(|known| known == code)
+        {
+            return Some(Row { title, template });
+        }
+    }
+    None
+}
+
+impl Row {
+    /// Filled in in one pass, as a value is no template.
+    fn advice(&self, application: &Application<'_>) -> Advice {
+        let mut remedy = String::new();
+        let mut rest = self.template;
+        while let Some((before, after)) = rest.split_once('{') {
+            let (name, after) = after.split_once('}').unwrap_or((after, ""));
+            remedy += before;
+            remedy += &value(name, application);
+            rest = after;
+        }
+        remedy += rest;
+        Advice {
+            title: self.title,
+            remedy,
+        }
+    }
+}
+
 /// What stands for `{name}` in a remedy.
-fn value(name: &str, application: &Application<'_>) -> Option<String> {
+fn value(name: &str, application: &Application<'_>) -> String {
     let Application {
         authority,
         client_id,
         redirect_uri,
         scopes,
     } = application;
-    let tenant = authority.tenant().segment();
-    Some(match name {
+    match name {
         "client_id" => (*client_id).to_owned(),
-        "tenant" => tenant.to_owned(),
+        "tenant" => authority.tenant().segment().to_owned(),
         "authority" => authority.origin(),
         "redirect_uri" => (*redirect_uri).to_owned(),
         "registered_redirect_uri" => registered(redirect_uri),
         "scopes" => scopes.requested().to_owned(),
-        "resource" => {
-            // The configured scopes come last; one without a resource is Graph's.
-            let last = scopes.requested().rsplit(' ').next().unwrap_or_default();
-            last.rsplit_once('/')
-                .map_or("Microsoft Graph", |(resource, _)| resource)
-                .to_owned()
-        }
-        "admin_consent" => {
-            // Only an organization has administrators who consent.
-            let tenant = if matches!(tenant, "common" | "consumers") {
-                "organizations"
-            } else {
-                tenant
-            };
-            format!(
-                "{}/{tenant}/adminconsent?client_id={client_id}",
-                authority.origin()
-            )
-        }
-        _ => return None,
-    })
+        "resource" => resource(scopes.requested()).to_owned(),
+        "admin_consent" => admin_consent(application),
+        // The tests find a name that is not known.
+        _ => format!("{{{name}}}"),
+    }
+}
+
+/// The resource of the last of `scopes`: the configured ones come last, and one without a resource is Graph's.
+fn resource(scopes: &str) -> &str {
+    let last = scopes.rsplit(' ').next().unwrap_or(scopes);
+    match last.rsplit_once('/') {
+        Some((resource, _)) => resource,
+        None => "Microsoft Graph",
+    }
+}
+
+/// Where an administrator consents for everybody. Afterwards Entra leads back to the redirect URI.
+fn admin_consent(application: &Application<'_>) -> String {
+    // Only an organization has administrators who consent.
+    let tenant = match application.authority.tenant().segment() {
+        "common" | "consumers" => "organizations",
+        tenant => tenant,
+    };
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", application.client_id)
+        .append_pair("redirect_uri", application.redirect_uri)
+        .finish();
+    let origin = application.authority.origin();
+    format!("{origin}/{tenant}/adminconsent?{query}")
 }
 
 /// The redirect URI as it is best registered: Entra ignores the port of `http://localhost`.
 pub fn registered(redirect_uri: &str) -> String {
-    let after_host = redirect_uri.strip_prefix("http://localhost:");
-    let path = after_host.map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    path.map_or_else(
-        || redirect_uri.to_owned(),
-        |path| format!("http://localhost{path}"),
-    )
+    match redirect_uri.strip_prefix("http://localhost:") {
+        Some(rest) => {
+            let path = rest.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("http://localhost{path}")
+        }
+        None => redirect_uri.to_owned(),
+    }
 }

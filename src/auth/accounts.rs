@@ -14,9 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
+use super::account::{Account, Stored};
 use super::challenge::Claims;
 use super::request::Requirements;
-use super::token_file::{Account, Stored, TokenFile};
+use super::token_file::TokenFile;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
 use crate::sync::{locked, try_locked};

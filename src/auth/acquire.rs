@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::account::Account;
 use super::accounts::{RefusedRefresh, not_signed_in};
 use super::challenge::Claims;
 use super::id_token::Person;
 use super::request::Requirements;
 use super::token_endpoint::{self, DEFAULT_RETRY, OauthError, Refusal, TokenResponse};
-use super::token_file::Account;
 use super::{Auth, Chosen, PAUSE};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};

@@ -4,21 +4,64 @@
 use url::Url;
 
 use super::scope::Scopes;
+use crate::text::is_guid;
 
-/// The clouds and their sign-in hosts. Each has its own tenants and app registrations.
-pub const CLOUDS: [(&str, &str); 6] = [
-    ("public", "https://login.microsoftonline.com"),
-    ("usgov", "https://login.microsoftonline.us"),
-    ("china", "https://login.partner.microsoftonline.cn"),
-    ("france", "https://login.sovcloud-identity.fr"),
-    ("germany", "https://login.sovcloud-identity.de"),
-    ("singapore", "https://login.sovcloud-identity.sg"),
+/// A cloud: its tenants and app registrations are its own.
+pub struct Cloud {
+    /// What the settings call it.
+    pub name: &'static str,
+    /// Where people sign in, and the name that its ID tokens bear.
+    pub origin: &'static str,
+    /// Other and older names of that host. MSAL's built-in metadata knows the same.
+    aliases: &'static [&'static str],
+}
+
+/// The clouds for which there are sign-in hosts.
+pub static CLOUDS: [Cloud; 6] = [
+    Cloud {
+        name: "public",
+        origin: "https://login.microsoftonline.com",
+        aliases: &[
+            "https://login.windows.net",
+            "https://login.microsoft.com",
+            "https://sts.windows.net",
+        ],
+    },
+    Cloud {
+        name: "usgov",
+        origin: "https://login.microsoftonline.us",
+        aliases: &["https://login.usgovcloudapi.net"],
+    },
+    Cloud {
+        name: "china",
+        origin: "https://login.partner.microsoftonline.cn",
+        aliases: &["https://login.chinacloudapi.cn"],
+    },
+    Cloud {
+        name: "france",
+        origin: "https://login.sovcloud-identity.fr",
+        aliases: &[],
+    },
+    Cloud {
+        name: "germany",
+        origin: "https://login.sovcloud-identity.de",
+        aliases: &[],
+    },
+    Cloud {
+        name: "singapore",
+        origin: "https://login.sovcloud-identity.sg",
+        aliases: &[],
+    },
 ];
+/// The domain of the sign-in hosts of External ID: `{name or GUID of the tenant}.ciamlogin.com`.
+const EXTERNAL_ID: &str = "ciamlogin.com";
+/// The domains of the sign-in hosts of Azure AD B2C.
+const B2C: [&str; 4] = ["b2clogin.com", "b2clogin.us", "b2clogin.cn", "b2clogin.de"];
 /// The tenant of all personal Microsoft accounts.
 const CONSUMER_TENANT: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// A tenant: its GUID, one of its domain names, or `common`, `organizations`, `consumers`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tenant(String);
 
 impl Tenant {
@@ -50,6 +93,11 @@ impl Tenant {
         self.segment().contains('.')
     }
 
+    /// Whether it stands for more than one tenant, or for whichever the person's account is in.
+    fn is_for_several(&self) -> bool {
+        matches!(self.segment(), "common" | "organizations" | "consumers")
+    }
+
     /// Whether this tenant stands for the one with the GUID `tid`, in lower case.
     pub fn includes(&self, tid: &str) -> bool {
         let is_included = match self.segment() {
@@ -63,13 +111,13 @@ impl Tenant {
     }
 }
 
-/// Whether `text` has the form of a GUID (RFC 9562 §4), in either case.
-pub fn is_guid(text: &str) -> bool {
-    text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// What is known of a sign-in host by its name.
+enum Kind {
+    Cloud(&'static Cloud),
+    ExternalId,
+    B2c,
+    /// A private cloud or a stand-in: its ID tokens bear its own name.
+    Unknown,
 }
 
 /// A tenant of a cloud.
@@ -96,17 +144,85 @@ impl Authority {
         self.host.origin().ascii_serialization()
     }
 
-    /// The `iss` of an ID token that this cloud issued for the tenant `tid`.
-    pub fn issuer(&self, tid: &str) -> String {
-        format!("{}/{tid}/v2.0", self.origin())
+    /// Whether `issuer` is the `iss` of an ID token that comes from here for the tenant `tid`, in lower
+    /// case. It may bear another name than the host that was asked for it: that of the cloud for an
+    /// alias of it, that with the tenant's GUID for External ID.
+    pub fn issues(&self, issuer: &str, tid: &str) -> bool {
+        let is_of = |origin: &str| issuer == format!("{origin}/{tid}/v2.0");
+        let own = self.origin();
+        if is_of(&own) {
+            return true;
+        }
+        match self.kind() {
+            Kind::Cloud(cloud) => is_of(cloud.origin),
+            Kind::ExternalId => is_of(&format!("https://{tid}.{EXTERNAL_ID}")),
+            Kind::B2c | Kind::Unknown => false,
+        }
     }
 
-    /// Whether `issuer` is this cloud's for a tenant that the configured one stands for.
+    /// Whether `issuer` is one of a tenant that the configured one stands for.
     pub fn may_be_issuer(&self, issuer: &str) -> bool {
-        let tid = issuer
-            .strip_prefix(&self.origin())
-            .and_then(|rest| rest.strip_prefix('/')?.strip_suffix("/v2.0"));
-        tid.is_some_and(|tid| self.tenant.includes(tid))
+        let Some((_, tid)) = issuer
+            .strip_suffix("/v2.0")
+            .and_then(|rest| rest.rsplit_once('/'))
+        else {
+            return false;
+        };
+        self.tenant.includes(tid) && self.issues(issuer, tid)
+    }
+
+    /// The cloud of which the host is an alias.
+    pub fn alias_of(&self) -> Option<&'static Cloud> {
+        match self.kind() {
+            Kind::Cloud(cloud) if cloud.origin != self.origin() => Some(cloud),
+            _ => None,
+        }
+    }
+
+    /// Whether people can sign in there, as far as can be told without asking it.
+    ///
+    /// # Errors
+    /// What to do where they cannot.
+    pub fn check(&self) -> Result<(), String> {
+        match self.kind() {
+            // Only the issuer of tokens of version 1.0 has this name.
+            Kind::Cloud(cloud) if self.host.host_str() == Some("sts.windows.net") => Err(format!(
+                "nobody signs in there; set AZURE_AUTHORITY_HOST to {}",
+                cloud.origin
+            )),
+            Kind::ExternalId if self.tenant.is_for_several() => Err(format!(
+                "External ID has no {}; set AZURE_TENANT_ID to the tenant's GUID or domain name",
+                self.tenant.segment()
+            )),
+            Kind::B2c => Err(
+                "Azure AD B2C has other endpoints, one for each user flow, and cannot be \
+                 used; Entra ID and External ID (https://contoso.ciamlogin.com) can"
+                    .to_owned(),
+            ),
+            Kind::Cloud(_) | Kind::ExternalId | Kind::Unknown => Ok(()),
+        }
+    }
+
+    fn kind(&self) -> Kind {
+        let origin = self.origin();
+        let is_named =
+            |cloud: &&Cloud| cloud.origin == origin || cloud.aliases.contains(&origin.as_str());
+        let is_under = |domain: &str| {
+            let name = self
+                .host
+                .host_str()
+                .and_then(|host| host.strip_suffix(domain));
+            name.is_some_and(|name| name.ends_with('.'))
+        };
+        if let Some(cloud) = CLOUDS.iter().find(is_named) {
+            Kind::Cloud(cloud)
+        } else if is_under(EXTERNAL_ID) {
+            Kind::ExternalId
+        } else if B2C.iter().any(|domain| is_under(domain)) {
+            Kind::B2c
+        } else {
+            Kind::Unknown
+        }
     }
 
     /// Where the tenant's own description is (OpenID Connect Discovery §4).
@@ -142,10 +258,9 @@ pub struct Application<'a> {
 }
 
 /// How Entra hands the authorization response to the redirect URI.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseMode {
     /// A cross-site POST; the code never stands in an address bar, a history or a log.
-    #[default]
     FormPost,
     /// The query of a GET, for registrations that need it.
     Query,

@@ -28,27 +28,30 @@ pub fn parameter(claims: Option<&Claims>) -> &str {
 }
 
 impl Claims {
-    /// The claims that a challenge demands, with our capability among them; `None` when `json` is too
-    /// long or not of the form of §5.5.
+    /// The claims for the access token that a challenge demands, with our capability among them. Nothing
+    /// else of `json` is kept: an API has no say in the ID token or in what `UserInfo` returns. `None` when
+    /// `json` is too long, not of the form of §5.5, or demands nothing for the access token.
     pub fn of_challenge(json: &str) -> Option<Self> {
-        let json = Some(json).filter(|json| json.len() <= MOST_CLAIMS_BYTES)?;
-        let mut claims: Map<String, Value> = serde_json::from_str(json).ok()?;
-        let access_token = claims
-            .entry("access_token")
-            .or_insert_with(|| json!({}))
-            .as_object_mut()?;
-        let xms_cc = access_token
+        if json.len() > MOST_CLAIMS_BYTES {
+            return None;
+        }
+        let mut challenge: Map<String, Value> = serde_json::from_str(json).ok()?;
+        let mut access_token = challenge.remove("access_token")?;
+        let demanded = access_token.as_object_mut()?;
+        if demanded.is_empty() {
+            return None;
+        }
+        let values = demanded
             .entry("xms_cc")
             .or_insert_with(|| json!({}))
-            .as_object_mut()?;
-        let values = xms_cc
+            .as_object_mut()?
             .entry("values")
             .or_insert_with(|| json!([]))
             .as_array_mut()?;
         if !values.iter().any(|value| value == CAPABILITY) {
             values.push(CAPABILITY.into());
         }
-        Some(Self(Value::Object(claims).to_string()))
+        Some(Self(json!({"access_token": access_token}).to_string()))
     }
 
     /// Whether these are the same claims as `other`, but for the time that a token must be newer than (`nbf`),

@@ -1,25 +1,16 @@
-//! The device code grant (RFC 8628): the person signs in on another device and enters a short code
-//! there, while we ask Entra now and then whether they have finished. It is off by default, because
-//! such codes can be phished.
-
-use std::sync::Arc;
-use std::thread;
-use std::time::Duration;
+//! The device code grant (RFC 8628): what is asked for, and what comes back. The flow is in
+//! [`super::device_sign_in`].
 
 use serde_json::Value;
 use url::Url;
 
 use super::authority::Application;
 use super::challenge::{self, Claims};
-use super::pending::{Attempt, Method, Outcome};
-use super::request::Requirements;
-use super::sign_in::check_user_id;
-use super::token_endpoint::{Form, Refusal};
-use super::{Auth, PAUSE};
-use crate::audit::{Entry, Event, MOST_CHARS};
-use crate::error::{Failure, Kind};
 use crate::outgoing::is_loopback_host;
 use crate::secret::{Secret, SecretJson};
+
+/// The fields of a form, in the order in which they are sent.
+type Form<'a> = Vec<(&'static str, &'a str)>;
 
 /// The `grant_type` of a poll (§3.4).
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -32,7 +23,6 @@ const DEFAULT_INTERVAL: u64 = 5;
 const LONGEST_INTERVAL: u64 = 60;
 /// By so many seconds `slow_down` lengthens the interval (§3.5).
 const SLOWER_BY: u64 = 5;
-const PURPOSE: &str = "the sign-in with a device code";
 
 /// Asks for a device code (§3.1).
 pub fn request<'a>(application: &Application<'a>, claims: Option<&'a Claims>) -> Form<'a> {
@@ -116,7 +106,7 @@ impl DeviceAuthorization {
 }
 
 /// The interval after a poll that ended in `error`, in seconds, where it was `interval` before; `None`
-/// when there is nothing more to poll for (§3.5). [`super::token_endpoint::OauthError::kind`] then says why.
+/// when there is nothing more to poll for (§3.5). The kind of the error then says why.
 pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     match error {
         "authorization_pending" => Some(interval),
@@ -145,120 +135,4 @@ fn is_legible(code: &str) -> bool {
 fn is_safe(uri: &Url) -> bool {
     uri.scheme() == "https"
         || (uri.scheme() == "http" && uri.host_str().is_some_and(is_loopback_host))
-}
-
-impl Auth {
-    /// A sign-in of `user_id` with a device code, which must bring `requirements`: one that still
-    /// waits for the person, or a new one, on record as that of a client that calls itself `client`.
-    ///
-    /// # Errors
-    /// A `user_id` that cannot be one; Entra gives no code, or has given none a moment ago.
-    pub fn offer_device_code(
-        self: &Arc<Self>,
-        user_id: &str,
-        requirements: Requirements,
-        client: &str,
-    ) -> Result<Arc<Attempt>, Failure> {
-        check_user_id(user_id)?;
-        if let Some(attempt) = self.pending.offered(user_id, &requirements, true) {
-            return Ok(attempt);
-        }
-        if let Some(failure) = self.pending.device_refusal(&requirements) {
-            return Err(failure);
-        }
-        self.audit.ready()?;
-        let device = self.ask_for_code(&requirements)?;
-        let attempt = self
-            .pending
-            .begin_with_code(user_id, requirements, device)?;
-        let this = Arc::clone(self);
-        let polled = Arc::clone(&attempt);
-        let client: String = client.chars().take(MOST_CHARS).collect();
-        let spawned = thread::Builder::new()
-            .name("device code".to_owned())
-            .spawn(move || {
-                if let Some(outcome) = this.poll(&polled) {
-                    let entry = Entry::new(Event::SignIn, &polled.user_id, &client);
-                    // Nobody is at the other end of a connection.
-                    let _ = this.end(&polled, outcome, entry);
-                }
-            });
-        match spawned {
-            Ok(_) => Ok(attempt),
-            Err(error) => {
-                self.pending.withdraw(&attempt.handle);
-                Err(Failure::new(
-                    Kind::Internal,
-                    format!("There was no thread to wait for the sign-in with ({error})."),
-                )
-                .hint("Try again, or sign in with the browser."))
-            }
-        }
-    }
-
-    fn ask_for_code(&self, requirements: &Requirements) -> Result<DeviceAuthorization, Failure> {
-        let form = request(&self.config.application(), requirements.claims.as_ref());
-        match self.token_endpoint.device_code(&self.config, form, PURPOSE) {
-            Ok(device) => Ok(device),
-            Err(refusal) => {
-                let failure = refusal.failure().clone();
-                let pause = failure.retry_after.unwrap_or(PAUSE);
-                self.pending
-                    .refuse_device_code(requirements, &failure, pause);
-                Err(failure)
-            }
-        }
-    }
-
-    /// Asks until there is an answer; `None` if the sign-in was given up or its time is over.
-    fn poll(&self, attempt: &Attempt) -> Option<Outcome> {
-        let Method::DeviceCode(device) = &attempt.method else {
-            return None;
-        };
-        let claims = attempt.requirements.claims.as_ref();
-        let mut interval = device.interval;
-        let mut pause = Duration::ZERO;
-        loop {
-            let length = pause.max(Duration::from_secs(interval));
-            if !self.pending.sleep(&attempt.handle, length) {
-                return None;
-            }
-            let form = poll(&self.config.application(), device, claims);
-            let refusal = match self.token_endpoint.token(&self.config, form, PURPOSE) {
-                Ok(tokens) => {
-                    let accepted = self
-                        .audit
-                        .ready()
-                        .and_then(|()| self.identify(&tokens, None))
-                        .and_then(|identity| self.accept(attempt, identity, tokens));
-                    return Some(accepted);
-                }
-                Err(refusal) => refusal,
-            };
-            match refusal {
-                Refusal::Oauth(error, failure) if error.kind() != Kind::RetryLater => {
-                    let Some(longer) = next_interval(&error.error, interval) else {
-                        self.note_refusal(attempt, &error);
-                        return Some(Err(refused(failure)));
-                    };
-                    interval = longer;
-                    pause = Duration::ZERO;
-                }
-                // Entra cannot be had: not before it likes, once, and less often from now on.
-                Refusal::Oauth(_, failure) | Refusal::Unanswered(failure) => {
-                    pause = failure.retry_after.unwrap_or_default();
-                    interval = less_often(interval);
-                }
-            }
-        }
-    }
-}
-
-/// Many organizations block device codes, in whatever words of Entra's.
-fn refused(failure: Failure) -> Failure {
-    let hint = format!(
-        "{} If device codes are blocked in your organization, sign in with the browser.",
-        failure.hint
-    );
-    failure.hint(hint.trim())
 }

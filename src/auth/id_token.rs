@@ -73,7 +73,7 @@ pub fn check(
     if oid.is_empty() || tid.is_empty() {
         return Err("it does not name the account (oid, tid)");
     }
-    if claim("iss") != authority.issuer(&tid) {
+    if !authority.issues(claim("iss"), &tid) {
         return Err("it was issued by another authority (iss)");
     }
     if !authority.tenant().includes(&tid) {

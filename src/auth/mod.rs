@@ -32,22 +32,25 @@
 //!
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
 //! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
-//! browsers come in. The leaves, each a contract that is read once: [`token_file`], [`challenge`],
-//! [`authority`], [`scope`], [`device_code`], [`aadsts`], [`python_file`].
+//! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
+//! [`challenge`], [`authority`], [`scope`], [`device_code`] with [`device_sign_in`], [`aadsts`],
+//! [`python_file`].
 
 pub mod aadsts;
+pub mod account;
 pub(crate) mod accounts;
 mod acquire;
 pub mod authority;
 pub mod challenge;
 pub mod device_code;
+mod device_sign_in;
 pub mod id_token;
 pub(crate) mod pending;
 mod python_file;
 pub mod request;
 pub mod response;
 pub mod scope;
-mod sign_in;
+pub(crate) mod sign_in;
 pub mod token_endpoint;
 pub mod token_file;
 
@@ -55,18 +58,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::account::{Account, Binding};
 use self::accounts::Accounts;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
 use self::token_endpoint::TokenEndpoint;
-use self::token_file::{Account, Binding, TokenFile};
+use self::token_file::TokenFile;
 use crate::audit::AuditLog;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
-
-pub(crate) use self::sign_in::{Opened, check_user_id};
 
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
@@ -201,23 +203,16 @@ impl Auth {
         }
     }
 
-    /// How the account of `user_id` stands. Nothing else decides who is signed in.
+    /// How the account of `user_id` stands.
     pub fn standing(&self, user_id: &str) -> Standing {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let is_due = self.due(user_id).is_some();
-        if self.is_valid(&account) {
-            return if is_due {
-                Standing::MoreWanted
-            } else {
-                Standing::SignedIn
-            };
-        }
-        if account.refresh_token.is_none() || is_due || self.is_refresh_refused(user_id) {
-            return Standing::Ended;
-        }
-        Standing::SignedIn
+        let notes = Notes {
+            is_due: self.due(user_id).is_some(),
+            is_refresh_refused: self.is_refresh_refused(user_id),
+        };
+        standing(&account, &self.config, self.now(), notes)
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
@@ -230,12 +225,36 @@ impl Auth {
         due.flatten()
     }
 
-    /// Whether its access token is good for a call now.
     fn is_valid(&self, account: &Account) -> bool {
-        account.access_token.is_some()
-            && account.requested_scope == self.config.scopes.requested()
-            && account.expires_at > self.now()
+        is_valid(account, &self.config, self.now())
     }
+}
+
+/// What is known of an account beside the tokens.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Notes {
+    /// Entra or the API wants a further sign-in.
+    is_due: bool,
+    /// Entra has refused the last refresh for a reason that does not pass by itself.
+    is_refresh_refused: bool,
+}
+
+/// How `account` stands at `now` (seconds since 1970). Nothing else decides who is signed in.
+pub(crate) fn standing(account: &Account, config: &Config, now: u64, notes: Notes) -> Standing {
+    let can_refresh = account.refresh_token.is_some() && !notes.is_due && !notes.is_refresh_refused;
+    match (is_valid(account, config, now), notes.is_due) {
+        (true, true) => Standing::MoreWanted,
+        (true, false) => Standing::SignedIn,
+        (false, _) if can_refresh => Standing::SignedIn,
+        (false, _) => Standing::Ended,
+    }
+}
+
+/// Whether the access token of `account` is good for a call at `now`.
+fn is_valid(account: &Account, config: &Config, now: u64) -> bool {
+    account.access_token.is_some()
+        && account.requested_scope == config.scopes.requested()
+        && account.expires_at > now
 }
 
 /// What an account that signs in now belongs to.

@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 
+use super::account::{Account, Binding, Stored};
 use super::id_token::Person;
-use super::token_file::{Account, Binding, Stored};
 use crate::secret::Secret;
 
 /// The accounts of such a file; `None` if `json` is none. They belong to `binding` and asked for

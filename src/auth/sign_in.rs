@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::account::Account;
 use super::accounts::{Change, Due};
 use super::authority::Application;
 use super::id_token::{self, Identity};
@@ -14,7 +15,6 @@ use super::pending::{
 use super::request::{self, Hints, Prompt, Requirements};
 use super::response::AuthorizationResponse;
 use super::token_endpoint::{self, OauthError, Refusal, TokenResponse};
-use super::token_file::Account;
 use super::{Auth, Chosen, binding};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
@@ -246,8 +246,8 @@ impl Auth {
             Err(Refusal::Unanswered(failure)) => return Err(failure),
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce))?;
-        let own_issuer = self.config.authority.issuer(&identity.person.tid);
-        if issuer.is_some_and(|issuer| issuer != own_issuer) {
+        let tid = &identity.person.tid;
+        if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
             return Err(untrusted("it names another issuer"));
         }
         self.accept(attempt, identity, tokens)

@@ -16,7 +16,7 @@ use super::device_code::DeviceAuthorization;
 use super::request::Requirements;
 use crate::config::Config;
 use crate::error::{EntraError, Failure, Kind};
-use crate::outgoing::{agent_config, explain, retry_after};
+use crate::outgoing::{agent_config, mend, retry_after};
 use crate::secret::{Secret, SecretJson};
 
 /// No token of Entra lives longer than a year, and sums with it cannot overflow.
@@ -223,12 +223,9 @@ fn unreachable(purpose: &str, error: &ureq::Error) -> Refusal {
     Refusal::Unanswered(
         Failure::new(
             Kind::RetryLater,
-            format!(
-                "Entra could not be reached for {purpose}: {}",
-                explain(error)
-            ),
+            format!("Entra could not be reached for {purpose}: {error}."),
         )
-        .hint("Try again when the network is back.")
+        .hint(mend(error))
         .retry_after(DEFAULT_RETRY),
     )
 }
@@ -382,6 +379,7 @@ impl OauthError {
             suberror: text(&body, "suberror").filter(|suberror| !suberror.is_empty()),
             claims: text(&body, "claims"),
             details: EntraError {
+                aadsts: error.details.aadsts.or_else(|| error_code(&body)),
                 correlation_id: own("correlation_id", correlation_id),
                 trace_id: own("trace_id", trace_id),
                 timestamp: own("timestamp", timestamp),
@@ -438,13 +436,16 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
         Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
         _ => "Check the settings and the app registration.",
     };
-    let advice = error
+    let application = config.application();
+    let by_number = error
         .details
         .aadsts
-        .and_then(|number| aadsts::advice(number, &config.application()));
-    let (title, hint) = advice.map_or((None, remedy.to_owned()), |advice| {
-        (Some(advice.title), advice.remedy)
-    });
+        .and_then(|number| aadsts::advice(number, &application));
+    let advice = by_number.or_else(|| aadsts::advice_by_name(&error.error, &application));
+    let (title, hint) = match advice {
+        Some(advice) => (Some(advice.title), advice.remedy),
+        None => (None, remedy.to_owned()),
+    };
     let description = if error.description.is_empty() {
         &error.error
     } else {
@@ -457,6 +458,19 @@ pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
         })),
         ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
     }
+}
+
+/// The first of `error_codes` that there is help for, else the first.
+fn error_code(body: &Value) -> Option<u32> {
+    let codes = body.get("error_codes")?.as_array()?;
+    let numbers = || {
+        codes
+            .iter()
+            .filter_map(|code| u32::try_from(code.as_u64()?).ok())
+    };
+    numbers()
+        .find(|number| aadsts::is_known(*number))
+        .or_else(|| numbers().next())
 }
 
 /// Of an id or a time, which are shorter, whatever somebody put in its place.

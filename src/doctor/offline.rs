@@ -2,182 +2,190 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
-use super::Finding;
+use super::report::Finding;
 use crate::api::files::Files;
 use crate::audit;
 use crate::auth::aadsts;
+use crate::auth::account::Account;
 use crate::auth::binding;
-use crate::auth::token_file::{Account, TokenFile};
+use crate::auth::token_file::TokenFile;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
 use crate::http::listener::Listeners;
 use crate::os;
 use crate::serve::{is_ours, origin_of};
 
-/// 2026-01-01: it was later when this was written.
+/// 2026-01-01. This program is younger.
 const WRITTEN: u64 = 1_767_225_600;
 const HELP: &str = "entra-auth-mcp --help lists every setting.";
 
-/// Our clock, as far as it can be told from itself.
+/// Whether this machine's clock can be right at all.
 pub fn clock(clock: &Clock) -> Finding {
-    let message = format!("It is {} here.", iso8601_seconds(clock.now()));
-    if clock.now() >= WRITTEN {
+    let now = clock.now();
+    let message = format!("This machine's clock says {}.", iso8601_seconds(now));
+    if now >= WRITTEN {
         return Finding::ok("clock", &message);
     }
-    Finding::failure(
-        "clock",
-        &format!("{message} That cannot be."),
-        "Set this machine's clock.",
-    )
+    let message = format!("{message} This program is younger.");
+    Finding::failure("clock", &message, "Set this machine's clock.")
 }
 
-/// Everything that does not hang on a mistaken setting. Gives the settings when none is.
+/// Checks everything that does not depend on an invalid setting. Gives the settings when all are valid.
 pub fn check(
-    mut variables: BTreeMap<String, String>,
+    variables: BTreeMap<String, String>,
     clock: &Clock,
     findings: &mut Vec<Finding>,
 ) -> Option<Config> {
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
-        let (message, mend) = (
-            format!("{name} is not a setting."),
-            format!("Rename it to {setting}."),
-        );
+        let message = format!("{name} is not a setting.");
+        let mend = format!("Rename it to {setting}.");
         findings.push(Finding::warning("settings", &message, &mend));
     }
     let mistakes = Config::from_variables(&variables).err().unwrap_or_default();
-    findings.extend(
-        mistakes
-            .iter()
-            .map(|mistake| Finding::failure("settings", mistake, HELP)),
-    );
-    let wrong: Vec<&str> = mistakes
+    for mistake in &mistakes {
+        findings.push(Finding::failure("settings", mistake, HELP));
+    }
+    // A mistake begins with the name of its setting.
+    let invalid: Vec<&str> = mistakes
         .iter()
         .filter_map(|mistake| mistake.split(' ').next())
         .collect();
-    // Something harmless stands in for each mistaken setting.
-    variables.retain(|name, _| !wrong.contains(&name.as_str()));
+    let are_valid = |names: &[&str]| !names.iter().any(|name| invalid.contains(name));
+
+    let mut config = Config::from_variables(&without(variables, &invalid)).ok()?;
+    if invalid.is_empty() {
+        findings.push(Finding::ok("settings", "All settings are valid."));
+        for doubt in config.doubts() {
+            findings.push(Finding::warning("settings", &doubt, HELP));
+        }
+    }
+    if are_valid(&["SERVER_HOST", "SERVER_PORT"]) {
+        findings.push(port(&mut config));
+    }
+    if are_valid(&["CUSTOM_API_SCOPE"]) {
+        let message = format!("A sign-in asks for {}.", config.scopes.requested());
+        findings.push(Finding::ok("scopes", &message));
+    }
+    if are_valid(&["REDIRECT_URI", "SERVER_PORT"]) {
+        findings.push(redirect_uri(&config));
+    }
+    token_file(&config, clock, findings);
+    findings.extend(audit_log(&config));
+    findings.extend(files(&config));
+    invalid.is_empty().then_some(config)
+}
+
+/// `variables` with the defaults in place of `invalid` settings, and something harmless where there is no default.
+fn without(mut variables: BTreeMap<String, String>, invalid: &[&str]) -> BTreeMap<String, String> {
+    variables.retain(|name, _| !invalid.contains(&name.as_str()));
     for required in ["AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
         variables
             .entry(required.to_owned())
             .or_insert_with(|| PLACEHOLDER.to_owned());
     }
-    let mut config = Config::from_variables(&variables).ok()?;
-    if wrong.is_empty() {
-        findings.push(Finding::ok("settings", "Every setting can be used."));
-        findings.extend(
-            config
-                .doubts()
-                .iter()
-                .map(|doubt| Finding::warning("settings", doubt, HELP)),
-        );
+    variables
+}
+
+/// Whether the port is free or a server of ours listens there. Where any port will do, `config` gets the one
+/// that was found.
+fn port(config: &mut Config) -> Finding {
+    let host = config.server_host.clone();
+    let port = config.server_port;
+    let error = match Listeners::bind(&host, port) {
+        Ok(listeners) => {
+            let free = listeners.port();
+            *config = config.clone().at_port(free);
+            return Finding::ok("port", &format!("Port {free} of {host} is free."));
+        }
+        Err(error) => error,
+    };
+    if is_ours(&origin_of(&host, port)) {
+        let message = format!("A running entra-auth-mcp listens on port {port} of {host}.");
+        return Finding::ok("port", &message);
     }
-    let are_right = |settings: &[&str]| !settings.iter().any(|setting| wrong.contains(setting));
-    if are_right(&["SERVER_HOST", "SERVER_PORT"]) {
-        findings.push(port(&mut config));
-    }
-    if are_right(&["CUSTOM_API_SCOPE"]) {
-        findings.push(Finding::ok(
-            "scopes",
-            &format!("{} will be asked for.", config.scopes.requested()),
-        ));
-    }
-    if are_right(&["REDIRECT_URI", "SERVER_PORT"]) {
-        let (used, registered) = (
-            &config.redirect_uri.text,
-            aadsts::registered(&config.redirect_uri.text),
-        );
-        let message = format!(
-            "{used} is used; {registered} must be registered for mobile and desktop applications."
-        );
-        findings.push(Finding::ok("redirect-uri", &message));
-    }
-    token_file(&config, clock, findings);
-    findings.extend(audit_log(&config));
-    findings.extend(files(&config));
-    wrong.is_empty().then_some(config)
+    Finding::failure(
+        "port",
+        &format!("The server cannot listen on port {port} of {host} ({error})."),
+        "Stop the program that listens there, or set SERVER_HOST and SERVER_PORT to a free address.",
+    )
+}
+
+fn redirect_uri(config: &Config) -> Finding {
+    let used = &config.redirect_uri.text;
+    let registered = aadsts::registered(used);
+    let message = format!(
+        "Sign-ins return to {used}; the app registration must have {registered} under \"Mobile and desktop applications\"."
+    );
+    Finding::ok("redirect-uri", &message)
 }
 
 /// The token file and its directory.
 fn token_file(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
     let path = &config.token_cache_file;
     let name = path.display();
-    if fs::symlink_metadata(path)
-        .is_ok_and(|metadata| metadata.is_file() && os::others_have_access(&metadata))
-    {
-        let message = format!("{name} can be read or written by others.");
-        findings.push(Finding::warning(
-            "token-file",
-            &message,
-            &format!("chmod 600 {name}"),
-        ));
+    if is_readable_by_others(path) {
+        let message = format!("Others can read or write {name}.");
+        let mend = format!("chmod 600 {name}");
+        findings.push(Finding::warning("token-file", &message, &mend));
+    }
+    if os::is_mount_point(path) {
+        let message = format!(
+            "{name} is mounted as a single file, which cannot be replaced: sign-ins would be lost."
+        );
+        let mend = "Mount its directory instead (TOKEN_CACHE_FILE names a file in it).";
+        findings.push(Finding::failure("token-file", &message, mend));
+        return;
     }
     let accounts = match TokenFile::look(path, &binding(config))
         .and_then(|accounts| TokenFile::probe(path).map(|()| accounts))
     {
         Ok(accounts) => accounts,
-        Err(failure) => return findings.push(Finding::failed("token-file", failure)),
+        Err(failure) => {
+            findings.push(Finding::failed("token-file", failure));
+            return;
+        }
     };
-    findings.push(Finding::ok(
-        "token-file",
-        &format!("There are {} accounts in {name}.", accounts.len()),
-    ));
-    let has_ended =
-        |account: &Account| account.refresh_token.is_none() && account.expires_at <= clock.now();
-    for stored in accounts.iter().filter(|stored| has_ended(&stored.account)) {
-        let message = format!("The sign-in of {} has ended.", stored.user_id);
-        findings.push(Finding::warning(
-            "token-file",
-            &message,
-            "Sign in again, or sign out.",
-        ));
+    let message = format!("Number of accounts in {name}: {}.", accounts.len());
+    findings.push(Finding::ok("token-file", &message));
+    for stored in &accounts {
+        if has_ended(&stored.account, clock) {
+            let message = format!("The sign-in of {} has ended.", stored.user_id);
+            let mend = "Sign in again, or sign out.";
+            findings.push(Finding::warning("token-file", &message, mend));
+        }
     }
+}
+
+fn is_readable_by_others(path: &Path) -> bool {
+    fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_file() && os::others_have_access(&metadata))
+}
+
+fn has_ended(account: &Account, clock: &Clock) -> bool {
+    account.refresh_token.is_none() && account.expires_at <= clock.now()
 }
 
 /// The audit log, where there is one.
 fn audit_log(config: &Config) -> Option<Finding> {
-    Some(
-        match (
-            audit::look(config.audit_log.as_ref()?),
-            config.audit_log_required,
-        ) {
-            (Ok(place), _) => Finding::ok("audit-log", &format!("It is written {place}.")),
-            (Err(failure), true) => Finding::failed("audit-log", failure),
-            (Err(failure), false) => Finding::warning("audit-log", &failure.message, &failure.hint),
-        },
-    )
+    let target = config.audit_log.as_ref()?;
+    Some(match audit::look(target) {
+        Ok(place) => Finding::ok("audit-log", &format!("Calls are recorded {place}.")),
+        Err(failure) if config.audit_log_required => Finding::failed("audit-log", failure),
+        Err(failure) => Finding::warning("audit-log", &failure.message, &failure.hint),
+    })
 }
 
 /// The directory for files, where there is one.
 fn files(config: &Config) -> Option<Finding> {
     let directory = config.files_dir.as_ref()?;
-    Some(
-        match Files::open(directory, config.max_file_bytes, &config.own_files()) {
-            Ok(_) => Finding::ok(
-                "files",
-                &format!("Calls may send and make files in {}.", directory.display()),
-            ),
-            Err(failure) => Finding::failed("files", failure),
-        },
-    )
-}
-
-/// Whether the port can be had or is held by a server of ours. Where any will do, `config` gets the one found.
-fn port(config: &mut Config) -> Finding {
-    let (host, port) = (config.server_host.clone(), config.server_port);
-    match Listeners::bind(&host, port).map(|listeners| listeners.port()) {
-        Ok(free) => {
-            *config = config.clone().at_port(free);
-            Finding::ok("port", &format!("{host} port {free} is free."))
+    let opened = Files::open(directory, config.max_file_bytes, &config.own_files());
+    Some(match opened {
+        Ok(_) => {
+            let message = format!("Calls may read and make files in {}.", directory.display());
+            Finding::ok("files", &message)
         }
-        Err(_) if is_ours(&origin_of(&host, port)) => Finding::ok(
-            "port",
-            &format!("{host} port {port} is held by an entra-auth-mcp that is running."),
-        ),
-        Err(error) => Finding::failure(
-            "port",
-            &format!("{host} port {port} cannot be listened on ({error})."),
-            "Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.",
-        ),
-    }
+        Err(failure) => Finding::failed("files", failure),
+    })
 }

@@ -6,27 +6,27 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use ureq::http::{HeaderMap, Response, Uri};
 use ureq::{Body, Proxy, ProxyProtocol};
 use url::Url;
 
-use super::{Finding, Level, tls};
+use super::report::Finding;
 use crate::auth::aadsts;
-use crate::auth::authority::ResponseMode;
-use crate::auth::authority::is_guid;
+use crate::auth::authority::{Authority, CLOUDS, ResponseMode};
 use crate::auth::request::{self, Hints, Prompt, Proofs, Requirements};
-use crate::auth::response::{self, Arrival};
-use crate::auth::token_endpoint::OauthError;
-use crate::auth::token_endpoint::refusal;
+use crate::auth::response::{self, Arrival, AuthorizationResponse};
+use crate::auth::token_endpoint::{OauthError, refusal};
 use crate::clock::Clock;
-use crate::config::{Config, SignInMethod};
+use crate::config::{Config, PLACEHOLDER, SignInMethod};
 use crate::error::Kind;
-use crate::outgoing::{agent_config, mend};
+use crate::outgoing::{agent_config, is_untrusted, mend};
+use crate::text::is_guid;
 
-/// For each step.
-pub const DEADLINE: Duration = Duration::from_secs(10);
-/// How far our clock and Entra's may be apart, in seconds: more is worth a warning, or fails sign-ins.
+/// How long each step may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How many seconds our clock and Entra's may differ: above the first there is a warning, above the second
+/// sign-ins fail.
 const GOOD_SKEW: u64 = 60;
 const MOST_SKEW: u64 = 300;
 /// The variables that ureq takes a proxy from, in its order.
@@ -38,139 +38,149 @@ const PROXIES: [&str; 6] = [
     "HTTP_PROXY",
     "http_proxy",
 ];
-/// "Nobody is signed in", which is what we ask for.
+/// "Nobody is signed in": the answer to a right request.
 const NOBODY: u32 = 50058;
 /// The redirect URI is not registered, or none is.
 const OF_REDIRECT_URI: [u32; 2] = [50011, 500_113];
 
-/// What was answered, or the failure to get an answer.
-type Answer = Result<Response<Body>, Finding>;
-
-/// Everything about the authority and the backend of `config`. What would come after a failure is left out:
-/// it would fail for the same reason.
+/// Checks the authority and the backend of `config`. What would come after a failure is left out: it would fail
+/// for the same reason.
 pub fn check(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
-    for (name, _) in proxy_variables().filter(|(_, is_url)| !is_url) {
-        let mend = "Write a URL such as http://proxy.example:3128, with user name and password percent-encoded.";
-        findings.push(Finding::warning(
-            "proxy",
-            &format!("{name} is not a proxy's URL and is skipped."),
-            mend,
-        ));
+    for proxy in proxy_variables() {
+        if !proxy.is_url {
+            let message = format!("{} is not the URL of a proxy and is ignored.", proxy.name);
+            let mend = "Write a URL such as http://proxy.example:3128, with user name and password percent-encoded.";
+            findings.push(Finding::warning("proxy", &message, mend));
+        }
     }
-    let last = entra(config, clock, findings).unwrap_or_else(|failure| failure);
+    let last = match entra(config, clock, findings) {
+        Ok(finding) | Err(finding) => finding,
+    };
     findings.push(last);
-    let last = config
-        .backend
-        .as_ref()
-        .map(|base| backend(base, findings).unwrap_or_else(|failure| failure));
-    findings.extend(last);
+    if let Some(base) = &config.backend {
+        let last = match backend(base, findings) {
+            Ok(finding) | Err(finding) => finding,
+        };
+        findings.push(last);
+    }
 }
 
+/// The last finding about Entra, or the failure that ends the checks of it.
 fn entra(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) -> Result<Finding, Finding> {
-    let mut answer = reach(
-        "discovery",
-        &config.authority.discovery(),
-        "AZURE_AUTHORITY_HOST",
-        findings,
-    )?;
+    let url = config.authority.discovery();
+    let setting = host_setting(&config.authority);
+    let mut answer = reach("discovery", &url, setting, findings)?;
     findings.extend(skew(answer.headers(), clock));
-    findings.push(discovery(config, &mut answer)?);
+    findings.push(discovery(config, &url, &mut answer)?);
     registration(config)
 }
 
-/// The variables that are set, and whether ureq can make a proxy of them.
-fn proxy_variables() -> impl Iterator<Item = (&'static str, bool)> {
-    let values = PROXIES
-        .into_iter()
-        .filter_map(|name| Some((name, env::var(name).ok()?)));
-    values
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(name, value)| (name, Proxy::new(&value).is_ok()))
+/// The setting that names the host of `authority`, as far as the host shows.
+fn host_setting(authority: &Authority) -> &'static str {
+    match cloud_of(&authority.origin()) {
+        Some(_) => "AZURE_CLOUD",
+        None => "AZURE_AUTHORITY_HOST",
+    }
 }
 
-/// The answer of whoever is at `url`, which `setting` names, after a look at proxy, name and TLS on the way there.
-fn reach(check: &'static str, url: &Url, setting: &str, findings: &mut Vec<Finding>) -> Answer {
-    let (host, config) = (
-        url.host_str().unwrap_or_default(),
-        agent_config(url).build(),
-    );
-    let is_meant = |proxy: &&Proxy| {
-        url.as_str()
-            .parse::<Uri>()
-            .is_ok_and(|uri| !proxy.is_no_proxy(&uri))
-    };
-    let proxy = config.proxy().filter(is_meant).cloned();
-    if let Some(proxy) = &proxy {
-        findings.push(through(host, proxy)?);
+/// The cloud whose sign-in host `origin` is.
+fn cloud_of(origin: &str) -> Option<&'static str> {
+    CLOUDS
+        .iter()
+        .find(|cloud| cloud.origin == origin)
+        .map(|cloud| cloud.name)
+}
+
+/// A variable that is set, and whether ureq can make a proxy of it.
+struct ProxyVariable {
+    name: &'static str,
+    is_url: bool,
+}
+
+fn proxy_variables() -> Vec<ProxyVariable> {
+    let mut found = Vec::new();
+    for name in PROXIES {
+        if let Ok(value) = env::var(name)
+            && !value.is_empty()
+        {
+            let is_url = Proxy::new(&value).is_ok();
+            found.push(ProxyVariable { name, is_url });
+        }
+    }
+    found
+}
+
+/// The answer from `url`, which `setting` names, after a look at proxy, name and TLS on the way there.
+fn reach(
+    check: &'static str,
+    url: &Url,
+    setting: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<Response<Body>, Finding> {
+    let host = url.host_str().unwrap_or_default();
+    if let Some(proxy) = proxy_for(url) {
+        findings.push(through(host, &proxy)?);
     } else {
-        findings.push(Finding::ok(
-            "proxy",
-            &format!("{host} is reached without a proxy."),
-        ));
+        let message = format!("{host} is reached without a proxy.");
+        findings.push(Finding::ok("proxy", &message));
         findings.push(name(url, setting)?);
     }
-    if url.scheme() == "http" {
-        findings.push(Finding::ok(
-            "tls",
-            &format!("{host}: no TLS, as it is a loopback host."),
-        ));
-        return get(check, url, "");
-    }
-    let target = url.clone();
-    let shown = in_time(move || tls::certificates(&target, proxy.as_ref()))
-        .flatten()
-        .unwrap_or_default();
-    let answer = get(check, url, &shown)?;
-    let note = "If an issuer is a proxy of your organization, it reads this traffic.";
-    findings.push(Finding::ok(
-        "tls",
-        &format!("{host} is trusted. {shown} {note}"),
-    ));
+    let answer = get(check, url)?;
+    let message = if url.scheme() == "http" {
+        format!("{host} is this machine: no TLS is needed.")
+    } else {
+        format!("This machine trusts the certificate of {host}.")
+    };
+    findings.push(Finding::ok("tls", &message));
     Ok(answer)
 }
 
+/// The proxy that requests to `url` go through.
+fn proxy_for(url: &Url) -> Option<Proxy> {
+    let config = agent_config(url).build();
+    let proxy = config.proxy()?;
+    let uri: Uri = url.as_str().parse().ok()?;
+    (!proxy.is_no_proxy(&uri)).then(|| proxy.clone())
+}
+
 fn through(host: &str, proxy: &Proxy) -> Result<Finding, Finding> {
-    let name = proxy_variables()
-        .find(|(_, is_url)| *is_url)
-        .map_or("", |(name, _)| name);
-    let (protocol, address) = (
-        proxy.protocol(),
-        format!("{}:{}", proxy.host(), proxy.port()),
-    );
+    let variables = proxy_variables();
+    let used = variables.iter().find(|proxy| proxy.is_url);
+    let variable = used.map_or("environment", |proxy| proxy.name);
+    let address = format!("{}:{}", proxy.host(), proxy.port());
+    let protocol = proxy.protocol();
     let message = format!(
-        "{host} is reached through {address} ({name}), and looked up by the proxy ({protocol})."
+        "{host} is reached through the proxy {address} ({variable}, {protocol}), which resolves the name."
     );
     if matches!(protocol, ProxyProtocol::Http | ProxyProtocol::Https) {
         return Ok(Finding::ok("proxy", &message));
     }
-    Err(Finding::failure(
-        "proxy",
-        &message,
-        "SOCKS is not supported: name an HTTP proxy, or add the host to NO_PROXY.",
-    ))
+    let mend = "SOCKS is not supported: name an HTTP proxy, or add the host to NO_PROXY.";
+    Err(Finding::failure("proxy", &message, mend))
 }
 
 fn name(url: &Url, setting: &str) -> Result<Finding, Finding> {
-    let (host, target) = (url.host_str().unwrap_or_default(), url.clone());
+    let host = url.host_str().unwrap_or_default();
+    let target = url.clone();
     let found = in_time(move || target.socket_addrs(|| None))
         .unwrap_or_else(|| Err(ErrorKind::TimedOut.into()));
-    let addresses = found.map_err(|error| {
-        let mend =
-            format!("Check {setting}, the network, and whether a proxy is needed (HTTPS_PROXY).");
-        Finding::failure(
-            "dns",
-            &format!("{host} cannot be looked up ({error})."),
-            &mend,
-        )
-    })?;
-    let addresses: Vec<String> = addresses
-        .iter()
-        .map(|address| address.ip().to_string())
-        .collect();
-    Ok(Finding::ok(
-        "dns",
-        &format!("{host} is {}.", addresses.join(", ")),
-    ))
+    match found {
+        Ok(addresses) => {
+            let addresses: Vec<String> = addresses
+                .iter()
+                .map(|address| address.ip().to_string())
+                .collect();
+            let message = format!("{host} resolves to {}.", addresses.join(", "));
+            Ok(Finding::ok("dns", &message))
+        }
+        Err(error) => {
+            let message = format!("{host} cannot be resolved ({error}).");
+            let mend = format!(
+                "Check {setting}, the network, and whether a proxy is needed (HTTPS_PROXY)."
+            );
+            Err(Finding::failure("dns", &message, &mend))
+        }
+    }
 }
 
 /// What `work` gives within the deadline; afterwards its thread is left to itself.
@@ -182,162 +192,240 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Opti
     receiver.recv_timeout(DEADLINE).ok()
 }
 
-/// The answer of whoever is at `url`, without a token. Where there is none, that is a failure of `check`, or of
-/// TLS, if it is about the certificates; `shown` says which they are.
-fn get(check: &'static str, url: &Url, shown: &str) -> Answer {
+/// The answer from `url`, without a token. Where there is none, that is a failure of `check`, or of TLS where the
+/// other side is not trusted.
+fn get(check: &'static str, url: &Url) -> Result<Response<Body>, Finding> {
     let agent = agent_config(url)
         .timeout_global(Some(DEADLINE))
         .build()
         .new_agent();
     agent.get(url.as_str()).call().map_err(|error| {
-        let check = if error.to_string().contains("certificate") {
-            "tls"
-        } else {
-            check
-        };
-        let message = format!("{} cannot be reached: {error}. {shown}", url.authority());
+        let check = if is_untrusted(&error) { "tls" } else { check };
+        let message = format!("{} cannot be reached: {error}.", url.authority());
         Finding::failure(check, &message, mend(&error))
     })
 }
 
+/// The body of the answer from `url`.
+fn text_of(check: &'static str, url: &Url, answer: &mut Response<Body>) -> Result<String, Finding> {
+    match answer.body_mut().read_to_vec() {
+        Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
+        Err(error) => {
+            let message = format!("The answer of {} cannot be read: {error}.", url.authority());
+            Err(Finding::failure(check, &message, mend(&error)))
+        }
+    }
+}
+
 /// The tenant's discovery document (OpenID Connect Discovery §4).
-fn discovery(config: &Config, answer: &mut Response<Body>) -> Result<Finding, Finding> {
-    let (status, text) = (
-        answer.status().as_u16(),
-        answer.body_mut().read_to_string().unwrap_or_default(),
-    );
+fn discovery(config: &Config, url: &Url, answer: &mut Response<Body>) -> Result<Finding, Finding> {
+    let status = answer.status().as_u16();
+    let text = text_of("discovery", url, answer)?;
     if let Some(error) = OauthError::parse(text.as_bytes()) {
-        return Err(Finding::failed(
-            "discovery",
-            refusal(config, &error, "the discovery document"),
-        ));
+        let failure = refusal(config, &error, "the discovery document");
+        return Err(Finding::failed("discovery", failure));
     }
-    let document: Value = serde_json::from_str(&text).unwrap_or_default();
-    let member = |name: &str| {
-        document
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (authority, tenant) = (&config.authority, config.authority.tenant());
-    let (origin, issuer) = (authority.origin(), member("issuer"));
-    let is_template = tenant.guid().is_none() && issuer == authority.issuer("{tenantid}");
-    // The tenant may stand in the endpoints by another of its names.
-    let is_ours = |name: &&str| match *name {
-        "issuer" => is_template || authority.may_be_issuer(issuer),
-        endpoint => member(endpoint).starts_with(&format!("{origin}/")),
-    };
-    if let Some(name) = ["issuer", "authorization_endpoint", "token_endpoint"]
-        .iter()
-        .find(|name| !is_ours(name))
-    {
-        let message = format!(
-            "The discovery document (status {status}) has another {name}: {:?}.",
-            member(name)
-        );
-        let mend = format!(
-            "Check AZURE_AUTHORITY_HOST ({origin}), and whether a proxy answers in Entra's place."
-        );
-        return Err(Finding::failure("discovery", &message, &mend));
+    if status == 429 || status >= 500 {
+        let message = format!("{url} answers with status {status}.");
+        let mend = "Run doctor again in some minutes.";
+        return Err(Finding::failure("discovery", &message, mend));
     }
-    let tid = issuer
-        .split('/')
-        .rev()
-        .nth(1)
-        .filter(|tid| is_guid(tid) && tenant.segment().contains('.'));
-    let mend = tid.map(|tid| {
-        format!("Set AZURE_TENANT_ID to {tid}: then tokens of any other tenant are refused.")
-    });
-    let message = format!("{} is known; its issuer is {issuer}.", tenant.segment());
-    Ok(Finding::new(
-        "discovery",
-        Level::Ok,
-        &message,
-        &mend.unwrap_or_default(),
-    ))
+    let document: Map<String, Value> =
+        serde_json::from_str(&text).map_err(|_| no_document(config, url, status))?;
+    let Some(issuer) = document.get("issuer").and_then(Value::as_str) else {
+        return Err(no_document(config, url, status));
+    };
+    let authority = &config.authority;
+    if !is_accepted(authority, issuer) {
+        return Err(other_issuer(authority, issuer));
+    }
+    for name in ["authorization_endpoint", "token_endpoint"] {
+        let endpoint = document.get(name).and_then(Value::as_str);
+        if let Some(finding) = endpoint.and_then(|endpoint| elsewhere(authority, name, endpoint)) {
+            return Ok(finding);
+        }
+    }
+    let tenant = authority.tenant().segment();
+    let message = format!("The tenant {tenant} exists; its issuer is {issuer}.");
+    // A domain name becomes its GUID in the issuer.
+    let tid = issuer.split('/').rev().nth(1).filter(|tid| is_guid(tid));
+    Ok(match tid {
+        Some(tid) if tenant.contains('.') => {
+            let mend = format!(
+                "Set AZURE_TENANT_ID to {tid}: then tokens of any other tenant are refused."
+            );
+            Finding::advice("discovery", &message, &mend)
+        }
+        _ => Finding::ok("discovery", &message),
+    })
+}
+
+/// What answers is no discovery document: most of all, the tenant is mistyped or of another cloud.
+fn no_document(config: &Config, url: &Url, status: u16) -> Finding {
+    let tenant = config.authority.tenant().segment();
+    let host = config.authority.origin();
+    let setting = host_setting(&config.authority);
+    let message = format!("There is no discovery document at {url} (status {status}).");
+    let mend = format!(
+        "Check AZURE_TENANT_ID ({tenant}) and {setting} ({host}), and whether a proxy answers in Entra's place."
+    );
+    Finding::failure("discovery", &message, &mend)
+}
+
+/// Whether ID tokens of `issuer` are accepted. Where any tenant is meant, the document has a template.
+fn is_accepted(authority: &Authority, issuer: &str) -> bool {
+    match authority.tenant().guid() {
+        Some(_) => authority.may_be_issuer(issuer),
+        None => authority.may_be_issuer(&issuer.replace("{tenantid}", PLACEHOLDER)),
+    }
+}
+
+/// ID tokens will be refused, as they are of `issuer`.
+fn other_issuer(authority: &Authority, issuer: &str) -> Finding {
+    let message =
+        format!("ID tokens will be refused: the discovery document names the issuer {issuer:?}.");
+    let ours = authority.origin();
+    let theirs = Url::parse(issuer).map(|url| url.origin().ascii_serialization());
+    let mend = match theirs {
+        Ok(origin) if origin == ours => format!(
+            "Check AZURE_TENANT_ID ({}): that issuer is of another tenant.",
+            authority.tenant().segment()
+        ),
+        Ok(origin) if origin.starts_with("https://") => format!(
+            "{} Otherwise check whether a proxy answers in Entra's place at {ours}.",
+            use_host(&origin)
+        ),
+        _ => format!(
+            "Check {} ({ours}), and whether a proxy answers in Entra's place.",
+            host_setting(authority)
+        ),
+    };
+    Finding::failure("discovery", &message, &mend)
+}
+
+/// How to make `origin` the authority.
+fn use_host(origin: &str) -> String {
+    match cloud_of(origin) {
+        Some(cloud) => format!("Set AZURE_CLOUD to {cloud} and leave AZURE_AUTHORITY_HOST out."),
+        None => format!("Set AZURE_AUTHORITY_HOST to {origin} if you trust that host."),
+    }
+}
+
+/// A warning where `endpoint` is not at the authority, which this server uses all the same.
+fn elsewhere(authority: &Authority, name: &str, endpoint: &str) -> Option<Finding> {
+    let ours = authority.origin();
+    let theirs = Url::parse(endpoint).ok()?.origin().ascii_serialization();
+    if theirs == ours {
+        return None;
+    }
+    let message =
+        format!("The discovery document has its {name} at {theirs}, but this server uses {ours}.");
+    let mend = format!("If sign-ins fail: {}", use_host(&theirs));
+    Some(Finding::warning("discovery", &message, &mend))
 }
 
 /// How far our clock is from the `Date` of Entra's answer (RFC 9110 §6.6.1).
 fn skew(headers: &HeaderMap, clock: &Clock) -> Option<Finding> {
     let date = httpdate::parse_http_date(headers.get("date")?.to_str().ok()?).ok()?;
-    let seconds = clock
-        .now()
-        .abs_diff(date.duration_since(UNIX_EPOCH).ok()?.as_secs());
-    let (level, mend) = match seconds {
-        _ if seconds > MOST_SKEW => (Level::Failure, "Set this machine's clock, best by NTP."),
-        _ if seconds > GOOD_SKEW => (Level::Warning, "Set this machine's clock, best by NTP."),
-        _ => (Level::Ok, ""),
-    };
-    Some(Finding::new(
-        "clock",
-        level,
-        &format!("Our clock and Entra's are {seconds} seconds apart."),
-        mend,
-    ))
+    let theirs = date.duration_since(UNIX_EPOCH).ok()?.as_secs();
+    let seconds = clock.now().abs_diff(theirs);
+    let message = format!("This machine's clock and Entra's are {seconds} seconds apart.");
+    let mend = "Set this machine's clock, best by NTP.";
+    Some(if seconds > MOST_SKEW {
+        Finding::failure("clock", &message, mend)
+    } else if seconds > GOOD_SKEW {
+        Finding::warning("clock", &message, mend)
+    } else {
+        Finding::ok("clock", &message)
+    })
 }
 
 /// Asks Entra to answer the redirect URI without a page, as nobody is signed in here: it does so only when
 /// client and redirect URI are registered. What it sends there goes nowhere.
 fn registration(config: &Config) -> Result<Finding, Finding> {
     let proofs = Proofs::random().map_err(|failure| Finding::failed("registration", failure))?;
-    let demand = Requirements {
+    let requirements = Requirements {
         prompt: Some(Prompt::None),
         ..Requirements::default()
     };
     let application = config.application();
-    let url = request::url(
-        &application,
-        ResponseMode::Query,
-        &proofs,
-        &demand,
-        Hints::default(),
-    );
-    let mut answer = get("registration", &url, "")?;
-    let location = answer
-        .headers()
-        .get("location")
-        .and_then(|location| location.to_str().ok());
-    let query = location.and_then(|location| {
-        location
-            .strip_prefix(application.redirect_uri)?
-            .split_once('?')
-    });
-    let error = match query.and_then(|(_, query)| response::parse(query.as_bytes()).ok()) {
-        Some(Arrival::Response(response)) => response.outcome.err(),
-        Some(Arrival::AdminConsent) => None,
-        None => on_page(&answer.body_mut().read_to_string().unwrap_or_default()),
+    let mode = ResponseMode::Query;
+    let url = request::url(&application, mode, &proofs, &requirements, Hints::default());
+    let mut answer = get("registration", &url)?;
+    let status = answer.status().as_u16();
+    let returned = returned_to(application.redirect_uri, answer.headers());
+    let error = if let Some(response) = returned {
+        response.outcome.err()
+    } else {
+        let page = text_of("registration", &url, &mut answer)?;
+        OauthError::parse(page.as_bytes()).or_else(|| on_page(&page))
     };
-    let Some(error) = error else {
-        let rows = aadsts::own_page(&application);
-        let rows = rows
-            .iter()
-            .map(|(number, advice)| format!("AADSTS{number}: {}. {}", advice.title, advice.remedy));
-        let mend = format!(
-            "Sign in once. If Entra's page shows an error: {}",
-            rows.collect::<Vec<_>>().join(" ")
-        );
-        let message = "Entra does not tell without a person whether the registration is right.";
-        return Ok(Finding::new("registration", Level::Ok, message, &mend));
-    };
-    if error.kind() == Kind::SignInRequired || error.details.aadsts == Some(NOBODY) {
-        return Ok(Finding::ok(
-            "registration",
-            "Entra knows the client id and the redirect URI.",
-        ));
+    match error {
+        Some(error) => explained(config, &error),
+        None => unexplained(config, status),
     }
-    let is_of_redirect_uri = error
-        .details
-        .aadsts
-        .is_some_and(|number| OF_REDIRECT_URI.contains(&number));
-    if is_of_redirect_uri && config.sign_in_method == SignInMethod::DeviceCode {
-        let message =
-            "Entra knows the client id, and not the redirect URI, which device codes do without.";
+}
+
+/// The authorization response, where the answer sends one to `redirect_uri`.
+fn returned_to(redirect_uri: &str, headers: &HeaderMap) -> Option<AuthorizationResponse> {
+    let location = headers.get("location")?.to_str().ok()?;
+    let (_, query) = location.strip_prefix(redirect_uri)?.split_once('?')?;
+    match response::parse(query.as_bytes()).ok()? {
+        Arrival::Response(response) => Some(*response),
+        Arrival::AdminConsent => None,
+    }
+}
+
+/// What `error`, the answer to the trial, says of the registration.
+fn explained(config: &Config, error: &OauthError) -> Result<Finding, Finding> {
+    let number = error.details.aadsts;
+    if error.kind() == Kind::SignInRequired || number == Some(NOBODY) {
+        let message = "Entra knows the client id and the redirect URI.";
         return Ok(Finding::ok("registration", message));
     }
-    Err(Finding::failed(
-        "registration",
-        refusal(config, &error, "a trial of the authorization request"),
-    ))
+    let is_of_redirect_uri = number.is_some_and(|number| OF_REDIRECT_URI.contains(&number));
+    if is_of_redirect_uri && config.sign_in_method == SignInMethod::DeviceCode {
+        let message = "Entra knows the client id. It does not know the redirect URI, which device codes do not need.";
+        return Ok(Finding::ok("registration", message));
+    }
+    let failure = refusal(config, error, "a trial of the authorization request");
+    Err(Finding::failed("registration", failure))
+}
+
+/// What `status`, the answer to the trial, says of the registration where no error can be read.
+fn unexplained(config: &Config, status: u16) -> Result<Finding, Finding> {
+    let application = config.application();
+    if status == 429 || status >= 500 {
+        let message = format!("The trial of a sign-in was answered with status {status}.");
+        let mend = "Run doctor again in some minutes.";
+        return Ok(Finding::warning("registration", &message, mend));
+    }
+    if status >= 400 {
+        let message = format!(
+            "The trial of a sign-in was refused with status {status}; the page does not say why."
+        );
+        let id = application.client_id;
+        let tenant = application.authority.tenant().segment();
+        let registered = aadsts::registered(application.redirect_uri);
+        let mend = format!(
+            "Check that AZURE_CLIENT_ID ({id}) is registered in AZURE_TENANT_ID ({tenant}), and that {registered} is \
+             registered under \"Mobile and desktop applications\". Open a sign-in link to see the page."
+        );
+        return match config.sign_in_method {
+            // It may be the redirect URI alone, which device codes do not need.
+            SignInMethod::DeviceCode => Ok(Finding::warning("registration", &message, &mend)),
+            SignInMethod::Browser => Err(Finding::failure("registration", &message, &mend)),
+        };
+    }
+    let mut mend = vec!["Sign in once. If Entra's page shows an error:".to_owned()];
+    for (number, advice) in aadsts::own_page(&application) {
+        mend.push(format!(
+            "AADSTS{number}: {}. {}",
+            advice.title, advice.remedy
+        ));
+    }
+    let message = "Entra does not tell without a person whether the registration is right.";
+    Ok(Finding::advice("registration", message, &mend.join(" ")))
 }
 
 /// The error that stands on a page of Entra's, which is for people.
@@ -359,22 +447,32 @@ fn on_page(page: &str) -> Option<OauthError> {
 /// What the backend says to somebody without a token.
 fn backend(base: &Url, findings: &mut Vec<Finding>) -> Result<Finding, Finding> {
     let answer = reach("backend", base, "BACKEND_API_BASE_URL", findings)?;
-    let mut challenges = answer.headers().get_all("www-authenticate").iter();
-    let wants_token = challenges.any(|challenge| {
+    let status = answer.status().as_u16();
+    let message = format!("{base} answers a request without a token with status {status}");
+    Ok(match status {
+        401 if wants_token(answer.headers()) => Finding::ok(
+            "backend",
+            &format!("{message}: it wants a token, as it should."),
+        ),
+        200..=299 => Finding::ok(
+            "backend",
+            &format!("{message}: this address needs no token."),
+        ),
+        300..=399 => Finding::warning(
+            "backend",
+            &format!("{message}, a redirect."),
+            "Redirects are not followed: set BACKEND_API_BASE_URL to where it leads, if that is your API.",
+        ),
+        _ => Finding::ok("backend", &format!("{message}.")),
+    })
+}
+
+/// Whether a bearer token is asked for (RFC 6750 §3).
+fn wants_token(headers: &HeaderMap) -> bool {
+    headers.get_all("www-authenticate").iter().any(|challenge| {
         challenge
             .as_bytes()
             .to_ascii_lowercase()
             .starts_with(b"bearer")
-    });
-    let redirected = "Redirects are not followed: set BACKEND_API_BASE_URL to where it leads, if that is your API.";
-    let status = answer.status().as_u16();
-    let (level, meaning, mend) = match status {
-        401 if wants_token => (Level::Ok, ": it wants a token, as it should", ""),
-        200..=299 => (Level::Ok, ": this address needs no token", ""),
-        300..=399 => (Level::Warning, ", a redirect", redirected),
-        _ => (Level::Ok, "", ""),
-    };
-    let message =
-        format!("{base} answers a request without a token with status {status}{meaning}.");
-    Ok(Finding::new("backend", level, &message, mend))
+    })
 }

@@ -185,6 +185,11 @@ impl Listeners {
         }
     }
 
+    /// The first address that was bound.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.0.first().map(|(address, _)| *address)
+    }
+
     /// The port that was bound.
     pub fn port(&self) -> u16 {
         self.0.first().map_or(0, |(address, _)| address.port())

@@ -15,6 +15,8 @@ pub mod workers;
 
 use std::time::Duration;
 
+use crate::owner;
+
 /// What one client may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
@@ -32,12 +34,12 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// For one answer, or one event of a stream, to be taken.
     pub answer: Duration,
-    /// For another process to free the token file, when a server starts.
-    pub owner: Duration,
     /// For requests in flight to finish when the server is told to stop.
     pub shutdown: Duration,
     /// The most bytes of a request body (413).
     pub body_bytes: usize,
+    /// For the previous owner of the token file to end, at the start.
+    pub owner: Duration,
 }
 
 impl Default for Limits {
@@ -50,9 +52,9 @@ impl Default for Limits {
             quiet: Duration::from_secs(1),
             keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
-            owner: Duration::from_secs(5),
             shutdown: Duration::from_secs(10),
             body_bytes: 4 * 1024 * 1024,
+            owner: owner::PATIENCE,
         }
     }
 }

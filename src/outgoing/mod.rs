@@ -4,10 +4,12 @@
 pub mod resolver;
 pub mod retry_after;
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::CertificateError;
 use rustls::crypto::ring;
 use ureq::Agent;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -63,21 +65,76 @@ pub fn is_unresolved(error: &ureq::Error) -> bool {
 
 /// What to do about a transport error.
 pub fn mend(error: &ureq::Error) -> &'static str {
-    let text = error.to_string();
+    if let Some(reason) = refused_certificate(error) {
+        return mend_certificate(reason);
+    }
+    if has_no_roots(error) {
+        return "This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE.";
+    }
+    if is_unresolved(error) {
+        return "Check the host name, the network and the proxy settings (HTTPS_PROXY).";
+    }
     match error {
-        _ if is_unresolved(error) => "Check the host name, the network and the proxy settings.",
-        ureq::Error::Timeout(_) => "The other side took too long.",
-        ureq::Error::Rustls(_) | ureq::Error::Tls(_) if text.contains("No CA certificates") => {
-            "This machine has no root certificates: install ca-certificates, or set SSL_CERT_FILE."
+        ureq::Error::Timeout(_) => {
+            "The other side took too long: check the network, and what stands between here and there (firewall, proxy)."
         }
-        _ if text.contains("certificate") => {
-            "Its TLS certificate was not accepted; where a proxy inspects TLS, add the proxy's root certificate to the \
-             system's store or name it in SSL_CERT_FILE."
-        }
-        ureq::Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+        ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
             "Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
         }
+        _ if matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_))) => {
+            "What answers there does not speak TLS: check the host and the port."
+        }
         _ => "Check the network, and what stands between here and there (firewall, proxy).",
+    }
+}
+
+/// Whether the other side was reached, but is not trusted.
+pub fn is_untrusted(error: &ureq::Error) -> bool {
+    refused_certificate(error).is_some() || has_no_roots(error)
+}
+
+/// Why the certificate of the other side was refused, where it was.
+fn refused_certificate(error: &ureq::Error) -> Option<&CertificateError> {
+    match tls_error(error)? {
+        rustls::Error::InvalidCertificate(reason) => Some(reason),
+        _ => None,
+    }
+}
+
+fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
+    match error {
+        ureq::Error::Rustls(error) => Some(error),
+        // What fails during the handshake comes as an error of the connection.
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// Neither ureq nor rustls has a variant for it.
+fn has_no_roots(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
+        && error.to_string().contains("No CA certificates")
+}
+
+fn mend_certificate(reason: &CertificateError) -> &'static str {
+    match reason {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "Its certificate has expired: check this machine's clock, and have the certificate renewed."
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "Its certificate is not valid yet: check this machine's clock."
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "Its certificate is for another host: check the host name, and whether a proxy answers in its place."
+        }
+        CertificateError::Revoked => {
+            "Its certificate was revoked: ask whoever runs that host to replace it."
+        }
+        // An unknown issuer, most of all.
+        _ => {
+            "This machine does not trust its certificate. Where a proxy inspects TLS, add the proxy's root certificate to \
+             the system's store or name it in SSL_CERT_FILE."
+        }
     }
 }
 

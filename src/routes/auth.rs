@@ -7,10 +7,10 @@ use tiny_http::Method;
 use url::Url;
 
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
-use crate::auth::Opened;
 use crate::auth::authority::ResponseMode;
 use crate::auth::pending::{self, LIFETIME};
 use crate::auth::response::{self, Arrival, AuthorizationResponse};
+use crate::auth::sign_in::Opened;
 use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
 use crate::mcp::tools::DEFAULT_USER_ID;

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::auth::Standing;
 use crate::auth::aadsts::Advice;
-use crate::auth::token_file::Account;
+use crate::auth::account::Account;
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
 use crate::http::message::{Reply, reply_under, with_field};

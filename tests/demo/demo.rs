@@ -72,7 +72,7 @@ Connect a client:
     {{ "mcpServers": {{ "company-api": {{ "url": "{url}/mcp" }} }} }}
 
 Then ask it: "Who am I, according to the company API?" It will ask you to sign in first.
-GET /cae and GET /write need more than that sign-in gives: the API's demand leads to another one.
+GET /cae needs more than that sign-in gives: the API's demand leads to another one.
 Sign in as Carol to see how a refusal looks.
 Ctrl-C ends the demo and forgets everything.
 "#

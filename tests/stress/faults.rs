@@ -1,8 +1,9 @@
 //! What the token file, the calls and the people live through: processes that are killed, disks that fill up, crowds
-//! at the moment of expiry, and outages. `cargo run --release --example stress_faults`; `-- --short` does less of it,
+//! at the moment of expiry, and outages. `cargo test --release --test stress_faults`; `-- --short` does less of it,
 //! names of scenarios choose among them. The first that fails ends it.
 //!
-//! The server runs as processes of its own: the binary that `RELEASE_BINARY` names, else this program once more.
+//! The server runs as a process of its own: the binary that `RELEASE_BINARY` names, else the one built with this.
+//! One at a time has the token file.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -23,12 +24,16 @@ mod names;
 #[path = "faults/outages.rs"]
 mod outages;
 mod program;
+#[path = "faults/second.rs"]
+mod second;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 
-use program::{Wanted, arguments, binary};
+use program::{Wanted, binary};
+use serde_json::Value;
 
 fn main() -> ExitCode {
     let wanted = match Wanted::of_arguments("stress_faults") {
@@ -42,18 +47,29 @@ fn main() -> ExitCode {
     {
         wanted.run("full-disk", disk::full_and_read_only);
         wanted.run("forbidden", disk::forbidden);
-        wanted.run("locked", || disk::locked(is_short));
     }
     wanted.run("bursts", || bursts::run(if is_short { 3 } else { 20 }));
     wanted.run("outages", || outages::run(if is_short { 1 } else { 10 }));
     wanted.run("names", names::run);
+    wanted.run("second", second::run);
     ExitCode::SUCCESS
 }
 
 fn server() -> Command {
-    let mut command = Command::new(binary());
-    command.args(arguments());
-    command
+    Command::new(binary())
+}
+
+/// The accounts of a token file, by user id. Version 1 of the file has a map of them, version 2 a list.
+fn accounts_in(file: &[u8]) -> BTreeMap<String, Value> {
+    let mut json: Value = serde_json::from_slice(file).expect("the file always parses");
+    match json["accounts"].take() {
+        Value::Object(accounts) => accounts.into_iter().collect(),
+        Value::Array(accounts) => accounts
+            .into_iter()
+            .map(|account| (account["user_id"].as_str().unwrap().to_owned(), account))
+            .collect(),
+        other => panic!("no accounts: {other}"),
+    }
 }
 
 /// A server in file systems of its own, after `preparation`, which finds the arguments from `$1` on; `None` where
@@ -79,8 +95,7 @@ fn server_in_its_own_file_systems(preparation: &str, with: &[&str]) -> Option<Co
         .args(own)
         .args(["sh", "-c", &script, "sh"])
         .args(with)
-        .arg(binary())
-        .args(arguments());
+        .arg(binary());
     Some(command)
 }
 

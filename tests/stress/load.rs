@@ -1,9 +1,9 @@
 //! What crowds and bad clients cost: while they are there, every call of a well-behaved client goes through and
 //! threads, memory and descriptors stay below the bounds here; afterwards all of it is given back.
-//! `cargo run --release --example stress_load`; `-- --short` does less of it, names of scenarios choose among them.
+//! `cargo test --release --test stress_load`; `-- --short` does less of it, names of scenarios choose among them.
 //! The first that fails ends it. It reads `/proc`, so it needs Linux.
 //!
-//! The server runs as a process of its own: the binary that `RELEASE_BINARY` names, else this program once more.
+//! The server runs as a process of its own: the binary that `RELEASE_BINARY` names, else the one built with this.
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use program::{Wanted, arguments, binary};
+use program::{Wanted, binary};
 use serde_json::{Value, json};
 use support::PATIENCE;
 use support::entra::{ADA, Entra};
@@ -255,8 +255,7 @@ fn server(has_few_descriptors: bool) -> Command {
     };
     command
         .args(["-c", &format!("{limit}exec \"$@\""), "sh"])
-        .arg(binary())
-        .args(arguments());
+        .arg(binary());
     command
 }
 

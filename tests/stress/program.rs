@@ -1,12 +1,8 @@
-//! What the stress programs have in common: each is the server, too, when it starts itself, and runs the scenarios
-//! that its arguments name.
+//! What the stress programs have in common: the scenarios that their arguments name, and the server that they run.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
-
-/// The first argument of the program when it is to be the server.
-const AS_SERVER: &str = "--as-server";
 
 /// What the program was started for.
 pub struct Wanted {
@@ -21,9 +17,6 @@ impl Wanted {
     /// How it ends when it was started for something else.
     pub fn of_arguments(name: &str) -> Result<Self, ExitCode> {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        if arguments.first().is_some_and(|first| first == AS_SERVER) {
-            return Err(entra_auth_mcp::cli::run(arguments.into_iter().skip(1)));
-        }
         let (options, scenarios): (Vec<_>, Vec<_>) = arguments
             .into_iter()
             .partition(|word| word.starts_with('-'));
@@ -48,15 +41,10 @@ impl Wanted {
     }
 }
 
-/// The program that serves: the binary that `RELEASE_BINARY` names, else this program once more.
+/// The server: the binary that `RELEASE_BINARY` names, else the one that was built with this program.
 pub fn binary() -> PathBuf {
-    std::env::var_os("RELEASE_BINARY")
-        .map_or_else(|| std::env::current_exe().unwrap(), PathBuf::from)
-}
-
-/// What makes it a server.
-pub fn arguments() -> Option<&'static str> {
-    std::env::var_os("RELEASE_BINARY")
-        .is_none()
-        .then_some(AS_SERVER)
+    match std::env::var_os("RELEASE_BINARY") {
+        Some(path) => PathBuf::from(path),
+        None => PathBuf::from(env!("CARGO_BIN_EXE_entra-auth-mcp")),
+    }
 }

@@ -7,7 +7,7 @@ use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{self, ADA, Entra, TokenFailure};
 use crate::support::server::{Process, Setup};
-use entra_auth_mcp::auth::aadsts::{Advice, advice, own_page};
+use entra_auth_mcp::auth::aadsts::{Advice, advice, advice_by_name, own_page};
 use entra_auth_mcp::auth::authority::Application;
 use entra_auth_mcp::auth::authority::{Authority, Tenant};
 use entra_auth_mcp::auth::scope::Scopes;
@@ -44,6 +44,15 @@ impl Registration {
         advice(number, &self.application())
     }
 
+    /// As for what stands in a row, number or name.
+    fn advice_of(&self, code: &str) -> Advice {
+        let advice = match code.parse() {
+            Ok(number) => self.advice(number),
+            Err(_) => advice_by_name(code, &self.application()),
+        };
+        advice.unwrap_or_else(|| panic!("{code} has no row"))
+    }
+
     fn remedy(&self, number: u32) -> String {
         self.advice(number).unwrap().remedy
     }
@@ -58,15 +67,11 @@ impl Registration {
     }
 }
 
-fn numbers_of(row: &str) -> impl Iterator<Item = u32> {
-    row.split(' ').map(|number| number.parse().unwrap())
-}
-
-/// Every number of the table, in its order.
-fn every_number() -> Vec<u32> {
+/// Every number and name of the table, in its order.
+fn every_code() -> Vec<&'static str> {
     ROWS.lines()
         .filter_map(|line| line.split_once(" | "))
-        .flat_map(|(numbers, _)| numbers_of(numbers))
+        .flat_map(|(codes, _)| codes.split(' '))
         .collect()
 }
 
@@ -75,29 +80,26 @@ fn every_row_says_what_is_wrong_and_what_to_do_with_the_values_of_the_configurat
     let registration = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, SCOPE);
     let mut pinned = BTreeSet::new();
     for line in PINNED.lines() {
-        let [numbers, title, remedy] = line.split(" | ").collect::<Vec<_>>().try_into().unwrap();
-        for number in numbers_of(numbers) {
-            let advice = registration
-                .advice(number)
-                .unwrap_or_else(|| panic!("{number} has no row"));
+        let [codes, title, remedy] = line.split(" | ").collect::<Vec<_>>().try_into().unwrap();
+        for code in codes.split(' ') {
+            let advice = registration.advice_of(code);
             assert_eq!(
                 (advice.title, advice.remedy.as_str()),
                 (title, remedy),
-                "{number}"
+                "{code}"
             );
-            pinned.insert(number);
+            pinned.insert(code);
         }
     }
-    assert_eq!(every_number().into_iter().collect::<BTreeSet<_>>(), pinned);
+    assert_eq!(every_code().into_iter().collect::<BTreeSet<_>>(), pinned);
 }
 
 #[test]
-fn no_number_stands_in_two_rows() {
-    let numbers = every_number();
+fn no_code_stands_in_two_rows() {
     let mut seen = BTreeSet::new();
-    let twice: Vec<u32> = numbers
+    let twice: Vec<&str> = every_code()
         .into_iter()
-        .filter(|number| !seen.insert(*number))
+        .filter(|code| !seen.insert(*code))
         .collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
@@ -105,26 +107,42 @@ fn no_number_stands_in_two_rows() {
 #[test]
 fn a_title_is_no_sentence_and_a_remedy_is_one() {
     let registration = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, SCOPE);
-    for number in every_number() {
-        let Advice { title, remedy } = registration.advice(number).unwrap();
+    for code in every_code() {
+        let Advice { title, remedy } = registration.advice_of(code);
         assert!(
             !title.is_empty() && title.len() <= 80 && !title.ends_with(['.', ' ']),
-            "{number}: {title}"
+            "{code}: {title}"
         );
         // A full stop would be taken for a part of what is to be copied.
         assert!(
-            remedy.ends_with('.') || remedy.ends_with(CLIENT) || remedy.ends_with(".default"),
-            "{number}: {remedy}"
+            remedy.ends_with('.')
+                || remedy.ends_with("%2Fauth%2Fcallback")
+                || remedy.ends_with(".default"),
+            "{code}: {remedy}"
         );
-        assert!(!remedy.contains(['{', '}']), "{number}: {remedy}");
+        assert!(!remedy.contains(['{', '}']), "{code}: {remedy}");
     }
 }
 
 #[test]
-fn a_number_that_is_not_known_has_no_advice() {
+fn a_code_that_is_not_known_has_no_advice() {
     let registration = Registration::new(PUBLIC_CLOUD, TENANT, REDIRECT_URI, SCOPE);
     for number in [0, 5, 5001, 500_110, 99999] {
         assert!(registration.advice(number).is_none(), "{number}");
+    }
+    // A code is compared as a whole, and a heading is no row.
+    for name in [
+        "",
+        "invalid",
+        "never_heard_of",
+        "Consent",
+        "Device codes",
+        "{tenant}",
+    ] {
+        assert!(
+            advice_by_name(name, &registration.application()).is_none(),
+            "{name}"
+        );
     }
 }
 
@@ -181,6 +199,7 @@ fn the_redirect_uri_is_named_as_it_must_be_registered() {
     }
 }
 
+// CASES C17
 #[test]
 fn the_link_for_an_administrator_is_of_the_right_cloud_and_tenant() {
     for (host, tenant, start) in [
@@ -207,14 +226,27 @@ fn the_link_for_an_administrator_is_of_the_right_cloud_and_tenant() {
         ),
     ] {
         let registration = Registration::new(host, tenant, REDIRECT_URI, SCOPE);
-        for number in [65001, 90094, 650_057, 700_016] {
-            let remedy = registration.remedy(number);
+        // Entra leads the administrator back there.
+        let back = "redirect_uri=http%3A%2F%2Flocalhost%3A8000%2Fauth%2Fcallback";
+        for code in ["65001", "90094", "650057", "700016", "consent_required"] {
+            let remedy = registration.advice_of(code).remedy;
             assert!(
-                remedy.ends_with(&format!(" {start}/adminconsent?client_id={CLIENT}")),
+                remedy.ends_with(&format!(" {start}/adminconsent?client_id={CLIENT}&{back}")),
                 "{remedy}"
             );
         }
     }
+    let odd = "https://mcp.example.com/a&b=c?tenant=x#y";
+    let remedy = Registration::new(PUBLIC_CLOUD, TENANT, odd, SCOPE).remedy(90094);
+    let link = url::Url::parse(remedy.rsplit(' ').next().unwrap()).unwrap();
+    let parameters: Vec<_> = link.query_pairs().into_owned().collect();
+    assert_eq!(
+        parameters,
+        [
+            ("client_id".to_owned(), CLIENT.to_owned()),
+            ("redirect_uri".to_owned(), odd.to_owned())
+        ]
+    );
 }
 
 #[test]
@@ -406,74 +438,81 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
 
 // ---- The table for one configuration ----
 
-const PINNED: &str = r#"50011 500113 | The redirect URI is not registered | Register http://localhost/auth/callback under the platform "Mobile and desktop applications" (App registrations > the app > Authentication), or run `az ad app update --id 11111111-aaaa-4bbb-8ccc-222222222222 --public-client-redirect-uris http://localhost/auth/callback`, which replaces all that are registered there. It must match REDIRECT_URI (http://localhost:8000/auth/callback): Entra compares the path and its case, but no port of http://localhost.
-700016 700011 | The application is not known in this tenant | Compare AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222) and AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) with the overview of the app registration, and check that it is registered in the cloud of https://login.microsoftonline.com (AZURE_CLOUD). If it is another organization's app, let an administrator of yours add it at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222
-70001 7000112 | The application is disabled | Ask an administrator to let users sign in to it (Enterprise applications > 11111111-aaaa-4bbb-8ccc-222222222222 > Properties), and check AZURE_CLIENT_ID.
+const PINNED: &str = r#"50011 500113 | The redirect URI is not registered | Register http://localhost/auth/callback under the platform "Mobile and desktop applications" (App registrations > the app > Authentication), or run `az ad app update --id 11111111-aaaa-4bbb-8ccc-222222222222 --public-client-redirect-uris http://localhost/auth/callback`, which replaces all that are registered there. It must match REDIRECT_URI (http://localhost:8000/auth/callback): Entra compares the path, upper and lower case included, but ignores the port of http://localhost.
+700016 700011 | The application is not known in this tenant | Compare AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222) and AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) with the overview of the app registration, and check that it is registered in the cloud of https://login.microsoftonline.com (AZURE_CLOUD). If the app belongs to another organization, ask an administrator of yours to add it at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222&redirect_uri=http%3A%2F%2Flocalhost%3A8000%2Fauth%2Fcallback
+70001 7000112 | The application is disabled | Ask an administrator to enable it for sign-in (Enterprise applications > 11111111-aaaa-4bbb-8ccc-222222222222 > Properties), and check AZURE_CLIENT_ID.
 50194 | The application is for one tenant only | The app 11111111-aaaa-4bbb-8ccc-222222222222 is registered for one tenant: set AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) to the directory (tenant) id that the overview of the app registration shows, or have the app registered for accounts of any organization.
-9002332 | The application takes no personal accounts | The app 11111111-aaaa-4bbb-8ccc-222222222222 takes work and school accounts only: set AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) to your tenant's GUID, or to organizations.
+9002332 | The application accepts no personal accounts | The app 11111111-aaaa-4bbb-8ccc-222222222222 accepts work and school accounts only: set AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) to your tenant's GUID, or to organizations.
 90124 90130 9001023 | Not available under common or consumers | Set AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) to your tenant's GUID, or to organizations.
-7000218 | Entra wants a secret of the application | This server has none: remove what matches http://localhost:8000/auth/callback from the platform "Web" and register http://localhost/auth/callback under "Mobile and desktop applications" (App registrations > the app > Authentication). If you used a device code, set "Allow public client flows" there to Yes, or run `az ad app update --id 11111111-aaaa-4bbb-8ccc-222222222222 --is-fallback-public-client true`.
+7000218 | Entra expects a secret of the application | This server has no secret: remove what matches http://localhost:8000/auth/callback from the platform "Web" and register http://localhost/auth/callback under "Mobile and desktop applications" (App registrations > the app > Authentication). If you used a device code, set "Allow public client flows" there to Yes, or run `az ad app update --id 11111111-aaaa-4bbb-8ccc-222222222222 --is-fallback-public-client true`.
 9002327 | The redirect URI is registered under "Single-page application" | Remove what matches http://localhost:8000/auth/callback from the platform "Single-page application" and register http://localhost/auth/callback under "Mobile and desktop applications" (App registrations > the app > Authentication).
-700025 901002 9002326 9010010 | Something was added to the request | This server sends Entra no secret, no Origin header and no 'resource' parameter: find the proxy between it and https://login.microsoftonline.com that adds one.
-90004 90014 90023 90100 900144 9002313 | Entra finds the request malformed | Check AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222), AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) and CUSTOM_API_SCOPE for slips, and whether a proxy changes what is sent to https://login.microsoftonline.com.
-65002 | The application is Microsoft's own | 11111111-aaaa-4bbb-8ccc-222222222222 is an application of Microsoft's, which others cannot use for this API: register an app of your own and set AZURE_CLIENT_ID to its id.
-50001 500011 | The API is not known in this tenant | Compare 'api://backend' in CUSTOM_API_SCOPE with the API's Application ID URI (App registrations > the API > Expose an API), and AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) with the API's tenant. An API of another organization must first be added to the tenant by an administrator.
-65005 650056 650057 | The application does not list the permissions that it asks for | Add a permission of 'api://backend' to the app 11111111-aaaa-4bbb-8ccc-222222222222 (App registrations > the app > API permissions), then let an administrator consent at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222
+700025 901002 9002326 9010010 | Something was added to the request | This server sends Entra no secret, no Origin header and no 'resource' parameter: find the proxy between this server and https://login.microsoftonline.com that adds one.
+90004 90014 90023 90100 900144 9002313 | Entra finds the request malformed | Check AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222), AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) and CUSTOM_API_SCOPE for typing errors, and whether a proxy changes what is sent to https://login.microsoftonline.com.
+65002 | The application belongs to Microsoft | Only Microsoft can use its application 11111111-aaaa-4bbb-8ccc-222222222222 for this API: register an app of your own and set AZURE_CLIENT_ID to its id.
+50001 500011 | The API is not known in this tenant | Compare 'api://backend' in CUSTOM_API_SCOPE with the API's Application ID URI (App registrations > the API > Expose an API), and AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) with the API's tenant. If the API belongs to another organization, an administrator must first add it to the tenant.
+65005 650056 650057 | The app registration lacks a permission | Add a permission of 'api://backend' to the app 11111111-aaaa-4bbb-8ccc-222222222222 (App registrations > the app > API permissions), then let an administrator consent at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222&redirect_uri=http%3A%2F%2Flocalhost%3A8000%2Fauth%2Fcallback
 650052 | The organization has not enabled the API | Ask an administrator to subscribe to or enable the service 'api://backend' in your organization.
 650053 | The API has no such scope | Compare CUSTOM_API_SCOPE with the scopes that 'api://backend' exposes (App registrations > the API > Expose an API); a scope written without its API is one of Microsoft Graph.
 28002 70011 | The scope is not valid | Entra does not accept 'openid profile offline_access api://backend/access': write each scope of CUSTOM_API_SCOPE as the API's Application ID URI, a slash and the scope's name, or that URI with /.default alone.
-28000 700022 | The scopes belong to more than one API | Leave the scopes of one API in CUSTOM_API_SCOPE, as an access token is for one: Entra finds several in 'openid profile offline_access api://backend/access'.
+28000 700022 | The scopes belong to more than one API | An access token is for one API: leave the scopes of one API in CUSTOM_API_SCOPE. Entra finds several in 'openid profile offline_access api://backend/access'.
 28003 700023 | No scope of an API was asked for | Set CUSTOM_API_SCOPE to a scope of your API (App registrations > the API > Expose an API): Entra finds none in 'openid profile offline_access api://backend/access'.
-90009 | The application asks for a token for itself | An app names itself by its GUID: set CUSTOM_API_SCOPE to 11111111-aaaa-4bbb-8ccc-222222222222/.default
-65001 90008 9002341 | Consent is missing | Sign in again and accept what Entra asks. Where it does not let you, an administrator can consent for everybody at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222
-90094 90095 | An administrator must consent | Send an administrator this link, and sign in again when they have consented: https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222
+90009 | The application asks for a token for itself | Such an app must use its GUID: set CUSTOM_API_SCOPE to 11111111-aaaa-4bbb-8ccc-222222222222/.default
+65001 90008 9002341 consent_required | Consent is missing | Sign in again and accept what Entra asks. If Entra does not let you, an administrator can consent for everybody at https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222&redirect_uri=http%3A%2F%2Flocalhost%3A8000%2Fauth%2Fcallback
+90094 90095 | An administrator must consent | Send an administrator this link, and sign in again when they have consented: https://login.microsoftonline.com/33333333-dddd-4eee-8fff-444444444444/adminconsent?client_id=11111111-aaaa-4bbb-8ccc-222222222222&redirect_uri=http%3A%2F%2Flocalhost%3A8000%2Fauth%2Fcallback
 65004 | Consent was declined | Sign in again and accept, if this server is to act for you.
-50014 50020 51004 16000 16003 90072 | The account is not of this tenant | Sign in with an account that AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) takes, or ask the tenant's administrator to invite yours as a guest.
-50034 | The account does not exist | Check the user name. If it is right, the account is not one that AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) takes: use another one, or ask the tenant's administrator to invite it as a guest.
-500208 | The account is not of a type that is taken | Sign in with an account that AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) takes: organizations and a single tenant take work and school accounts, consumers takes personal ones, common takes both.
+50014 50020 51004 16000 16003 90072 | The account is not in this tenant | Sign in with an account that AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) accepts, or ask the tenant's administrator to invite yours as a guest.
+50034 | The account does not exist | Check the user name. If it is right, AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) does not accept the account: use another one, or ask the tenant's administrator to invite it as a guest.
+500208 | The account is of the wrong type | Sign in with an account that AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) accepts: organizations and a single tenant accept work and school accounts, consumers accepts personal ones, common accepts both.
 500212 | Your organization does not allow this tenant | Ask the administrator of the account's own organization to allow the tenant in the outbound cross-tenant access settings.
 500213 | The tenant does not allow your organization | Ask the administrator of the tenant to allow the account's organization in the inbound cross-tenant access settings.
 50105 | The account is not assigned to the application | Ask an administrator to assign you to it (Enterprise applications > 11111111-aaaa-4bbb-8ccc-222222222222 > Users and groups).
 50057 | The account is disabled | Ask an administrator to enable the account, or sign in with another one.
-50053 | The account is locked, or the network is blocked | Too many sign-ins failed, or your address is known for attacks: wait before you try again, or ask an administrator, who finds the reason in the sign-in logs.
-50055 50144 | The password has expired | Change the password as your organization has you do it, or ask an administrator to reset it; then sign in again.
+50053 | The account is locked, or the network is blocked | Too many sign-ins failed, or attacks came from your network address. Wait before you try again, or ask an administrator, who finds the reason in the sign-in logs.
+50055 50144 | The password has expired | Change the password as your organization prescribes, or ask an administrator to reset it; then sign in again.
 50056 50064 50126 | The user name or the password is wrong | Sign in again and check both.
 80012 | The account may not sign in at this hour | Sign in within the hours that your organization allows, or ask an administrator to change them.
 50017 | The certificate of the sign-in was not accepted | Ask an administrator: Entra could not check the certificate that you signed in with.
 50074 50076 50078 500121 | Multifactor authentication is needed | Sign in again in the browser and complete the second step that Entra asks for (MFA).
 50072 50079 | Multifactor authentication must be set up | Sign in again in the browser and register what Entra asks for; an account of a federated organization gets its second step there.
 53004 53010 | Multifactor authentication cannot be set up from here | Set it up on a device and a network that your organization trusts, or ask an administrator how; then sign in again.
-50158 | A check by another provider is needed | Sign in again in the browser and complete the check that your organization has another provider make.
-50097 700003 | The device is not known to your organization | Sign in in the browser of a device that is registered with your organization and enabled there, not with a device code.
-53000 | The device is not compliant | Sign in in the browser of a device that your organization manages and finds compliant (enrolled in Intune, for instance), not with a device code; or ask an administrator.
-53001 530003 | The device is not managed by your organization | Sign in in the browser of a device that is joined to your organization, not with a device code; or ask an administrator.
+50158 | A check by another provider is needed | Sign in again in the browser and complete the other provider's check, which your organization requires.
+50097 700003 | The device is not known to your organization | Use the browser of a device that is registered with your organization and enabled there. A device code will not do.
+53000 | The device is not compliant | Use the browser of a device that your organization manages and finds compliant (enrolled in Intune, for instance), or ask an administrator. A device code will not do.
+53001 530003 | The device is not managed by your organization | Use the browser of a device that is joined to your organization, or ask an administrator. A device code will not do.
 530004 | Compliant devices of guests are not trusted | Ask an administrator to trust the compliant devices of the account's organization (cross-tenant access settings > Trust settings).
-53002 | A policy takes approved applications only | Ask an administrator to except the app 11111111-aaaa-4bbb-8ccc-222222222222 from the Conditional Access policy that wants an approved one.
-50131 53003 530032 | A policy refuses the sign-in | If you used a device code, sign in in the browser instead. Otherwise ask an administrator which Conditional Access policy it was: the sign-in logs show it for the app 11111111-aaaa-4bbb-8ccc-222222222222.
-53011 530034 | The account is blocked because of a risk | Ask an administrator of the account's own organization to look into the risk and unblock it.
-530035 | The security defaults refuse the sign-in | If you used a device code, sign in in the browser instead; otherwise ask an administrator, as your organization enforces security defaults.
-530036 | A policy ended a sign-in that began with a device code | Sign in again, in the browser instead of with a device code.
+53002 | A policy allows approved applications only | Ask an administrator to exclude the app 11111111-aaaa-4bbb-8ccc-222222222222 from the Conditional Access policy that requires an approved one.
+50131 53003 530032 | A policy refuses the sign-in | If you used a device code, use the browser instead. Otherwise ask an administrator which Conditional Access policy it was: the sign-in logs show it for the app 11111111-aaaa-4bbb-8ccc-222222222222.
+53011 530034 | The account is blocked because of a risk | Ask an administrator of the account's own organization to look into the risk and unblock the account.
+530035 | The security defaults refuse the sign-in | If you used a device code, use the browser instead. Otherwise ask an administrator: your organization enforces security defaults.
+530036 | A policy ended a sign-in that began with a device code | Sign in again, with the browser instead of a device code.
 50132 50133 50173 | The sign-in was revoked | Sign in again: the password was changed, or you or an administrator ended your sign-ins.
 50085 50089 70000 70008 | The sign-in has expired | Sign in again.
-700082 | The sign-in was not used for too long | Sign in again: Entra ends what is not used for a time.
+700082 | The sign-in was not used for too long | Sign in again: Entra ends a sign-in that is not used for some time.
 700084 | A sign-in of a single-page application has ended | Sign in again. So that sign-ins last longer, remove what matches http://localhost:8000/auth/callback from the platform "Single-page application" and register http://localhost/auth/callback under "Mobile and desktop applications" (App registrations > the app > Authentication).
-70043 | Your organization wants a new sign-in | Sign in again: a Conditional Access policy says how often that must be.
+70043 | Your organization requires a new sign-in | Sign in again: a Conditional Access policy says how often that must be.
 50058 700020 | Entra must ask you | Sign in again in the browser.
-54005 | The sign-in was completed twice | Start again from a new sign-in link, and do not reload or go back on the way: what Entra sends can be used once.
+54005 | The sign-in was completed twice | Start again from a new sign-in link, and do not reload a page or go back: each answer of Entra can be used once.
 501481 | The answer belongs to another sign-in | Start again from a new sign-in link, with no other one open.
-700005 | The sign-in was begun at another tenant | Start again from a new sign-in link, and leave AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) as it is on the way.
-900561 | The browser went back on the way | Start again from a new sign-in link, and do not reload or go back on the way.
+700005 | The sign-in began at another tenant | Start again from a new sign-in link, and do not change AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) before it is complete.
+900561 | The browser went back during the sign-in | Start again from a new sign-in link, and do not reload a page or go back.
 50140 | The question "Stay signed in?" was not answered | Sign in again and answer it either way.
 50199 | The sign-in was not confirmed | Sign in again and confirm that you mean to sign in to this app.
-50196 | The same request came too often | Wait some minutes, mend what made the earlier sign-ins fail, then sign in once.
+50196 | The same request came too often | Wait some minutes, correct what made the earlier sign-ins fail, then sign in once.
 70016 | The sign-in is not completed | Open the page that was shown with the device code, enter the code and sign in there.
 70018 | The device code was mistyped | Start again and enter the new code exactly as it is shown.
 70019 70020 | The device code has expired | Start again and complete the sign-in before the new code expires.
 90120 | The device code was used already | Start again with a new code.
-50134 | The device code is from another region | Sign in in the browser instead of with a device code.
-90002 | The tenant is not known in this cloud | Check AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444); if it is right, set AZURE_CLOUD (public, usgov, china, france, germany or singapore) to the tenant's cloud, as https://login.microsoftonline.com does not know it.
-90038 | The tenant belongs to another national cloud | Set AZURE_CLOUD (public, usgov, china, france, germany or singapore) to the cloud of the tenant '33333333-dddd-4eee-8fff-444444444444' in place of https://login.microsoftonline.com, and AZURE_CLIENT_ID to an app that is registered there.
+50134 | The device code is from another region | Use the browser instead of a device code.
+90002 | The tenant is not known in this cloud | Check AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444). If it is right, the tenant is in another cloud than https://login.microsoftonline.com: set AZURE_CLOUD to that cloud (public, usgov, china, france, germany or singapore).
+90038 | The tenant belongs to another national cloud | Set AZURE_CLOUD to the cloud of the tenant '33333333-dddd-4eee-8fff-444444444444' (public, usgov, china, france, germany or singapore), which is not https://login.microsoftonline.com, and AZURE_CLIENT_ID to an app that is registered there.
 50059 50128 90019 | Entra cannot tell the tenant | Set AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) to your tenant's GUID.
 50002 500021 500022 | The network restricts which tenants can be used | Ask the network administrator to allow the tenant that you sign in to (AZURE_TENANT_ID is 33333333-dddd-4eee-8fff-444444444444): a proxy restricts tenants by the header Restrict-Access-To-Tenants.
 50033 50087 50088 90006 90012 90024 90090 | Entra cannot answer at the moment | Try again in some minutes.
-50000 90036 | Entra itself has failed | Open a support case with Microsoft and name the correlation id, the trace id and the timestamp."#;
+50000 90036 | Entra itself has failed | Open a support case with Microsoft and name the correlation id, the trace id and the timestamp.
+invalid_client | Entra does not accept how the application identifies itself | This server has no secret: register http://localhost/auth/callback under "Mobile and desktop applications" (App registrations > the app > Authentication), not under "Web", and check AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222). If you used a device code, set "Allow public client flows" there to Yes.
+unauthorized_client | The application may not sign users in like this | Compare AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222) and AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444) with the overview of the app registration. If you used a device code, set "Allow public client flows" to Yes (App registrations > the app > Authentication).
+invalid_scope | A scope is not accepted | Compare CUSTOM_API_SCOPE with the scopes that 'api://backend' exposes (App registrations > the API > Expose an API): Entra was asked for 'openid profile offline_access api://backend/access'.
+invalid_resource invalid_target | The API is not accepted | Compare 'api://backend' in CUSTOM_API_SCOPE with the API's Application ID URI (App registrations > the API > Expose an API).
+invalid_tenant | The tenant is not accepted | Check AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444), and AZURE_CLOUD: https://login.microsoftonline.com does not know the tenant.
+invalid_request | The request is not accepted | Check AZURE_CLIENT_ID (11111111-aaaa-4bbb-8ccc-222222222222), AZURE_TENANT_ID (33333333-dddd-4eee-8fff-444444444444), REDIRECT_URI (http://localhost:8000/auth/callback) and CUSTOM_API_SCOPE against the app registration, and whether a proxy changes what is sent to https://login.microsoftonline.com.
+access_denied | The sign-in was declined or refused | Sign in again and accept what Entra asks. If you did accept, ask an administrator whether a policy or a missing assignment refuses you."#;

@@ -214,7 +214,11 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
     let world = World::audited();
     world.server.modern().sign_in(ADA);
     let modern = world.server.modern();
-    let hostile = "\u{9b}31m\n{\"event\":\"forged\"}\r\u{7f}".to_owned() + &"x".repeat(5000);
+    // CASES C27
+    let hostile =
+        "\u{9b}31m\n{\"event\":\"forged\"}\r\u{7f}\u{85}\u{2028}\u{2029}\u{202e}\u{e0041}é"
+            .to_owned()
+            + &"x".repeat(5000);
     let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
         "name": "api_get_request", "arguments": {"endpoint": "/me"},
         "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
@@ -233,10 +237,15 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     let text = fs::read_to_string(log_of(&world.setup)).unwrap();
     assert_eq!(text.lines().count(), 2);
-    assert!(!text.chars().any(|c| c != '\n' && c.is_control()), "{text}");
+    let is_hidden = |c: char| c.is_control() || "\u{2028}\u{2029}\u{202e}\u{e0041}".contains(c);
+    assert!(!text.contains(|c| c != '\n' && is_hidden(c)), "{text}");
+    assert!(
+        text.contains("\\u2028\\u2029\\u202e\\udb40\\udc41é"),
+        "{text}"
+    );
     let client = world.last_line()["client"].as_str().unwrap().to_owned();
     assert!(
-        client.starts_with("\u{9b}31m\n{\"event\"") && client.chars().count() == 1024,
+        hostile.starts_with(&client) && client.chars().count() == 1024,
         "{client}"
     );
 
@@ -525,53 +534,95 @@ fn of_a_line_that_the_disk_does_not_take_whole_nothing_stays() {
 // ---- Sharing and rotating ----
 
 #[cfg(unix)]
-fn hang_up(process: &Process) {
+fn signal(name: &str, process: &Process) {
     assert!(
         Command::new("kill")
-            .args(["-s", "HUP", &process.id().to_string()])
+            .args(["-s", name, &process.id().to_string()])
             .status()
             .unwrap()
             .success()
     );
 }
 
+/// The program as `nohup` starts it: SIGHUP is ignored.
+#[cfg(unix)]
+fn program_under_nohup() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$0\"", PROGRAM]);
+    command
+}
+
+/// The program as a terminal starts it: SIGHUP has its default action, even when these tests run under `nohup`.
+/// A shell cannot undo what it inherits. GNU `env` can; without it, the tests must not run under `nohup`.
+#[cfg(unix)]
+fn program_in_a_terminal() -> Command {
+    const DEFAULT_SIGHUP: &str = "--default-signal=HUP";
+    let can_reset = Command::new("env").args([DEFAULT_SIGHUP, "true"]).output();
+    if !can_reset.is_ok_and(|output| output.status.success()) {
+        return Command::new(PROGRAM);
+    }
+    let mut command = Command::new("env");
+    command.args([DEFAULT_SIGHUP, PROGRAM]);
+    command
+}
+
 #[cfg(unix)]
 #[test]
 fn a_rotated_file_is_left_whole_and_a_new_one_begun() {
-    let world = World::signed_in();
-    let file = log_of(&world.setup);
-    let setup = clone(&world.setup).with("AUDIT_LOG", file.to_str().unwrap());
-    let process = Process::start(Command::new(PROGRAM), &setup);
-    let mut mcp = process.modern();
-    for round in 0..3 {
-        mcp.ok("api_get_request", get("/me"));
-        let old = setup.directory.file(&format!("audit.jsonl.{round}"));
-        fs::rename(&file, &old).unwrap();
-        // Until it is told, the server goes on with the file that it has.
-        mcp.ok("api_get_request", get("/me"));
-        hang_up(&process);
-        let start = Instant::now();
-        while !file.exists() {
-            assert!(start.elapsed() < PATIENCE, "no new file");
-            thread::yield_now();
+    for command in [program_in_a_terminal(), program_under_nohup()] {
+        let world = World::signed_in();
+        let file = log_of(&world.setup);
+        let setup = clone(&world.setup).with("AUDIT_LOG", file.to_str().unwrap());
+        let process = Process::start(command, &setup);
+        let mut mcp = process.modern();
+        for round in 0..3 {
+            mcp.ok("api_get_request", get("/me"));
+            let old = setup.directory.file(&format!("audit.jsonl.{round}"));
+            fs::rename(&file, &old).unwrap();
+            // Until it is told, the server goes on with the file that it has.
+            mcp.ok("api_get_request", get("/me"));
+            signal("HUP", &process);
+            let start = Instant::now();
+            while !file.exists() {
+                assert!(start.elapsed() < PATIENCE, "no new file");
+                thread::yield_now();
+            }
+            assert_eq!(lines(&old).len(), 2);
         }
-        assert_eq!(lines(&old).len(), 2);
+        mcp.ok("api_get_request", get("/me"));
+        assert_eq!(lines(&file).len(), 1);
     }
-    mcp.ok("api_get_request", get("/me"));
-    assert_eq!(lines(&file).len(), 1);
+}
+
+/// Setups that have no audit log to open anew.
+#[cfg(unix)]
+fn setups_without_a_file() -> [Setup; 2] {
+    let entra = Entra::start();
+    [
+        Setup::new(&entra, None),
+        Setup::new(&entra, None).with("AUDIT_LOG", "-"),
+    ]
 }
 
 #[cfg(unix)]
 #[test]
 fn without_a_file_to_open_anew_a_terminal_that_goes_away_ends_the_server() {
-    let entra = Entra::start();
-    for setup in [
-        Setup::new(&entra, None),
-        Setup::new(&entra, None).with("AUDIT_LOG", "-"),
-    ] {
-        let mut process = Process::start(Command::new(PROGRAM), &setup);
-        hang_up(&process);
+    for setup in setups_without_a_file() {
+        let mut process = Process::start(program_in_a_terminal(), &setup);
+        signal("HUP", &process);
         assert_eq!(process.exit_code(), None);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn without_a_file_to_open_anew_a_server_under_nohup_outlives_its_terminal() {
+    for setup in setups_without_a_file() {
+        let mut process = Process::start(program_under_nohup(), &setup);
+        signal("HUP", &process);
+        // A server that SIGHUP has ended has no exit code.
+        signal("TERM", &process);
+        assert_eq!(process.exit_code(), Some(0));
     }
 }
 

@@ -554,6 +554,27 @@ fn what_cannot_go_together_is_refused() {
 
 // ---- Names ----
 
+// CASES C12
+#[test]
+fn a_form_in_a_file_is_refused_where_methods_are_restricted() {
+    let bench = Bench::with(|setup| setup.with("ALLOWED_METHODS", "PUT"));
+    fs::write(bench.file("form"), "_method=DELETE").unwrap();
+    for content_type in [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=b",
+    ] {
+        let headers = json!({"Content-Type": content_type});
+        let call = json!({"endpoint": "/echo", "body_file": "form", "headers": headers});
+        asserts_refused(
+            &bench.call("api_put_request", call),
+            "refused",
+            "ALLOWED_METHODS",
+        );
+    }
+    assert!(bench.backend.requests().is_empty());
+    assert_eq!(bench.send("form")["success"], true);
+}
+
 #[test]
 fn a_name_that_could_lead_elsewhere_is_refused_before_anything_is_called() {
     let bench = Bench::new();
@@ -596,6 +617,17 @@ fn a_name_that_could_lead_elsewhere_is_refused_before_anything_is_called() {
         "x\ny",
         "x\u{7f}",
         "x\u{85}",
+        // CASES C27: what shows another name than it is.
+        "x\u{202e}fdp.exe",
+        "x\u{2066}y",
+        "x\u{200e}y",
+        "x\u{61c}y",
+        "x\u{2028}y",
+        "x\u{2029}y",
+        "sub/x\u{200b}y",
+        "x\u{2060}",
+        "\u{feff}x",
+        "x\u{ad}y",
         "..\\x",
         "sub\\x",
         "\\\\server\\share",

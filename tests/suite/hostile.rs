@@ -577,7 +577,7 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
 
 #[test]
 fn no_text_from_outside_begins_a_line_of_the_log_or_the_audit_log() {
-    const FORGED: &str = "x\r\n2026-11-25T00:00:00Z error forged\n{\"event\":\"forged\"}\u{1b}[2J\u{85}\u{9b}2J\u{2028}";
+    const FORGED: &str = "x\r\n2026-11-25T00:00:00Z error forged\n{\"event\":\"forged\"}\u{1b}[2J\u{85}\u{9b}2J\u{2028}\u{2029}\u{202e}\u{200b}\u{e0041}";
     let entra = Entra::start_lenient();
     let setup = Setup::new(&entra, None);
     let audit = setup.directory.file("audit.jsonl");
@@ -636,7 +636,12 @@ fn no_text_from_outside_begins_a_line_of_the_log_or_the_audit_log() {
             "{line:?}"
         );
     }
+    // CASES C27: no reader ends a line where we do not, and nothing is shown in another order.
+    let is_hidden =
+        |c: char| c.is_control() || "\u{2028}\u{2029}\u{202e}\u{200b}\u{e0041}".contains(c);
+    assert!(!log.contains(|c| c != '\n' && is_hidden(c)), "{log:?}");
     let audit = fs::read_to_string(audit).unwrap();
+    assert!(!audit.contains(|c| c != '\n' && is_hidden(c)), "{audit:?}");
     for line in audit.lines() {
         let line: Value =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -645,8 +650,5 @@ fn no_text_from_outside_begins_a_line_of_the_log_or_the_audit_log() {
             "{line}"
         );
     }
-    assert!(
-        audit.contains("forged") && !audit.chars().any(|c| c != '\n' && c.is_control()),
-        "{audit}"
-    );
+    assert!(audit.contains("forged"), "{audit}");
 }

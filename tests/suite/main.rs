@@ -30,6 +30,7 @@ mod files;
 mod hostile;
 mod http;
 mod mcp;
+mod owner;
 mod pages;
 mod policy;
 mod properties;

@@ -617,10 +617,17 @@ fn the_status_answers_as_the_python_server_does_and_more() {
             .unwrap()
             .contains(&json!("openid"))
     );
+    assert!(
+        after["signed_in_at"]
+            .take()
+            .as_str()
+            .unwrap()
+            .ends_with('Z')
+    );
     let expected = json!({
         "user_id": ADA, "authenticated": true, "has_token": true, "username": ADA, "display_name": "Ada Lovelace",
         "tenant_id": TENANT_ID, "can_refresh": true, "pending_sign_in": false,
-        "expires_in_seconds": null, "expires_at": null, "scopes": null,
+        "expires_in_seconds": null, "expires_at": null, "scopes": null, "signed_in_at": null,
     });
     assert_eq!(after, expected);
 

@@ -25,8 +25,9 @@ mod memory {
     use std::os::unix::fs::FileExt as _;
     use std::sync::{Arc, Mutex};
 
+    use entra_auth_mcp::auth::account::{Account, Binding};
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
-    use entra_auth_mcp::auth::token_file::{Account, Binding, TokenFile};
+    use entra_auth_mcp::auth::token_file::TokenFile;
     use entra_auth_mcp::clock::Clock;
     use entra_auth_mcp::secret::Secret;
     use serde_json::json;

@@ -19,7 +19,7 @@ const REQUIRED: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", CLIENT_ID),
     ("AZURE_TENANT_ID", TENANT_ID),
 ];
-const DEFAULTS: [(&str, &str); 27] = [
+const DEFAULTS: [(&str, &str); 28] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -40,6 +40,7 @@ const DEFAULTS: [(&str, &str); 27] = [
     ("ALLOWED_METHODS", "GET POST PUT PATCH DELETE"),
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
+    ("ALLOWED_REQUEST_HEADERS", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("MAX_REQUEST_BYTES", "4194304"),
     ("FILES_DIR", ""),
@@ -217,6 +218,7 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
             "one resource",
         ),
         ("CUSTOM_API_SCOPE", "api://a/\"read\"", "RFC 6749"),
+        ("CUSTOM_API_SCOPE", "api://a", "api://a/.default"),
         ("AZURE_AUTHORITY_HOST", "login.microsoftonline.com", "https"),
         (
             "AZURE_AUTHORITY_HOST",
@@ -294,6 +296,16 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("DENIED_ENDPOINTS", "/a;x", "';'"),
         ("DENIED_ENDPOINTS", "/a#x", "'#'"),
         ("DENIED_ENDPOINTS", "/admin**", "/reports/**"),
+        ("ALLOWED_REQUEST_HEADERS", "*", "beginning"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A *", "beginning"),
+        ("ALLOWED_REQUEST_HEADERS", "X-*-Id", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A**", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A: b", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A;X-B", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-Ä", "names of headers"),
+        ("ALLOWED_REQUEST_HEADERS", "X-A, cookie", "leave out"),
+        ("ALLOWED_REQUEST_HEADERS", "Proxy-*", "leave out"),
+        ("ALLOWED_REQUEST_HEADERS", "host*", "leave out"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -316,6 +328,48 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
             mistake.contains(&format!("{value:?}")) && mistake.contains(mend),
             "{name}={value}: {mistake}"
         );
+    }
+}
+
+/// CASES C6: what cannot work is refused at the start, and not at the end of each sign-in.
+#[test]
+fn a_host_at_which_nobody_can_sign_in_is_a_mistake_that_names_one_where_they_can() {
+    for (tenant, host, mend) in [
+        (
+            TENANT_ID,
+            "https://sts.windows.net",
+            "https://login.microsoftonline.com",
+        ),
+        (
+            TENANT_ID,
+            "https://contoso.b2clogin.com",
+            "https://contoso.ciamlogin.com",
+        ),
+        (
+            "contoso.onmicrosoft.com",
+            "https://contoso.b2clogin.cn/",
+            "user flow",
+        ),
+        ("common", "https://contoso.ciamlogin.com", "AZURE_TENANT_ID"),
+        (
+            "organizations",
+            "https://contoso.ciamlogin.com",
+            "no organizations",
+        ),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        let mistake = outcome.mistake("AZURE_AUTHORITY_HOST");
+        assert!(mistake.contains(mend), "{host}: {mistake}");
+    }
+    for (tenant, host) in [
+        (TENANT_ID, "https://contoso.ciamlogin.com"),
+        ("contoso.onmicrosoft.com", "https://contoso.ciamlogin.com"),
+        ("common", "https://login.windows.net"),
+        (TENANT_ID, "https://b2clogin.com.contoso.com"),
+        (TENANT_ID, "http://127.0.0.1:9000"),
+    ] {
+        let outcome = check(&[("AZURE_TENANT_ID", tenant), ("AZURE_AUTHORITY_HOST", host)]);
+        assert_eq!(outcome.value("AZURE_AUTHORITY_HOST"), host);
     }
 }
 
@@ -457,6 +511,7 @@ fn every_setting_can_be_set() {
         ("ALLOWED_METHODS", "GET"),
         ("ALLOWED_ENDPOINTS", "/me/**"),
         ("DENIED_ENDPOINTS", "/me/secrets"),
+        ("ALLOWED_REQUEST_HEADERS", "X-Tenant"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("MAX_REQUEST_BYTES", "8388608"),
         ("FILES_DIR", "/srv/files"),
@@ -585,6 +640,10 @@ fn the_forms_that_a_value_may_have_are_taken() {
         (
             "DENIED_ENDPOINTS",
             &["/$batch", "/admin*/**", "/**/secrets/**"],
+        ),
+        (
+            "ALLOWED_REQUEST_HEADERS",
+            &["X-Tenant", "x-tenant,X-Trace-*", "X_A t*"],
         ),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("MAX_REQUEST_BYTES", &["65536", "268435456"]),
@@ -809,6 +868,14 @@ fn what_is_probably_not_meant_is_warned_of() {
                 ("AZURE_AUTHORITY_HOST", "https://login.chinacloudapi.cn"),
             ],
             "AZURE_CLOUD=china",
+        ),
+        (
+            vec![
+                backend,
+                scope,
+                ("AZURE_AUTHORITY_HOST", "https://login.windows.net"),
+            ],
+            "AZURE_CLOUD=public",
         ),
         (
             vec![
@@ -1104,7 +1171,8 @@ fn help_lists_every_setting_with_default_and_meaning() {
                 .find(|line| line.trim_start().starts_with(setting.name))
                 .unwrap();
             assert!(
-                line.contains(setting.meaning) && line.contains(setting.default),
+                line.contains(setting.meaning)
+                    && line.contains(setting.default.unwrap_or_default()),
                 "{line}"
             );
         }
@@ -1266,7 +1334,7 @@ fn document(name: &str) -> String {
 fn settings() -> Vec<(&'static str, &'static str)> {
     SETTINGS
         .iter()
-        .map(|setting| (setting.name, setting.default))
+        .map(|setting| (setting.name, setting.default.unwrap_or_default()))
         .collect()
 }
 

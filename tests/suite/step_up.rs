@@ -2,11 +2,10 @@
 //! scopes, by the silent way where there is one, and by way of the person where there is none.
 
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::support::backend::{WRITE_SCOPE, cae_claims, claims_challenge, claims_header};
+use crate::support::backend::{cae_claims, claims_challenge, claims_header};
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{ADA, GRACE, TokenFailure};
 use crate::support::http::{Answer, Reply, Request, StandIn};
@@ -29,7 +28,6 @@ const WANTED: &str =
 const ENTRAS: &str = r#"{"access_token":{"capolids":{"essential":true,"values":["p1"]}}}"#;
 const ENTRAS_SENT: &str = r#"{"access_token":{"capolids":{"essential":true,"values":["p1"]},"xms_cc":{"values":["cp1"]}}}"#;
 const SCOPE: &str = "openid profile offline_access api://backend/access";
-const WIDER: &str = "openid profile offline_access api://backend/access api://backend/write";
 /// The name of Ada's account here; her address then comes from what is known of her.
 const LABEL: &str = "work";
 /// As long as what Entra has refused is not asked for again.
@@ -79,12 +77,6 @@ impl World {
         requests.iter().filter(is_it).count()
     }
 
-    fn last_scope(&self) -> String {
-        value_of(&self.entra.last_token_request(), "scope")
-            .unwrap()
-            .to_owned()
-    }
-
     fn last_claims(&self) -> String {
         value_of(&self.entra.last_token_request(), "claims")
             .unwrap()
@@ -95,26 +87,6 @@ impl World {
         let file: Value =
             serde_json::from_slice(&std::fs::read(self.server.token_file()).unwrap()).unwrap();
         file["accounts"][LABEL].clone()
-    }
-
-    /// A server with the same token file and clock, and one other setting.
-    fn another(&self, name: &str, value: &str) -> Running {
-        let Setup {
-            variables,
-            clock,
-            limits,
-            directory,
-        } = &self.setup;
-        let (variables, limits, directory) =
-            (variables.clone(), limits.clone(), Arc::clone(directory));
-        Setup {
-            variables,
-            clock: clock.clone(),
-            limits,
-            directory,
-        }
-        .with(name, value)
-        .start()
     }
 
     /// Entra refuses the next token request with this.
@@ -343,15 +315,6 @@ fn refused(status: u16, lines: &[&str]) -> Reply {
         .fold(reply, |reply, line| reply.with("WWW-Authenticate", line))
 }
 
-fn without_scope(scope: &str) -> Reply {
-    refused(
-        403,
-        &[&format!(
-            "Bearer error=\"insufficient_scope\", scope=\"{scope}\""
-        )],
-    )
-}
-
 // ---- The capability ----
 
 #[test]
@@ -429,7 +392,7 @@ fn every_method_is_repeated_as_it_was() {
     for method in METHODS {
         let world = World::labelled();
         let mut arguments =
-            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Own": "1"}});
+            json!({"endpoint": "/cae?a=%20b", "user_id": LABEL, "headers": {"X-Request-Id": "1"}});
         if !matches!(method, "get" | "delete") {
             arguments["data"] = json!({"z": 1, "a": [1.5, "ü\u{0}"]});
         }
@@ -799,12 +762,8 @@ fn a_sign_in_that_has_not_satisfied_entra_is_not_followed_at_once_by_the_next() 
 
 #[test]
 fn a_declined_step_up_leaves_the_account_as_it_was() {
-    for (endpoint, legacy) in [
-        ("/cae", false),
-        ("/write", false),
-        ("/cae", true),
-        ("/write", true),
-    ] {
+    let endpoint = "/cae";
+    for legacy in [false, true] {
         let world = World::labelled();
         world.entra.require_interaction_for_claims(true);
         let mut mcp = world.server.modern_url();
@@ -835,17 +794,10 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
         );
         // Whoever calls for it again needs it again, whether Entra is asked meanwhile or not.
         asks(&mut mcp, endpoint);
-        let (leads_to, due) = (
-            login_leads_to(&world.server),
-            if endpoint == "/cae" {
-                [WANTED, SCOPE]
-            } else {
-                [CP1, WIDER]
-            },
-        );
+        let leads_to = login_leads_to(&world.server);
         assert_eq!(
             ["claims", "scope"].map(|name| value_of(&leads_to, name)),
-            due.map(Some)
+            [Some(WANTED), Some(SCOPE)]
         );
     }
 }
@@ -956,7 +908,7 @@ fn a_person_who_is_in_the_middle_of_a_sign_in_that_the_client_declines_gets_to_i
 #[test]
 fn a_sign_in_for_a_call_is_for_the_person_in_whose_name_the_call_is_made() {
     for number in 0..CLIENTS {
-        for endpoint in ["/cae", "/write", "/me"] {
+        for endpoint in ["/cae", "/me"] {
             let world = World::labelled();
             world.entra.require_interaction_for_claims(true);
             if endpoint == "/me" {
@@ -1006,24 +958,19 @@ fn a_declined_sign_in_that_every_call_needs_is_still_due() {
 
 #[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
-    for endpoint in ["/cae", "/write"] {
-        let world = World::labelled();
-        world.entra.require_interaction_for_claims(true);
-        let mut mcp = world.server.modern_url();
-        let asked = asks(&mut mcp, endpoint);
-        world.advance(EXPIRED - 3600);
-        if endpoint == "/write" {
-            // The old token is refused, and another one fetched for that.
-            handed_on(&mut world.server.modern(), "/status/401", 401);
-        }
-        ok(&mut world.server.modern(), "/me");
-        let arguments = json!({"endpoint": endpoint, "user_id": LABEL});
-        let (head, events) = mcp.open_call("api_get_request", arguments, asked.extra.clone());
-        assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
-        signs_in(&asked);
-        let answered = Answered::read(&head, events);
-        assert_eq!(is_done(Outcome::of(&answered.response))["success"], true);
-    }
+    let endpoint = "/cae";
+    let world = World::labelled();
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    let asked = asks(&mut mcp, endpoint);
+    world.advance(EXPIRED - 3600);
+    ok(&mut world.server.modern(), "/me");
+    let arguments = json!({"endpoint": endpoint, "user_id": LABEL});
+    let (head, events) = mcp.open_call("api_get_request", arguments, asked.extra.clone());
+    assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
+    signs_in(&asked);
+    let answered = Answered::read(&head, events);
+    assert_eq!(is_done(Outcome::of(&answered.response))["success"], true);
 }
 
 #[test]
@@ -1044,25 +991,57 @@ fn a_step_up_with_the_link_of_before_ends_the_wait_for_the_next_one() {
 // ---- Scopes ----
 
 #[test]
-fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_another() {
+fn a_missing_scope_is_named_with_the_setting_and_nobody_is_asked_to_sign_in() {
     let world = World::labelled();
-    let page = Browser::new().sign_in(
-        &format!("{}/auth/login?user_id=other", world.server.url()),
-        GRACE,
-    );
-    assert_eq!(page.status, 200, "{}", page.text());
-    let mut mcp = world.server.modern_url();
-    for user_id in [LABEL, "other"] {
-        let arguments = json!({"endpoint": "/write", "user_id": user_id});
-        assert!(matches!(
-            make(&mut mcp, "get", &arguments, &json!({})),
-            Outcome::Asked(_)
-        ));
+    let before = world.entra.authorize_requests().len();
+    for (line, named) in [
+        (
+            "Bearer error=\"insufficient_scope\", scope=\"api://backend/write b\"",
+            "api://backend/write, b",
+        ),
+        ("Bearer error=\"insufficient_scope\"", "a scope"),
+        (
+            "Bearer error=\"insufficient_scope\", scope=\"a\\b\"",
+            "a scope",
+        ),
+    ] {
+        world.answer(refused(403, &[line]));
+        for mut mcp in clients(&world.server) {
+            let (answer, requests, refreshes) = world.during(|| done(&mut mcp, "/x"));
+            assert_eq!((requests, refreshes), (1, 0));
+            // The API's own answer stands.
+            assert_eq!(answer["status"], 403, "{answer}");
+            assert_eq!(answer["error"], "configuration", "{answer}");
+            assert_eq!(answer["data"]["error"], "refused", "{answer}");
+            let message = answer["message"].as_str().unwrap();
+            assert!(message.contains(named), "{message}");
+            let hint = answer["hint"].as_str().unwrap();
+            assert!(hint.contains("CUSTOM_API_SCOPE"), "{hint}");
+        }
     }
-    assert_eq!(
-        value_of(&login_leads_to(&world.server), "scope"),
-        Some(WIDER)
-    );
+    // Only an error of a Bearer challenge in a 403 says it.
+    for (status, line) in [
+        (403, "Bearer scope=\"api://backend/write\""),
+        (
+            403,
+            "Basic error=\"insufficient_scope\", scope=\"api://backend/write\"",
+        ),
+        (
+            400,
+            "Bearer error=\"insufficient_scope\", scope=\"api://backend/write\"",
+        ),
+        (
+            500,
+            "Bearer error=\"insufficient_scope\", scope=\"api://backend/write\"",
+        ),
+    ] {
+        world.answer(refused(status, &[line]));
+        let answer = done(&mut world.server.modern(), "/x");
+        assert_eq!(answer["status"], status, "{answer}");
+        assert_eq!(answer["error"], "http_error", "{answer}");
+    }
+    assert!(says_signed_in(&world.server));
+    assert_eq!(world.entra.authorize_requests().len(), before);
 }
 
 // ---- What Entra says to a refresh ----
@@ -1237,7 +1216,7 @@ fn a_device_code_that_entra_has_refused_is_not_asked_for_again_for_a_minute() {
 }
 
 #[test]
-fn a_device_code_is_refused_to_whoever_wants_the_same_and_asked_for_where_more_is_wanted() {
+fn a_device_code_that_was_refused_is_refused_to_whoever_wants_the_same() {
     let world = World::labelled_with(|setup| setup.with("SIGN_IN_METHOD", "device_code"));
     world
         .entra
@@ -1250,35 +1229,16 @@ fn a_device_code_is_refused_to_whoever_wants_the_same_and_asked_for_where_more_i
     mcp.fails("authenticate_user", json!({"user_id": "other"}));
     done(&mut mcp, "/me");
     assert_eq!(asked(), 1);
-
-    world
-        .entra
-        .set(|settings| settings.client_id = crate::support::entra::CLIENT_ID.to_owned());
-    world.advance(PAUSE);
-    ok(&mut mcp, "/me");
-    world
-        .entra
-        .set(|settings| settings.client_id = "of-another-registration".to_owned());
-    world.answer(without_scope("write"));
-    done(&mut mcp, "/x");
-    done(&mut mcp, "/x");
-    assert_eq!(asked(), 2);
-    mcp.fails("authenticate_user", json!({"user_id": "other"}));
-    assert_eq!(asked(), 3);
 }
 
 #[test]
 fn a_device_code_carries_what_the_api_wants() {
-    for (endpoint, claims, scope) in [("/cae", WANTED, SCOPE), ("/write", CP1, WIDER)] {
-        let world = World::labelled_with(|setup| setup.with("SIGN_IN_METHOD", "device_code"));
-        world.entra.require_interaction_for_claims(true);
-        asks(&mut world.server.modern_url(), endpoint);
-        let request = world.entra.device_requests()[0].clone();
-        assert_eq!(
-            (value_of(&request, "claims"), value_of(&request, "scope")),
-            (Some(claims), Some(scope))
-        );
-    }
+    let world = World::labelled_with(|setup| setup.with("SIGN_IN_METHOD", "device_code"));
+    world.entra.require_interaction_for_claims(true);
+    asks(&mut world.server.modern_url(), "/cae");
+    let request = world.entra.device_requests()[0].clone();
+    assert_eq!(value_of(&request, "claims"), Some(WANTED));
+    assert_eq!(value_of(&request, "scope"), Some(SCOPE));
 }
 
 // ---- What others write ----
@@ -1364,26 +1324,21 @@ fn nothing_that_the_api_demands_gets_into_a_page_or_a_log_line_as_it_is() {
     sign_in(&process.url());
     let mut mcp = Mcp::modern(process.client(), Mcp::can_open_urls());
     let claims = json!({"access_token": {"<b>": {"value": "\u{1b}[31m\r\n<script>"}}});
-    for (reply, status) in [
-        (claims_challenge(&claims), 401),
-        (without_scope("api://backend/<b>'{{title}}&amp;"), 403),
-    ] {
-        world.answer(reply);
-        let asked = asks(&mut mcp, "/x");
+    world.answer(claims_challenge(&claims));
+    let asked = asks(&mut mcp, "/x");
+    assert!(
+        !asked.message.contains(char::is_control),
+        "{}",
+        asked.message
+    );
+    for page in [signs_in(&asked), Browser::new().navigate(&process.url())] {
         assert!(
-            !asked.message.contains(char::is_control),
+            !page.body.contains("<b>") && !page.body.contains("<script"),
             "{}",
-            asked.message
+            page.body
         );
-        for page in [signs_in(&asked), Browser::new().navigate(&process.url())] {
-            assert!(
-                !page.body.contains("<b>") && !page.body.contains("<script"),
-                "{}",
-                page.body
-            );
-        }
-        is_handed_on(repeats(&mut mcp, "/x", &asked), status);
     }
+    is_handed_on(repeats(&mut mcp, "/x", &asked), 401);
     let log = process.log();
     assert!(
         !log.contains(|c: char| c.is_control() && c != '\n'),

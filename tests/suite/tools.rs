@@ -12,6 +12,7 @@ use crate::support::http::{Answer, Reply, Request, StandIn};
 use crate::support::server::{Mcp, Running, Setup, as_refs};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use entra_auth_mcp::api::headers::AllowedHeaders;
 use serde_json::{Value, json};
 
 const METHODS: [(&str, &str); 5] = [
@@ -321,11 +322,26 @@ fn harmless_headers_go_along() {
         ("ConsistencyLevel", "eventual"),
         ("consistencylevel", "eventual"),
         ("Idempotency-Key", "8e03978e-40d5-43e8-bc93-6894a57f9324"),
+        ("Range", "bytes=0-99"),
+        ("Accept-Language", "de, en;q=0.5"),
+        ("Content-Language", "de"),
+        ("Content-Disposition", "attachment; filename=\"a.txt\""),
+        ("If-Modified-Since", "Sat, 28 Nov 2026 00:00:00 GMT"),
+        ("If-Unmodified-Since", "Sat, 28 Nov 2026 00:00:00 GMT"),
+        ("OData-Version", "4.0"),
+        ("OData-MaxVersion", "4.01"),
+        ("OData-Isolation", "snapshot"),
+        ("MSCRM.SolutionUniqueName", "x"),
+        ("MSCRMBypassCustomPluginExecution", "true"),
+        ("client-request-id", "1"),
+        ("return-client-request-id", "true"),
+        ("X-Correlation-Id", "1"),
+        ("X-Requested-With", "XMLHttpRequest"),
+        ("X-Ms-Client-Request-Id", "1"),
         (
-            "X-Custom",
+            "X-Request-Id",
             "a value, with \"all\" sorts of 'marks' @ <once>",
         ),
-        ("x-ms-version", "2026-01-01"),
     ] {
         bench.mcp.ok(
             "api_get_request",
@@ -345,13 +361,13 @@ fn a_url_or_a_header_that_is_longer_than_servers_take_is_refused_in_few_words() 
     );
     bench.mcp.ok(
         "api_get_request",
-        json!({"endpoint": "/echo", "headers": {"x-a": long(31_000), "x-b": long(31_000)}}),
+        json!({"endpoint": "/echo", "headers": {"x-request-id": long(31_000), "prefer": long(31_000)}}),
     );
     let before = bench.backend.requests().len();
     for length in [32_000, 40_000, 200_000] {
         for given in [
             json!({"params": {"q": long(length)}}),
-            json!({"headers": {"x-long": long(length)}}),
+            json!({"headers": {"x-request-id": long(length)}}),
         ] {
             let mut arguments = given.clone();
             arguments["endpoint"] = json!("/echo");
@@ -435,6 +451,19 @@ fn headers_that_could_redirect_or_impersonate_are_refused() {
         "X-MS-Client-Principal",
         "X-MS-Client-Principal-Name",
         "X-MS-Token-AAD-Access-Token",
+        // CASES C12: what no list of bad headers had.
+        "X-Override-URL",
+        "X-Original-Path",
+        "X-Invoke-Path",
+        "X-Pomerium-Claim-Email",
+        "X-Middleware-Subrequest",
+        "X-Custom",
+        "x-ms-version",
+        "X-Request-Id-2",
+        "X_Request_Id",
+        "Accept-Encoding",
+        "If-Range",
+        "Impersonate-User",
         // No header names at all.
         "",
         " ",
@@ -462,8 +491,87 @@ fn headers_that_could_redirect_or_impersonate_are_refused() {
             refused["hint"].as_str().unwrap().contains("if-none-match"),
             "{refused}"
         );
+        assert!(
+            refused["hint"]
+                .as_str()
+                .unwrap()
+                .contains("ALLOWED_REQUEST_HEADERS"),
+            "{refused}"
+        );
     }
     assert!(bench.backend.requests().is_empty());
+}
+
+// CASES C12
+#[test]
+fn a_setting_adds_headers_to_the_allowed_ones() {
+    let added = "X-Tenant, api-*\tX-Unused";
+    let mut bench = Bench::with(|setup| setup.with("ALLOWED_REQUEST_HEADERS", added));
+    for name in ["X-Tenant", "x-tenant", "Api-Version", "api-", "If-Match"] {
+        let call = json!({"endpoint": "/echo", "headers": {name: "7"}});
+        bench.mcp.ok("api_get_request", call);
+        assert_eq!(values_of(&bench.backend.last(), name), ["7"], "{name}");
+    }
+    for name in [
+        "X-Tenant-2",
+        "X_Tenant",
+        "Api",
+        "X-Api-Version",
+        "api-ü",
+        "api- x",
+    ] {
+        let call = json!({"endpoint": "/echo", "headers": {name: "7"}});
+        let refused = bench.mcp.fails("api_get_request", call);
+        assert_eq!(refused["error"], "invalid_request", "{name}: {refused}");
+    }
+}
+
+const NEVER: [&str; 20] = [
+    "Authorization",
+    "Proxy-Authorization",
+    "Cookie",
+    "Host",
+    "Connection",
+    "Proxy-Connection",
+    "Proxy-Authenticate",
+    "Proxy",
+    "Keep-Alive",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Transfer_Encoding",
+    "Upgrade",
+    "Content-Length",
+    "content_length",
+    "Expect",
+    "HTTP2-Settings",
+    "proxy_authorization",
+    "cOOKIE",
+];
+
+// CASES C12
+#[test]
+fn no_setting_allows_headers_of_the_connection_or_credentials() {
+    let wide: Vec<String> = ('a'..='z').map(|letter| format!("{letter}*")).collect();
+    let wide = wide.join(" ");
+    let mut bench = Bench::with(|setup| setup.with("ALLOWED_REQUEST_HEADERS", &wide));
+    for name in NEVER {
+        let call = json!({"endpoint": "/echo", "headers": {name: "x"}});
+        let refused = bench.mcp.fails("api_get_request", call);
+        assert_eq!(refused["error"], "invalid_request", "{name}: {refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.contains("no setting allows it"), "{refused}");
+    }
+    assert!(bench.backend.requests().is_empty());
+    let call = json!({"endpoint": "/echo", "headers": {"X-Anything": "x"}});
+    bench.mcp.ok("api_get_request", call);
+    for name in NEVER {
+        for setting in [name.to_owned(), format!("X-A {name}*")] {
+            let mend = AllowedHeaders::parse(&setting).unwrap_err();
+            assert!(mend.contains(name), "{mend}");
+        }
+    }
+    assert!(AllowedHeaders::parse("Proxy-Something").is_err());
 }
 
 #[test]
@@ -479,11 +587,14 @@ fn header_values_that_would_end_the_header_are_refused() {
     ] {
         let refused = bench.mcp.fails(
             "api_get_request",
-            json!({"endpoint": "/echo", "headers": {"X-A": value}}),
+            json!({"endpoint": "/echo", "headers": {"X-Request-Id": value}}),
         );
         assert_eq!(refused["error"], "invalid_request", "{value:?}");
         assert!(
-            refused["message"].as_str().unwrap().contains("\"X-A\""),
+            refused["message"]
+                .as_str()
+                .unwrap()
+                .contains("\"X-Request-Id\""),
             "{refused}"
         );
     }
@@ -494,7 +605,7 @@ fn header_values_that_would_end_the_header_are_refused() {
 fn a_header_given_twice_is_refused() {
     let mut bench = Bench::new();
     for headers in [
-        json!({"X-A": "1", "x-a": "2"}),
+        json!({"X-Request-Id": "1", "x-request-id": "2"}),
         json!({"Content-Type": "text/plain", "content-type": "a/b"}),
     ] {
         let refused = bench.mcp.fails(

@@ -2,7 +2,19 @@
 const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
 
 mod clock {
-    use entra_auth_mcp::clock::iso8601_seconds;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use entra_auth_mcp::clock::{Clock, iso8601_seconds};
+
+    /// CASES D7: a machine without a battery may start anywhere.
+    #[test]
+    fn a_clock_before_1970_stands_at_1970() {
+        for before in [Duration::from_nanos(1), Duration::from_secs(1 << 32)] {
+            let clock = Clock::from_fn(move || UNIX_EPOCH - before);
+            assert_eq!(clock.now(), 0);
+            assert_eq!(clock.iso8601_millis(), "1970-01-01T00:00:00.000Z");
+        }
+    }
 
     #[test]
     fn dates_are_right_around_leap_days_and_centuries() {
@@ -20,6 +32,59 @@ mod clock {
     }
 }
 
+mod text {
+    use entra_auth_mcp::text::{is_plain_label, json_escaped};
+
+    /// CASES C19, C27
+    #[test]
+    fn a_label_is_plain_when_nothing_in_it_is_hidden() {
+        for plain in [
+            "",
+            "ada@contoso.com",
+            "Zoë O'Neil-Müller (two)",
+            "日本語",
+            "سلام",
+            "🙂",
+        ] {
+            assert!(is_plain_label(plain), "{plain:?}");
+            assert_eq!(json_escaped(plain), plain);
+        }
+        for hidden in [
+            "\0",
+            "\t",
+            "\n",
+            "\r",
+            "\u{7f}",
+            "\u{85}",
+            "\u{9b}",
+            "\u{ad}",
+            "\u{61c}",
+            "\u{200b}",
+            "\u{200d}",
+            "\u{200e}",
+            "\u{200f}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{202a}",
+            "\u{202e}",
+            "\u{2060}",
+            "\u{2066}",
+            "\u{2069}",
+            "\u{3164}",
+            "\u{fe0f}",
+            "\u{feff}",
+            "\u{e0041}",
+        ] {
+            let text = format!("a{hidden}b");
+            assert!(!is_plain_label(&text), "{text:?}");
+            let escaped = json_escaped(&text);
+            assert!(is_plain_label(&escaped), "{escaped:?}");
+            let read: String = serde_json::from_str(&format!("\"{escaped}\"")).unwrap();
+            assert_eq!(read, text);
+        }
+    }
+}
+
 mod entra {
     use std::collections::BTreeMap;
     use std::io::{Error as IoError, ErrorKind};
@@ -27,12 +92,20 @@ mod entra {
     use entra_auth_mcp::auth::token_endpoint::OauthError;
     use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
+    use entra_auth_mcp::error::Kind;
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
 
+    // CASES C25
     #[test]
     fn what_to_do_about_a_transport_error_fits_it() {
+        use rustls::CertificateError::{
+            BadEncoding, Expired, NotValidForName, NotValidYet, Revoked, UnknownIssuer,
+        };
         let io = |kind| ureq::Error::Io(IoError::from(kind));
+        // As ureq hands on what fails during the handshake.
+        let io_of = |error: rustls::Error| ureq::Error::Io(IoError::other(error));
+        let in_handshake = |reason: rustls::CertificateError| io_of(reason.into());
         let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
         for (error, part) in [
             (ureq::Error::HostNotFound, "host name"),
@@ -55,10 +128,26 @@ mod entra {
                 rustls::Error::from(rustls::CertificateError::UnknownIssuer).into(),
                 "add the proxy's root certificate",
             ),
-            // Where they are missing, only who looks for them can say.
+            (
+                in_handshake(UnknownIssuer),
+                "add the proxy's root certificate",
+            ),
+            (
+                in_handshake(BadEncoding),
+                "add the proxy's root certificate",
+            ),
+            (in_handshake(Expired), "has expired"),
+            (in_handshake(NotValidYet), "not valid yet"),
+            (in_handshake(NotValidForName), "for another host"),
+            (in_handshake(Revoked), "was revoked"),
+            (
+                io_of(rustls::InvalidMessage::InvalidContentType.into()),
+                "does not speak TLS",
+            ),
+            // Only rustls says that there are no roots.
             (
                 ureq::Error::Io(IoError::other("No CA certificates")),
-                "add the proxy's root certificate",
+                "firewall",
             ),
             (general("handshake failure"), "firewall"),
             (io(ErrorKind::ConnectionRefused), "Nothing listens there"),
@@ -70,8 +159,54 @@ mod entra {
         }
     }
 
+    // CASES C22
     #[test]
-    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+    fn the_hint_is_chosen_by_the_number_then_by_error_codes_then_by_the_error() {
+        let scope_is_wrong = "The scope is not valid";
+        let by_name = "A scope is not accepted";
+        for (description, codes, title, aadsts) in [
+            // The text's number is what the person sees.
+            (
+                "AADSTS50105: No.",
+                json!([70011]),
+                "The account is not assigned to the application",
+                Some(50105),
+            ),
+            ("No.", json!([70011]), scope_is_wrong, Some(70011)),
+            ("", json!([70011, 50105]), scope_is_wrong, Some(70011)),
+            ("No.", json!([1, 70011]), scope_is_wrong, Some(70011)),
+            ("No.", json!([1, 2]), by_name, Some(1)),
+            ("AADSTS1: No.", json!([1]), by_name, Some(1)),
+            ("No.", json!([]), by_name, None),
+            ("No.", json!(null), by_name, None),
+            ("No.", json!("70011"), by_name, None),
+            ("No.", json!(["x", -1, 1e300, {}]), by_name, None),
+        ] {
+            let body = json!({"error": "invalid_scope", "error_description": description, "error_codes": codes});
+            let error = OauthError::parse(body.to_string().as_bytes()).unwrap();
+            let failure = refusal(&config(), &error, "the test");
+            let entra = failure.entra.unwrap();
+            assert_eq!((entra.title, entra.aadsts), (Some(title), aadsts), "{body}");
+            // A hint decides nothing.
+            assert_eq!(failure.kind, Kind::Configuration, "{body}");
+        }
+        for (error, part) in [
+            ("invalid_scope", "Compare CUSTOM_API_SCOPE"),
+            ("invalid_client", "This server has no secret"),
+            ("unauthorized_client", "Compare AZURE_CLIENT_ID"),
+            ("invalid_request", "Check AZURE_CLIENT_ID"),
+            ("invalid_resource", "in CUSTOM_API_SCOPE"),
+            ("invalid_tenant", "Check AZURE_TENANT_ID"),
+            ("access_denied", "ask an administrator"),
+            ("consent_required", "/adminconsent?client_id="),
+        ] {
+            let error = OauthError::new(error, "");
+            let failure = refusal(&config(), &error, "the test");
+            assert!(failure.hint.contains(part), "{}", failure.hint);
+        }
+    }
+
+    fn config() -> Config {
         let settings = [
             ("AZURE_CLIENT_ID", super::CLIENT_ID),
             ("AZURE_TENANT_ID", super::CLIENT_ID),
@@ -79,7 +214,12 @@ mod entra {
         let settings: BTreeMap<_, _> = settings
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
-        let config = Config::from_variables(&settings).unwrap();
+        Config::from_variables(&settings).unwrap()
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_has_advice_for_says_what_to_do_by_its_kind() {
+        let config = config();
         for (error, suberror, hint) in [
             ("invalid_grant", "", "Sign in again."),
             (
@@ -88,13 +228,13 @@ mod entra {
                 "Sign in again if that was not meant, or ask an administrator.",
             ),
             (
-                "access_denied",
+                "authorization_declined",
                 "",
                 "Sign in again if that was not meant, or ask an administrator.",
             ),
             ("temporarily_unavailable", "", "Try again later."),
             (
-                "invalid_client",
+                "never_heard_of",
                 "",
                 "Check the settings and the app registration.",
             ),
@@ -461,13 +601,110 @@ mod authority {
             ] {
                 let expected = included.contains(&tid);
                 assert_eq!(authority.tenant().includes(tid), expected, "{text}: {tid}");
-                assert_eq!(
-                    authority.may_be_issuer(&authority.issuer(tid)),
-                    expected,
-                    "{text}: {tid}"
-                );
+                let issuer = format!("https://login.microsoftonline.us/{tid}/v2.0");
+                assert_eq!(authority.may_be_issuer(&issuer), expected, "{text}: {tid}");
                 let elsewhere = format!("https://login.microsoftonline.com/{tid}/v2.0");
                 assert!(!authority.may_be_issuer(&elsewhere), "{text}: {elsewhere}");
+            }
+        }
+    }
+
+    /// CASES C6: an alias of a cloud and External ID issue under another name than they are asked by.
+    #[test]
+    fn each_sign_in_host_has_its_issuers() {
+        const TID: &str = "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee";
+        const OTHER: &str = "aaaaaaaa-bbbb-cccc-dddd-ffffffffffff";
+        let own_guid = format!("https://{TID}.ciamlogin.com");
+        let other_guid = format!("https://{OTHER}.ciamlogin.com");
+        for (host, issuers) in [
+            (
+                "https://login.microsoftonline.com",
+                &["https://login.microsoftonline.com"][..],
+            ),
+            (
+                "https://login.windows.net",
+                &[
+                    "https://login.windows.net",
+                    "https://login.microsoftonline.com",
+                ],
+            ),
+            (
+                "https://login.microsoft.com",
+                &[
+                    "https://login.microsoft.com",
+                    "https://login.microsoftonline.com",
+                ],
+            ),
+            (
+                "https://login.usgovcloudapi.net",
+                &[
+                    "https://login.usgovcloudapi.net",
+                    "https://login.microsoftonline.us",
+                ],
+            ),
+            (
+                "https://login.chinacloudapi.cn",
+                &[
+                    "https://login.chinacloudapi.cn",
+                    "https://login.partner.microsoftonline.cn",
+                ],
+            ),
+            (
+                "https://contoso.ciamlogin.com",
+                &["https://contoso.ciamlogin.com", &own_guid],
+            ),
+            (&own_guid, &[&own_guid]),
+            // Names that only look like those, and hosts that nobody knows.
+            ("https://ciamlogin.com", &["https://ciamlogin.com"]),
+            ("https://xciamlogin.com", &["https://xciamlogin.com"]),
+            (
+                "https://login.windows.net:444",
+                &["https://login.windows.net:444"],
+            ),
+            ("http://127.0.0.1:8080", &["http://127.0.0.1:8080"]),
+            (
+                "https://login.private.example",
+                &["https://login.private.example"],
+            ),
+        ] {
+            for tenant in [TID, "contoso.onmicrosoft.com"] {
+                let authority =
+                    Authority::new(host.parse().unwrap(), Tenant::parse(tenant).unwrap());
+                for origin in [
+                    "https://login.microsoftonline.com",
+                    "https://login.windows.net",
+                    "https://login.microsoft.com",
+                    "https://login.microsoftonline.us",
+                    "https://login.usgovcloudapi.net",
+                    "https://login.partner.microsoftonline.cn",
+                    "https://login.chinacloudapi.cn",
+                    "https://contoso.ciamlogin.com",
+                    "https://fabrikam.ciamlogin.com",
+                    &own_guid,
+                    &other_guid,
+                    "https://ciamlogin.com",
+                    "https://xciamlogin.com",
+                    "https://login.windows.net:444",
+                    "http://127.0.0.1:8080",
+                    "http://127.0.0.1:8081",
+                    "https://login.private.example",
+                ] {
+                    let issuer = format!("{origin}/{TID}/v2.0");
+                    let expected = issuers.contains(&origin);
+                    let what = format!("{host} {tenant}: {issuer}");
+                    assert_eq!(authority.issues(&issuer, TID), expected, "{what}");
+                    assert_eq!(authority.may_be_issuer(&issuer), expected, "{what}");
+                    assert!(!authority.issues(&issuer, OTHER), "{what}");
+                    for wrong in [
+                        format!("{origin}/{TID}/v2.0/"),
+                        format!("{origin}/{TID}"),
+                        format!("{origin}/{OTHER}/{TID}/v2.0"),
+                        format!("{origin}.evil.example/{TID}/v2.0"),
+                    ] {
+                        assert!(!authority.issues(&wrong, TID), "{host}: {wrong}");
+                        assert!(!authority.may_be_issuer(&wrong), "{host}: {wrong}");
+                    }
+                }
             }
         }
     }
@@ -481,10 +718,6 @@ mod authority {
         assert_eq!(
             authority.endpoint("token").as_str(),
             "https://login.microsoftonline.us/common/oauth2/v2.0/token"
-        );
-        assert_eq!(
-            authority.issuer("t"),
-            "https://login.microsoftonline.us/t/v2.0"
         );
     }
 }
@@ -546,11 +779,12 @@ mod id_token {
     }
 
     fn checked_for(tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
+        checked_at("https://login.example", tenant, claims)
+    }
+
+    fn checked_at(host: &str, tenant: &str, claims: &Value) -> Result<Identity, &'static str> {
         let payload = BASE64_URL_SAFE_NO_PAD.encode(claims.to_string());
-        let authority = Authority::new(
-            "https://login.example".parse().unwrap(),
-            Tenant::parse(tenant).unwrap(),
-        );
+        let authority = Authority::new(host.parse().unwrap(), Tenant::parse(tenant).unwrap());
         check(
             &Secret::new(format!("e30.{payload}.sig")),
             "client",
@@ -607,6 +841,35 @@ mod id_token {
                 fits,
                 "{tenant}: {tid}"
             );
+        }
+    }
+
+    /// CASES C6
+    #[test]
+    fn a_token_may_bear_the_other_name_of_its_issuer() {
+        for (host, issuer, fits) in [
+            (
+                "https://contoso.ciamlogin.com",
+                format!("https://{TID}.ciamlogin.com"),
+                true,
+            ),
+            (
+                "https://login.windows.net",
+                "https://login.microsoftonline.com".to_owned(),
+                true,
+            ),
+            (
+                "https://login.microsoftonline.us",
+                "https://login.microsoftonline.com".to_owned(),
+                false,
+            ),
+        ] {
+            let mut claims = good();
+            claims["iss"] = json!(format!("{issuer}/{TID}/v2.0"));
+            for tenant in [TID, "contoso.onmicrosoft.com"] {
+                let checked = checked_at(host, tenant, &claims);
+                assert_eq!(checked.is_ok(), fits, "{host}: {issuer}");
+            }
         }
     }
 
@@ -678,12 +941,107 @@ mod scope {
         for custom in [
             "api://a/.default api://a/read",
             ".default User.Read",
+            "https://graph.microsoft.com/.default User.Read",
             "api://a/read api://b/read",
+            "api://a/read api://a/write api://b/read",
             "User.Read api://b/read",
             "a\"b",
             "é",
         ] {
             assert!(Scopes::parse(custom).is_err(), "{custom}");
+        }
+    }
+
+    const ONE: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
+    const OTHER: &str = "11111111-aaaa-4bbb-8ccc-333333333333";
+
+    /// CASES C18
+    #[test]
+    fn graph_is_one_resource_by_all_its_names() {
+        let names = [
+            "00000003-0000-0000-c000-000000000000/Mail.Read",
+            "00000003-0000-0000-C000-000000000000/Mail.Read",
+            "https://graph.microsoft.com/Mail.Read",
+            "https://Graph.Microsoft.com//Mail.Read",
+            "https://graph.microsoft.us/Mail.Read",
+            "https://dod-graph.microsoft.us/Mail.Read",
+            "https://microsoftgraph.chinacloudapi.cn/Mail.Read",
+        ];
+        for graph in names {
+            for scope in ["User.Read", names[0], names[2]] {
+                let custom = format!("{scope} {graph}");
+                assert!(Scopes::parse(&custom).is_ok(), "{custom}");
+            }
+            for elsewhere in [
+                "api://a/read".to_owned(),
+                format!("{ONE}/read"),
+                "https://graph.microsoft.com.contoso.com/read".to_owned(),
+            ] {
+                for custom in [
+                    format!("{graph} {elsewhere}"),
+                    format!("{elsewhere} {graph}"),
+                ] {
+                    let problem = Scopes::parse(&custom).unwrap_err();
+                    assert!(problem.contains("two resources"), "{custom}: {problem}");
+                }
+            }
+        }
+    }
+
+    /// CASES C18
+    #[test]
+    fn where_it_is_not_certain_that_resources_are_two_entra_decides() {
+        for (one, other, is_certain) in [
+            ("api://x/read", "api://x/orders/read", false),
+            ("api://x/orders/read", "api://x/bills/read", false),
+            ("api://X/read", "api://x/write", false),
+            ("https://x.com/read", "https://x.com//write", false),
+            ("https://x.com/read", "http://x.com/write", true),
+            ("https://x.com/read", "https://y.x.com/read", true),
+            ("api://x/read", "api://xy/read", true),
+            // An application has its client id and whatever URIs it was given.
+            (&format!("{ONE}/read"), &format!("api://{ONE}/write"), false),
+            (&format!("{ONE}/read"), "https://x.com/write", false),
+            (&format!("{ONE}/read"), &format!("{ONE}/orders/read"), false),
+            (&format!("{ONE}/read"), &format!("{OTHER}/read"), true),
+        ] {
+            for custom in [format!("{one} {other}"), format!("{other} {one}")] {
+                assert_eq!(Scopes::parse(&custom).is_err(), is_certain, "{custom}");
+            }
+        }
+    }
+
+    /// CASES C18
+    #[test]
+    fn a_resource_without_a_scope_is_refused_with_what_to_write() {
+        for (resource, mend) in [
+            (ONE, format!("{ONE}/.default")),
+            (&format!("api://{ONE}"), format!("api://{ONE}/.default")),
+            (&format!("api://{ONE}/"), format!("api://{ONE}/.default")),
+            (
+                "https://api.contoso.com",
+                "https://api.contoso.com/.default".to_owned(),
+            ),
+            (
+                "https://api.contoso.com/",
+                "https://api.contoso.com/.default".to_owned(),
+            ),
+            (
+                "https://api.contoso.com/orders/",
+                "https://api.contoso.com/orders/.default".to_owned(),
+            ),
+            ("urn:contoso:api", "urn:contoso:api/.default".to_owned()),
+            (
+                "https://graph.microsoft.com",
+                "https://graph.microsoft.com/.default".to_owned(),
+            ),
+        ] {
+            for custom in [resource.to_owned(), format!("openid {resource}")] {
+                let problem = Scopes::parse(&custom).unwrap_err();
+                assert!(problem.contains(&format!("'{resource}' ")), "{problem}");
+                assert!(problem.contains(&mend), "{problem}");
+            }
+            assert!(Scopes::parse(&mend).is_ok(), "{mend}");
         }
     }
 }

@@ -2,11 +2,13 @@
 #![cfg(unix)]
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use std::{fs, iter};
 
 use crate::support::PATIENCE;
@@ -17,10 +19,12 @@ use crate::support::entra::{
     TENANT_ID, TokenFailure, User,
 };
 use crate::support::http::{Reply, StandIn};
-use crate::support::server::{Setup, TempDir, Verb, World};
+use crate::support::server::{Process, Setup, TempDir, Verb, World};
+use entra_auth_mcp::browser::Link;
 use entra_auth_mcp::config::Config;
-use entra_auth_mcp::error::Failure;
-use entra_auth_mcp::verbs;
+use entra_auth_mcp::error::{Failure, Kind};
+use entra_auth_mcp::owner::{Owner, Purpose};
+use entra_auth_mcp::verbs::{self, Login};
 use serde_json::{Value, json};
 
 const SECRETS: [&str; 4] = [
@@ -155,7 +159,7 @@ fn login_signs_in_without_a_server_and_says_what_the_page_says() {
         let (_entra, setup) = world();
         let mut login = Verb::start(command(&["login", user_id]), &setup);
         let link = link_of(&mut login);
-        assert!(link.contains("/auth/login?ticket="), "{link}");
+        assert!(link.contains("/auth/login?user_id="), "{link}");
         let page = sign_in(&link, ADA);
         assert_eq!(page.status, 200, "{}", page.text());
         let stdout = Ended::of(login).well();
@@ -356,6 +360,7 @@ fn arguments_of(program: &Path) -> Vec<String> {
 /// Opens the link as the browser was told to, and ends the login.
 fn finish(mut login: Verb, opened: &str) {
     assert_eq!(link_of(&mut login), opened);
+    assert!(!opened.contains("ticket="), "{opened}");
     sign_in(opened, ADA);
     Ended::of(login).well();
 }
@@ -445,6 +450,75 @@ fn without_a_named_browser_the_systems_own_opens_the_link() {
     }
 }
 
+// CASES C9
+#[test]
+fn a_link_with_a_ticket_never_stands_on_a_command_line() {
+    for is_beside_a_server in [false, true] {
+        let (_entra, setup) = world();
+        let setup = setup.with("SERVER_ACCESS_KEY", KEY);
+        let server = is_beside_a_server.then(|| setup.start());
+        let program = stand_in_browser(&setup.directory, "browser");
+        let system = stand_in_browser(&setup.directory, "xdg-open");
+        let at_a_desktop = || {
+            let mut login = command(&["login", ADA]);
+            login
+                .env("DISPLAY", ":0")
+                .env("TMPDIR", &setup.directory.0)
+                .env("PATH", &setup.directory.0);
+            login
+        };
+
+        // What an unknown program makes of a file is unknown.
+        let mut login = at_a_desktop();
+        login.env("BROWSER", &program);
+        let mut login = Verb::start(login, &setup);
+        sign_in(&link_of(&mut login), ADA);
+        Ended::of(login).well();
+        assert_eq!((noted(&program), noted(&system)), (None, None));
+
+        let mut login = Verb::start(at_a_desktop(), &setup);
+        let link = link_of(&mut login);
+        assert!(link.contains("ticket="), "{link}");
+        let arguments = arguments_of(&system);
+        assert_eq!(arguments.len(), 1, "{arguments:?}");
+        let page = PathBuf::from(&arguments[0]);
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode_of(&page), 0o600);
+        assert_eq!(mode_of(page.parent().unwrap()), 0o700);
+        let text = fs::read_to_string(&page).unwrap();
+        assert!(
+            text.contains(&format!("content=\"0;url={link}\"")),
+            "{text}"
+        );
+        sign_in(&link, ADA);
+        Ended::of(login).well();
+        assert!(!page.parent().unwrap().exists());
+        drop(server);
+    }
+}
+
+// CASES C9
+#[test]
+fn without_a_browser_no_page_with_a_ticket_is_made() {
+    let (_entra, setup) = world();
+    let setup = setup.with("SERVER_ACCESS_KEY", KEY);
+    let nowhere = setup.directory.file("not-there");
+    for (display, directory) in [("", &setup.directory.0), (":0", &nowhere)] {
+        let mut login = command(&["login", ADA]);
+        login
+            .env("DISPLAY", display)
+            .env("TMPDIR", directory)
+            .env("PATH", &setup.directory.0);
+        let mut login = Verb::start(login, &setup);
+        let link = link_of(&mut login);
+        let is_page = |entry: &fs::DirEntry| entry.file_type().unwrap().is_dir();
+        let entries = fs::read_dir(&setup.directory.0).unwrap();
+        assert_eq!(entries.flatten().filter(is_page).count(), 0);
+        sign_in(&link, ADA);
+        Ended::of(login).well();
+    }
+}
+
 #[test]
 fn without_a_browser_the_link_is_good_all_the_same() {
     for browser in ["", "/no/such/browser", "/no/such/browser %s"] {
@@ -525,7 +599,7 @@ fn login_mends_a_sign_in_that_the_server_has_seen_end() {
         mcp.fails("api_get_request", json!({"endpoint": "/me"}))["error"],
         "sign_in_required"
     );
-    // In another process than the server's, whose port is not said.
+    // The settings do not say where the server is; the owner file does.
     let mut login = Verb::start(command(&["login"]), &world.setup);
     world.entra.set(|settings| settings.expires_in = 8000);
     sign_in(&link_of(&mut login), ADA);
@@ -568,7 +642,7 @@ fn the_link_is_for_the_redirect_uri_and_the_port_is_asked_where_that_is_not_ours
     let status = run_at(server.server.port(), &["status", "--json"], &setup);
     assert_eq!(
         serde_json::from_str::<Value>(&status.stdout).unwrap()["server"],
-        origin
+        format!("http://{}", server.address())
     );
 }
 
@@ -594,6 +668,314 @@ fn a_port_that_another_program_has_is_told() {
     );
 }
 
+const KEY: &str = "0123456789abcdef0123456789abcdef";
+
+/// A server with an access key, which the verbs of `setup` know as well.
+fn world_with_key() -> World {
+    World::new().with(|setup| setup.with("SERVER_ACCESS_KEY", KEY))
+}
+
+#[test]
+fn login_and_logout_beside_a_server_with_a_key_send_it_so_that_nobody_has_to_type_it() {
+    let world = world_with_key();
+    let mut mcp = world.server.modern().with_key(KEY);
+    let key_file = world.setup.directory.file("key");
+    fs::write(&key_file, format!("{KEY}\n")).unwrap();
+    fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
+    for has_file in [false, true] {
+        let with_key = |arguments: &[&str]| {
+            let mut command = command(arguments);
+            if has_file {
+                command.env("SERVER_ACCESS_KEY", "");
+                command.env("SERVER_ACCESS_KEY_FILE", &key_file);
+            }
+            command
+        };
+        let mut login = Verb::start(with_key(&["login", ADA]), &world.setup);
+        let link = link_of(&mut login);
+        assert!(link.contains("/auth/login?ticket="), "{link}");
+        sign_in(&link, ADA);
+        let stdout = Ended::of(login).well();
+        assert!(stdout.ends_with(&format!("{ADA} is signed in as {ADA}.\n")));
+        mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+        let logout = Ended::of(Verb::start(with_key(&["logout"]), &world.setup)).well();
+        assert!(logout.contains(ADA), "{logout}");
+        mcp.fails("api_get_request", json!({"endpoint": "/me"}));
+    }
+}
+
+#[test]
+fn login_without_a_server_starts_one_with_the_key() {
+    let (_entra, setup) = world();
+    let setup = setup.with("SERVER_ACCESS_KEY", KEY);
+    let mut login = Verb::start(command(&["login", ADA]), &setup);
+    let link = link_of(&mut login);
+    assert!(link.contains("/auth/login?ticket="), "{link}");
+    sign_in(&link, ADA);
+    Ended::of(login).well();
+}
+
+#[test]
+fn a_verb_with_another_key_than_the_server_is_told() {
+    let world = world_with_key();
+    let cases = [
+        ("", "wants its access key"),
+        (
+            "fedcba9876543210fedcba9876543210",
+            "does not take the access key",
+        ),
+    ];
+    for (key, said) in cases {
+        for verb in ["login", "logout"] {
+            let mut command = command(&[verb]);
+            command.env("SERVER_ACCESS_KEY", key);
+            let stderr = Ended::of(Verb::start(command, &world.setup)).failed();
+            assert!(stderr.contains(said), "{stderr}");
+            assert!(stderr.contains("SERVER_ACCESS_KEY"), "{stderr}");
+        }
+    }
+}
+
+/// Something that listens where a server might be, and whose requests are counted.
+fn listener() -> (StandIn, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::default());
+    let counted = Arc::clone(&count);
+    let stand_in = StandIn::serve(move |_| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        Reply::empty(200).with("Server", "entra-auth-mcp")
+    });
+    (stand_in, count)
+}
+
+#[test]
+fn who_merely_listens_on_the_port_is_sent_nothing() {
+    let (_entra, setup) = world();
+    let setup = setup.with("SERVER_ACCESS_KEY", KEY);
+    let (other, requests) = listener();
+    let port = other.addr().port();
+    // As a killed server has left it.
+    let owner_file = setup.directory.file("token_cache.json.owner");
+    let stale =
+        json!({"pid": 1, "origin": format!("http://127.0.0.1:{port}"), "purpose": "server"});
+    fs::write(&owner_file, stale.to_string()).unwrap();
+    fs::set_permissions(&owner_file, fs::Permissions::from_mode(0o600)).unwrap();
+
+    let stderr = run_at(port, &["login"], &setup).failed();
+    assert!(stderr.contains("Could not listen"), "{stderr}");
+    let stderr = run_at(port, &["logout"], &setup).failed();
+    assert!(stderr.contains("Nobody is signed in."), "{stderr}");
+    let stdout = run_at(port, &["status"], &setup).stdout;
+    assert!(stdout.contains("none is running"), "{stdout}");
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
+
+    // Nor does a lock help whose owner does not say who it is.
+    fs::write(&owner_file, stale.to_string()).unwrap();
+    fs::set_permissions(&owner_file, fs::Permissions::from_mode(0o600)).unwrap();
+    let lock = fs::File::create(setup.directory.file("token_cache.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let stderr = run_at(port, &["logout"], &setup).failed();
+    assert!(stderr.contains("does not say which one it is"), "{stderr}");
+    let stdout = run_at(port, &["status"], &setup).stdout;
+    assert!(stdout.contains("does not say which one it is"), "{stdout}");
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn the_key_is_sent_neither_to_another_machine_without_encryption_nor_to_a_proxy() {
+    let (_entra, setup) = world();
+    let setup = setup.with("SERVER_ACCESS_KEY", KEY);
+    let (proxy, requests) = listener();
+    let token_file = setup.directory.file("token_cache.json");
+    let owner = Owner::acquire(&token_file, Purpose::Server, PATIENCE).unwrap();
+    for origin in ["http://192.0.2.1:8000", "http://mcp.example", "no origin"] {
+        owner.announce(origin).unwrap();
+        for verb in ["login", "logout"] {
+            let stderr = run(&[verb], &setup).failed();
+            assert!(stderr.contains("without encryption"), "{stderr}");
+        }
+    }
+    // Nothing listens there.
+    owner.announce("http://127.0.0.1:9").unwrap();
+    let mut logout = command(&["logout"]);
+    for name in ["ALL_PROXY", "HTTP_PROXY", "http_proxy"] {
+        logout.env(name, format!("http://{}", proxy.addr()));
+    }
+    let stderr = Ended::of(Verb::start(logout, &setup)).failed();
+    assert!(stderr.contains("does not answer"), "{stderr}");
+    assert_eq!(requests.load(Ordering::SeqCst), 0);
+}
+
+// CASES C24
+#[test]
+fn login_beside_a_server_says_why_the_sign_in_failed() {
+    for world in [World::new(), world_with_key()] {
+        // The second failure is in the words of the first.
+        for _ in 0..2 {
+            let mut login = Verb::start(command(&["login", ADA]), &world.setup);
+            let page = sign_in(&link_of(&mut login), GRACE);
+            let stderr = Ended::of(login).failed();
+            let said = "You signed in as grace@contoso.example, not as ada@contoso.example";
+            assert!(stderr.contains(said), "{stderr}");
+            assert!(page.text().contains(said), "{}", page.text());
+        }
+    }
+}
+
+// CASES C24
+#[test]
+fn login_says_at_once_why_a_sign_in_cannot_begin() {
+    let world = World::new().with(|setup| setup.with("ALLOW_DEVICE_CODE", "true"));
+    world.entra.down();
+    let stderr = run(&["login", "--device-code"], &world.setup).failed();
+    assert!(stderr.contains("could not be reached"), "{stderr}");
+}
+
+#[test]
+fn login_beside_a_server_signs_in_anew_whoever_is_signed_in() {
+    for key in [None, Some(KEY)] {
+        let world = match key {
+            Some(_) => world_with_key(),
+            None => World::new(),
+        };
+        let mut mcp = world.server.modern();
+        mcp.key = key.map(str::to_owned);
+        let begun = mcp.ok("authenticate_user", json!({"user_id": "work"}));
+        sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+
+        let mut login = Verb::start(command(&["login"]), &world.setup);
+        let link = link_of(&mut login);
+        sign_in(&link, GRACE);
+        let stdout = Ended::of(login).well();
+        assert!(
+            stdout.ends_with(&format!("{GRACE} is signed in as work.\n")),
+            "{stdout}"
+        );
+        let me = mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+        assert_eq!(me["data"]["userPrincipalName"], GRACE);
+        if key.is_some() {
+            let prompt = ("prompt".to_owned(), "select_account".to_owned());
+            assert!(world.entra.last_authorize().contains(&prompt));
+        }
+    }
+}
+
+#[test]
+fn a_device_code_beside_a_server_needs_its_permission() {
+    let world = World::new();
+    let stderr = run(&["login", "--device-code"], &world.setup).failed();
+    for said in [
+        "does not allow device codes",
+        "ALLOW_DEVICE_CODE=true",
+        "stop it first",
+    ] {
+        assert!(stderr.contains(said), "{said}: {stderr}");
+    }
+    assert_eq!(world.entra.device_requests().len(), 0);
+
+    let world = world.with(|setup| setup.with("ALLOW_DEVICE_CODE", "true"));
+    let mut login = Verb::start(command(&["login", "--device-code", ADA]), &world.setup);
+    let (address, code) = code_of(&mut login);
+    assert_eq!(address, format!("{}/device", world.entra.authority_host()));
+    world.entra.approve_device(&code, ADA);
+    let stdout = Ended::of(login).well();
+    assert!(stdout.ends_with(&format!("{ADA} is signed in as {ADA}.\n")));
+    world
+        .server
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
+}
+
+#[test]
+fn while_a_device_code_is_waited_for_nobody_else_has_the_token_file() {
+    let (entra, setup) = world();
+    let mut login = Verb::start(command(&["login", "--device-code", ADA]), &setup);
+    let (_, code) = code_of(&mut login);
+    for arguments in [&["login"][..], &["login", "--device-code"], &["logout"]] {
+        let stderr = run(arguments, &setup).failed();
+        for said in ["login --device-code", "15 minutes", &login.id().to_string()] {
+            assert!(stderr.contains(said), "{arguments:?} {said}: {stderr}");
+        }
+    }
+    let stdout = run(&["status"], &setup).stdout;
+    assert!(
+        stdout.contains("login --device-code is under way"),
+        "{stdout}"
+    );
+    let setup = setup.limits(|limits| limits.owner = Duration::ZERO);
+    let refusal = setup.try_start().err().unwrap().text();
+    assert!(refusal.contains("login --device-code"), "{refusal}");
+
+    entra.approve_device(&code, ADA);
+    Ended::of(login).well();
+    setup.try_start().map(drop).unwrap();
+}
+
+#[test]
+fn a_second_server_does_not_start_on_a_token_file_and_says_whose_it_is() {
+    let (_entra, setup) = world();
+    let setup = setup.limits(|limits| limits.owner = Duration::ZERO);
+    let server = setup.start();
+    let refusal = setup.try_start().err().unwrap();
+    assert_eq!(refusal.kind, Kind::TokenCache);
+    let text = refusal.text();
+    for said in [
+        format!("http://{}", server.address()),
+        format!("process {}", std::process::id()),
+        "TOKEN_CACHE_FILE of its own".to_owned(),
+    ] {
+        assert!(text.contains(&said), "{said}: {text}");
+    }
+    // It answers as before.
+    server.modern().ok("ping", json!({}));
+    drop(server);
+    setup.start();
+}
+
+#[test]
+fn a_server_that_could_not_start_leaves_the_token_file_to_the_next() {
+    let (_entra, setup) = world();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let setup = setup
+        .with("SERVER_PORT", &port)
+        .limits(|limits| limits.owner = Duration::ZERO);
+    let refusal = setup.try_start().err().unwrap();
+    assert!(refusal.text().contains("Could not listen"));
+    setup.with("SERVER_PORT", "0").start();
+}
+
+#[test]
+fn a_killed_server_owns_nothing() {
+    let (_entra, setup) = world();
+    let mut server = Process::start(command(&[]), &setup);
+    assert!(run(&["status"], &setup).stdout.contains("running at"));
+    server.kill();
+    assert!(run(&["status"], &setup).stdout.contains("none is running"));
+    signed_in_as("work", ADA, &setup);
+}
+
+// CASES C15
+#[cfg(target_os = "linux")]
+#[test]
+fn a_token_file_that_is_mounted_alone_is_noticed_at_the_start() {
+    let (_entra, setup) = world();
+    let token_file = setup.directory.file("token cache.json");
+    fs::write(&token_file, "").unwrap();
+    let setup = setup.with("TOKEN_CACHE_FILE", token_file.to_str().unwrap());
+    for verb in ["serve", "login", "logout"] {
+        let mut mounted = Command::new("unshare");
+        mounted.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        mounted.arg("mount --bind \"$1\" \"$1\" && exec \"$2\" \"$3\"");
+        mounted.arg("sh").arg(&token_file);
+        mounted.args([env!("CARGO_BIN_EXE_entra-auth-mcp"), verb]);
+        mounted.env("PATH", std::env::var_os("PATH").unwrap());
+        let (code, stdout, stderr) = Verb::run(mounted, &setup);
+        assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
+        assert!(stderr.contains("mounted as a single file"), "{stderr}");
+        assert!(stderr.contains("Mount its directory"), "{stderr}");
+    }
+}
+
 /// `login` in this process, so that time can be moved; gives the link, and what comes of it in the end.
 fn login_here(
     setup: &Setup,
@@ -605,54 +987,41 @@ fn login_here(
     let config = Config::from_variables(&variables).unwrap();
     let (clock, user_id) = (setup.clock.clock(), user_id.to_owned());
     let (sender, links) = mpsc::channel();
-    let show = move |_: &str, link: Option<&str>| sender.send(link.unwrap().to_owned()).unwrap();
-    let login = thread::spawn(move || verbs::login(config, clock, Some(&user_id), false, &show));
+    let show = move |_: &str, link: Option<&Link>| {
+        sender.send(link.unwrap().expose().to_owned()).unwrap();
+    };
+    let login = thread::spawn(move || {
+        let login = Login {
+            user_id: Some(&user_id),
+            ..Login::default()
+        };
+        verbs::login(config, clock, login, &show)
+    });
     (links.recv_timeout(PATIENCE).expect("a link"), login)
 }
 
 /// Lets ten minutes pass, again and again.
-fn too_late(world: &World, login: thread::JoinHandle<Result<String, Failure>>) -> String {
+fn too_late(setup: &Setup, login: thread::JoinHandle<Result<String, Failure>>) -> String {
     let start = Instant::now();
     while !login.is_finished() {
         assert!(start.elapsed() < PATIENCE, "it waits for ever");
-        world.setup.clock.advance(600);
+        setup.clock.advance(600);
         thread::yield_now();
     }
     login.join().unwrap().unwrap_err().text()
 }
 
 #[test]
-fn login_gives_up_when_the_link_has_expired() {
-    let world = World::new();
-    let (link, login) = login_here(&world.setup, 0, ADA);
-    assert!(link.contains("ticket="), "{link}");
-    let text = too_late(&world, login);
-    assert!(
-        text.contains(ADA) && text.contains("in time") && !text.contains("TOKEN_CACHE_FILE"),
-        "{text}"
-    );
-}
-
-#[test]
-fn login_beside_a_server_with_another_token_file_ends_with_a_hint_at_that() {
-    let world = World::new();
-    let elsewhere = TempDir::new();
-    let setup = Setup::new(&world.entra, None).with(
-        "TOKEN_CACHE_FILE",
-        elsewhere.file("other").to_str().unwrap(),
-    );
-    let setup = Setup {
-        clock: world.setup.clock.clone(),
-        ..setup
-    };
-    let (link, login) = login_here(&setup, world.server.server.port(), ADA);
-    assert_eq!(sign_in(&link, ADA).status, 200);
-    let text = too_late(&world, login);
-    assert!(
-        text.contains("TOKEN_CACHE_FILE")
-            && text.contains(elsewhere.file("other").to_str().unwrap()),
-        "{text}"
-    );
+fn login_gives_up_when_nobody_has_signed_in_for_ten_minutes() {
+    let (_entra, setup) = world();
+    let (_, login) = login_here(&setup, 0, ADA);
+    let text = too_late(&setup, login);
+    assert!(text.contains(ADA) && text.contains("in time"), "{text}");
+    let server = setup.start();
+    let (_, login) = login_here(&setup, 0, ADA);
+    let text = too_late(&setup, login);
+    assert!(text.contains(ADA) && text.contains("in time"), "{text}");
+    drop(server);
 }
 
 #[test]
@@ -668,7 +1037,7 @@ fn only_a_new_sign_in_ends_the_wait_for_one() {
         .ok("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(world.entra.refreshes(), 1);
     world.server.modern().sign_in(GRACE);
-    assert!(too_late(&world, login).contains(ADA));
+    assert!(too_late(&world.setup, login).contains(ADA));
 
     let (link, login) = login_here(&world.setup, port, ADA);
     world.advance(60);
@@ -839,7 +1208,11 @@ fn status_shows_every_account_the_file_and_the_server() {
     }
     let rest = [
         format!("Token file: {}", file.display()),
-        format!("Server: running at {}", world.server.url()),
+        format!(
+            "Server: running at http://{} (process {})",
+            world.server.address(),
+            std::process::id()
+        ),
     ];
     assert_eq!(lines[2..], rest);
 
@@ -847,7 +1220,10 @@ fn status_shows_every_account_the_file_and_the_server() {
     let mut status: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!(
         (&status["token_file"], &status["server"]),
-        (&json!(file), &json!(world.server.url()))
+        (
+            &json!(file),
+            &json!(format!("http://{}", world.server.address()))
+        )
     );
     assert_eq!(
         (&status["authenticated"], &known["authenticated"]),

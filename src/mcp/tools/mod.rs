@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::api::Api;
 use self::result::add;
 use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
 use super::jsonrpc::{Object, RpcError};
 use super::protocol::VERSIONS;
+use crate::api::Api;
 use crate::api::files::Watch;
-use crate::auth::aadsts::{self, Advice};
+use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
-use crate::auth::token_file::Account;
 use crate::auth::{Auth, Standing};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
@@ -28,6 +27,9 @@ use crate::pieces::Pieces;
 
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
+
+/// Why a device code is refused that the settings do not allow.
+pub(crate) const NO_DEVICE_CODES: &str = "Device codes are not allowed here.";
 
 /// A call of a tool.
 pub(super) struct ToolCall<'a> {
@@ -104,7 +106,7 @@ impl Tools {
         if !config.allow_device_code {
             forget(&mut listed, "method");
         }
-        let api = Api::new(Arc::clone(&config), Arc::clone(&sign_in))?;
+        let api = api::open(&config, Arc::clone(&sign_in))?;
         if api.has_files() {
             admit_writing(&mut listed);
         } else {
@@ -200,10 +202,7 @@ impl Tools {
                     .as_ref()
                     .map(|returned| returned.user_id.as_str()));
                 return Some(
-                    match self
-                        .api
-                        .call(call.client, &method, user_id, arguments, watch)
-                    {
+                    match api::call(&self.api, call.client, &method, user_id, arguments, watch) {
                         Ok(members) => Ok(Called::Done(members)),
                         Err(failure) if failure.kind == Kind::SignInRequired => {
                             self.ask_for(call, user_id, &failure)
@@ -298,7 +297,7 @@ impl Tools {
             None => self.config.sign_in_method == SignInMethod::DeviceCode,
         };
         if with_code && !self.config.allow_device_code {
-            let failure = Failure::new(Kind::Configuration, "Device codes are not allowed here.");
+            let failure = Failure::new(Kind::Configuration, NO_DEVICE_CODES);
             let hint =
                 "Leave method out, or ask whoever runs this server for ALLOW_DEVICE_CODE=true.";
             return Ok(done(Err(failure.hint(hint))));
@@ -478,11 +477,6 @@ impl Tools {
                 )
             }
         };
-        let help = aadsts::own_page(&self.config.application());
-        let help = help
-            .iter()
-            .map(|(number, Advice { title, remedy })| format!("AADSTS{number}: {title}. {remedy}"));
-        let help: Vec<String> = help.collect();
         let mut offer = json!({
             "user_id": attempt.user_id,
             "authenticated": false,
@@ -492,7 +486,6 @@ impl Tools {
             "link_expires_at": iso8601_seconds(attempt.expires_at),
             "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
             "message": format!("{what} {link} Then call check_auth_status with wait_seconds to learn when they have finished."),
-            "errors_on_microsofts_page": help,
         });
         add(&mut offer, "user_code", user_code);
         offer
@@ -561,18 +554,8 @@ impl Tools {
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        json!({
-            "user_id": user_id,
-            "authenticated": self.sign_in.standing(user_id).is_signed_in(),
-            "has_token": account.access_token.is_some(),
-            "username": account.username,
-            "display_name": account.name,
-            "tenant_id": account.person.as_ref().map(|person| person.tid.as_str()),
-            "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
-            "expires_at": iso8601_seconds(account.expires_at),
-            "expires_in_seconds": account.expires_at.saturating_sub(self.sign_in.now()),
-            "can_refresh": account.refresh_token.is_some(),
-        })
+        let standing = self.sign_in.standing(user_id);
+        describe(user_id, account, standing, self.sign_in.now())
     }
 
     fn user_ids(&self) -> Value {
@@ -594,6 +577,25 @@ impl Tools {
                                 live on until they expire. To end the browser's own session with Microsoft, open logout_url."),
         }))
     }
+}
+
+/// What is told of the account of `user_id` at `now`.
+pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now: u64) -> Value {
+    let mut description = json!({
+        "user_id": user_id,
+        "authenticated": standing.is_signed_in(),
+        "has_token": account.access_token.is_some(),
+        "username": account.username,
+        "display_name": account.name,
+        "scopes": account.granted_scope.split_whitespace().collect::<Vec<_>>(),
+        "signed_in_at": iso8601_seconds(account.signed_in_at),
+        "expires_at": iso8601_seconds(account.expires_at),
+        "expires_in_seconds": account.expires_at.saturating_sub(now),
+        "can_refresh": account.refresh_token.is_some(),
+    });
+    let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
+    add(&mut description, "tenant_id", tenant_id);
+    description
 }
 
 /// The HTTP method of the API tool `name`; `None` for the others.

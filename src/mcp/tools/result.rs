@@ -21,7 +21,7 @@ pub(super) fn of(result: Result<Value, Failure>) -> Pieces {
 }
 
 /// What of the offer of a sign-in stands beside a failure.
-const OF_OFFER: [&str; 3] = ["sign_in_url", "user_code", "errors_on_microsofts_page"];
+const OF_OFFER: [&str; 2] = ["sign_in_url", "user_code"];
 
 /// A failure that a model can act on; where a sign-in mends it, with the offer of one.
 pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Pieces {

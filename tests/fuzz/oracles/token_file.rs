@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::LazyLock;
 
-use entra_auth_mcp::auth::token_file::{Binding, Stored, TokenFile};
+use entra_auth_mcp::auth::account::{Binding, Stored};
+use entra_auth_mcp::auth::token_file::TokenFile;
 use entra_auth_mcp::clock::Clock;
 use entra_auth_mcp::error::Failure;
 use entra_auth_mcp::secret::Secret;

@@ -13,7 +13,7 @@ export const signIn = link => promisify(execFile)(script, [link]);
 
 /// Each needs a sign-in of its own: the first any, the second one with a claim that the API demands, the
 /// third one with a further permission.
-const calls = [['/me', 'userPrincipalName', ada], ['/cae', 'cae', true], ['/write', 'written', true]];
+const calls = [['/me', 'userPrincipalName', ada], ['/cae', 'cae', true]];
 
 const get = endpoint => ({ name: 'api_get_request', arguments: { endpoint } });
 

@@ -16,7 +16,7 @@ ADA = "ada@contoso.example"
 ME = ("api_get_request", {"endpoint": "/me"})
 # Each needs a sign-in of its own: the first any, the second one with a claim that the API demands, the
 # third one with a further permission.
-CALLS = [("/me", "userPrincipalName", ADA), ("/cae", "cae", True), ("/write", "written", True)]
+CALLS = [("/me", "userPrincipalName", ADA), ("/cae", "cae", True)]
 
 
 async def sign_in(link: str) -> None:

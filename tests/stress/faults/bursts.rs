@@ -1,4 +1,4 @@
-//! Crowds of calls at the moment when the tokens expire, in processes that share the token file.
+//! Crowds of calls at the moment when the tokens expire.
 
 use std::sync::Barrier;
 use std::thread;
@@ -13,7 +13,6 @@ use crate::support::server::{Process, Setup};
 
 const CALLS: usize = 200;
 const ACCOUNTS: usize = 5;
-const PROCESSES: usize = 2;
 
 pub fn run(rounds: usize) -> String {
     let entra = Entra::start();
@@ -33,15 +32,13 @@ pub fn run(rounds: usize) -> String {
         };
         settings.users.extend(users.iter().enumerate().map(user));
     });
-    let processes: Vec<_> = (0..PROCESSES)
-        .map(|_| Process::start(server(), &setup))
-        .collect();
+    let process = Process::start(server(), &setup);
     let mut slowest = 0.0_f64;
     for round in 1..=rounds {
         // What they sign in with has expired at once; what they get then has not.
         entra.expires_in(0);
-        for (number, user) in users.iter().enumerate() {
-            let mut mcp = processes[(round + number) % PROCESSES].modern();
+        for user in &users {
+            let mut mcp = process.modern();
             mcp.result(
                 "tools/call",
                 json!({"name": "logout_user", "arguments": {"user_id": user}}),
@@ -53,10 +50,8 @@ pub fn run(rounds: usize) -> String {
         thread::scope(|scope| {
             let calls: Vec<_> = (0..CALLS)
                 .map(|number| {
-                    let (mut mcp, user) = (
-                        processes[number % PROCESSES].modern(),
-                        &users[number / PROCESSES % ACCOUNTS],
-                    );
+                    let mut mcp = process.modern();
+                    let user = &users[number % ACCOUNTS];
                     let start = &start;
                     scope.spawn(move || {
                         start.wait();

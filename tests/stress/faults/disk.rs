@@ -4,17 +4,16 @@ use std::fs::{self, File};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::program::{arguments, binary};
+use crate::program::binary;
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::encode_pairs;
 use crate::support::entra::{ADA, Entra, GRACE};
-use crate::support::server::{Mcp, Process, Setup};
-use crate::{server, server_in_its_own_file_systems, uid};
+use crate::support::server::{Process, Setup};
+use crate::{accounts_in, server, server_in_its_own_file_systems, uid};
 
 const NOBODY: u32 = 65534;
 
@@ -68,7 +67,8 @@ impl Bench {
     }
 
     fn call(&self) -> Value {
-        call_by(&mut self.process.modern())
+        let arguments = json!({"endpoint": "/me", "user_id": ADA});
+        self.process.modern().call("api_get_request", arguments)["structuredContent"].take()
     }
 
     fn calls_go_through(&self) {
@@ -112,8 +112,9 @@ impl Bench {
     }
 
     fn assert_sound(&self) {
-        assert_eq!(self.status(), "ok");
+        // The server learns that the disk is well again when it writes.
         assert_eq!(self.sign_in(GRACE).status, 200);
+        assert_eq!(self.status(), "ok");
         self.calls_go_through();
         assert_eq!(self.entra.reused_refresh_tokens(), 0);
         let process = &self.process;
@@ -123,14 +124,9 @@ impl Bench {
     }
 
     fn refresh_token(&self) -> Value {
-        serde_json::from_slice::<Value>(&fs::read(&self.file).unwrap()).unwrap()["accounts"][ADA]["refresh_token"]
-            .take()
+        let file = fs::read(&self.file).unwrap();
+        accounts_in(&file)[ADA]["refresh_token"].clone()
     }
-}
-
-fn call_by(mcp: &mut Mcp) -> Value {
-    let arguments = json!({"endpoint": "/me", "user_id": ADA});
-    mcp.call("api_get_request", arguments)["structuredContent"].take()
 }
 
 /// Fills the directory to the last byte.
@@ -200,16 +196,6 @@ pub fn full_and_read_only() -> String {
     bench.assert_degraded(&["Read-only"]);
     remount(&bench.process, &inside, "remount,bind,rw");
     bench.assert_sound();
-    // Where the lock of the account cannot be had, nothing is refreshed.
-    bench.sign_in_for(0);
-    remount(&bench.process, &inside, "remount,bind,ro");
-    let (failure, refreshes) = (bench.call(), bench.entra.refreshes());
-    assert_eq!(failure["error"], "token_cache", "{failure}");
-    assert_eq!(bench.status(), "degraded");
-    remount(&bench.process, &inside, "remount,bind,rw");
-    bench.calls_go_through();
-    assert_eq!(bench.entra.refreshes(), refreshes + 1);
-    bench.assert_sound();
     "nothing acknowledged that was not written, nothing lost".to_owned()
 }
 
@@ -229,7 +215,7 @@ pub fn forbidden() -> String {
                 &format!("--regid={NOBODY}"),
                 "--clear-groups",
             ]);
-            command.arg(copy).args(arguments());
+            command.arg(copy);
             Some(command)
         },
         |_, file| file.to_owned(),
@@ -248,82 +234,5 @@ pub fn forbidden() -> String {
         allow(&directory, 0o755);
         bench.assert_sound();
     }
-    // The file alone: it is read when it was replaced.
-    let copy = bench.file.with_file_name("copy");
-    fs::copy(&bench.file, &copy).unwrap();
-    allow(&copy, 0o000);
-    if uid() == 0 {
-        chown(&copy, Some(NOBODY), Some(NOBODY)).unwrap();
-    }
-    fs::rename(&copy, &bench.file).unwrap();
-    bench.calls_go_through();
-    bench.assert_degraded(&["Permission denied"]);
-    allow(&bench.file, 0o600);
-    bench.assert_sound();
-    "a directory that cannot be written, one that cannot be entered, a file that cannot be read"
-        .to_owned()
-}
-
-/// Takes as long as another process is waited for.
-pub fn locked(is_short: bool) -> String {
-    let bench =
-        Bench::new(|_| Some(server()), |_, file| file.to_owned()).expect("there is a command");
-    bench.sign_in_for(0);
-    bench.calls_go_through();
-    let hold = |path: &Path| {
-        let file = File::options().write(true).open(path).unwrap();
-        file.lock().unwrap();
-        file
-    };
-    let mut path = bench.file.clone().into_os_string();
-    path.push(".lock");
-    let lock = hold(Path::new(&path));
-    let page = bench.sign_in(GRACE);
-    assert!(
-        page.status == 400 && page.text().contains("locked for 10 seconds"),
-        "{}",
-        page.text()
-    );
-    assert_eq!(bench.status(), "degraded");
-    bench.calls_go_through();
-    drop(lock);
-    bench.assert_sound();
-    if is_short {
-        return "a sign-in gave up after 10 s, calls went on".to_owned();
-    }
-    // The lock of a refresh, for a token that has expired.
-    bench.sign_in_for(0);
-    let is_of_refresh = |path: &PathBuf| path.to_string_lossy().contains(".refresh-");
-    let paths = fs::read_dir(bench.file.parent().unwrap())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let locks: Vec<_> = paths
-        .filter(is_of_refresh)
-        .map(|path| hold(&path))
-        .collect();
-    assert_eq!(locks.len(), 1);
-    let patient = bench
-        .process
-        .client()
-        .with_patience(Duration::from_secs(90));
-    let failure = call_by(&mut Mcp::modern(patient, json!({})));
-    assert!(
-        failure["message"]
-            .as_str()
-            .unwrap()
-            .contains("locked for 45 seconds"),
-        "{failure}"
-    );
-    let again = bench.call();
-    assert_eq!(
-        again["error"], "token_cache",
-        "the next one is told at once: {again}"
-    );
-    drop(locks);
-    while bench.call()["success"] != true {
-        std::thread::yield_now();
-    }
-    bench.assert_sound();
-    "a sign-in gave up after 10 s, a refresh after 45 s, calls with a valid token went on"
-        .to_owned()
+    "a directory that cannot be written, and one that cannot be entered".to_owned()
 }

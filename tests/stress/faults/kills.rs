@@ -1,4 +1,4 @@
-//! Servers that share a token file are killed while they write it.
+//! The server is killed while it writes the token file, and started again on the same file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,16 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::server;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::Client;
 use crate::support::server::{Mcp, Process, Setup};
 use crate::support::{encode_pairs, lock, random_bytes};
+use crate::{accounts_in, server};
 
-const PROCESSES: usize = 3;
 const WORKERS: usize = 6;
 /// Every so many-th is signed out again.
 const SIGNED_OUT: usize = 5;
@@ -47,24 +46,20 @@ pub fn run(writes: usize) -> String {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);
     let file = setup.directory.file("token_cache.json");
-    let processes: Vec<_> = (0..PROCESSES)
-        .map(|_| Mutex::new(Process::start(server(), &setup)))
-        .collect();
-    let urls: Vec<_> = processes
-        .iter()
-        .map(|process| Mutex::new(lock(process).url()))
-        .collect();
-    let (known, next) = (
-        Mutex::new(BTreeMap::<String, Known>::new()),
-        AtomicUsize::new(0),
-    );
-    let (acknowledged, failed) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut process = Process::start(server(), &setup);
+    let url = Mutex::new(process.url());
+    let known = Mutex::new(BTreeMap::<String, Known>::new());
+    let next = AtomicUsize::new(0);
+    let acknowledged = AtomicUsize::new(0);
+    let failed = AtomicUsize::new(0);
     let check = || {
         let before = lock(&known).clone();
-        let text = fs::read(&file).unwrap_or_else(|_| br#"{"accounts":{}}"#.to_vec());
-        let json: Value = serde_json::from_slice(&text).expect("the file always parses");
+        // There is none before the first sign-in.
+        let accounts = match fs::read(&file) {
+            Ok(text) => accounts_in(&text),
+            Err(_) => BTreeMap::new(),
+        };
         let after = lock(&known).clone();
-        let accounts = json["accounts"].as_object().expect("it has accounts");
         for (name, was) in before
             .iter()
             .filter(|(name, was)| after.get(*name) == Some(was))
@@ -86,10 +81,8 @@ pub fn run(writes: usize) -> String {
         let work = || {
             while acknowledged.load(Ordering::SeqCst) < writes {
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                let (name, url) = (
-                    format!("user-{number}"),
-                    lock(&urls[number % PROCESSES]).clone(),
-                );
+                let name = format!("user-{number}");
+                let url = lock(&url).clone();
                 let step = || {
                     let query = encode_pairs(&[("user_id", name.as_str())]);
                     let page = Browser::new().sign_in(&format!("{url}/auth/login?{query}"), ADA);
@@ -134,16 +127,21 @@ pub fn run(writes: usize) -> String {
             }
         });
         while acknowledged.load(Ordering::SeqCst) < writes {
-            let [which, moment] = random_bytes::<2>();
+            // Each life of the server brings a write, however slow the machine is.
+            let [more, moment] = random_bytes::<2>();
+            let enough = acknowledged.load(Ordering::SeqCst) + 1 + usize::from(more % 4);
+            while acknowledged.load(Ordering::SeqCst) < enough.min(writes) {
+                thread::yield_now();
+            }
             // The moment must fall anywhere within a write.
-            thread::sleep(Duration::from_micros(20_000 + 500 * u64::from(moment)));
-            let which = usize::from(which) % PROCESSES;
-            let mut process = lock(&processes[which]);
+            thread::sleep(Duration::from_micros(100 * u64::from(moment)));
+            // The workers wait for the next server meanwhile.
+            let mut url = lock(&url);
             process.kill();
             kills += 1;
             check();
-            *process = Process::start(server(), &setup);
-            *lock(&urls[which]) = process.url();
+            process = Process::start(server(), &setup);
+            *url = process.url();
         }
         for worker in workers {
             worker.join().unwrap();
@@ -151,7 +149,7 @@ pub fn run(writes: usize) -> String {
         is_over.store(true, Ordering::SeqCst);
     });
     check();
-    drop(processes);
+    drop(process);
     check();
     // Nor has anybody found anything that had to be set aside.
     let names = fs::read_dir(&setup.directory.0)

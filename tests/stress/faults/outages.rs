@@ -59,7 +59,7 @@ fn status(status: u16, retry_after: Option<&'static str>) -> Misbehaviour {
 }
 
 struct Bench {
-    processes: Vec<Process>,
+    process: Process,
     api: Arc<Api>,
     seconds_each: u64,
     calls: AtomicUsize,
@@ -71,8 +71,7 @@ impl Bench {
         let number = self.calls.fetch_add(1, Ordering::SeqCst);
         let arguments = json!({"endpoint": format!("/{number}"), "user_id": user});
         let begun = Instant::now();
-        let answer =
-            self.processes[number % 2].modern().call(tool, arguments)["structuredContent"].take();
+        let answer = self.process.modern().call(tool, arguments)["structuredContent"].take();
         (answer, begun.elapsed())
     }
 
@@ -181,16 +180,16 @@ pub fn run(seconds_each: u64) -> String {
         .with("BACKEND_API_BASE_URL", &backend.url())
         .with("LOG_LEVEL", "error");
     let bench = Bench {
-        processes: (0..2).map(|_| Process::start(server(), &setup)).collect(),
+        process: Process::start(server(), &setup),
         api: Arc::clone(&api),
         seconds_each,
         calls: AtomicUsize::new(0),
         failures: AtomicUsize::new(0),
     };
-    bench.processes[0].modern().sign_in(ADA);
+    bench.process.modern().sign_in(ADA);
     // A token that is about to expire all the time, so that every call wants a refresh and none needs it.
     entra.expires_in(290);
-    bench.processes[0].modern().sign_in(GRACE);
+    bench.process.modern().sign_in(GRACE);
 
     bench.api_is_unwell();
     drop(backend);

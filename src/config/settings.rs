@@ -1,0 +1,235 @@
+//! The one table of settings: their names, defaults and meanings.
+
+use std::collections::BTreeMap;
+
+/// One setting, as `--help`, the README and `.env.example` name it.
+pub struct Setting {
+    /// Name of the environment variable.
+    pub name: &'static str,
+    /// What holds when it is not set.
+    pub default: Option<&'static str>,
+    /// What it means, in a few words.
+    pub meaning: &'static str,
+}
+
+const fn setting(
+    name: &'static str,
+    default: Option<&'static str>,
+    meaning: &'static str,
+) -> Setting {
+    Setting {
+        name,
+        default,
+        meaning,
+    }
+}
+
+/// Every setting, in the order of `--help`.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "AZURE_CLIENT_ID",
+        None,
+        "required: the application (client) id of the app registration",
+    ),
+    setting(
+        "AZURE_TENANT_ID",
+        None,
+        "required: the tenant: its GUID, a domain name, or common, organizations, consumers",
+    ),
+    setting(
+        "REDIRECT_URI",
+        Some("http://localhost:{SERVER_PORT}/auth/callback"),
+        "the redirect URI, with the port of this server",
+    ),
+    setting(
+        "SERVER_HOST",
+        Some("localhost"),
+        "the address to listen on; localhost listens on 127.0.0.1 and ::1",
+    ),
+    setting(
+        "SERVER_PORT",
+        Some("8000"),
+        "the port to listen on; 0 takes a free one",
+    ),
+    setting(
+        "BACKEND_API_BASE_URL",
+        None,
+        "the API that the tools call; the token goes there and nowhere else",
+    ),
+    setting(
+        "CUSTOM_API_SCOPE",
+        None,
+        "the scopes of that API, separated by spaces",
+    ),
+    setting(
+        "TOKEN_CACHE_FILE",
+        Some("token_cache.json"),
+        "where the tokens are kept",
+    ),
+    setting(
+        "AZURE_CLOUD",
+        Some("public"),
+        "your cloud: public, usgov, china, france, germany or singapore",
+    ),
+    setting(
+        "AZURE_AUTHORITY_HOST",
+        None,
+        "the sign-in host of your cloud; by default the host of AZURE_CLOUD",
+    ),
+    setting(
+        "AUTH_RESPONSE_MODE",
+        Some("form_post"),
+        "form_post, or query for a registration that needs it",
+    ),
+    setting(
+        "DOMAIN_HINT",
+        None,
+        "whose sign-in page to go to: a domain name, or organizations, consumers",
+    ),
+    setting(
+        "SIGN_IN_METHOD",
+        Some("browser"),
+        "browser, or device_code to sign in on another device",
+    ),
+    setting(
+        "ALLOW_DEVICE_CODE",
+        Some("false"),
+        "true lets callers ask for a device code; such codes can be phished",
+    ),
+    setting(
+        "SIGN_IN_WAIT_SECONDS",
+        Some("120"),
+        "how long a call that needs a sign-in waits for it; 0 does not wait",
+    ),
+    setting(
+        "ALLOWED_HOSTS",
+        None,
+        "further Host values to answer to, separated by commas: name or name:port",
+    ),
+    setting(
+        "ALLOWED_ORIGINS",
+        None,
+        "web origins that may call /mcp from a browser, separated by commas",
+    ),
+    setting(
+        "SERVER_ACCESS_KEY",
+        None,
+        "the key that callers must send as a bearer token; required beyond loopback",
+    ),
+    setting("SERVER_ACCESS_KEY_FILE", None, "a file with that key"),
+    setting(
+        "ALLOWED_METHODS",
+        Some("GET POST PUT PATCH DELETE"),
+        "the methods that the API may be called with",
+    ),
+    setting(
+        "ALLOWED_ENDPOINTS",
+        None,
+        "patterns of all the paths that may be called: * in a segment, ** for segments",
+    ),
+    setting(
+        "DENIED_ENDPOINTS",
+        None,
+        "patterns of paths that may not be called, also where the above allows them",
+    ),
+    setting(
+        "ALLOWED_REQUEST_HEADERS",
+        None,
+        "further headers that a call may have; a * may end a name",
+    ),
+    setting(
+        "MAX_RESPONSE_BYTES",
+        Some("1048576"),
+        "how much of a backend answer is handed on, in bytes",
+    ),
+    setting(
+        "MAX_REQUEST_BYTES",
+        Some("4194304"),
+        "how long the body of a request may be, in bytes",
+    ),
+    setting(
+        "FILES_DIR",
+        None,
+        "the directory of the files that calls may send and make; without it, none",
+    ),
+    setting(
+        "MAX_FILE_BYTES",
+        Some("104857600"),
+        "how large such a file may be, in bytes",
+    ),
+    setting("LOG_LEVEL", Some("info"), "error, warn, info or debug"),
+    setting(
+        "AUDIT_LOG",
+        None,
+        "a file that gets a line of JSON for each sign-in, refresh, sign-out and API call; - is stdout",
+    ),
+    setting(
+        "AUDIT_LOG_REQUIRED",
+        Some("true"),
+        "whether calls fail while the audit log cannot be written",
+    ),
+];
+
+/// The value of the setting `name`, without the white space around it; an empty one counts as not
+/// set.
+pub fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {
+    let value = variables.get(name)?.trim();
+    (!value.is_empty()).then_some(value)
+}
+
+/// The setting `name`, if there is one.
+pub fn named(name: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.name == name)
+}
+
+/// The names among `names` that look like a misspelt setting, each with the setting.
+pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'static str)> {
+    let mut misspelt = Vec::new();
+    for name in names {
+        if named(name).is_some() {
+            continue;
+        }
+        if let Some(meant) = nearest(name) {
+            misspelt.push((name, meant));
+        }
+    }
+    misspelt
+}
+
+/// The setting that differs from `name` in at most every fifth character.
+fn nearest(name: &str) -> Option<&'static str> {
+    let name = name.to_ascii_uppercase();
+    let is_near = |setting: &&Setting| {
+        let most = setting.name.len() / 5;
+        is_within(&name, setting.name, most)
+    };
+    SETTINGS.iter().find(is_near).map(|setting| setting.name)
+}
+
+/// Whether `a` becomes `b` when at most `most` bytes are inserted, deleted or replaced
+/// (Levenshtein distance, one row of the table at a time).
+fn is_within(a: &str, b: &str, most: usize) -> bool {
+    // The lengths tell of most pairs that they are too far apart, at no cost.
+    if a.len().abs_diff(b.len()) > most {
+        return false;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (index, in_a) in a.bytes().enumerate() {
+        let mut next = vec![index + 1];
+        let mut left = index + 1;
+        for (above, in_b) in row.windows(2).zip(b.bytes()) {
+            let [replaced, deleted] = above else {
+                continue;
+            };
+            let replacement = replaced + usize::from(in_a != in_b);
+            left = replacement.min(deleted + 1).min(left + 1);
+            next.push(left);
+        }
+        // No later row holds a smaller number.
+        if next.iter().all(|distance| *distance > most) {
+            return false;
+        }
+        row = next;
+    }
+    row.last().is_some_and(|distance| *distance <= most)
+}
