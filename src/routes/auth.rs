@@ -10,7 +10,7 @@ use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, use
 use crate::auth::authority::ResponseMode;
 use crate::auth::pending::{self, LIFETIME};
 use crate::auth::response::{self, Arrival, AuthorizationResponse};
-use crate::auth::sign_in::Opened;
+use crate::auth::sign_in::{Opened, check_user_id};
 use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
 use crate::mcp::tools::DEFAULT_USER_ID;
@@ -88,7 +88,10 @@ impl Routes {
     fn ask_to_confirm(&self, asked: &Asked) -> Result<Reply, Failure> {
         let (user_id, name, value) = match asked {
             Asked::Ticket(ticket) => (self.auth.pending().user_of(ticket)?, "ticket", ticket),
-            Asked::User(user_id) => (user_id.clone(), "user_id", user_id),
+            Asked::User(user_id) => {
+                check_user_id(user_id)?;
+                (user_id.clone(), "user_id", user_id)
+            }
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");

@@ -780,7 +780,8 @@ fn the_verbs_work_beside_a_server_with_a_key() {
     assert!(code == 0 && stdout.contains(GRACE), "{stdout}{stderr}");
     let (_, stdout, stderr) = Verb::run(verb(&["status"]), &setup);
     assert!(
-        stdout.contains(GRACE) && stdout.contains(&format!("running at {}", server.url())),
+        stdout.contains(GRACE)
+            && stdout.contains(&format!("running at http://{}", server.address())),
         "{stdout}{stderr}"
     );
     let (code, _, stderr) = Verb::run(verb(&["logout"]), &setup);

@@ -129,6 +129,16 @@ pub struct Page {
 }
 
 impl Page {
+    /// One with nothing in it.
+    pub fn empty(url: &str) -> Self {
+        Self {
+            url: Url::parse(url).expect("an absolute URL"),
+            status: 200,
+            headers: Vec::new(),
+            body: String::new(),
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let named = headers.find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -436,6 +446,8 @@ impl<'a> Navigation<'a> {
 pub struct Browser {
     /// Sends no Fetch Metadata, as old browsers do and some for plain http.
     pub without_metadata: bool,
+    /// A redirect to this path is not followed yet: the page is empty and has the address.
+    pub stops_at: Option<&'static str>,
     /// Origins that a proxy serves, and its address. It ends TLS.
     pub proxies: Vec<(String, String)>,
     pub cookies: Vec<Cookie>,
@@ -562,6 +574,9 @@ impl Browser {
                 Some(location) if matches!(reply.status, 301..=303 | 307 | 308) => {
                     url = url.join(location).expect("a Location");
                     navigation.redirected(reply.status);
+                    if self.stops_at.is_some_and(|path| url.path().ends_with(path)) {
+                        return Page::empty(url.as_str());
+                    }
                 }
                 _ => {
                     return Page {
