@@ -23,7 +23,7 @@ mod memory {
     use std::fs::{self, File};
     use std::io::BufRead as _;
     use std::os::unix::fs::FileExt as _;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use entra_auth_mcp::auth::account::{Account, Binding};
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
