@@ -4,7 +4,10 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use log::LevelFilter;
 
 use crate::browser::{self, Link};
 use crate::clock::Clock;
@@ -12,7 +15,7 @@ use crate::config::env_file;
 use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
-use crate::os::{self, Signals, Told};
+use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::Server;
 use crate::{doctor, logging, verbs};
@@ -66,7 +69,7 @@ impl From<String> for Trouble {
 
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
-    logging::set_level(log::LevelFilter::Info);
+    logging::set_level(LevelFilter::Info);
     match perform(arguments) {
         Ok(done) => {
             print(&done.text);
@@ -90,7 +93,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
     match line.verb.as_deref().unwrap_or("serve") {
         "serve" => {
             // The text of the access key goes with the variables.
-            let (config, _) = load(env_file)?;
+            let (config, _) = load(env_file, LevelFilter::Debug)?;
             serve(config)?;
             Ok(Done::well(String::new()))
         }
@@ -119,7 +122,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             Ok(Done { text, code })
         }
         "--check-config" => {
-            let (config, variables) = load(env_file)?;
+            let (config, variables) = load(env_file, LevelFilter::Warn)?;
             Ok(Done::well(config.effective(&variables)))
         }
         "--help" | "-h" => Ok(Done::well(help())),
@@ -146,7 +149,7 @@ fn login(line: &CommandLine) -> Result<String, Trouble> {
     let redirect = RefCell::new(None);
     let show = |text: &str, link: Option<&Link>| {
         // How the sign-in ends is told here, and so not logged as well.
-        logging::set_level(log::LevelFilter::Error);
+        logging::set_level(LevelFilter::Error);
         print(text);
         redirect.replace(link.and_then(browser::open));
     };
@@ -224,8 +227,12 @@ fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String>
     Ok(variables)
 }
 
-/// The settings; what looks misspelt or unwise is warned of.
-fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
+/// The settings; what looks misspelt or unwise is warned of. From then on, no more is logged than
+/// they say, and no more than `most`.
+fn load(
+    env_file: Option<&str>,
+    most: LevelFilter,
+) -> Result<(Config, BTreeMap<String, String>), String> {
     let variables = variables(env_file)?;
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
         log::warn!("{name} is not a setting; {setting} is");
@@ -239,15 +246,16 @@ fn load(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), St
     for doubt in config.doubts() {
         log::warn!("{doubt}");
     }
-    logging::set_level(config.log_level);
+    logging::set_level(config.log_level.min(most));
+    if let Some(path) = env_file_path(env_file) {
+        log::info!("settings are read from {}", path.display());
+    }
     Ok((config, variables))
 }
 
 /// The settings for a verb whose results a person reads: no more is logged than warnings.
 fn load_quietly(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
-    let (config, variables) = load(env_file)?;
-    logging::set_level(config.log_level.min(log::LevelFilter::Warn));
-    Ok((config, variables))
+    load(env_file, LevelFilter::Warn)
 }
 
 /// The text of the access key, for a verb that shows it to a server.
@@ -274,30 +282,36 @@ fn access_key(
     Ok(Some(text))
 }
 
-/// `.env` need not exist; a file that was named must.
+/// The file that settings are read from. `.env` need not exist; a file that was named must.
+fn env_file_path(named: Option<&str>) -> Option<PathBuf> {
+    let path = PathBuf::from(named.unwrap_or(".env"));
+    let is_there = named.is_some() || path.try_exists().unwrap_or(true);
+    is_there.then(|| std::path::absolute(&path).unwrap_or(path))
+}
+
 fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String> {
-    let path = named.unwrap_or(".env");
-    let text = match std::fs::read_to_string(path) {
-        Err(error) if named.is_none() && error.kind() == io::ErrorKind::NotFound => String::new(),
-        read => read.map_err(|error| format!("{path} cannot be read ({error})"))?,
+    let Some(path) = env_file_path(named) else {
+        return Ok(BTreeMap::new());
     };
-    let variables: BTreeMap<String, String> = env_file::parse(&text)
-        .map_err(|bad| {
-            let lines: Vec<String> = bad
-                .iter()
-                .map(|line| format!("line {}: {}", line.number, line.reason))
-                .collect();
-            format!(
-                "{path} has lines that are not NAME=value:\n  {}",
-                lines.join("\n  ")
-            )
-        })?
-        .into_iter()
-        .collect();
-    let is_exposed =
-        std::fs::metadata(path).is_ok_and(|metadata| os::others_have_access(&metadata));
+    let (text, is_exposed) = env_file::read(&path)
+        .map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
+    let variables = env_file::parse(&text).map_err(|bad| {
+        let lines: Vec<String> = bad
+            .iter()
+            .map(|line| format!("line {}: {}", line.number, line.reason))
+            .collect();
+        format!(
+            "{} has lines that are not NAME=value:\n  {}",
+            path.display(),
+            lines.join("\n  ")
+        )
+    })?;
+    let variables: BTreeMap<String, String> = variables.into_iter().collect();
     if is_exposed && variables.contains_key(ACCESS_KEY) {
-        log::warn!("{path} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.");
+        log::warn!(
+            "{} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.",
+            path.display()
+        );
     }
     Ok(variables)
 }

@@ -2,7 +2,7 @@
 //! Where a system has no such thing as Unix's, files inherit the protection of the user's profile directory.
 
 use std::env;
-use std::fs::{Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +10,10 @@ use std::process::{Command, Stdio};
 #[cfg(unix)]
 use std::os::unix::{
     ffi::OsStrExt as _,
-    fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    fs::{
+        DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _,
+        PermissionsExt as _,
+    },
     process::CommandExt as _,
 };
 
@@ -81,21 +84,13 @@ pub fn others_have_access(metadata: &Metadata) -> bool {
     return false;
 }
 
-/// Whether the file belongs to the user that this process runs as. The standard library does not tell who that is,
-/// but a new pipe belongs to the same user.
+/// Whether the file belongs to the user that this process runs as.
 #[cfg_attr(not(unix), allow(unused_variables))]
 pub fn is_own(metadata: &Metadata) -> bool {
     #[cfg(unix)]
-    {
-        let Ok((reader, _)) = io::pipe() else {
-            return false;
-        };
-        let pipe = std::fs::File::from(std::os::fd::OwnedFd::from(reader));
-        pipe.metadata()
-            .is_ok_and(|pipe| pipe.uid() == metadata.uid())
-    }
+    return effective_uid().is_ok_and(|this_user| metadata.uid() == this_user);
     #[cfg(not(unix))]
-    true
+    return true;
 }
 
 /// Whether something is mounted at `path` itself: such a file cannot be replaced by a rename (EBUSY). Container
@@ -141,6 +136,36 @@ fn is_listed_mount(path: &Path) -> bool {
         .split(|byte| *byte == b'\n')
         .filter_map(|line| line.split(|byte| *byte == b' ').nth(4))
         .any(|mount_point| mount_point == escaped)
+}
+
+/// Whether nobody but this user and root can have written `file` or, where it is a link, have put it at
+/// `path`. Where a system has no such thing as Unix's owners and modes, this is not looked at.
+///
+/// # Errors
+/// The operating system's.
+#[cfg_attr(not(unix), allow(unused_variables, clippy::unnecessary_wraps))]
+pub fn is_written_by_this_user_alone(path: &Path, file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    {
+        let this_user = effective_uid()?;
+        let is_trusted = |owner| owner == 0 || owner == this_user;
+        let metadata = file.metadata()?;
+        // What is written into a device, such as /dev/null, does not stay there.
+        let is_device = metadata.file_type().is_char_device();
+        Ok(is_trusted(metadata.uid())
+            && is_trusted(std::fs::symlink_metadata(path)?.uid())
+            && (is_device || metadata.mode() & 0o022 == 0))
+    }
+    #[cfg(not(unix))]
+    Ok(true)
+}
+
+/// A pipe belongs to the user who makes it, on Linux, macOS and the BSDs alike.
+#[cfg(unix)]
+fn effective_uid() -> io::Result<u32> {
+    let (reader, _writer) = io::pipe()?;
+    let pipe = File::from(std::os::fd::OwnedFd::from(reader));
+    Ok(pipe.metadata()?.uid())
 }
 
 /// Takes the file from everybody but its owner.

@@ -27,10 +27,7 @@ impl<'a> OwnerClient<'a> {
     /// # Errors
     /// The access key would go over a network without encryption.
     pub fn new(origin: &str, access_key: Option<&'a Secret>, name: &str) -> Result<Self, Failure> {
-        let url = Url::parse(origin).ok();
-        let is_safe =
-            |url: &Url| url.scheme() == "https" || url.host_str().is_some_and(is_loopback_host);
-        let Some(url) = url.filter(is_safe) else {
+        let Some(url) = Url::parse(origin).ok().filter(is_safe) else {
             let message =
                 format!("The server at {origin} cannot be spoken to from here without encryption.");
             return Err(Failure::new(Kind::Configuration, message).hint(
@@ -102,10 +99,9 @@ impl<'a> OwnerClient<'a> {
         }
         let text = response
             .pointer("/result/content/0/text")
-            .and_then(Value::as_str);
-        let code = content.get("error").and_then(Value::as_str);
-        let kind = code.and_then(Kind::from_code).unwrap_or_default();
-        Err(Failure::new(kind, text.unwrap_or_default()))
+            .and_then(Value::as_str)
+            .ok_or_else(|| self.not_understood())?;
+        Err(failure_in(&content, text))
     }
 
     fn silent(&self, error: &ureq::Error) -> Failure {
@@ -135,6 +131,27 @@ impl<'a> OwnerClient<'a> {
         );
         Failure::new(Kind::Internal, message)
             .hint("Restart that server, so that it is of the same version as this program.")
+    }
+}
+
+/// The failure of a tool with this structured content and this `text`, which says all of it.
+fn failure_in(content: &Value, text: &str) -> Failure {
+    let member = |name: &str| content.get(name).and_then(Value::as_str);
+    let kind = member("error").and_then(Kind::from_code);
+    let kind = kind.unwrap_or(Kind::Internal);
+    let message = member("message").unwrap_or(text);
+    match text.strip_prefix(message) {
+        Some(hint) => Failure::new(kind, message).hint(hint.trim()),
+        None => Failure::new(kind, text),
+    }
+}
+
+/// Whether nobody between here and there can read what is sent.
+fn is_safe(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => true,
+        "http" => url.host_str().is_some_and(is_loopback_host),
+        _ => false,
     }
 }
 

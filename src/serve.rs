@@ -1,5 +1,6 @@
 //! A running server: settings, token file, listener and routes put together.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
-use crate::http::listener::{HttpServer, Listeners};
+use crate::http::listener::{HttpServer, Listeners, NotBound};
 use crate::http::message::SERVER_NAME;
 use crate::os;
 use crate::outgoing::agent_config;
@@ -74,14 +75,12 @@ impl Server {
     /// Another process owns the token file, the file is out of order, or the address cannot be had.
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
         let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, limits.owner)?;
-        let (host, port) = (&config.server_host, config.server_port);
-        let listeners = Listeners::bind(host, port).map_err(|error| {
-            Failure::new(
-                Kind::Configuration,
-                format!("Could not listen on {host} port {port} ({error})."),
-            )
-            .hint("Stop what listens there, or set SERVER_HOST and SERVER_PORT to a free address.")
-        })?;
+        let listeners = Listeners::bind(
+            &config.server_host,
+            config.server_port,
+            config.is_reached_as_localhost(),
+        )
+        .map_err(|not_bound| cannot_listen(&config, &not_bound))?;
         limits.body_bytes = config.max_request_bytes;
         limits.connections = places(limits.connections, os::most_descriptors());
         let address = listeners.address();
@@ -160,6 +159,23 @@ fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
         _ => {}
     }
     format!("http://{address}")
+}
+
+fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
+    let NotBound { address, error } = not_bound;
+    let hint = if error.kind() != io::ErrorKind::AddrInUse {
+        "Set SERVER_HOST and SERVER_PORT to an address and a port that this program may have."
+    } else if config.is_reached_as_localhost() {
+        "Another program listens there. Browsers look for localhost at 127.0.0.1 and at [::1], so \
+         this server needs both: stop that program, or set SERVER_PORT to a free port."
+    } else {
+        "Another program listens there: stop it, or set SERVER_PORT to a free port."
+    };
+    let message = format!(
+        "Could not listen on {} port {}: {address} cannot be had ({error}).",
+        config.server_host, config.server_port
+    );
+    Failure::new(Kind::Configuration, message).hint(hint)
 }
 
 /// How many of `most` connections this process has descriptors for: one more for the call of the API that each may

@@ -93,8 +93,9 @@ fn login_at(
     if text_of(&before, "signed_in_at") == iso8601_seconds(clock.now()) {
         thread::sleep(Duration::from_secs(1));
     }
-    // A plain link is no secret, but needs the key, where the server has one. After a failure it does not do either:
-    // a sign-in that is not begun here could fail in the same words.
+    // A plain link is no secret, so every browser can be started with it. But where the server has a key, only a link
+    // with a ticket works without typing the key. And after a failure, only a sign-in that is begun here can be told
+    // from the one that failed.
     let has_failed = before.get("last_sign_in_error").is_some();
     let is_begun = server.has_access_key() || login.with_code || has_failed;
     let mut lifetime = LIFETIME;
@@ -300,7 +301,16 @@ fn login_with_code(
         let address = device.verification_uri.as_str();
         show_code(&user_id, address, &device.user_code, show);
     }
-    ended(&auth, &attempt)
+    match ended(&auth, &attempt) {
+        Err(failure) if failure.kind == Kind::Refused => {
+            let hint = format!(
+                "{} For the browser: entra-auth-mcp login with SIGN_IN_METHOD=browser and without --device-code.",
+                failure.hint
+            );
+            Err(failure.hint(hint))
+        }
+        outcome => outcome,
+    }
 }
 
 /// Waits until `attempt`, which is under way in this process, is over; how it ended.
@@ -331,15 +341,26 @@ pub fn logout(
             Some(user_id) => user_id.to_owned(),
             None => only_user(&server, "logout")?.ok_or_else(nobody)?,
         };
-        let done = server.call("logout_user", &json!({ "user_id": user_id }))?;
+        let done = server.call("logout_user", &json!({ "user_id": user_id }));
+        let done = done.map_err(not_signed_out)?;
         return Ok(signed_out(&user_id, text_of(&done, "logout_url")));
     }
     let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, owner::PATIENCE)?;
     let auth = Auth::start(Arc::new(config), Clock::system(), owner)?;
     let user_id = choose(&auth, user_id, "logout")?;
-    auth.sign_out(Some(&user_id), NAME)?;
+    auth.sign_out(Some(&user_id), NAME)
+        .map_err(not_signed_out)?;
     let logout_url = auth.config.authority.endpoint("logout");
     Ok(signed_out(&user_id, logout_url.as_str()))
+}
+
+/// Why nobody was signed out, in the words of a command line.
+fn not_signed_out(failure: Failure) -> Failure {
+    if failure.kind == Kind::InvalidRequest {
+        failure.hint("entra-auth-mcp status shows who is signed in.")
+    } else {
+        failure
+    }
 }
 
 fn signed_out(user_id: &str, logout_url: &str) -> String {

@@ -1,4 +1,4 @@
-//! The answer of the API: how much of it is read, and what of it is handed on.
+//! The API's answer: how much of it is read, and which parts the caller gets.
 
 use std::io::{self, Read as _};
 use std::string::FromUtf8Error;
@@ -22,15 +22,15 @@ use crate::outgoing::retry_after;
 
 /// What a redirect is called in `error`.
 pub(crate) const REDIRECT: &str = "redirect";
-/// A body that is longer than is handed on is counted up to so many bytes.
+/// How far a body is read to learn its length, when it is longer than the caller gets.
 const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Of how much more than is handed on a part may be selected.
+/// How many times longer than the caller gets an answer may be for parts of it to be selected.
 const SELECTED_FROM: usize = 16;
 /// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
 const NEXT_LINK: &str = "@odata.nextLink";
 
-/// Response headers that are handed on, beside those that name a request or a correlation id.
+/// Response headers that the caller gets, besides request and correlation ids.
 const HANDED_ON: [&str; 6] = [
     "etag",
     "last-modified",
@@ -40,24 +40,24 @@ const HANDED_ON: [&str; 6] = [
     "preference-applied",
 ];
 
-/// What came back, and what of it is handed on.
+/// An answer, as the caller gets it.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The URL that was called.
     pub(crate) endpoint: String,
     /// The media type, with parameters.
     pub(crate) content_type: Option<String>,
-    /// What it demands of the next token.
+    /// What the API demands of the next token.
     pub(crate) challenge: Option<Challenge>,
     /// Selected headers.
     pub(crate) headers: Map<String, Value>,
-    /// As JSON: what the tool result has under `data`.
+    /// The body as JSON, for the member `data` of the tool result.
     pub(crate) data: String,
-    /// How long the backend wants to be left alone.
+    /// How long to wait before the next call (RFC 9110 §10.2.3).
     pub(crate) retry_after: Option<Duration>,
     /// An image: its media type and its bytes in Base64.
     pub(crate) image: Option<(String, String)>,
-    /// The length of the whole body, or of what was selected, when it was longer than what `data` has of it.
+    /// When `data` was cut: the length of the whole body, or of all that was selected.
     pub(crate) truncated: Option<u64>,
     /// The length of the body, as far as it was read.
     pub(crate) length: u64,
@@ -65,32 +65,32 @@ pub(crate) struct Answer {
     pub(crate) not_found: Vec<String>,
     /// Where the next page is.
     pub(crate) next: Option<NextPage>,
-    /// The file that was sent, or that the body was saved to: its name and what was moved.
+    /// The file that was sent, or that the body was saved to, by its name.
     pub(crate) file: Option<(String, Moved)>,
 }
 
-/// Where an answer says that it goes on.
+/// Where the next page is.
 pub(crate) enum NextPage {
-    /// Below the base: it can be called.
+    /// Below the base, so that it can be called.
     Here(String),
-    /// The token does not go there.
+    /// Elsewhere, where the token is not sent.
     Elsewhere(String),
 }
 
 impl Answer {
-    /// What it is called in `error`, where it is one.
+    /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
             ..300 | 304 => None,
             300..400 => Some(REDIRECT),
-            // The API's answer stands, but it is for the settings to mend.
+            // The settings must be changed before this call can succeed.
             400.. if self.missing_scopes().is_some() => Some(Kind::Configuration.code()),
             400.. => Some("http_error"),
         }
     }
 
-    /// The scopes that the API misses in the token (RFC 6750 §3.1), when it refuses the call for that; it need not
-    /// name them.
+    /// The scopes that the token lacks, when the API refuses the call for that (RFC 6750 §3.1). The list is empty
+    /// when the API does not name them.
     pub(crate) fn missing_scopes(&self) -> Option<&[String]> {
         match (self.status, &self.challenge) {
             (403, Some(Challenge::InsufficientScope(scopes))) => Some(scopes),
@@ -98,7 +98,7 @@ impl Answer {
         }
     }
 
-    /// What the API calls the request by, where it says so.
+    /// The API's own id of the request, if it sent one.
     pub(crate) fn correlation_id(&self) -> Option<String> {
         let named = |end: &str| {
             let mut headers = self.headers.iter();
@@ -111,9 +111,9 @@ impl Answer {
 
 /// What the caller wants of a successful answer.
 pub(crate) struct Wanted<'a> {
-    /// Parts of it, when it is JSON.
+    /// Which parts of it, when it is JSON.
     pub(crate) select: Option<Selection>,
-    /// The file to be made of it, instead of handing it on.
+    /// The file that it is saved to; the caller then gets no `data`.
     pub(crate) save_to: Option<Destination<'a>>,
 }
 
@@ -123,17 +123,17 @@ pub(crate) struct Reading<'a> {
     /// What was called.
     pub(crate) called: &'a Target,
     pub(crate) wanted: &'a Wanted<'a>,
-    /// Watches over a file that is made.
+    /// Watches a file being saved.
     pub(crate) watch: Watch<'a>,
-    /// How much is handed on.
+    /// How much of a body the caller gets.
     pub(crate) max_bytes: usize,
 }
 
 impl Reading<'_> {
-    /// Reads `response` to its end, or as far as it counts.
+    /// Reads `response` as far as it is needed.
     ///
     /// # Errors
-    /// It breaks off, or the file cannot be made.
+    /// The connection breaks, or the file cannot be written.
     pub(crate) fn answer(&self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
         let content_type = response.headers().get(CONTENT_TYPE).map(text);
         let part = self.part(&mut response, content_type.as_deref())?;
@@ -202,7 +202,7 @@ impl Reading<'_> {
         })
     }
 
-    /// As much of the body as is handed on, or of what is selected of it.
+    /// The body, or the selected parts of it, cut to what the caller gets.
     fn handed_on(
         &self,
         response: &mut Response<Body>,
@@ -243,7 +243,7 @@ impl Reading<'_> {
                 part.truncated = (selected.length > most).then_some(selected.length as u64);
                 part.not_found = selected.not_found;
             }
-            // What is no JSON is handed on as it is, however much was read.
+            // Nothing can be selected from it: the caller gets it as it is.
             (Some(selection), None) => {
                 let (body, cut) = cut(part.body, most);
                 part.body = body;
@@ -256,7 +256,7 @@ impl Reading<'_> {
         Ok(part)
     }
 
-    /// Where the body or a `Link` (RFC 8288 §3.2: relative to what was called) says that the next page is.
+    /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that was called).
     fn next_page(&self, next_link: Option<String>, headers: &HeaderMap) -> Option<NextPage> {
         let fields = headers
             .get_all(LINK)
@@ -272,20 +272,20 @@ impl Reading<'_> {
     }
 }
 
-/// The body of an answer, or what is handed on of it.
+/// The body of an answer, as far as the caller gets it.
 struct Part {
-    /// Of the whole body, as far as it was read.
+    /// The length of the whole body, as far as it was read.
     length: u64,
-    /// Text, or bytes that are none.
+    /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
     truncated: Option<u64>,
     not_found: Vec<String>,
     next_link: Option<String>,
-    /// The file that was made of it.
+    /// The file that it was saved to.
     saved: Option<(String, Moved)>,
 }
 
-/// `body` of `most` bytes at most, and its length when that was more.
+/// The first `most` bytes of `body`, and its length when it was longer.
 fn cut(
     body: Result<String, FromUtf8Error>,
     most: usize,
@@ -299,7 +299,7 @@ fn cut(
     )
 }
 
-/// As much of the body as `most` bytes, and the length of the whole when that is more.
+/// The first `most` bytes of the body, and its length when it is longer.
 fn read(response: &mut Response<Body>, most: usize) -> io::Result<(Vec<u8>, Option<u64>)> {
     let declared = response.body().content_length();
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
@@ -313,14 +313,14 @@ fn read(response: &mut Response<Body>, most: usize) -> io::Result<(Vec<u8>, Opti
     bytes.truncate(most);
     let counted = || {
         let mut rest = reader.take(MOST_COUNTED_BYTES);
-        // What is handed on has come; the rest may break off.
+        // The caller's part is complete; the rest is read only to be counted.
         let _ = io::copy(&mut rest, &mut io::sink());
         limit + 1 + MOST_COUNTED_BYTES - rest.limit()
     };
     Ok((bytes, Some(declared.unwrap_or_else(counted))))
 }
 
-/// The headers that a caller gets to see. Several of one name are one list (RFC 9110 §5.3).
+/// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
 fn known(headers: &HeaderMap) -> Map<String, Value> {
     let is_handed_on = |name: &str| {
         HANDED_ON.contains(&name)
@@ -345,7 +345,7 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
-/// JSON as JSON, byte for byte; text as text; anything else as Base64, and images as such, too.
+/// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is returned as one, too.
 fn present(
     body: Result<String, FromUtf8Error>,
     content_type: Option<&str>,

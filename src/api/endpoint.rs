@@ -1,4 +1,4 @@
-//! Endpoints are confined to the backend's base URL: what would leave it, or could be read by a server as if it
+//! Endpoints are confined to the API's base URL. One that would leave it, or that some server could read as if it
 //! did, is refused before a token is fetched.
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use url::{Url, form_urlencoded};
 
 use crate::error::{Failure, Kind};
 
-/// What compatibility mappings (Unicode TR #15, best-fit code pages) make dots and slashes of.
+/// Characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn into dots and slashes.
 const LOOKALIKES: [char; 10] = [
     '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}',
     '\u{ff0f}', '\u{ff3c}',
@@ -16,7 +16,7 @@ const LOOKALIKES: [char; 10] = [
 /// The base URL; its path ends in a slash.
 pub struct Base(pub Url);
 
-/// A URL below the backend's base, fit to be sent the token.
+/// A URL below the base, to which the token may be sent.
 pub struct Target {
     url: Url,
     uri: Uri,
@@ -28,22 +28,21 @@ impl Target {
         self.url.as_str()
     }
 
-    /// The same, as the request is made to it.
+    /// The same URL, in the type of the HTTP client.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// What a relative `link` means that was found there (RFC 3986 §5).
+    /// Resolves a `link` that was found there (RFC 3986 §5).
     pub(crate) fn join(&self, link: &str) -> Result<Url, url::ParseError> {
         self.url.join(link)
     }
 
-    /// Its path alone.
     pub(crate) fn path(&self) -> &str {
         self.url.path()
     }
 
-    /// Its query, which may be empty.
+    /// The query, empty if there is none.
     pub(crate) fn query(&self) -> &str {
         self.url.query().unwrap_or_default()
     }
@@ -53,7 +52,7 @@ impl Base {
     /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and `parameters` mean.
     ///
     /// # Errors
-    /// Whatever would leave the base, or could be read by the backend as if it did.
+    /// The endpoint would leave the base, or the API could read it as if it did.
     pub fn target(
         &self,
         endpoint: &str,
@@ -85,7 +84,7 @@ impl Base {
             query.push_str(&encoded.replace('+', "%20"));
             url.set_query(Some(&query));
         }
-        // Whatever the checks above missed: the URL that is called lies under the base.
+        // In case the checks above missed something: the URL must lie below the base.
         if !self.is_own_origin(&url)
             || !url.path().starts_with(self.0.path())
             || url.fragment().is_some()
@@ -118,7 +117,7 @@ impl Base {
             && url.password().is_none()
     }
 
-    /// What `endpoint` adds to the base, its every part checked as it was written.
+    /// What `endpoint` adds to the base. It is checked as it was written.
     fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
         if endpoint
             .chars()
@@ -132,12 +131,12 @@ impl Base {
         let below = match endpoint.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
                 let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-                // No host but a plain one is the base's; of others, `url` makes what nobody has written.
+                // `url` would map or decode such a host; the base's own host is plain.
                 if authority.is_empty() || !authority.is_ascii() || authority.contains('%') {
                     return Err("it does not lie under the base URL");
                 }
                 let url = Url::parse(endpoint).map_err(|_| "it is not a URL")?;
-                // The base itself may stand without its last slash.
+                // The base may be written without its last slash.
                 let is_base = self.0.path().strip_suffix('/') == Some(path);
                 let below = if is_base {
                     Some("")
@@ -183,7 +182,7 @@ fn escapes(segment: &str) -> bool {
             return true;
         }
         decoded = match percent_encoding::percent_decode_str(&decoded).decode_utf8() {
-            // Nothing is encoded any more.
+            // Nothing was encoded.
             Ok(Cow::Borrowed(_)) => return false,
             Ok(Cow::Owned(once_more)) => once_more.into(),
             Err(_) => return true,
@@ -191,8 +190,8 @@ fn escapes(segment: &str) -> bool {
     }
 }
 
-/// Whether two dots stand beside a character that is not ASCII, or are parted by an invisible one. Some
-/// APIs map such a character to a slash or a backslash (`∖`, `¥`, `₩`, `⧵`, `⧸`) and others drop it.
+/// Whether two dots stand beside a character that is not ASCII, or have an invisible one between them. Some
+/// APIs map such a character to a slash or a backslash (`∖`, `¥`, `₩`, `⧵`, `⧸`), others drop it.
 fn has_disguised_dots(segment: &str) -> bool {
     let mut runs = segment.split(|c: char| c.is_ascii() && c != '.');
     runs.any(|run| {

@@ -1,5 +1,5 @@
-//! The files below `FILES_DIR`, the only ones that calls may read or make. A name is checked part by part
-//! before anything is opened, a link is never followed, and what was opened is compared with what was meant.
+//! The files below `FILES_DIR`, the only ones that calls may read or create. A name is checked part by part
+//! before anything is opened, links are never followed, and the opened file is compared with the intended one.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
@@ -9,15 +9,16 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::{Failure, Kind};
 use crate::os;
+use crate::text::is_plain;
 
 /// The longest name of a file, with its directories.
 const MOST_NAME_BYTES: usize = 1024;
 /// The longest name that file systems take in one directory.
 const MOST_PART_BYTES: usize = 255;
-/// So much is moved at a time.
+/// How much is read and written at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Told how many bytes were moved, and of how many. Its error ends the transfer.
+/// Called with how many bytes were moved, and of how many. An error ends the transfer.
 pub(crate) type Watch<'a> = &'a dyn Fn(u64, Option<u64>) -> io::Result<()>;
 
 /// A file that was moved.
@@ -35,10 +36,10 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// The files below `directory`, of at most so many bytes each.
+    /// The files below `directory`, each of at most `most` bytes. `own` are files of the server, by their settings.
     ///
     /// # Errors
-    /// It is no directory, or a file of the server's own, each with the setting that names it, would be one of its files.
+    /// It is not a directory, or it holds one of the server's own files.
     pub(crate) fn open(
         directory: &Path,
         most: u64,
@@ -87,7 +88,7 @@ impl Files {
         let metadata = self
             .verified(&file, &path)
             .map_err(|error| refuse(&error.to_string()))?;
-        // Another name of it may stand anywhere, and so may what it was meant for.
+        // Its other name may lie outside of the directory.
         if os::has_other_names(&metadata) {
             return Err(refuse("it has further names (hard links)"));
         }
@@ -128,7 +129,7 @@ impl Files {
         })
     }
 
-    /// Where `name` is, all of its directories being there and no links.
+    /// The path of `name`. Its directories exist and are not links.
     fn path(&self, name: &str) -> Result<PathBuf, Failure> {
         if name.len() > MOST_NAME_BYTES {
             return Err(refusal(name, "it is too long"));
@@ -152,7 +153,7 @@ impl Files {
         Ok(path)
     }
 
-    /// The metadata of `file`, which was opened at `path`: still the file that is there, and there without links.
+    /// The metadata of `file`, when it is still the file at `path`, and no part of `path` is a link.
     fn verified(&self, file: &File, path: &Path) -> io::Result<Metadata> {
         let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
         let is_meant = opened.is_file()
@@ -171,7 +172,7 @@ fn refusal(name: &str, reason: &str) -> Failure {
         .hint("Give a path relative to FILES_DIR, such as report.pdf or a/report.pdf; directories are not made, and files not overwritten.")
 }
 
-/// Why `part` of a name is taken on no system, so that a name means the same on each.
+/// Why `part` of a name is refused. The rules of all systems apply on each, so that a name means the same everywhere.
 fn fault(part: &str) -> Option<&'static str> {
     let stem = part
         .split('.')
@@ -199,7 +200,7 @@ fn fault(part: &str) -> Option<&'static str> {
         .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
     match part {
         "" => Some("it is empty, absolute, or has an empty part"),
-        // `..`, and what programs read of themselves.
+        // `..`, and the hidden files that programs read by themselves.
         _ if part.starts_with('.') => Some("a part of it begins with a dot"),
         _ if part.ends_with(['.', ' ']) || part.starts_with(' ') => {
             Some("a part of it ends in a dot or a space")
@@ -212,7 +213,7 @@ fn fault(part: &str) -> Option<&'static str> {
             Some("it holds a control character, a backslash or one of : * ? \" < > |")
         }
         _ if part.contains(is_misleading) => Some(
-            "it holds a character that is not seen, or that changes the direction or the line of the text",
+            "it holds a character that is invisible, or that changes the order or the lines of the text",
         ),
         _ if is_device || is_short_name => {
             Some("a part of it is the name of a device or a short name on Windows")
@@ -221,26 +222,13 @@ fn fault(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name with `c` in it shows another name than it is: separators of lines, bidirectional controls
-/// (Unicode TR #9 §2) and characters without a width. The joiners U+200C and U+200D stay possible, which
-/// Persian and emoji need.
+/// Whether a name with `c` in it could look like another name. Persian and emoji need the joiners and the
+/// variation selector.
 fn is_misleading(c: char) -> bool {
-    matches!(
-        c,
-        '\u{ad}'
-            | '\u{61c}'
-            | '\u{180e}'
-            | '\u{200b}'
-            | '\u{200e}'
-            | '\u{200f}'
-            | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}'
-            | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}'
-    )
+    !is_plain(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0f}')
 }
 
-/// A file to be sent, as often as is needed.
+/// A file to be sent, more than once if needed.
 pub(crate) struct Source {
     /// Relative to `FILES_DIR`.
     pub(crate) name: String,
@@ -250,7 +238,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Its bytes from the first on.
+    /// Reads it from its beginning.
     ///
     /// # Errors
     /// The operating system's.
@@ -266,7 +254,7 @@ impl Source {
     }
 }
 
-/// Reads a [`Source`], and sees to it that it is as long as was announced.
+/// Reads a [`Source`], and fails if it has become shorter.
 pub(crate) struct Sending<'a> {
     source: &'a Source,
     watch: Watch<'a>,
@@ -279,7 +267,7 @@ impl Sending<'_> {
     /// What was sent.
     ///
     /// # Errors
-    /// Why the file could not be read to its end, or was not to be.
+    /// The file could not be read, or the transfer was cancelled.
     pub(crate) fn ended(self) -> Result<Moved, Failure> {
         self.fault.map_or_else(
             || {
@@ -316,7 +304,7 @@ impl Read for Sending<'_> {
     }
 }
 
-/// For a transfer that was broken off here.
+/// The failure of a transfer that was broken off on our side.
 fn ended(error: &io::Error) -> Failure {
     Failure::new(
         Kind::RetryLater,
@@ -325,7 +313,7 @@ fn ended(error: &io::Error) -> Failure {
     .hint("No file was made. Of a file that was being sent, the API may have got a part.")
 }
 
-/// A place for a file that is not made yet.
+/// A place for a file that does not exist yet.
 pub(crate) struct Destination<'a> {
     files: &'a Files,
     /// Relative to `FILES_DIR`.
@@ -334,8 +322,7 @@ pub(crate) struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    /// Makes the file of what `reader` gives, `declared` bytes where that is known. A file that does not become
-    /// whole is removed.
+    /// Writes the file from `reader`. `declared` is its length, if known. An incomplete file is removed.
     ///
     /// # Errors
     /// [`NotSaved`]: which side failed.
@@ -400,11 +387,11 @@ impl Destination<'_> {
 pub(crate) enum NotSaved {
     /// The file could not be made.
     Here(Failure),
-    /// What it was to hold did not come.
+    /// Its content did not arrive.
     There(io::Error),
 }
 
-/// A file that is being written; unless it becomes whole, it is removed when it is dropped.
+/// A file that is being written. If it is incomplete when this is dropped, it is removed.
 struct Part<'a> {
     file: File,
     path: &'a Path,

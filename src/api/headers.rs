@@ -1,5 +1,4 @@
-//! The request headers that a caller may set: known ones, which speak for nobody else and change nothing that was
-//! checked, and those that the settings add.
+//! The request headers that a caller may set: a fixed list, and those that a setting adds.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +7,7 @@ use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::error::{Failure, Kind};
 
-/// What every caller may set. A `*` stands for any end of the name.
+/// Headers that every caller may set. A `*` at the end stands for any rest of the name.
 const ALLOWED: [&str; 23] = [
     "accept",
     "accept-language",
@@ -35,9 +34,9 @@ const ALLOWED: [&str; 23] = [
     "x-requested-with",
 ];
 
-/// What no setting can add, beside those that begin with `proxy-`: they carry credentials, name the host, or
-/// belong to the connection and the framing (RFC 9110 §7.6.1, §10.1.1; RFC 9112 §6). CGI makes a variable of
-/// `Proxy` that HTTP clients take for their own setting (CVE-2016-5385).
+/// Headers that no setting can add, nor any that begins with `proxy-`. They carry credentials, name the host, or
+/// belong to the connection and the framing (RFC 9110 §7.6.1, §10.1.1; RFC 9112 §6). CGI turns `Proxy` into a
+/// variable that HTTP clients read as their own setting (CVE-2016-5385).
 const NEVER_ALLOWED: [&str; 13] = [
     "authorization",
     "connection",
@@ -54,18 +53,18 @@ const NEVER_ALLOWED: [&str; 13] = [
     "upgrade",
 ];
 
-/// What a setting adds to the headers that every caller may set.
+/// The headers that a caller may set.
 #[derive(Clone, Debug, Default)]
 pub struct AllowedHeaders {
-    /// In lower case; a `*` at the end of one stands for any end.
+    /// Those of the setting, in lower case, with a `*` as in [`ALLOWED`].
     added: Vec<String>,
 }
 
 impl AllowedHeaders {
-    /// Takes names as they stand in a setting, separated by spaces or commas.
+    /// Reads the setting: names, separated by spaces or commas.
     ///
     /// # Errors
-    /// The mend.
+    /// How to correct it.
     pub fn parse(text: &str) -> Result<Self, String> {
         let names = text
             .split([',', ' ', '\t'])
@@ -76,10 +75,10 @@ impl AllowedHeaders {
         })
     }
 
-    /// The caller's headers, when all of them are allowed.
+    /// The caller's headers, if all of them are allowed.
     ///
     /// # Errors
-    /// Which one is not.
+    /// One is not allowed, or cannot be sent.
     pub(crate) fn checked(&self, given: &BTreeMap<String, String>) -> Result<HeaderMap, Failure> {
         let mut headers = HeaderMap::new();
         for (name, value) in given {
@@ -123,7 +122,7 @@ impl AllowedHeaders {
     }
 }
 
-/// One name of the setting.
+/// Reads one name of the setting.
 fn addition(text: &str) -> Result<String, String> {
     let lower = text.to_ascii_lowercase();
     let name = lower.strip_suffix('*').unwrap_or(&lower);
@@ -143,7 +142,7 @@ fn addition(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// With an underscore, too: CGI (RFC 3875 §4.1.18) and its kin take `transfer_encoding` for `transfer-encoding`.
+/// Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
 fn is_never_allowed(name: &str) -> bool {
     let name = name.replace('_', "-");
     NEVER_ALLOWED.contains(&name.as_str()) || name.starts_with("proxy-")

@@ -1,11 +1,10 @@
-//! One call of the API: what may be called, what is sent, and what of the answer is handed on.
+//! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
-//! A call is checked whole before a token is touched: its endpoint must lie below the base URL ([`endpoint`]), the
-//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must be one of those below `FILES_DIR`
-//! ([`files`]). Then the user's access token is acquired and sent along ([`request`]). The answer is read as far as it
-//! is handed on, or as it was asked for ([`answer`], [`select`], [`link`]). An API that does not take the token gets
-//! the call again with another one, if there is one; where only a sign-in can bring it, the call fails and says so.
-//! Whatever happens, one line goes to the audit log.
+//! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the settings must allow
+//! it ([`policy`], [`headers`]), and a file that it moves must lie below `FILES_DIR` ([`files`]). Only then is the
+//! user's access token acquired and sent ([`request`]). The answer is read as far as the caller gets it ([`answer`],
+//! [`select`], [`link`]). If the API does not accept the token, the call is repeated with a new one. If only a sign-in
+//! can bring that, the call fails and says so. Every call leaves one line in the audit log.
 
 pub(crate) mod answer;
 pub mod endpoint;
@@ -31,7 +30,6 @@ use self::request::{Backend, Content, Request};
 use self::select::Selection;
 use crate::audit::{Entry, Event};
 use crate::auth::Auth;
-use crate::auth::account::Account;
 use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
 use crate::media_type;
@@ -44,29 +42,29 @@ pub(crate) struct Api {
     auth: Arc<Auth>,
 }
 
-/// A call as a caller asks for it.
+/// A call as the caller asks for it, not checked yet.
 pub(crate) struct Call<'a> {
     /// What the client calls itself.
     pub(crate) client: &'a str,
     pub(crate) method: &'a str,
     pub(crate) user_id: Option<&'a str>,
     pub(crate) endpoint: Cow<'a, str>,
-    /// More of the query than the endpoint has.
+    /// Added to the endpoint's query.
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) data: Option<&'a RawValue>,
-    /// The file to be sent in place of `data`.
+    /// The name of the file to be sent in place of `data`.
     pub(crate) body_file: Option<Cow<'a, str>>,
-    /// The file to be made of the answer.
+    /// The name of the file that the answer is saved to.
     pub(crate) save_to: Option<Cow<'a, str>>,
     pub(crate) select: Option<&'a RawValue>,
     pub(crate) watch: Watch<'a>,
 }
 
-/// What came of a call.
+/// A call that the API has answered.
 pub(crate) struct Called {
     pub(crate) answer: Answer,
-    /// The media type of the file that was sent.
+    /// The media type of the file that was sent, if one was.
     pub(crate) sent_as: Option<String>,
 }
 
@@ -92,7 +90,7 @@ impl Api {
         self.files.is_some()
     }
 
-    /// Makes `call`, and records it.
+    /// Makes `call` and records it.
     ///
     /// # Errors
     /// A sign-in is due; the call is not allowed, or not one; the API cannot be reached, or a file not be moved; the
@@ -128,16 +126,24 @@ impl Api {
         chosen.user_id.clone_into(&mut entry.user_id);
         let mut account = self.auth.acquire(&chosen, call.client)?;
         entry.account = Some(Arc::clone(&account));
-        // A refresh may just have been the first that could not be recorded.
+        // Recording the refresh may have failed.
         self.auth.audit.ready()?;
         let mut answer = backend.send(&request, account.token()?)?;
         let first = answer.challenge.clone();
-        // Twice where the other token may be one without the claims: fetched by somebody else, or before the API
-        // has asked for them.
+        // Twice, because the first new token may be one without the claims: another call has fetched it, or the API
+        // had not asked for them yet. A missing scope (403) is for the settings to add: the API has no say in what is
+        // asked of the user.
         for _ in 0..2 {
-            let may_renew = first.is_none() || answer.challenge == first;
+            let claims = match &answer.challenge {
+                _ if answer.status != 401 => break,
+                Some(Challenge::Claims(claims)) => Some(claims),
+                _ => None,
+            };
+            let may_refresh = first.is_none() || answer.challenge == first;
             let renewed =
-                self.renewed(&chosen.user_id, call.client, &account, &answer, may_renew)?;
+                self.auth
+                    .renew(&chosen.user_id, call.client, &account, claims, may_refresh)?;
+            // The API's answer stands.
             let Some(renewed) = renewed else { break };
             account = renewed;
             if request.is_given_up() {
@@ -152,7 +158,7 @@ impl Api {
         Ok(Called { answer, sent_as })
     }
 
-    /// What is to be sent for `call`, when all of it is allowed.
+    /// The request to be sent for `call`, if all of it is allowed.
     fn checked<'c>(
         &'c self,
         backend: &Backend,
@@ -204,38 +210,13 @@ impl Api {
         }
     }
 
-    /// The files, for a call that has the argument `name`.
+    /// The files, for the argument `name` of a call.
     fn files(&self, name: &str) -> Result<&Files, Failure> {
         self.files.as_ref().ok_or_else(|| {
             let message = format!("{name} needs a directory for files: FILES_DIR is not set.");
             Failure::new(Kind::Configuration, message)
                 .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
         })
-    }
-
-    /// The account with another token, for an API that does not take the one that it was sent; `None` where
-    /// the API's answer stands.
-    ///
-    /// # Errors
-    /// A sign-in is due, or Entra refuses what the API wants.
-    fn renewed(
-        &self,
-        user_id: &str,
-        client: &str,
-        rejected: &Account,
-        answer: &Answer,
-        may_renew: bool,
-    ) -> Result<Option<Arc<Account>>, Failure> {
-        // A missing scope (403) is for the settings to add: the API has no say in what is asked of the user.
-        if answer.status != 401 {
-            return Ok(None);
-        }
-        let claims = match &answer.challenge {
-            Some(Challenge::Claims(claims)) => Some(claims),
-            _ => None,
-        };
-        self.auth
-            .renew(user_id, client, rejected, claims, may_renew)
     }
 }
 
@@ -247,8 +228,7 @@ fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
 }
 
-/// JSON goes as it was written, with its own media type; a string with a given `Content-Type` as
-/// its text.
+/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not JSON.
 fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers
         .entry(CONTENT_TYPE)

@@ -1,7 +1,7 @@
-//! Which calls of the API this server makes at all: its methods and endpoints.
+//! Which calls of the API this server makes: the methods and endpoints that the settings allow.
 //!
-//! The API may read a path in another way than we do. So while there are patterns, a path that could be read in
-//! more than one way is refused, and the patterns match the one reading that is left.
+//! The API may read a path in another way than we do. So when there are patterns, a path that could be read in
+//! more than one way is refused, and the patterns are matched against the only reading.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,11 @@ use url::form_urlencoded;
 
 use crate::api::headers::AllowedHeaders;
 use crate::error::{Failure, Kind};
+use crate::text::is_plain;
 
 /// The methods that the tools have.
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
-/// What a pattern may hold beside letters, digits and slashes.
+/// What a pattern may contain besides letters, digits and slashes.
 const PLAIN: &str = "-._~!$&'()*+=:@";
 const HINT: &str = "Ask whoever runs this server, if it should be.";
 
@@ -28,10 +29,10 @@ pub struct Pattern {
 }
 
 impl Pattern {
-    /// Takes `text` as it stands in a setting; slashes at its ends make no difference.
+    /// Reads a pattern of a setting. Slashes at its ends make no difference.
     ///
     /// # Errors
-    /// The mend.
+    /// How to correct it.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(odd) = text
             .chars()
@@ -70,11 +71,11 @@ impl Pattern {
 /// What the settings allow.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// Of [`METHODS`].
+    /// Some of [`METHODS`].
     pub methods: Vec<&'static str>,
-    /// Where there is any, all that is allowed.
+    /// If there are any, only endpoints that fit one are allowed.
     pub allowed: Vec<Pattern>,
-    /// What is not, even so.
+    /// Endpoints that fit one are not allowed.
     pub denied: Vec<Pattern>,
     /// Which headers a call may have.
     pub headers: AllowedHeaders,
@@ -86,10 +87,10 @@ impl Policy {
         self.methods.contains(&method) && !self.denied.iter().any(Pattern::fits_everything)
     }
 
-    /// Whether calls of `method` are allowed.
+    /// Refuses a method that is not allowed.
     ///
     /// # Errors
-    /// They are not; the setting that says so.
+    /// It is not; the message names the setting.
     pub fn check_method(&self, method: &str) -> Result<(), Failure> {
         if self.methods.contains(&method) {
             return Ok(());
@@ -100,11 +101,11 @@ impl Policy {
         )))
     }
 
-    /// Whether a call keeps to its method: some APIs take the method from a header, or from a field of the query or
-    /// of a form. That matters where methods are restricted.
+    /// Refuses a call that some APIs would take for one of another method, if methods are restricted: they read the
+    /// method from a header, or from a field of the query or of a form.
     ///
     /// # Errors
-    /// What may make it a call of another method.
+    /// There is such a field; the message names it and the setting.
     pub fn check_overrides(
         &self,
         query: &str,
@@ -130,10 +131,10 @@ impl Policy {
         )))
     }
 
-    /// Whether calls of `path`, which is below the base URL and as it is sent, are allowed.
+    /// Refuses a path that is not allowed. `path` is below the base URL, and as it is sent.
     ///
     /// # Errors
-    /// They are not; the setting that says so.
+    /// It is not, or it could be read in more than one way; the message names the setting.
     pub fn check_path(&self, path: &str) -> Result<(), Failure> {
         if self.allowed.is_empty() && self.denied.is_empty() {
             return Ok(());
@@ -157,20 +158,20 @@ impl Policy {
     }
 }
 
-/// The fields that a body has.
+/// The form that a body is.
 pub enum Form<'a> {
-    /// It is no form.
+    /// It is not a form.
     None,
     /// `application/x-www-form-urlencoded`
     UrlEncoded(Cow<'a, str>),
     /// `multipart/form-data`
     Multipart(Cow<'a, str>),
-    /// It is one of them, and nobody looks into the file that has it.
+    /// A form in a file, which is not looked into.
     InFile,
 }
 
 impl Form<'_> {
-    /// The names of its fields; of parts, every word that stands in a line with parameters.
+    /// The names of its fields. Of a multipart form, every word of the lines that have parameters.
     fn names(&self) -> Vec<Cow<'_, str>> {
         match self {
             Self::None | Self::InFile => Vec::new(),
@@ -185,16 +186,16 @@ impl Form<'_> {
     }
 }
 
-/// The names of the fields of a query or a form. Some servers part them at a `;`, too.
+/// The names of the fields of a query or a form. Some servers also separate them by `;`.
 fn field_names(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
     text.split(['&', ';'])
         .flat_map(|field| form_urlencoded::parse(field.as_bytes()))
         .map(|(name, _)| name)
 }
 
-/// Whether frameworks know a header or a field of this name as one that overrides the method: `_method`, `$method`,
-/// `httpMethod`, `X-HTTP-Method-Override`. They differ in case and in the characters between the words, and PHP
-/// makes `_method` of `.method`, too. Plain `method` is a common parameter.
+/// Whether some framework reads the method from a header or a field of this name: `_method`, `$method`,
+/// `httpMethod`, `X-HTTP-Method-Override`. Case and punctuation differ between frameworks, and PHP turns `.method`
+/// into `_method`. Plain `method` is an ordinary parameter.
 fn overrides_method(name: &str) -> bool {
     let name = name.split('[').next().unwrap_or_default();
     let is_letter = |c: &char| c.is_ascii_alphanumeric();
@@ -227,10 +228,10 @@ fn ambiguous(path: &str, what: &str) -> Failure {
     )
 }
 
-/// The one way to read `path`, without percent-encoding.
+/// `path` without percent-encoding, if that is the only way to read it.
 ///
 /// # Errors
-/// What it holds that some server reads in another way.
+/// What in it some server reads in another way.
 fn reading(path: &str) -> Result<String, &'static str> {
     if path.is_empty() {
         return Ok(String::new());
@@ -249,11 +250,11 @@ fn segment_reading(segment: &str) -> Result<String, &'static str> {
     let decoded = percent_decode_str(segment)
         .decode_utf8()
         .map_err(|_| "bytes that are not UTF-8")?;
-    // Path parameters follow a `;` (RFC 3986 §3.3). What decodes twice takes a `?` or a `#` for the path's end.
+    // Path parameters follow a `;` (RFC 3986 §3.3). A server that decodes first ends the path at a `?` or a `#`.
     if decoded.contains(['/', '\\', '%', ';', '?', '#']) {
         return Err("a backslash, a semicolon, or an encoded / % ? or #");
     }
-    // Windows drops spaces and dots at the end of a name; a `+` is a space to whoever decodes a path like a form.
+    // Windows drops spaces and dots at the end of a name. Some servers decode `+` as a space in paths, too.
     let is_space = |c: char| c.is_whitespace() || c == '+';
     if decoded.starts_with(is_space) || decoded.ends_with(|c| is_space(c) || c == '.') {
         return Err("a segment that begins or ends with a space or a plus, or ends with a dot");
@@ -262,8 +263,8 @@ fn segment_reading(segment: &str) -> Result<String, &'static str> {
     if decoded.contains(":$") {
         return Err("the characters :$");
     }
-    if decoded.contains(|c: char| c.is_control() || is_lookalike(c)) {
-        return Err("a character that is not seen, or that can be taken for others");
+    if decoded.contains(|c| !is_plain(c) || is_lookalike(c)) {
+        return Err("a character that is invisible, or that can be taken for others");
     }
     Ok(decoded.into_owned())
 }
@@ -277,12 +278,11 @@ fn encodes_needlessly(segment: &str) -> bool {
     })
 }
 
-/// Whether some server takes `c` for other characters or for none. Letters that differ in case alone are left
-/// to [`fold`].
+/// Whether some server replaces `c` by other characters. Differences of case are left to [`fold`].
 fn is_lookalike(c: char) -> bool {
     matches!(
         c,
-        // Compatibility mappings (Unicode TR #15) make ASCII of them.
+        // Compatibility mappings (Unicode TR #15) turn them into ASCII.
         '\u{aa}' | '\u{b2}' | '\u{b3}' | '\u{b9}'..='\u{be}'
             | '\u{132}' | '\u{133}' | '\u{13f}' | '\u{140}' | '\u{149}'
             | '\u{1c4}'..='\u{1cc}' | '\u{1f1}'..='\u{1f3}'
@@ -296,21 +296,16 @@ fn is_lookalike(c: char) -> bool {
             | '\u{fe30}'..='\u{fe6f}' | '\u{ff01}'..='\u{ffef}'
             | '\u{10780}'..='\u{107ba}' | '\u{1d400}'..='\u{1d7ff}'
             | '\u{1f100}'..='\u{1f19f}' | '\u{1fbf0}'..='\u{1fbf9}'
-            // Code pages and transliteration make slashes and backslashes of them.
+            // Code pages and transliteration turn them into slashes and backslashes.
             | '\u{a5}' | '\u{20a9}' | '\u{2044}' | '\u{2215}' | '\u{2216}'
             | '\u{2571}' | '\u{2572}' | '\u{29f5}'..='\u{29f9}'
-            // With the letter before them they are another character (canonical composition).
+            // Canonical composition merges them with the character before.
             | '\u{300}'..='\u{36f}' | '\u{1100}'..='\u{11ff}' | '\u{3099}' | '\u{309a}'
-            // Not seen, and dropped by some.
-            | '\u{ad}' | '\u{61c}' | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
-            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{fff0}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e0fff}'
     )
 }
 
-/// Without a difference of case, however a server compares: by upper case, the long s (U+017F) is an S; by lower
-/// case, the dotted capital I (U+0130) is an i, whose second dot is left out here.
+/// `text` without differences of case, by upper case and by lower case: the long s (U+017F) becomes an s, and the
+/// dotted capital I (U+0130) an i, without the combining dot.
 fn fold(text: &str) -> String {
     text.chars()
         .flat_map(char::to_uppercase)
@@ -332,8 +327,8 @@ fn path_fits(pattern: &[String], path: &str) -> bool {
     fits(pattern, &segments, |part| part == "**", segment_fits)
 }
 
-/// Whether `items` can be made of `pattern` by putting any number of items in the place of each wildcard. When
-/// they differ, the last wildcard takes one item more: those before it need not be tried again.
+/// Whether `items` fit `pattern`, in which a wildcard stands for any number of items. On a mismatch, the last
+/// wildcard takes one item more; earlier wildcards need not be tried again.
 fn fits<P, I>(
     mut pattern: &[P],
     mut items: &[I],

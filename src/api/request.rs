@@ -1,4 +1,4 @@
-//! What is sent to the API. The token goes to the base's origin, below its path, and nowhere else.
+//! The request to the API. The token is sent to URLs below the base URL and nowhere else.
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
@@ -19,29 +19,29 @@ use crate::outgoing::resolver::RememberingResolver;
 use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
 
-/// For one whole call: a slow API gets its time, a dead one does not hold the client for ever.
+/// The time limit of a whole call.
 const TIMEOUT: Duration = Duration::from_secs(100);
-/// The same for one that moves a file.
+/// The time limit of a call that moves a file.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(900);
-/// When a call may be made again that has failed: so long after each failure,
+/// The pauses before a failed call is repeated,
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(450)];
-/// after this where the backend wants less (429) and does not say when,
+/// the pause after a 429 that does not name one,
 const THROTTLED: Duration = Duration::from_secs(1);
-/// and not later than this after the first time: somebody waits.
+/// and how long after the beginning it may still be repeated: somebody is waiting.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 /// Connections kept open for the next call.
 const IDLE_CONNECTIONS: usize = 64;
-/// The URL and each header have so much room, beside what else stands in their line.
+/// The longest URL or header value. The rest of the buffer is for what else is in that line.
 const MOST_LINE_BYTES: usize = OUTPUT_BYTES - 1024;
 
-/// What is to be sent, all of it checked.
+/// A request whose every part has been checked.
 pub(crate) struct Request<'a> {
     pub(crate) method: &'a str,
     pub(crate) target: Target,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Content<'a>,
     pub(crate) wanted: Wanted<'a>,
-    /// Watches over a file that is moved, and says whether the call is still wanted.
+    /// Watches a file being moved, and says whether the call is still wanted.
     pub(crate) watch: Watch<'a>,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Content<'a> {
 }
 
 impl Request<'_> {
-    /// Whether nobody waits for it any longer: then it is not sent again (MCP 2026-07-28 cancellation).
+    /// Whether the client has cancelled the call (MCP 2026-07-28 cancellation).
     pub(crate) fn is_given_up(&self) -> bool {
         (self.watch)(0, None).is_err()
     }
@@ -66,7 +66,6 @@ impl Request<'_> {
 /// The backend.
 pub struct Backend {
     agent: Agent,
-    /// What every call lies below.
     pub(crate) base: Base,
     max_response_bytes: usize,
 }
@@ -91,11 +90,11 @@ impl Backend {
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. What has failed is sent
-    /// again, a little later, on a new connection; but not where it could then be done twice.
+    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed request is
+    /// repeated after a pause, on a new connection, unless the API could then act twice.
     ///
     /// # Errors
-    /// The token is too long to be sent; the backend cannot be reached, or does not finish its answer.
+    /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot be moved.
     pub(crate) fn send(
         &self,
         request: &Request<'_>,
@@ -110,7 +109,7 @@ impl Backend {
             result.map_err(|unanswered| unanswered.failure(&request.target))
         };
         let begun = Instant::now();
-        // A file that broke off is moved again only when somebody asks for it again.
+        // A call that moves a file is not repeated: the caller decides.
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
@@ -171,7 +170,7 @@ impl Backend {
         Ok(answer)
     }
 
-    /// Sends the file with `head`; gives what was moved, too, when it is the whole file.
+    /// Sends the file with `head`. Returns what was moved, if it was the whole file.
     fn run_with_file(
         &self,
         head: http::request::Builder,
@@ -203,8 +202,8 @@ impl Backend {
         Ok((response, is_whole.then_some(moved)))
     }
 
-    /// Sends the request; where there is so much time `left` for it, on a new connection: the others that idle may
-    /// be as stale as one that has failed.
+    /// Sends the request. One with a limit of time `left` goes on a new connection, since idle ones may be as stale
+    /// as the one that has failed.
     fn run<B: AsSendBody>(
         &self,
         request: http::Request<B>,
@@ -223,7 +222,7 @@ impl Backend {
 
 /// Why a request has no answer.
 enum Unanswered {
-    /// A file cannot be sent or made.
+    /// A file cannot be sent or written.
     Here(Failure),
     /// The connection or the API has failed.
     There(ureq::Error),
@@ -276,10 +275,10 @@ impl From<NotSaved> for Unanswered {
     }
 }
 
-/// Refuses a request with a longer line in its head than can be sent.
+/// Refuses a URL or a header that is too long to be sent.
 ///
 /// # Errors
-/// There is one.
+/// One is.
 pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Failure> {
     let longest = headers
         .values()
@@ -295,7 +294,7 @@ pub(crate) fn check_head(target: &Target, headers: &HeaderMap) -> Result<(), Fai
         .hint("Few servers take that. Ask for less at a time, or send it in a body."))
 }
 
-/// How long to wait before a request is sent again that ended in `result`; `None` where it is not.
+/// How long to wait before a request that ended in `result` is repeated; `None` if it is not.
 fn pause_before_retry(
     method: &str,
     result: &Result<Answer, Unanswered>,
@@ -311,7 +310,7 @@ fn pause_before_retry(
         },
         Ok(_) | Err(Unanswered::Here(_) | Unanswered::There(ureq::Error::Timeout(_))) => None,
         Err(Unanswered::There(error)) if has_bad_certificate(error) => None,
-        // An answer that cannot be understood will be no better the next time.
+        // A malformed answer would be the same the next time.
         Err(Unanswered::There(error)) => {
             let is_broken_off = matches!(error, ureq::Error::Io(_));
             ((is_idempotent && is_broken_off) || was_not_sent(error)).then_some(pause)
@@ -319,7 +318,7 @@ fn pause_before_retry(
     }
 }
 
-/// Whether there was no connection to send the request on.
+/// Whether the request cannot have reached the API.
 fn was_not_sent(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::ConnectionFailed | ureq::Error::ConnectProxyFailed(_) => true,
@@ -329,7 +328,7 @@ fn was_not_sent(error: &ureq::Error) -> bool {
     }
 }
 
-/// Whether the backend has shown a certificate that does not hold: before anything was sent.
+/// Whether the API's certificate was refused, which happens before anything is sent.
 fn has_bad_certificate(error: &ureq::Error) -> bool {
     let ureq::Error::Io(error) = error else {
         return false;

@@ -8,14 +8,14 @@ use serde_json::{Value, from_str};
 use crate::error::{Failure, Kind};
 use crate::json_pointer::Pointer;
 
-/// An answer is looked through so often at most, all pointers and their parts together.
+/// How many times the length of an answer is read at most, for all pointers together.
 const MOST_READINGS: usize = 256;
 
-/// What of an answer is wanted.
+/// Which parts of an answer the caller wants.
 pub(crate) enum Selection {
-    /// One part, in the answer's place.
+    /// One part, in place of the answer.
     One(Pointer),
-    /// An object of parts, by their pointers.
+    /// An object with a member for each pointer.
     Several(Vec<Pointer>),
 }
 
@@ -23,7 +23,7 @@ impl Selection {
     /// Reads a pointer or a list of them.
     ///
     /// # Errors
-    /// Which of them is none.
+    /// One of them is not a JSON Pointer.
     pub(crate) fn parse(json: &RawValue) -> Result<Self, Failure> {
         let pointer = |text: String| {
             Pointer::parse(text.clone()).map_err(|reason| {
@@ -49,7 +49,7 @@ impl Selection {
         }
     }
 
-    /// The parts of `json` as JSON, of which at most `most` bytes are copied, together.
+    /// The selected parts of `json`, cut to `most` bytes.
     pub(crate) fn of(&self, json: &RawValue, most: usize) -> Selected {
         let left = json.get().len().saturating_mul(MOST_READINGS);
         let mut selected = Selected {
@@ -81,7 +81,7 @@ impl Selection {
         selected
     }
 
-    /// Every pointer, as it was given.
+    /// All pointers, as they were given.
     pub(crate) fn pointers(&self) -> Vec<String> {
         let pointers = match self {
             Self::One(pointer) => std::slice::from_ref(pointer),
@@ -94,15 +94,15 @@ impl Selection {
     }
 }
 
-/// What was selected of an answer.
+/// The parts that were selected.
 pub(crate) struct Selected {
-    /// JSON, or the beginning of it.
+    /// JSON, or the beginning of it if it was cut.
     pub(crate) parts: Vec<u8>,
     /// The length of the whole.
     pub(crate) length: usize,
     /// The pointers that found nothing.
     pub(crate) not_found: Vec<String>,
-    /// So many bytes may still be looked through.
+    /// How many bytes may still be read.
     left: usize,
 }
 

@@ -120,6 +120,27 @@ enum Kind {
     Unknown,
 }
 
+impl Kind {
+    fn of(host: &Url) -> Self {
+        let origin = host.origin().ascii_serialization();
+        let is_named =
+            |cloud: &&Cloud| cloud.origin == origin || cloud.aliases.contains(&origin.as_str());
+        let is_under = |domain: &str| {
+            let name = host.host_str().and_then(|host| host.strip_suffix(domain));
+            name.is_some_and(|name| name.ends_with('.'))
+        };
+        if let Some(cloud) = CLOUDS.iter().find(is_named) {
+            Self::Cloud(cloud)
+        } else if is_under(EXTERNAL_ID) {
+            Self::ExternalId
+        } else if B2C.iter().any(|domain| is_under(domain)) {
+            Self::B2c
+        } else {
+            Self::Unknown
+        }
+    }
+}
+
 /// A tenant of a cloud.
 #[derive(Clone, Debug)]
 pub struct Authority {
@@ -153,7 +174,7 @@ impl Authority {
         if is_of(&own) {
             return true;
         }
-        match self.kind() {
+        match Kind::of(&self.host) {
             Kind::Cloud(cloud) => is_of(cloud.origin),
             Kind::ExternalId => is_of(&format!("https://{tid}.{EXTERNAL_ID}")),
             Kind::B2c | Kind::Unknown => false,
@@ -173,55 +194,33 @@ impl Authority {
 
     /// The cloud of which the host is an alias.
     pub fn alias_of(&self) -> Option<&'static Cloud> {
-        match self.kind() {
+        match Kind::of(&self.host) {
             Kind::Cloud(cloud) if cloud.origin != self.origin() => Some(cloud),
             _ => None,
         }
     }
 
-    /// Whether people can sign in there, as far as can be told without asking it.
+    /// Whether `tenant` can sign people in at `host`, as far as can be told without asking it.
     ///
     /// # Errors
-    /// What to do where they cannot.
-    pub fn check(&self) -> Result<(), String> {
-        match self.kind() {
+    /// What to do where it cannot.
+    pub fn check(host: &Url, tenant: Option<&Tenant>) -> Result<(), String> {
+        match (Kind::of(host), tenant) {
             // Only the issuer of tokens of version 1.0 has this name.
-            Kind::Cloud(cloud) if self.host.host_str() == Some("sts.windows.net") => Err(format!(
+            (Kind::Cloud(cloud), _) if host.host_str() == Some("sts.windows.net") => Err(format!(
                 "nobody signs in there; set AZURE_AUTHORITY_HOST to {}",
                 cloud.origin
             )),
-            Kind::ExternalId if self.tenant.is_for_several() => Err(format!(
+            (Kind::ExternalId, Some(tenant)) if tenant.is_for_several() => Err(format!(
                 "External ID has no {}; set AZURE_TENANT_ID to the tenant's GUID or domain name",
-                self.tenant.segment()
+                tenant.segment()
             )),
-            Kind::B2c => Err(
-                "Azure AD B2C has other endpoints, one for each user flow, and cannot be \
-                 used; Entra ID and External ID (https://contoso.ciamlogin.com) can"
+            (Kind::B2c, _) => Err(
+                "Azure AD B2C has other endpoints, one for each user flow, and cannot be used; \
+                 Entra ID and External ID (https://contoso.ciamlogin.com) can"
                     .to_owned(),
             ),
-            Kind::Cloud(_) | Kind::ExternalId | Kind::Unknown => Ok(()),
-        }
-    }
-
-    fn kind(&self) -> Kind {
-        let origin = self.origin();
-        let is_named =
-            |cloud: &&Cloud| cloud.origin == origin || cloud.aliases.contains(&origin.as_str());
-        let is_under = |domain: &str| {
-            let name = self
-                .host
-                .host_str()
-                .and_then(|host| host.strip_suffix(domain));
-            name.is_some_and(|name| name.ends_with('.'))
-        };
-        if let Some(cloud) = CLOUDS.iter().find(is_named) {
-            Kind::Cloud(cloud)
-        } else if is_under(EXTERNAL_ID) {
-            Kind::ExternalId
-        } else if B2C.iter().any(|domain| is_under(domain)) {
-            Kind::B2c
-        } else {
-            Kind::Unknown
+            _ => Ok(()),
         }
     }
 

@@ -1,5 +1,29 @@
 //! The `.env` file: `NAME=value` lines as shells and other tools write them.
 
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use crate::os;
+
+/// The text of the file at `path`, and whether others can read it.
+///
+/// # Errors
+/// It cannot be read, or others could have written it: it says where people sign in and where their
+/// tokens go.
+pub fn read(path: &Path) -> io::Result<(String, bool)> {
+    let mut file = File::open(path)?;
+    if !os::is_written_by_this_user_alone(path, &file)? {
+        return Err(io::Error::other(
+            "another user owns it or can write to it, and could send your sign-ins and tokens \
+             elsewhere: make it your own with chown, and chmod go-w",
+        ));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok((text, os::others_have_access(&file.metadata()?)))
+}
+
 /// A line that is not `NAME=value`. The text of the line is not kept: it may hold a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadLine {

@@ -162,6 +162,12 @@ impl Config {
         files
     }
 
+    /// Whether links lead browsers to `localhost` at the port that is listened on.
+    pub fn is_reached_as_localhost(&self) -> bool {
+        let host = &self.redirect_uri.host;
+        host.name == "localhost" && host.port == Some(self.server_port)
+    }
+
     /// What Entra knows of us.
     pub fn application(&self) -> Application<'_> {
         Application {

@@ -444,9 +444,7 @@ fn authority_host(text: &str, cloud: Option<&Url>, tenant: Option<&Tenant>) -> R
         cloud.is_none_or(|cloud| *cloud == url),
         "AZURE_CLOUD has another host; leave one of the two out",
     )?;
-    if let Some(tenant) = tenant {
-        Authority::new(url.clone(), tenant.clone()).check()?;
-    }
+    Authority::check(&url, tenant)?;
     Ok(url)
 }
 

@@ -93,13 +93,13 @@ fn without(mut variables: BTreeMap<String, String>, invalid: &[&str]) -> BTreeMa
 fn port(config: &mut Config) -> Finding {
     let host = config.server_host.clone();
     let port = config.server_port;
-    let error = match Listeners::bind(&host, port) {
+    let not_bound = match Listeners::bind(&host, port, config.is_reached_as_localhost()) {
         Ok(listeners) => {
             let free = listeners.port();
             *config = config.clone().at_port(free);
             return Finding::ok("port", &format!("Port {free} of {host} is free."));
         }
-        Err(error) => error,
+        Err(not_bound) => not_bound,
     };
     if is_ours(&origin_of(&host, port)) {
         let message = format!("A running entra-auth-mcp listens on port {port} of {host}.");
@@ -107,7 +107,10 @@ fn port(config: &mut Config) -> Finding {
     }
     Finding::failure(
         "port",
-        &format!("The server cannot listen on port {port} of {host} ({error})."),
+        &format!(
+            "The server cannot listen on {} ({}).",
+            not_bound.address, not_bound.error
+        ),
         "Stop the program that listens there, or set SERVER_HOST and SERVER_PORT to a free address.",
     )
 }

@@ -1,21 +1,23 @@
-//! One connection, on one thread at a time: requests are read, answered and followed by the next, in
-//! order, until either side has had enough.
+//! One connection, on one thread at a time: each request is read and answered before the next, until
+//! the client or the server closes the connection.
 
-use std::cell::Cell;
-use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
+use std::io::{self, ErrorKind, Read as _};
 use std::iter;
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tiny_http::Method;
 
 use super::Limits;
+use super::answer::{Answer, Output};
+use super::application::{Application, SMALL_BODY};
 use super::body::ChunkedBody;
-use super::event_stream::EventStream;
 use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
-use super::listener::{Entry, Shared};
-use super::message::{Answer, Reply, Request, SMALL_BODY, json_reply, print};
+use super::message::{BodyFraming, Request, json_reply};
+use super::slots::{Slot, Slots};
+use super::ticker::Ticker;
 
 /// One `read` takes at most so much.
 const MOST_READ_BYTES: usize = 64 * 1024;
@@ -31,9 +33,25 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const INTERNAL_ERROR: &str =
     r#"{"error":"This request hit a bug of the server; its log says more."}"#;
 
-/// Why a connection ends without an answer. A refusal is told to the client first; without one, the
-/// client closed, or the transport failed, or the place was needed.
-type End = Option<Refusal>;
+/// Why a connection ends without an answer.
+enum End {
+    /// The client is told why.
+    Refused(Refusal),
+    /// The client has closed it, the transport has failed, or another connection needed its slot.
+    Closed,
+}
+
+impl From<Refusal> for End {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(_: io::Error) -> Self {
+        Self::Closed
+    }
+}
 
 /// How far a connection has been served.
 #[derive(PartialEq, Eq)]
@@ -44,17 +62,28 @@ pub enum Served {
     Quiet,
 }
 
-/// Serves the connection until it ends, or goes quiet; one that is quiet already, until it ends or calls again and
-/// goes quiet once more.
-pub fn serve(shared: &Shared, entry: &Entry, mut is_quiet: bool) -> Served {
-    let _ = entry.socket.set_nodelay(true);
-    let (read_timeout, write_timeout) = Default::default();
+/// What the connections share.
+pub struct Shared {
+    /// What each may cost.
+    pub limits: Limits,
+    /// What answers their requests.
+    pub application: Box<dyn Application>,
+    /// All of them.
+    pub slots: Slots,
+    /// Looks after the answers that may become streams.
+    pub ticker: Ticker<Output>,
+}
+
+/// Serves the connection until it ends or goes quiet. One that `is_quiet` already goes quiet only
+/// after another request.
+pub fn serve(shared: &Shared, slot: &Arc<Slot>, mut is_quiet: bool) -> Served {
+    let _ = slot.socket.set_nodelay(true);
     let mut connection = Connection {
         shared,
-        entry,
+        slot,
+        output: Arc::new(Output::new(Arc::clone(slot), &shared.limits)),
         input: Vec::new(),
-        read_timeout,
-        write_timeout,
+        read_timeout: None,
     };
     loop {
         if let Err(served) = connection.await_request(is_quiet) {
@@ -64,28 +93,30 @@ pub fn serve(shared: &Shared, entry: &Entry, mut is_quiet: bool) -> Served {
         match connection.exchange() {
             Ok(true) => {}
             Ok(false) => break,
-            Err(None) => return Served::Whole,
-            Err(Some(Refusal { status, reason })) => {
+            Err(End::Closed) => return Served::Whole,
+            Err(End::Refused(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
                 // The connection is closed whether or not the client still gets to read why.
-                let (head, body) = print(json_reply(status, body), false);
-                let _ = connection.write_pieces(iter::once(head.as_slice()).chain(body.iter()));
+                let reply = json_reply(status, body);
+                let head = reply.head(BodyFraming::Length(reply.body.len()), false);
+                let pieces = iter::once(head.as_slice()).chain(reply.body.iter());
+                let _ = connection.output.write(pieces);
                 break;
             }
         }
     }
-    drain(&entry.socket);
+    drain(&slot.socket);
     Served::Whole
 }
 
-pub struct Connection<'a> {
-    pub(super) shared: &'a Shared,
-    pub(super) entry: &'a Entry,
+struct Connection<'a> {
+    shared: &'a Shared,
+    slot: &'a Slot,
+    output: Arc<Output>,
     /// Bytes that were read and not yet used: the current request, then perhaps pipelined ones.
     input: Vec<u8>,
     /// What the socket has been told, so that it is not told again.
     read_timeout: Option<Duration>,
-    write_timeout: Cell<Option<Duration>>,
 }
 
 impl Connection<'_> {
@@ -94,20 +125,21 @@ impl Connection<'_> {
         if !self.input.is_empty() {
             return Ok(());
         }
-        if self.shared.is_stopping() {
+        if self.shared.slots.is_stopping() {
             return Err(Served::Whole);
         }
         let Limits { idle, quiet, .. } = self.shared.limits;
-        let (patience, then) = match idle
-            .checked_sub(quiet)
-            .filter(|rest| !rest.is_zero() && !quiet.is_zero())
-        {
-            Some(_) if !is_quiet => (quiet, Served::Quiet),
-            Some(rest) => (rest, Served::Whole),
-            None => (idle, Served::Whole),
+        let goes_quiet = !quiet.is_zero() && quiet < idle;
+        let patience = match (goes_quiet, is_quiet) {
+            (true, false) => quiet,
+            (true, true) => idle.saturating_sub(quiet),
+            (false, _) => idle,
         };
-        self.read_within(patience)
-            .map_err(|error| if is_late(&error) { then } else { Served::Whole })
+        match self.read_within(patience) {
+            Err(error) if is_late(&error) && goes_quiet && !is_quiet => Err(Served::Quiet),
+            Err(_) => Err(Served::Whole),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Reads one request and answers it. `true`: another may follow.
@@ -117,24 +149,24 @@ impl Connection<'_> {
         let most = self.most_body(&head);
         // Meanwhile the connection may be given up for another: a flood of requests that are never
         // whole keeps nobody out.
-        self.entry.begin_body();
+        self.slot.begin_body();
         let length = match self.read_body(&head, most) {
             // What is refused for its head is not waited for (RFC 9110 §10.1.1).
-            Err(Some(Refusal { status: 413, .. })) if most < self.shared.limits.body_bytes => {
+            Err(End::Refused(Refusal { status: 413, .. }))
+                if most < self.shared.limits.body_bytes =>
+            {
                 head.keep_alive = false;
                 0
             }
             length => length?,
         };
-        if !self.entry.begin_request() {
-            return Err(None);
+        if !self.slot.begin_request() {
+            return Err(End::Closed);
         }
-        let keep_alive = self
-            .answer(&head, self.input.get(..length).unwrap_or_default())
-            .map_err(|_| None)?;
+        let keep_alive = self.answer(&head, self.input.get(..length).unwrap_or_default())?;
         self.input.drain(..length);
         self.input.shrink_to(KEPT_BUFFER_BYTES);
-        self.entry.end_request();
+        self.slot.end_request();
         Ok(keep_alive)
     }
 
@@ -145,12 +177,7 @@ impl Connection<'_> {
             Framing::Length(length) => length > SMALL_BODY && length <= most,
             Framing::Chunked => true,
         };
-        let request = Request {
-            head,
-            body: &[],
-            entry: self.entry,
-            shared: self.shared,
-        };
+        let request = Request { head, body: &[] };
         if may_be_large && !self.shared.application.takes_large_body(&request) {
             most.min(SMALL_BODY)
         } else {
@@ -179,11 +206,11 @@ impl Connection<'_> {
     fn read_body(&mut self, head: &Head<'_>, most: usize) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
         if matches!(head.framing, Framing::Length(length) if length > most) {
-            return Err(Some(TOO_LARGE));
+            return Err(TOO_LARGE.into());
         }
         if head.expects_continue && self.input.is_empty() && head.framing != Framing::Length(0) {
-            self.write_pieces(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]))
-                .map_err(|_| None)?;
+            self.output
+                .write(iter::once(&b"HTTP/1.1 100 Continue\r\n\r\n"[..]))?;
         }
         let mut chunked = ChunkedBody::new(most);
         loop {
@@ -206,91 +233,41 @@ impl Connection<'_> {
     }
 
     fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {
+        let request = Request { head, body };
+        let mut answer = Answer::new(
+            &self.output,
+            &self.shared.ticker,
+            &self.shared.slots,
+            head.is_http_11,
+            head.keep_alive,
+        );
         // A bug in one request is that request's: it gets a 500, the server goes on.
-        let request = Request {
-            head,
-            body,
-            entry: self.entry,
-            shared: self.shared,
-        };
-        let answer = catch_unwind(AssertUnwindSafe(|| {
-            self.shared.application.answer(&request)
+        let reply = catch_unwind(AssertUnwindSafe(|| {
+            self.shared.application.answer(&request, &mut answer)
         }));
-        let keep_alive = head.keep_alive && !self.shared.is_stopping();
-        match answer.unwrap_or_else(|_| Answer::Reply(json_reply(500, INTERNAL_ERROR.to_owned()))) {
-            Answer::Reply(reply) => {
-                self.write_reply(reply, keep_alive, head.method == Method::Head)?;
-            }
-            Answer::Stream(reply, run) => {
-                let mut stream =
-                    EventStream::begin(self, &print(reply, keep_alive).0, head.is_http_11)?;
-                // A bug in here ends the thread, and so the answer, unfinished, and the connection.
-                run(&mut stream)?;
-                stream.end()?;
-            }
-        }
-        Ok(keep_alive)
-    }
-
-    /// Writes head and, unless it answers a `HEAD`, body: in one piece, where the socket has room for it.
-    fn write_reply(&self, reply: Reply, keep_alive: bool, is_head: bool) -> io::Result<()> {
-        let (head, body) = print(reply, keep_alive);
-        let body = body.iter().filter(|_| !is_head);
-        self.write_all(iter::once(head.as_slice()).chain(body))
-    }
-
-    /// Writes all of `bytes` within the time that one answer has.
-    pub fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        self.write_all(iter::once(bytes))
-    }
-
-    /// Meanwhile the connection may be given up for another, if the client does not read.
-    pub fn write_all<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
-        self.entry.begin_answer();
-        self.write_pieces(pieces)?;
-        if self.entry.end_answer() {
-            Ok(())
-        } else {
-            Err(ErrorKind::ConnectionAborted.into())
-        }
-    }
-
-    fn write_pieces<'b>(&self, pieces: impl Iterator<Item = &'b [u8]>) -> io::Result<()> {
-        let mut pieces: Vec<IoSlice<'b>> = pieces.map(IoSlice::new).collect();
-        let mut pieces = pieces.as_mut_slice();
-        let (mut socket, whole) = (&self.entry.socket, self.shared.limits.answer);
-        let deadline = Instant::now() + whole;
-        let mut left = whole;
-        loop {
-            if self.write_timeout.replace(Some(left)) != Some(left) {
-                socket.set_write_timeout(Some(left))?;
-            }
-            match socket.write_vectored(pieces) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => IoSlice::advance_slices(&mut pieces, count),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if pieces.is_empty() {
-                return Ok(());
-            }
-            left = time_left(deadline)?;
-        }
+        let reply = reply.unwrap_or_else(|_| json_reply(500, INTERNAL_ERROR.to_owned()));
+        answer.finish(reply, head.method == Method::Head)
     }
 
     /// Reads what is there by `deadline`; a client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
         time_left(deadline)
             .and_then(|left| self.read_within(left))
-            .map_err(|error| is_late(&error).then(|| refusal(408, late)))
+            .map_err(|error| {
+                if is_late(&error) {
+                    refusal(408, late).into()
+                } else {
+                    End::Closed
+                }
+            })
     }
 
     /// Reads at least one byte within `timeout`.
     fn read_within(&mut self, timeout: Duration) -> io::Result<()> {
         if self.read_timeout.replace(timeout) != Some(timeout) {
-            self.entry.socket.set_read_timeout(Some(timeout))?;
+            self.slot.socket.set_read_timeout(Some(timeout))?;
         }
-        read_some(&self.entry.socket, &mut self.input)
+        read_some(&self.slot.socket, &mut self.input)
     }
 }
 
@@ -309,7 +286,7 @@ fn time_left(deadline: Instant) -> io::Result<Duration> {
     }
 }
 
-/// Reads at least one byte; the end of the stream is an error, as nothing more can come of it.
+/// Reads at least one byte. The end of the stream is an error: nothing more can come.
 fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     let filled = input.len();
     input.resize(filled + filled.clamp(READ_BYTES, MOST_READ_BYTES), 0);
@@ -327,7 +304,8 @@ fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
 /// Says that nothing more will come, and lets the client finish what it is sending.
 pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
-    let (mut piece, mut drained) = (Vec::new(), 0);
+    let mut piece = Vec::new();
+    let mut drained = 0;
     let _ = socket.shutdown(Shutdown::Write);
     let step = |piece: &mut Vec<u8>| {
         socket.set_read_timeout(Some(time_left(deadline)?))?;

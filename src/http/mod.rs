@@ -1,16 +1,19 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) on `std::net`: a bounded number of connections, a thread each,
 //! with absolute deadlines and strict framing.
 //!
-//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode`, `Header` and
-//! `Response`, and its writer prints them; its server half cannot be handed to anyone (README,
-//! "Dependencies"), so accepting and reading is done here.
+//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its server
+//! half cannot be exposed to clients (README, "Dependencies"), so accepting, reading and writing is
+//! done here.
 
+pub(crate) mod answer;
+pub(crate) mod application;
 pub mod body;
 mod connection;
-pub(crate) mod event_stream;
 pub mod head;
 pub(crate) mod listener;
 pub(crate) mod message;
+mod slots;
+mod ticker;
 pub mod workers;
 
 use std::time::Duration;
@@ -30,6 +33,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Without anything to do, until a thread gives back the memory that a call has left it with.
     pub quiet: Duration,
+    /// Without a byte of an answer, until it becomes a stream where the client takes one.
+    pub silence: Duration,
     /// Between signs of life on a stream that has nothing to say.
     pub keep_alive: Duration,
     /// For one answer, or one event of a stream, to be taken.
@@ -50,6 +55,7 @@ impl Default for Limits {
             body: Duration::from_secs(30),
             idle: Duration::from_secs(60),
             quiet: Duration::from_secs(1),
+            silence: Duration::from_secs(5),
             keep_alive: Duration::from_secs(10),
             answer: Duration::from_secs(60),
             shutdown: Duration::from_secs(10),

@@ -16,13 +16,13 @@ const URL_ELICITATION_REQUIRED: i32 = -32042;
 /// The key of our one input request.
 const SIGN_IN: &str = "sign_in";
 
-/// How a client has a person sign in.
+/// How a client asks a person to open the URL of a sign-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Manner {
-    /// The model shows the link that stands in the result.
-    Link,
+pub(super) enum UrlElicitation {
+    /// It does not: the model shows the link that stands in the result.
+    Unsupported,
     /// The client opens what an error asks for, then repeats the call (2025-11-25).
-    Error,
+    RequiredError,
     /// The client opens what the result asks for, then repeats the call with what came of it (2026-07-28).
     InputRequired,
 }

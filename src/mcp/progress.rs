@@ -1,61 +1,89 @@
-//! How far a transfer has come, told to the client that waits for it.
+//! How far a call has come, for a client that wants to know (MCP 2026-07-28 progress).
 
-use std::cell::Cell;
-use std::io;
-use std::time::Instant;
+use std::sync::Mutex;
 
 use serde_json::value::RawValue;
 
-use crate::http::event_stream::EventStream;
+use super::jsonrpc::quoted;
+use crate::sync::locked;
 
-/// A client is told of each further megabyte, and when it has heard nothing for long.
+/// A client is told of each further megabyte.
 const STEP: u64 = 1024 * 1024;
 
-/// The progress of one call.
-pub(super) struct Progress<'a> {
-    stream: &'a EventStream<'a>,
-    /// Without one, the client only gets signs of life.
-    token: Option<&'a RawValue>,
-    told: Cell<u64>,
-    last_sign: Cell<Instant>,
+/// The progress of one call. The numbers that are told only grow, as the specification wants it.
+pub(super) struct Progress {
+    token: Box<RawValue>,
+    state: Mutex<State>,
 }
 
-impl<'a> Progress<'a> {
-    /// To the client at the other end of `stream`, which has asked for it with `token`, and was `told` so much.
-    pub(super) fn new(stream: &'a EventStream<'a>, token: Option<&'a RawValue>, told: u64) -> Self {
+struct State {
+    told: u64,
+    activity: &'static str,
+    moved: Option<Moved>,
+}
+
+/// The part of a file that was moved.
+#[derive(Clone, Copy)]
+struct Moved {
+    bytes: u64,
+    total: Option<u64>,
+}
+
+impl Progress {
+    /// For the client that sent `token`.
+    pub(super) fn new(token: Box<RawValue>) -> Self {
+        let state = State {
+            told: 0,
+            activity: "Waiting for the API",
+            moved: None,
+        };
         Self {
-            stream,
             token,
-            told: Cell::new(told),
-            last_sign: Cell::new(Instant::now()),
+            state: Mutex::new(state),
         }
     }
 
-    /// `bytes` were moved, of `total`.
-    ///
-    /// # Errors
-    /// Nobody waits for the transfer any longer.
-    pub(super) fn moved(&self, bytes: u64, total: Option<u64>) -> io::Result<()> {
-        self.stream.check()?;
-        let is_silent = self.last_sign.get().elapsed() >= self.stream.keep_alive_interval();
-        match self.token {
-            // What is sent again begins anew, and progress only grows (MCP 2026-07-28 progress).
-            Some(token)
-                if bytes > self.told.get()
-                    && (bytes - self.told.get() >= STEP || total == Some(bytes) || is_silent) =>
-            {
-                self.told.set(bytes);
-                let total = total
-                    .map(|total| format!(",\"total\":{total}"))
-                    .unwrap_or_default();
-                self.stream.message(format!(
-                    r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{bytes}{total},"message":"Bytes moved"}}}}"#
-                ))?;
+    /// Says from now on that the call is busy with `activity`.
+    pub(super) fn set_activity(&self, activity: &'static str) {
+        locked(&self.state).activity = activity;
+    }
+
+    /// The notification that the call goes on.
+    pub(super) fn goes_on(&self) -> String {
+        let mut state = locked(&self.state);
+        match state.moved {
+            Some(moved) if moved.bytes > state.told => self.tell_moved(&mut state, moved),
+            _ => {
+                state.told += 1;
+                self.notification(state.told, None, state.activity)
             }
-            _ if is_silent => self.stream.keep_alive()?,
-            _ => return Ok(()),
         }
-        self.last_sign.set(Instant::now());
-        Ok(())
+    }
+
+    /// The notification that `bytes` of `total` were moved, where it is due. A file that is sent again
+    /// begins anew, and is told again when there is more than before.
+    pub(super) fn moved(&self, bytes: u64, total: Option<u64>) -> Option<String> {
+        let mut state = locked(&self.state);
+        let moved = Moved { bytes, total };
+        state.moved = Some(moved);
+        let news = bytes.checked_sub(state.told)?;
+        let is_due = news >= STEP || (news > 0 && total == Some(bytes));
+        is_due.then(|| self.tell_moved(&mut state, moved))
+    }
+
+    fn tell_moved(&self, state: &mut State, moved: Moved) -> String {
+        state.told = moved.bytes;
+        self.notification(moved.bytes, moved.total, "Bytes moved")
+    }
+
+    fn notification(&self, progress: u64, total: Option<u64>, message: &str) -> String {
+        let token = &self.token;
+        let message = quoted(message);
+        let total = total
+            .map(|total| format!(",\"total\":{total}"))
+            .unwrap_or_default();
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress}{total},"message":{message}}}}}"#
+        )
     }
 }

@@ -4,35 +4,26 @@
 //! modern; every other one is legacy (MCP 2026-07-28 versioning, "Backward Compatibility").
 
 use std::borrow::Cow;
-use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::prelude::*;
 use serde_json::{json, value::RawValue};
 
-use super::elicitation::Manner;
+use super::call_answer::{CallAnswer, Room};
+use super::elicitation::UrlElicitation;
 use super::jsonrpc::{
-    self, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object, RpcError, quoted,
-    read,
+    self, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, Object,
+    RpcError, quoted, read,
 };
-use super::progress::Progress;
-use super::tools::{Called, ToolCall, Tools, Turn};
-use crate::api::files::Watch;
+use super::tools::{Called, ToolCall, Tools};
+use super::version::{BATCHING, LEGACY, MODERN, VERSIONS};
 use crate::error::Failure;
-use crate::http::event_stream::EventStream;
-use crate::http::message::{Answer, Request, empty_reply, json_reply, with_field};
+use crate::http::answer::Answer;
+use crate::http::message::{Reply, Request, empty_reply, json_reply, with_field};
 use crate::pieces::Pieces;
 use crate::{media_type, secret};
-
-/// The revision with per-request metadata.
-const MODERN: &str = "2026-07-28";
-/// The revisions that begin with `initialize`, the newest first.
-const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", BATCHING];
-/// The revision that has batches, and that is meant where no version is named.
-const BATCHING: &str = "2025-03-26";
-/// Every revision spoken here.
-pub(super) const VERSIONS: [&str; 4] = [MODERN, LEGACY[0], LEGACY[1], LEGACY[2]];
 
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
@@ -43,14 +34,14 @@ const SUBSCRIPTION_KEY: &str = "io.modelcontextprotocol/subscriptionId";
 const CLIENT_INFO_KEY: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
-/// The tools change with a new start of this program only, which may have another version or other settings.
+/// The tools change only when this program is started anew, with another version or other settings.
 const CACHING: &str = r#","ttlMs":300000,"cacheScope":"public""#;
 const MOST_BATCHED: usize = 50;
-/// After so long, or with so long an answer, what is left of a batch is refused: it would hold its thread, and its memory.
+/// After this time, or with this much of an answer, the rest of a batch is refused: it would hold a
+/// thread, and memory.
 const BATCH_TIME: Duration = Duration::from_secs(100);
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-/// Calls that only wait, and subscriptions, which do nothing else; each holds a thread. Beyond it they end at once.
-const MOST_WAITING: usize = 32;
+const BUG: &str = "This call hit a bug of the server; its log says more. Whether the API has acted on it is not known.";
 
 /// Stands in the session id of a client that opens URLs.
 const URLS: &str = "urls";
@@ -65,14 +56,16 @@ const SERVER_INFO: &str = concat!(
     r#""}"#
 );
 
-type Answered<'a> = Result<Answer<'a>, RpcError>;
+type Answered = Result<Reply, RpcError>;
 
 /// The endpoint.
 pub(crate) struct Protocol {
     /// What it offers.
     pub(crate) tools: Tools,
-    waiting: AtomicUsize,
-    listening: AtomicUsize,
+    /// Of calls that wait for a sign-in.
+    waiting: Room,
+    /// Of subscriptions, which do nothing but wait.
+    listening: Room,
 }
 
 impl Protocol {
@@ -80,121 +73,71 @@ impl Protocol {
     pub(crate) fn new(tools: Tools) -> Self {
         Self {
             tools,
-            waiting: AtomicUsize::default(),
-            listening: AtomicUsize::default(),
+            waiting: Room::default(),
+            listening: Room::default(),
         }
     }
 
     /// Answers one POST.
-    pub(crate) fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
-        self.try_answer(request)
+    pub(crate) fn answer(&self, request: &Request<'_>, answer: &mut Answer<'_>) -> Reply {
+        self.try_answer(request, answer)
             .unwrap_or_else(|error| refusal(&error, None))
     }
 
-    fn try_answer<'a>(&'a self, request: &Request<'_>) -> Answered<'a> {
+    fn try_answer(&self, request: &Request<'_>, answer: &mut Answer<'_>) -> Answered {
         check_media_types(request)?;
         let body = jsonrpc::parse(request.body)?;
         if body.starts_with('[') {
-            return self.batch(request, body);
+            return self.batch(request, body, answer);
         }
         match jsonrpc::message(body) {
             Ok(Message::Request { id, method, params }) => Ok(self
-                .request(request, id, &method, &params)
+                .request(request, id, &method, &params, answer)
                 .unwrap_or_else(|error| refusal(&error, Some(id)))),
             Ok(message) => match (message, version(request)?) {
                 (Message::Response, MODERN) => Err(RpcError::new(
                     INVALID_REQUEST,
                     "A client sends no responses.",
                 )),
-                _ => Ok(Answer::Reply(empty_reply(202))),
+                _ => Ok(empty_reply(202)),
             },
             Err(bad) => Ok(refusal(&bad.error, bad.id)),
         }
     }
 
-    fn request<'a>(
-        &'a self,
+    fn request(
+        &self,
         request: &Request<'_>,
         id: &RawValue,
         method: &str,
         params: &Object<'_>,
-    ) -> Answered<'a> {
+        answer: &mut Answer<'_>,
+    ) -> Answered {
         let client = client(request, method, params)?;
         match method {
             "subscriptions/listen" if client.is_modern => {
-                let invalid = || {
-                    RpcError::new(
-                        INVALID_PARAMS,
-                        "subscriptions/listen needs notifications, an object.",
-                    )
-                };
-                params
-                    .read::<Object<'_>>("notifications")
-                    .ok_or_else(|| invalid().at(200))?;
-                let own_id = id.to_owned();
-                return Ok(Answer::stream(move |stream| {
-                    self.subscription(&own_id, stream)
-                }));
+                return self.subscription(id, params, answer);
             }
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
-        let watch = |_, _| request.check();
-        match self.perform(&client, method, params, Turn::First(&watch)) {
-            Ok(called @ (Called::Wait(_) | Called::Transfer)) => {
-                let (own_id, token, body) =
-                    (id.to_owned(), progress_token(params), request.body.to_vec());
-                Ok(Answer::stream(move |stream| {
-                    let told = match &called {
-                        Called::Wait(wait) => hold(
-                            &self.waiting,
-                            stream,
-                            |step| self.tools.wait(wait, step),
-                            token.as_deref(),
-                        )?,
-                        _ => 0,
-                    };
-                    let progress = Progress::new(stream, token.as_deref(), told);
-                    stream.message(self.again(&client, &own_id, &body, &progress))
-                }))
-            }
-            Ok(called) => Ok(Answer::Reply(json_reply(
-                200,
-                response(client.is_modern, id, called),
-            ))),
+        let performed = if method == "tools/call" {
+            let answer = CallAnswer::new(answer, progress_token(params), &self.waiting);
+            self.call(&client, params, &answer)
+        } else {
+            self.perform(&client, method, params)
+        };
+        match performed {
+            Ok(called) => Ok(json_reply(200, response(client.is_modern, id, called))),
             Err(error) if client.is_modern && error.code == METHOD_NOT_FOUND => Err(error.at(404)),
+            Err(error) if error.code == INTERNAL_ERROR => Err(error.at(500)),
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
         }
     }
 
-    /// The response to a request that is streamed: it is read anew, and this time it does not wait.
-    fn again(
-        &self,
-        client: &Client,
-        id: &RawValue,
-        body: &[u8],
-        progress: &Progress<'_>,
-    ) -> Pieces {
-        let watch = |bytes, total| progress.moved(bytes, total);
-        let performed = match jsonrpc::parse(body).map(jsonrpc::message) {
-            Ok(Ok(Message::Request { method, params, .. })) => {
-                self.perform(client, &method, &params, Turn::Last(&watch))
-            }
-            // It was a request a moment ago.
-            _ => Err(RpcError::new(
-                jsonrpc::INTERNAL_ERROR,
-                "The request could not be read again.",
-            )),
-        };
-        performed.map_or_else(
-            |error| error.response(Some(id)).into(),
-            |called| response(client.is_modern, id, called),
-        )
-    }
-
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
-    fn batch<'a>(&'a self, request: &Request<'_>, body: &str) -> Answered<'a> {
+    fn batch(&self, request: &Request<'_>, body: &str, answer: &Answer<'_>) -> Answered {
         if version(request)? != BATCHING {
             return Err(RpcError::new(
                 INVALID_REQUEST,
@@ -209,24 +152,26 @@ impl Protocol {
             ));
         }
         let client = Client {
+            is_modern: false,
+            opens_urls: false,
             name: user_agent(request),
-            ..Client::default()
         };
-        let (begun, mut whole) = (Instant::now(), Pieces::default());
-        let watch = |_, _| request.check_transfer();
+        let answer = CallAnswer::in_batch(answer);
+        let begun = Instant::now();
+        let mut whole = Pieces::default();
         for message in messages {
             let is_enough = begun.elapsed() >= BATCH_TIME || whole.len() >= BATCH_BYTES;
-            let Some(response) = self.batched(&client, message, is_enough, &watch) else {
+            let Some(response) = self.batched(&client, message, is_enough, &answer) else {
                 continue;
             };
             whole.copy(if whole.is_empty() { b"[" } else { b"," });
             whole.append(response);
         }
         if whole.is_empty() {
-            return Ok(Answer::Reply(empty_reply(202)));
+            return Ok(empty_reply(202));
         }
         whole.copy(b"]");
-        Ok(Answer::Reply(json_reply(200, whole)))
+        Ok(json_reply(200, whole))
     }
 
     fn batched(
@@ -234,20 +179,20 @@ impl Protocol {
         client: &Client,
         message: &RawValue,
         is_enough: bool,
-        watch: Watch<'_>,
+        answer: &CallAnswer<'_>,
     ) -> Option<Pieces> {
         match jsonrpc::message(message.get()) {
             Ok(Message::Request { id, .. }) if is_enough => {
                 let message = "This batch takes too long, or its answer is too long. Nothing was done: send this request alone.";
-                Some(
-                    RpcError::new(jsonrpc::INTERNAL_ERROR, message)
-                        .response(Some(id))
-                        .into(),
-                )
+                let error = RpcError::new(INTERNAL_ERROR, message);
+                Some(error.response(Some(id)).into())
             }
             Ok(Message::Request { id, method, params }) => {
-                // A batch has one answer, so nothing in it waits.
-                let performed = self.perform(client, &method, &params, Turn::Last(watch));
+                let performed = if method == "tools/call" {
+                    self.call(client, &params, answer)
+                } else {
+                    self.perform(client, &method, &params)
+                };
                 let refused = |error: RpcError| error.response(Some(id)).into();
                 Some(performed.map_or_else(refused, |called| response(false, id, called)))
             }
@@ -256,13 +201,12 @@ impl Protocol {
         }
     }
 
-    /// What `method` gives to `client`.
+    /// What `method`, which is not a call of a tool, gives to `client`.
     fn perform(
         &self,
         client: &Client,
         method: &str,
         params: &Object<'_>,
-        turn: Turn<'_>,
     ) -> Result<Called, RpcError> {
         let is_modern = client.is_modern;
         let caching = if is_modern { CACHING } else { "" };
@@ -288,7 +232,6 @@ impl Protocol {
                 members.copy(caching.as_bytes());
                 Ok(Called::Done(members))
             }
-            "tools/call" => self.call(client, params, turn),
             _ => Err(RpcError::new(
                 METHOD_NOT_FOUND,
                 format!("Method not found: {method}"),
@@ -296,91 +239,84 @@ impl Protocol {
         }
     }
 
+    /// Calls a tool. A bug in it is this call's alone.
     fn call(
         &self,
         client: &Client,
         params: &Object<'_>,
-        turn: Turn<'_>,
+        answer: &CallAnswer<'_>,
     ) -> Result<Called, RpcError> {
-        let invalid = |message: String| RpcError::new(INVALID_PARAMS, message);
+        let call = AssertUnwindSafe(|| self.call_tool(client, params, answer));
+        catch_unwind(call).unwrap_or_else(|_| Err(RpcError::new(INTERNAL_ERROR, BUG)))
+    }
+
+    fn call_tool(
+        &self,
+        client: &Client,
+        params: &Object<'_>,
+        answer: &CallAnswer<'_>,
+    ) -> Result<Called, RpcError> {
         let name = tool_name(params)?;
         let arguments = params
             .get("arguments")
             .map_or_else(|| Some(Object::default()), read);
-        let arguments =
-            arguments.ok_or_else(|| invalid("arguments must be an object.".to_owned()))?;
+        let arguments = arguments
+            .ok_or_else(|| RpcError::new(INVALID_PARAMS, "arguments must be an object."))?;
         let returned = if client.is_modern {
-            self.tools
-                .returned(params, &name, &arguments, turn.is_last())?
+            self.tools.returned(params, &name, &arguments)?
         } else {
             None
         };
-        let (manner, client) = (client.manner(), client.name.as_str());
-        let call = ToolCall {
+        self.tools.call(&ToolCall {
             name: &name,
             arguments: &arguments,
-            client,
-            manner,
+            client: &client.name,
+            url_elicitation: client.url_elicitation(),
             returned,
-            turn,
-        };
-        self.tools
-            .call(&call)
-            .ok_or_else(|| invalid(format!("Unknown tool: {name}")))?
+            answer,
+        })
     }
 
     /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
     /// the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
-    fn subscription(&self, id: &RawValue, stream: &mut EventStream<'_>) -> io::Result<()> {
-        stream.message(format!(
+    fn subscription(
+        &self,
+        id: &RawValue,
+        params: &Object<'_>,
+        answer: &mut Answer<'_>,
+    ) -> Answered {
+        if params.read::<Object<'_>>("notifications").is_none() {
+            let message = "subscriptions/listen needs notifications, an object.";
+            return Err(RpcError::new(INVALID_PARAMS, message).at(200));
+        }
+        answer.allow_stream(None);
+        let acknowledgement = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION_KEY}":{id}}},"notifications":{{}}}}}}"#
-        ))?;
-        let nothing_comes = |step| {
-            std::thread::sleep(step);
-            false
-        };
-        hold(&self.listening, stream, nothing_comes, None)?;
-        stream.message(format!(
+        );
+        let told = answer.tell(|| Some(acknowledgement));
+        if told.is_ok()
+            && let Some(_place) = self.listening.enter()
+        {
+            // Once the client has left, nothing more is sent, the result neither.
+            let _ = answer.wait(|step| {
+                thread::sleep(step);
+                false
+            });
+        }
+        let result = format!(
             r#"{{"jsonrpc":"2.0","id":{id},"result":{{"resultType":"complete","_meta":{{"{SUBSCRIPTION_KEY}":{id},"{SERVER_INFO_KEY}":{SERVER_INFO}}}}}}}"#
-        ))
+        );
+        Ok(json_reply(200, result))
     }
 }
 
-/// Keeps `stream` open, as one of `held`, while `step` says that there is something to wait for. Progress goes to the
-/// client that asked for it with `token`; gives how much of it was told.
-fn hold(
-    held: &AtomicUsize,
-    stream: &mut EventStream<'_>,
-    step: impl FnMut(Duration) -> bool,
-    token: Option<&RawValue>,
-) -> io::Result<u64> {
-    let mut progress = 0;
-    let sign_of_life = |stream: &mut EventStream<'_>| {
-        progress += 1;
-        let Some(token) = token else {
-            return stream.keep_alive();
-        };
-        stream.message(format!(
-            r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{token},"progress":{progress},"message":"Waiting for the user to sign in"}}}}"#
-        ))
-    };
-    let has_room = held.fetch_add(1, Ordering::AcqRel) < MOST_WAITING;
-    let ended = if has_room {
-        stream.wait(step, sign_of_life)
-    } else {
-        Ok(())
-    };
-    held.fetch_sub(1, Ordering::AcqRel);
-    ended.map(|()| progress)
-}
-
 /// The answer to a caller who is not let in.
-pub(crate) fn unauthorized(message: &str) -> Answer<'static> {
+pub(crate) fn unauthorized(message: &str) -> Reply {
     refusal(&RpcError::new(INVALID_REQUEST, message).at(401), None)
 }
 
-fn refusal(error: &RpcError, id: Option<&RawValue>) -> Answer<'static> {
-    Answer::Reply(json_reply(error.status, error.response(id)))
+fn refusal(error: &RpcError, id: Option<&RawValue>) -> Reply {
+    json_reply(error.status, error.response(id))
 }
 
 /// The response with what a call led to, and with the members that every modern result has.
@@ -388,8 +324,6 @@ fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
     let (kind, members) = match called {
         Called::Done(members) => ("complete", members),
         Called::InputRequired(members) => ("input_required", members.into()),
-        // Nothing waits twice.
-        Called::Wait(_) | Called::Transfer => ("complete", Pieces::default()),
     };
     let mut response = Pieces::from(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"#));
     if is_modern {
@@ -403,9 +337,9 @@ fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
     response
 }
 
-/// Begins a session. Its id says which revision was agreed on, and whether the client can open URLs that it is
-/// asked to; nothing is kept, and nothing is trusted because of it.
-fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
+/// Begins a session. Its id says which revision was agreed on, and whether the client opens URLs.
+/// Nothing is stored for a session, and nothing is trusted because of its id.
+fn initialize(id: &RawValue, params: &Object<'_>) -> Answered {
     let invalid = || {
         RpcError::new(
             INVALID_PARAMS,
@@ -418,8 +352,7 @@ fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
         .into_iter()
         .find(|known| *known == requested)
         .unwrap_or(LEGACY[0]);
-    let internal =
-        |failure: Failure| RpcError::new(jsonrpc::INTERNAL_ERROR, failure.text()).at(200);
+    let internal = |failure: Failure| RpcError::new(INTERNAL_ERROR, failure.text()).at(200);
     let random = secret::random_base64url::<16>().map_err(internal)?;
     let can_open =
         version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
@@ -433,7 +366,7 @@ fn initialize(id: &RawValue, params: &Object<'_>) -> Answered<'static> {
         offer()
     );
     let reply = json_reply(200, response(false, id, Called::Done(members.into())));
-    Ok(Answer::Reply(with_field(reply, "Mcp-Session-Id", &session)))
+    Ok(with_field(reply, "Mcp-Session-Id", &session))
 }
 
 /// Whether these are the capabilities of a client that takes URL mode elicitation.
@@ -515,7 +448,6 @@ fn mismatch(message: &str) -> RpcError {
 }
 
 /// What is known of the client that has sent a request.
-#[derive(Default)]
 struct Client {
     /// Of which era it is.
     is_modern: bool,
@@ -526,11 +458,11 @@ struct Client {
 }
 
 impl Client {
-    fn manner(&self) -> Manner {
+    fn url_elicitation(&self) -> UrlElicitation {
         match (self.opens_urls, self.is_modern) {
-            (false, _) => Manner::Link,
-            (true, false) => Manner::Error,
-            (true, true) => Manner::InputRequired,
+            (false, _) => UrlElicitation::Unsupported,
+            (true, false) => UrlElicitation::RequiredError,
+            (true, true) => UrlElicitation::InputRequired,
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::auth::aadsts;
 use crate::auth::authority::ResponseMode;
 use crate::config::{AllowedHost, CALLBACK_PATH, Config};
 use crate::error::{Failure, Kind};
-use crate::http::message::{
-    Answer, Application, Reply, Request, empty_reply, json_reply, with_field,
-};
+use crate::http::answer::Answer;
+use crate::http::application::Application;
+use crate::http::message::{Reply, Request, empty_reply, json_reply, with_field};
 use crate::mcp::protocol::{self, Protocol};
 use crate::mcp::tools::Tools;
 use crate::media_type;
@@ -153,7 +153,7 @@ impl Routes {
         is_let_in
     }
 
-    fn dispatch<'a>(&'a self, request: &Request<'_>) -> Result<Answer<'a>, Reply> {
+    fn dispatch(&self, request: &Request<'_>, answer: &mut Answer<'_>) -> Result<Reply, Reply> {
         self.check_host(request)?;
         let method = &request.head.method;
         let path = self.path(request);
@@ -171,9 +171,7 @@ impl Routes {
                     &[Method::Get]
                 },
             )?;
-            return Ok(Answer::Reply(
-                self.shown(self.callback(request), NOT_COMPLETED),
-            ));
+            return Ok(self.shown(self.callback(request), NOT_COMPLETED));
         }
         // The form for the key may stand at any allowed host, and is looked at more strictly: see `take_key`.
         let cors = if path == KEY_FORM {
@@ -182,19 +180,16 @@ impl Routes {
             self.check_origin(request)?
         };
         if path == "/mcp" {
+            allow_origin(answer, cors);
             if *method == Method::Options && cors.is_some() {
-                return Ok(preflight(cors));
+                return Ok(preflight());
             }
             if !self.is_let_in(request, For::Programs) {
-                let refusal = protocol::unauthorized(NO_KEY)
-                    .with_field("WWW-Authenticate", &challenge(request));
-                return Ok(with_cors(refusal, cors));
+                let refusal = protocol::unauthorized(NO_KEY);
+                return Ok(with_field(refusal, "WWW-Authenticate", &challenge(request)));
             }
-            let refused = allow(method, &[Method::Post]).map_err(Answer::Reply);
-            return Ok(with_cors(
-                refused.map_or_else(|refusal| refusal, |()| self.protocol.answer(request)),
-                cors,
-            ));
+            allow(method, &[Method::Post])?;
+            return Ok(self.protocol.answer(request, answer));
         }
         // The ticket of a sign-in link is proof enough: it cannot be guessed.
         let who_signs_in = if request.parameter("ticket").is_some() {
@@ -240,7 +235,7 @@ impl Routes {
             return Err(with_field(refusal, "WWW-Authenticate", &challenge(request)));
         }
         allow(method, methods)?;
-        Ok(Answer::Reply(page(self, request)))
+        Ok(page(self, request))
     }
 
     /// The path below the prefix of the redirect URI. Some proxies strip that prefix, others do not.
@@ -378,17 +373,17 @@ impl Application for Routes {
                 .is_none_or(|key| key.is_brought_by(request))
     }
 
-    fn answer<'a>(&'a self, request: &Request<'_>) -> Answer<'a> {
-        let answer = self.dispatch(request).unwrap_or_else(Answer::Reply);
-        if let Answer::Reply(reply) = &answer {
-            log::debug!(
-                "{} {} {}",
-                request.head.method,
-                request.head.path,
-                reply.status()
-            );
-        }
-        answer
+    fn answer(&self, request: &Request<'_>, answer: &mut Answer<'_>) -> Reply {
+        let reply = self
+            .dispatch(request, answer)
+            .unwrap_or_else(|refusal| refusal);
+        log::debug!(
+            "{} {} {}",
+            request.head.method,
+            request.head.path,
+            reply.status()
+        );
+        reply
     }
 }
 
@@ -431,24 +426,21 @@ fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
 }
 
 /// The answer to a browser that asks before it sends (Fetch standard, CORS preflight).
-fn preflight(cors: Option<&str>) -> Answer<'static> {
-    with_cors(
-        Answer::Reply(empty_reply(204)).with_field("Allow", "POST, OPTIONS"),
-        cors,
-    )
+fn preflight() -> Reply {
     // GET and DELETE, so that a legacy client gets to read that they are not offered.
-    .with_field("Access-Control-Allow-Methods", "POST, GET, DELETE, OPTIONS")
-    .with_field("Access-Control-Allow-Headers", CORS_HEADERS)
-    .with_field("Access-Control-Max-Age", "600")
+    let methods = "POST, GET, DELETE, OPTIONS";
+    let reply = with_field(empty_reply(204), "Allow", "POST, OPTIONS");
+    let reply = with_field(reply, "Access-Control-Allow-Methods", methods);
+    let reply = with_field(reply, "Access-Control-Allow-Headers", CORS_HEADERS);
+    with_field(reply, "Access-Control-Max-Age", "600")
 }
 
-fn with_cors<'a>(answer: Answer<'a>, origin: Option<&str>) -> Answer<'a> {
-    let answer = answer.with_field("Vary", "Origin");
-    match origin {
-        Some(origin) => answer
-            .with_field("Access-Control-Allow-Origin", origin)
-            .with_field("Access-Control-Expose-Headers", "mcp-session-id"),
-        None => answer,
+/// Lets pages of `origin`, if any, read the answer (Fetch standard, CORS).
+fn allow_origin(answer: &mut Answer<'_>, origin: Option<&str>) {
+    answer.add_field("Vary", "Origin");
+    if let Some(origin) = origin {
+        answer.add_field("Access-Control-Allow-Origin", origin);
+        answer.add_field("Access-Control-Expose-Headers", "mcp-session-id");
     }
 }
 

@@ -272,8 +272,12 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
 
 #[test]
 fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
-    let world = World::audited();
-    let setup = clone(&world.setup).with("SIGN_IN_METHOD", "device_code");
+    let world = World::audited().with(|setup| {
+        setup
+            .with("SIGN_IN_METHOD", "device_code")
+            .with("ALLOW_DEVICE_CODE", "true")
+    });
+    let setup = clone(&world.setup);
     world.entra.set(|settings| settings.device_interval = 1);
     let mut login = Command::new(PROGRAM);
     login.args(["login", ADA]);

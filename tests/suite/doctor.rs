@@ -337,7 +337,7 @@ fn a_misspelt_name_is_told_where_the_setting_is_missing_for_it() {
 #[test]
 fn a_settings_file_that_cannot_be_read_is_a_failure() {
     let sound = Sound::new();
-    fs::write(sound.setup.directory.file(".env"), "this is no setting\n").unwrap();
+    sound.setup.directory.write(".env", "this is no setting\n");
     let failure = only(&sound.diagnose(), "settings", "failure");
     assert!(
         failure.contains(".env") && failure.contains("line 1"),

@@ -16,6 +16,7 @@ use crate::support::server::{Running, Setup, World};
 use crate::support::{PATIENCE, value_of};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use entra_auth_mcp::http::Limits;
 use serde_json::{Value, json};
 
 const INVALID_PARAMS: i64 = -32602;
@@ -39,8 +40,18 @@ fn world(change: impl FnOnce(Setup) -> Setup) -> World {
 fn patient() -> World {
     world(|setup| {
         let setup = setup.with("SIGN_IN_WAIT_SECONDS", "600");
-        setup.limits(|limits| limits.keep_alive = Duration::from_millis(20))
+        setup.limits(show_at_once)
     })
+}
+
+/// The same, but nothing shows before a call has been silent for as long as it may.
+fn patient_and_silent() -> World {
+    world(|setup| setup.with("SIGN_IN_WAIT_SECONDS", "600"))
+}
+
+fn show_at_once(limits: &mut Limits) {
+    limits.silence = Duration::from_millis(20);
+    limits.keep_alive = Duration::from_millis(20);
 }
 
 /// No call waits.
@@ -90,18 +101,33 @@ fn wait(
     arguments: &Value,
     asked: &InputRequired,
 ) -> (Reply, EventReader) {
-    let (head, mut events) = mcp.open_call(tool, arguments.clone(), asked.answered_with("accept"));
+    let (head, mut events) = open(mcp, tool, arguments, asked);
     assert_eq!(
         (head.status, head.header("Content-Type")),
         (200, Some("text/event-stream")),
         "{tool}"
     );
-    let first = events.next().unwrap();
-    assert!(
-        matches!(first, Event::Comment(_)),
-        "{tool} does not wait: {first:?}"
-    );
+    assert!(waits(&mut events), "{tool} does not wait");
     (head, events)
+}
+
+/// Calls again, and wants to know what the call waits for.
+fn open(
+    mcp: &mut Mcp,
+    tool: &str,
+    arguments: &Value,
+    asked: &InputRequired,
+) -> (Reply, EventReader) {
+    let mut extra = asked.answered_with("accept");
+    extra["_meta"] = json!({"progressToken": "token"});
+    mcp.open_call(tool, arguments.clone(), extra)
+}
+
+/// Whether the call waits for the sign-in, as its progress says before it has ended.
+fn waits(events: &mut EventReader) -> bool {
+    let says_so =
+        |message: &Value| message["params"]["message"] == "Waiting for the user to sign in";
+    std::iter::from_fn(|| events.next_json()).any(|message| says_so(&message))
 }
 
 /// The structured content of a tool result, which is what the tool promises.
@@ -331,7 +357,7 @@ fn nothing_secret_stands_where_people_and_programs_read() {
 fn the_call_that_comes_back_signed_in_goes_through_at_once() {
     for (tool, arguments) in calls() {
         for action in ["accept", ""] {
-            let world = patient();
+            let world = patient_and_silent();
             let mut mcp = world.server.modern_url();
             let asked = ask(&mut mcp, tool, &arguments);
             assert_eq!(Browser::new().sign_in(&asked.url, ADA).status, 200);
@@ -411,7 +437,10 @@ fn a_wait_that_was_in_vain_asks_again() {
     for (seconds, count) in [("0", 6), ("1", 1)] {
         let world = world(|setup| {
             let setup = setup.with("SIGN_IN_WAIT_SECONDS", seconds);
-            setup.limits(|limits| limits.keep_alive = Duration::from_millis(20))
+            match seconds {
+                "0" => setup,
+                _ => setup.limits(show_at_once),
+            }
         });
         let mut mcp = world.server.modern_url();
         for (tool, arguments) in calls().into_iter().take(count) {
@@ -419,7 +448,7 @@ fn a_wait_that_was_in_vain_asks_again() {
             let answered = again(&mut mcp, tool, &arguments, &asked);
             assert_eq!(
                 (answered.is_stream, answered.had_keep_alive),
-                (true, seconds != "0"),
+                (seconds != "0", seconds != "0"),
                 "{tool}"
             );
             // It is still the same link.
@@ -566,7 +595,7 @@ fn who_does_not_want_to_sign_in_is_left_alone() {
         ("cancel", "has not decided to sign in"),
     ] {
         for (tool, arguments) in calls() {
-            let world = patient();
+            let world = patient_and_silent();
             let mut mcp = world.server.modern_url();
             let asked = ask(&mut mcp, tool, &arguments);
             let answered = mcp.call_with(tool, arguments.clone(), asked.answered_with(action));
@@ -604,7 +633,7 @@ fn a_sign_in_that_is_declined_takes_no_other_with_it() {
 
 #[test]
 fn a_sign_in_that_was_given_up_elsewhere_is_asked_for_again_at_once() {
-    let world = patient();
+    let world = patient_and_silent();
     let mut clients = [world.server.modern_url(), world.server.modern_url()];
     let [asked, same] = clients
         .each_mut()
@@ -623,7 +652,7 @@ fn a_sign_in_that_was_given_up_elsewhere_is_asked_for_again_at_once() {
 
 #[test]
 fn a_missing_response_is_asked_for_again() {
-    let world = patient();
+    let world = patient_and_silent();
     let mut mcp = world.server.modern_url();
     for (tool, arguments) in calls() {
         let asked = ask(&mut mcp, tool, &arguments);
@@ -1168,7 +1197,7 @@ fn a_prompt_that_is_none_is_an_invalid_request() {
 #[test]
 fn a_client_of_2025_11_25_that_opens_urls_is_asked_with_an_error() {
     for (tool, arguments) in calls() {
-        let world = patient();
+        let world = patient_and_silent();
         let mut mcp = world.server.legacy_url("2025-11-25");
         let asked = mcp.send("tools/call", json!({"name": tool, "arguments": arguments}));
         assert_eq!(asked.status, 200);
@@ -1432,7 +1461,9 @@ fn a_client_that_goes_away_while_it_waits_frees_its_place() {
         let setup = setup.with("SIGN_IN_WAIT_SECONDS", "600");
         // Nothing is written that would show that they are gone.
         setup.limits(|limits| {
-            (limits.connections, limits.keep_alive) = (3, Duration::from_secs(600));
+            limits.connections = 3;
+            limits.silence = Duration::from_millis(20);
+            limits.keep_alive = Duration::from_secs(600);
         })
     });
     let asked = ask(&mut world.server.modern_url(), "api_get_request", &me());
@@ -1475,24 +1506,19 @@ fn beyond_so_many_who_wait_a_call_asks_again_at_once() {
         })
         .collect();
     let mut mcp = world.server.modern_url();
-    let (_, mut events) = mcp.open_call("api_get_request", me(), asked.answered_with("accept"));
-    let first = events.next().unwrap();
-    assert_eq!(
-        input_required(&first.json().expect("a response, not a sign of life")).url,
-        asked.url
-    );
+    let answered = again(&mut mcp, "api_get_request", &me(), &asked);
+    assert_eq!(input_required(&answered.response).url, asked.url);
     // Those who wait are not disturbed, and who leaves makes room.
     let mut crowd = crowd.into_iter();
     let (head, events) = crowd.next().unwrap();
     drop(crowd);
     let start = Instant::now();
     let placed = loop {
-        let (head, mut events) =
-            mcp.open_call("api_get_request", me(), asked.answered_with("accept"));
-        match events.next() {
-            Some(Event::Comment(_)) => break (head, events),
-            _ => assert!(start.elapsed() < PATIENCE, "no place becomes free"),
+        let (head, mut events) = open(&mut mcp, "api_get_request", &me(), &asked);
+        if head.header("Content-Type") == Some("text/event-stream") && waits(&mut events) {
+            break (head, events);
         }
+        assert!(start.elapsed() < PATIENCE, "no place becomes free");
     };
     Browser::new().sign_in(&asked.url, ADA);
     for (head, events) in [(head, events), placed] {

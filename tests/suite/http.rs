@@ -1150,7 +1150,12 @@ fn an_idle_connection_makes_room_beside_a_request_in_hand() {
 
 #[test]
 fn the_place_of_a_client_that_left_a_stream_becomes_free() {
-    let server = setup().limits(|limits| limits.connections = 1).start();
+    let server = setup()
+        .limits(|limits| {
+            limits.connections = 1;
+            limits.silence = SOON;
+        })
+        .start();
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
@@ -2105,7 +2110,7 @@ fn every_kind_of_answer_carries_the_security_headers() {
 
 #[test]
 fn a_stream_carries_the_security_headers() {
-    let server = start();
+    let server = setup().limits(|limits| limits.silence = SOON).start();
     let mut mcp = server.modern();
     mcp.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});
@@ -2241,25 +2246,96 @@ fn localhost_is_both_loopback_families() {
     }
 }
 
+/// CASES C10
+#[test]
+fn where_links_say_localhost_either_loopback_address_brings_the_other() {
+    if !has_ipv6_loopback() {
+        return;
+    }
+    for host in ["127.0.0.1", "::1", "0:0:0:0:0:0:0:1"] {
+        let server = setup().with("SERVER_HOST", host).start();
+        let port = server.server.port();
+        for address in [format!("127.0.0.1:{port}"), format!("[::1]:{port}")] {
+            let reply = one_shot("GET", &format!("http://{address}/healthz"), &[], b"");
+            assert_eq!(reply.status, 200, "{host}: {address}");
+        }
+    }
+}
+
+/// CASES C10: whoever has the other family would get what browsers send to `localhost`.
 #[test]
 fn a_port_that_somebody_has_in_either_family_is_not_shared() {
-    // Else whoever has the other family would get what browsers send to `localhost`.
     let families = if has_ipv6_loopback() {
-        &["127.0.0.1:0", "[::1]:0"][..]
+        &["127.0.0.1", "[::1]"][..]
     } else {
-        &["127.0.0.1:0"]
+        &["127.0.0.1"]
     };
-    for address in families {
-        let taken = TcpListener::bind(address).unwrap();
-        let port = taken.local_addr().unwrap().port().to_string();
-        let failure = setup()
-            .with("SERVER_PORT", &port)
-            .try_start()
-            .err()
-            .expect("a failure");
-        assert!(failure.text().contains(&port), "{}", failure.text());
-        assert!(failure.text().contains("SERVER_PORT"), "{}", failure.text());
+    for family in families {
+        let taken = TcpListener::bind(format!("{family}:0")).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        for host in ["localhost", "LOCALHOST", "127.0.0.1", "::1"] {
+            let failure = setup()
+                .with("SERVER_HOST", host)
+                .with("SERVER_PORT", &port.to_string())
+                .try_start()
+                .err()
+                .expect("a failure")
+                .text();
+            let address = format!("{family}:{port}");
+            assert!(failure.contains(&address), "{host}: {failure}");
+            assert!(failure.contains("Another program"), "{host}: {failure}");
+            assert!(failure.contains("needs both"), "{host}: {failure}");
+            assert!(failure.contains("SERVER_PORT"), "{host}: {failure}");
+        }
     }
+}
+
+/// CASES C10
+#[test]
+fn where_links_lead_elsewhere_the_other_family_is_anybodys() {
+    if !has_ipv6_loopback() {
+        return;
+    }
+    let taken = TcpListener::bind("[::1]:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let elsewhere = port ^ 1;
+    for (host, redirect_uri) in [
+        (
+            "127.0.0.1",
+            format!("http://127.0.0.1:{port}/auth/callback"),
+        ),
+        ("127.0.0.1", "https://mcp.example/auth/callback".to_owned()),
+        // Somebody forwards that port to this one.
+        (
+            "127.0.0.1",
+            format!("http://localhost:{elsewhere}/auth/callback"),
+        ),
+        // As in a container.
+        ("0.0.0.0", format!("http://localhost:{port}/auth/callback")),
+    ] {
+        let server = setup()
+            .with("SERVER_HOST", host)
+            .with("SERVER_PORT", &port.to_string())
+            .with("REDIRECT_URI", &redirect_uri)
+            .with("SERVER_ACCESS_KEY", &"k".repeat(32))
+            .start();
+        let reply = one_shot("GET", &format!("http://127.0.0.1:{port}/healthz"), &[], b"");
+        assert_eq!(reply.status, 200, "{host} {redirect_uri}");
+        drop(server);
+    }
+}
+
+#[test]
+fn an_address_that_this_machine_lacks_is_named() {
+    let failure = setup()
+        .with("SERVER_HOST", "192.0.2.1")
+        .with("SERVER_ACCESS_KEY", &"k".repeat(32))
+        .try_start()
+        .err()
+        .expect("a failure")
+        .text();
+    assert!(failure.contains("192.0.2.1:0"), "{failure}");
+    assert!(failure.contains("SERVER_HOST"), "{failure}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ mod sign_in;
 mod standins;
 mod step_up;
 mod story;
+mod streams;
 mod tls;
 mod tokens;
 mod tools;

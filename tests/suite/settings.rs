@@ -60,7 +60,7 @@ impl Program {
 
     fn with_file(name: &str, contents: impl AsRef<[u8]>) -> Self {
         let program = Self::new();
-        fs::write(program.0.file(name), contents).unwrap();
+        program.0.write(name, contents);
         program
     }
 
@@ -86,6 +86,12 @@ impl Program {
     fn check(&self, variables: &[(&str, &str)]) -> Outcome {
         self.run(&["--check-config"], &[&REQUIRED, variables].concat())
     }
+}
+
+#[cfg(unix)]
+fn set_mode(path: &std::path::Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// What the program printed and how it ended.
@@ -361,6 +367,17 @@ fn a_host_at_which_nobody_can_sign_in_is_a_mistake_that_names_one_where_they_can
         let mistake = outcome.mistake("AZURE_AUTHORITY_HOST");
         assert!(mistake.contains(mend), "{host}: {mistake}");
     }
+    // All mistakes at once, here too.
+    let outcome = check(&[
+        ("AZURE_TENANT_ID", "contoso"),
+        ("AZURE_AUTHORITY_HOST", "https://contoso.b2clogin.com"),
+    ]);
+    assert!(outcome.mistake("AZURE_TENANT_ID").contains("domain name"));
+    assert!(
+        outcome
+            .mistake("AZURE_AUTHORITY_HOST")
+            .contains("user flow")
+    );
     for (tenant, host) in [
         (TENANT_ID, "https://contoso.ciamlogin.com"),
         ("contoso.onmicrosoft.com", "https://contoso.ciamlogin.com"),
@@ -1063,8 +1080,7 @@ fn a_bad_line_of_the_file_is_named_by_its_number_and_not_quoted() {
 #[test]
 fn another_file_can_be_named() {
     let program = Program::with_file(".env", "TOKEN_CACHE_FILE=default.json");
-    fs::write(program.0.file("other.env"), "TOKEN_CACHE_FILE=other.json").unwrap();
-    let other = program.0.file("other.env");
+    let other = program.0.write("other.env", "TOKEN_CACHE_FILE=other.json");
     let absolute = format!("--env-file={}", other.display());
     for arguments in [
         &["--check-config", "--env-file", "other.env"][..],
@@ -1101,6 +1117,88 @@ fn a_file_that_cannot_be_read_is_a_mistake() {
         Some(2),
         "a .env that is there but cannot be read"
     );
+}
+
+/// CASES C11: the settings say where people sign in and where their tokens go.
+#[cfg(unix)]
+#[test]
+fn a_file_that_others_can_write_is_refused() {
+    let program = Program::with_file(".env", "SERVER_PORT=0\n");
+    let path = program.0.file(".env");
+    for arguments in [
+        &["--check-config"][..],
+        &["--check-config", "--env-file", ".env"],
+        &["serve"],
+        &["login"],
+        &["logout"],
+        &["status"],
+    ] {
+        for mode in [0o620, 0o602, 0o666] {
+            set_mode(&path, mode);
+            let outcome = program.run(arguments, &REQUIRED);
+            assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+            assert!(
+                outcome.stderr.contains("/.env") && outcome.stderr.contains("chmod go-w"),
+                "{outcome:?}"
+            );
+        }
+    }
+    for mode in [0o600, 0o400, 0o644] {
+        set_mode(&path, mode);
+        assert_eq!(program.check(&[]).value("SERVER_PORT"), "0", "{mode:o}");
+    }
+    let nothing = program.run(&["--check-config", "--env-file", "/dev/null"], &REQUIRED);
+    assert_eq!(nothing.value("SERVER_PORT"), "8000");
+}
+
+/// CASES C11. Only root can make such a file.
+#[cfg(unix)]
+#[test]
+fn a_file_of_another_user_is_refused() {
+    const NOBODY: u32 = 65534;
+    let program = Program::with_file("theirs", "SERVER_PORT=0\n");
+    let theirs = program.0.file("theirs");
+    if std::os::unix::fs::chown(&theirs, Some(NOBODY), None).is_err() {
+        eprintln!("skipped: only root can give files away");
+        return;
+    }
+    let own = program.0.write("own", "SERVER_PORT=0\n");
+    let their_link = program.0.file("link");
+    std::os::unix::fs::symlink(&own, &their_link).unwrap();
+    let own_link = program.0.file("own-link");
+    std::os::unix::fs::symlink(&own, &own_link).unwrap();
+    std::os::unix::fs::lchown(&their_link, Some(NOBODY), None).unwrap();
+    for (file, code) in [("theirs", 2), ("link", 2), ("own", 0), ("own-link", 0)] {
+        let outcome = program.run(&["--check-config", "--env-file", file], &REQUIRED);
+        assert_eq!(outcome.code, Some(code), "{file}: {outcome:?}");
+        assert_eq!(outcome.stderr.contains("another user"), code == 2, "{file}");
+    }
+    fs::rename(theirs, program.0.file(".env")).unwrap();
+    assert_eq!(program.check(&[]).code, Some(2));
+}
+
+/// CASES C11
+#[test]
+fn the_file_that_was_read_is_logged() {
+    let program = Program::with_file(".env", "SERVER_PORT=0\nTOKEN_CACHE_FILE=no/such/file\n");
+    fs::copy(program.0.file(".env"), program.0.file("other.env")).unwrap();
+    for (arguments, file) in [
+        (&["serve"][..], ".env"),
+        (&["serve", "--env-file", "other.env"], "other.env"),
+    ] {
+        let outcome = program.run(arguments, &REQUIRED);
+        let path = program.0.0.canonicalize().unwrap().join(file);
+        let line = format!(" info settings are read from {}", path.display());
+        assert!(outcome.stderr.contains(&line), "{outcome:?}");
+        let quiet = [&REQUIRED[..], &[("LOG_LEVEL", "warn")]].concat();
+        let outcome = program.run(arguments, &quiet);
+        assert!(!outcome.stderr.contains("are read from"), "{outcome:?}");
+    }
+    let without = Program::new().run(
+        &["serve"],
+        &[&REQUIRED[..], &[("TOKEN_CACHE_FILE", "no/such/file")]].concat(),
+    );
+    assert!(!without.stderr.contains("are read from"), "{without:?}");
 }
 
 #[test]

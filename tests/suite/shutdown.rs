@@ -247,7 +247,9 @@ fn a_request_that_does_not_finish_is_not_waited_for_for_ever() {
 
 #[test]
 fn streams_end_with_their_answer_when_the_server_stops() {
-    let server = Setup::new(&Entra::start(), None).start();
+    let server = Setup::new(&Entra::start(), None)
+        .limits(|limits| limits.silence = Duration::from_millis(5))
+        .start();
     let mut waiting = server.modern();
     waiting.ok("authenticate_user", json!({"user_id": ADA}));
     let arguments = json!({"user_id": ADA, "wait_seconds": 120});

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::browser::{Browser, Cookie, Page, SameSite, TYPED};
 use crate::support::entra::{
@@ -25,7 +26,9 @@ fn start() -> (Entra, Running) {
 
 fn start_with(change: impl FnOnce(Setup) -> Setup) -> (Entra, Running) {
     let entra = Entra::start();
-    let server = change(Setup::new(&entra, None)).start();
+    let server = change(Setup::new(&entra, None))
+        .limits(|limits| limits.silence = Duration::from_millis(20))
+        .start();
     (entra, server)
 }
 

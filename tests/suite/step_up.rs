@@ -4,6 +4,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::backend::{cae_claims, claims_challenge, claims_header};
 use crate::support::browser::{Browser, Page};
@@ -959,7 +960,9 @@ fn a_declined_sign_in_that_every_call_needs_is_still_due() {
 #[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
     let endpoint = "/cae";
-    let world = World::labelled();
+    let world = World::labelled_with(|setup| {
+        setup.limits(|limits| limits.silence = Duration::from_millis(20))
+    });
     world.entra.require_interaction_for_claims(true);
     let mut mcp = world.server.modern_url();
     let asked = asks(&mut mcp, endpoint);

@@ -23,7 +23,7 @@ use crate::support::server::{Process, Setup, TempDir, Verb, World};
 use entra_auth_mcp::browser::Link;
 use entra_auth_mcp::config::Config;
 use entra_auth_mcp::error::{Failure, Kind};
-use entra_auth_mcp::owner::{Owner, Purpose};
+use entra_auth_mcp::owner::{self, Owner, Purpose};
 use entra_auth_mcp::verbs::{self, Login};
 use serde_json::{Value, json};
 
@@ -167,7 +167,8 @@ fn login_signs_in_without_a_server_and_says_what_the_page_says() {
         assert_eq!(last, format!("{ADA} is signed in as {user_id}."));
         assert!(page.text().contains(last), "{}", page.text());
         let accounts: Value = serde_json::from_str(&token_file(&setup)).unwrap();
-        assert_eq!(accounts["accounts"][user_id]["username"], ADA);
+        assert_eq!(accounts["accounts"][0]["user_id"], user_id);
+        assert_eq!(accounts["accounts"][0]["username"], ADA);
     }
 }
 
@@ -499,7 +500,7 @@ fn a_link_with_a_ticket_never_stands_on_a_command_line() {
 
 // CASES C9
 #[test]
-fn without_a_browser_no_page_with_a_ticket_is_made() {
+fn without_a_browser_no_page_with_a_ticket_stays() {
     let (_entra, setup) = world();
     let setup = setup.with("SERVER_ACCESS_KEY", KEY);
     let nowhere = setup.directory.file("not-there");
@@ -511,11 +512,11 @@ fn without_a_browser_no_page_with_a_ticket_is_made() {
             .env("PATH", &setup.directory.0);
         let mut login = Verb::start(login, &setup);
         let link = link_of(&mut login);
+        sign_in(&link, ADA);
+        Ended::of(login).well();
         let is_page = |entry: &fs::DirEntry| entry.file_type().unwrap().is_dir();
         let entries = fs::read_dir(&setup.directory.0).unwrap();
         assert_eq!(entries.flatten().filter(is_page).count(), 0);
-        sign_in(&link, ADA);
-        Ended::of(login).well();
     }
 }
 
@@ -787,7 +788,13 @@ fn the_key_is_sent_neither_to_another_machine_without_encryption_nor_to_a_proxy(
     let (proxy, requests) = listener();
     let token_file = setup.directory.file("token_cache.json");
     let owner = Owner::acquire(&token_file, Purpose::Server, PATIENCE).unwrap();
-    for origin in ["http://192.0.2.1:8000", "http://mcp.example", "no origin"] {
+    let origins = [
+        "http://192.0.2.1:8000",
+        "http://mcp.example",
+        "ftp://localhost",
+        "no origin",
+    ];
+    for origin in origins {
         owner.announce(origin).unwrap();
         for verb in ["login", "logout"] {
             let stderr = run(&[verb], &setup).failed();
@@ -908,6 +915,43 @@ fn while_a_device_code_is_waited_for_nobody_else_has_the_token_file() {
     entra.approve_device(&code, ADA);
     Ended::of(login).well();
     setup.try_start().map(drop).unwrap();
+}
+
+#[test]
+fn wherever_a_server_listens_the_verbs_speak_to_an_address_that_nobody_else_can_have() {
+    let hosts = [
+        ("localhost", "127.0.0.1"),
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+    ];
+    for (host, address) in hosts {
+        let (_entra, setup) = world();
+        let setup = setup
+            .with("SERVER_ACCESS_KEY", KEY)
+            .with("SERVER_HOST", host);
+        let server = setup.start();
+        let owner = owner::current(&server.token_file()).unwrap().unwrap();
+        let origin = format!("http://{address}:{}", server.server.port());
+        assert_eq!(owner.origin, Some(origin), "{host}");
+        let ended = run(&["logout", "work"], &setup);
+        assert!(ended.stderr.contains("work is not signed in"), "{ended:?}");
+    }
+}
+
+// CASES C25
+#[test]
+fn a_logout_of_nobody_says_what_to_do_at_a_terminal() {
+    let (_entra, setup) = world();
+    let alone = run(&["logout", "work"], &setup).failed();
+    let server = setup.start();
+    let beside_a_server = run(&["logout", "work"], &setup).failed();
+    for stderr in [alone, beside_a_server] {
+        assert!(stderr.contains("entra-auth-mcp status"), "{stderr}");
+        assert!(!stderr.contains("check_auth_status"), "{stderr}");
+    }
+    drop(server);
 }
 
 #[test]
@@ -1083,8 +1127,13 @@ fn a_device_code_signs_in_without_a_listener_or_leave() {
 #[test]
 fn a_device_code_that_brings_nothing_fails() {
     type Act = fn(&Entra, &str);
-    let acts: [(Act, &str); 3] = [
+    let acts: [(Act, &str); 4] = [
         (|entra, code| entra.decline_device(code), "65004"),
+        // CASES C25
+        (
+            |entra, code| entra.decline_device(code),
+            "SIGN_IN_METHOD=browser and without --device-code",
+        ),
         (|entra, code| entra.expire_device(code), "70020"),
         (
             |entra, code| entra.approve_device(code, GRACE),
@@ -1313,11 +1362,8 @@ fn a_name_cannot_steer_the_terminal() {
 fn every_verb_takes_its_settings_from_the_file_that_is_named() {
     let (_entra, mut setup) = world();
     let line = |(name, value): (&String, &String)| format!("{name}={value}\n");
-    fs::write(
-        setup.directory.file("my.env"),
-        setup.variables.iter().map(line).collect::<String>(),
-    )
-    .unwrap();
+    let lines: String = setup.variables.iter().map(line).collect();
+    setup.directory.write("my.env", lines);
     setup.variables.clear();
     let mut login = Verb::start(command(&["login", "--env-file", "my.env", "work"]), &setup);
     sign_in(&link_of(&mut login), ADA);

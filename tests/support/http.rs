@@ -64,8 +64,17 @@ impl Reply {
         String::from_utf8(self.body.clone()).expect("the body is UTF-8")
     }
 
+    /// The body, or the last event of a stream: any call may become one that takes long.
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
+        let is_stream = self.header("Content-Type") == Some("text/event-stream");
+        let last_event = || {
+            self.body
+                .rsplit(|byte| *byte == b'\n')
+                .nth(2)?
+                .strip_prefix(b"data: ")
+        };
+        let json = last_event().filter(|_| is_stream).unwrap_or(&self.body);
+        serde_json::from_slice(json)
             .unwrap_or_else(|e| panic!("not JSON ({e}): {}", String::from_utf8_lossy(&self.body)))
     }
 
@@ -462,6 +471,19 @@ impl Iterator for EventReader {
 }
 
 impl EventReader {
+    /// The answer to what was sent on `stream` already.
+    pub fn of(stream: TcpStream) -> (Reply, Self) {
+        let mut reader = BufReader::new(stream);
+        let (head, framing) = read_reply_head(&mut reader, "POST").expect("an answer");
+        let buffer = Vec::new();
+        let events = Self {
+            reader,
+            framing,
+            buffer,
+        };
+        (head, events)
+    }
+
     /// The next message's JSON, comments skipped.
     pub fn next_json(&mut self) -> Option<Value> {
         self.find_map(|event| event.json())

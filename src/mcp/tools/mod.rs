@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use self::result::add;
-use super::elicitation::{self, Action, Elicitation, Manner, Returned, Seal};
-use super::jsonrpc::{Object, RpcError};
-use super::protocol::VERSIONS;
+use super::call_answer::CallAnswer;
+use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitation};
+use super::jsonrpc::{INVALID_PARAMS, Object, RpcError};
+use super::version::VERSIONS;
 use crate::api::Api;
-use crate::api::files::Watch;
 use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
@@ -37,27 +37,12 @@ pub(super) struct ToolCall<'a> {
     pub(super) arguments: &'a Object<'a>,
     /// What the client calls itself.
     pub(super) client: &'a str,
-    /// How the client has a person sign in.
-    pub(super) manner: Manner,
+    /// How the client asks a person to sign in.
+    pub(super) url_elicitation: UrlElicitation,
     /// What came of asking for a sign-in before.
     pub(super) returned: Option<Returned>,
-    /// Whether it can still become a stream.
-    pub(super) turn: Turn<'a>,
-}
-
-/// Which time it is that a call is made.
-#[derive(Clone, Copy)]
-pub(super) enum Turn<'a> {
-    /// It may be put off until there is a stream, and a wait is over.
-    First(Watch<'a>),
-    /// It is answered.
-    Last(Watch<'a>),
-}
-
-impl Turn<'_> {
-    pub(super) fn is_last(self) -> bool {
-        matches!(self, Self::Last(_))
-    }
+    /// Where progress is told, and where the call waits.
+    pub(super) answer: &'a CallAnswer<'a>,
 }
 
 /// What a call leads to.
@@ -66,14 +51,20 @@ pub(super) enum Called {
     Done(Pieces),
     /// The members of a result that asks the person for something first.
     InputRequired(String),
-    /// The call is to be made again when a sign-in has ended, or at the latest at the deadline.
-    Wait(Wait),
-    /// The call is to be made again with a stream: it moves a file.
-    Transfer,
+}
+
+/// What becomes of a call that comes back after its sign-in was asked for.
+enum Resumed {
+    /// It is made now.
+    Made,
+    /// It is not made.
+    Ended(Called),
+    /// It is made after this.
+    Waits(Wait),
 }
 
 /// Waiting for a sign-in to end.
-pub(super) struct Wait {
+struct Wait {
     user_id: Option<String>,
     since: Instant,
     deadline: Instant,
@@ -133,8 +124,7 @@ impl Tools {
         })
     }
 
-    /// What a repeated call of the tool `name` brings back with it. Its time was up to when it came, not to when
-    /// it `has_waited`.
+    /// What a repeated call of the tool `name` brings back with it.
     ///
     /// # Errors
     /// Those of [`Seal::open`].
@@ -143,30 +133,29 @@ impl Tools {
         params: &Object<'_>,
         name: &str,
         arguments: &Object<'_>,
-        has_waited: bool,
     ) -> Result<Option<Returned>, RpcError> {
-        let now = if has_waited { 0 } else { self.sign_in.now() };
-        self.seal.open(params, name, arguments, now)
+        self.seal.open(params, name, arguments, self.sign_in.now())
     }
 
-    /// Makes `call`; `None` when there is no tool of that name.
-    pub(super) fn call(&self, call: &ToolCall<'_>) -> Option<Outcome> {
+    /// Makes `call`.
+    ///
+    /// # Errors
+    /// There is no tool of that name, or the client must ask the person first, or it has left.
+    pub(super) fn call(&self, call: &ToolCall<'_>) -> Outcome {
         let ToolCall {
             name, arguments, ..
         } = *call;
-        let is_meant = |tool: &&Value| tool.get("name").is_some_and(|known| known == name);
-        let definition = self.definitions.as_array()?.iter().find(is_meant)?;
-        if let Err(reason) = schema::check(definition.get("inputSchema")?, arguments) {
+        let unknown = || RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}"));
+        let schema = self.input_schema(name).ok_or_else(unknown)?;
+        if let Err(reason) = schema::check(schema, arguments) {
             let failure = Failure::new(Kind::InvalidRequest, reason)
                 .hint("Correct the arguments and call again.");
-            return Some(Ok(done(Err(failure))));
+            return Ok(done(Err(failure)));
         }
-        if let Some(called) = call
-            .returned
-            .as_ref()
-            .and_then(|returned| self.resumed(call, returned))
+        if let Some(returned) = &call.returned
+            && let Some(ended) = self.resume(call, returned)?
         {
-            return Some(Ok(called));
+            return Ok(ended);
         }
         let user_id = arguments.text("user_id");
         let user_id = user_id.as_deref();
@@ -174,45 +163,50 @@ impl Tools {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => Ok(self.server_info()),
             "authenticate_user" => {
-                return Some(self.authenticate(call, user_id.unwrap_or_default()));
+                return self.authenticate(call, user_id.unwrap_or_default());
             }
-            "check_auth_status" => match self
-                .awaited(user_id, arguments)
-                .filter(|_| !call.turn.is_last())
-            {
-                Some(wait) => return Some(Ok(Called::Wait(wait))),
-                None => Ok(self.status(user_id)),
-            },
+            "check_auth_status" => {
+                if let Some(wait) = self.awaited(user_id, arguments) {
+                    self.wait(call, &wait)?;
+                }
+                Ok(self.status(user_id))
+            }
             "view_userid" => Ok(self.user_ids()),
             "logout_user" => self.sign_out(user_id, call.client),
             _ => {
-                let method = method_of(name)?;
-                let moves_a_file = ["save_to", "body_file"]
-                    .into_iter()
-                    .any(|name| arguments.get(name).is_some());
-                let watch = match call.turn {
-                    Turn::First(_) if moves_a_file && self.api.has_files() => {
-                        return Some(Ok(Called::Transfer));
-                    }
-                    Turn::First(watch) | Turn::Last(watch) => watch,
-                };
-                // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
-                let user_id = user_id.or(call
-                    .returned
-                    .as_ref()
-                    .map(|returned| returned.user_id.as_str()));
-                return Some(
-                    match api::call(&self.api, call.client, &method, user_id, arguments, watch) {
-                        Ok(members) => Ok(Called::Done(members)),
-                        Err(failure) if failure.kind == Kind::SignInRequired => {
-                            self.ask_for(call, user_id, &failure)
-                        }
-                        Err(failure) => Ok(done(Err(failure))),
-                    },
-                );
+                let method = method_of(name).ok_or_else(unknown)?;
+                return self.call_api(call, &method, user_id);
             }
         };
-        Some(Ok(done(result)))
+        Ok(done(result))
+    }
+
+    fn call_api(&self, call: &ToolCall<'_>, method: &str, user_id: Option<&str>) -> Outcome {
+        // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
+        let asked = call.returned.as_ref();
+        let user_id = user_id.or(asked.map(|returned| returned.user_id.as_str()));
+        let watch = |bytes, total| call.answer.moved(bytes, total);
+        let result = api::call(
+            &self.api,
+            call.client,
+            method,
+            user_id,
+            call.arguments,
+            &watch,
+        );
+        match result {
+            Ok(members) => Ok(Called::Done(members)),
+            Err(failure) if failure.kind == Kind::SignInRequired => {
+                self.ask_for(call, user_id, &failure)
+            }
+            Err(failure) => Ok(done(Err(failure))),
+        }
+    }
+
+    fn input_schema(&self, tool: &str) -> Option<&Value> {
+        let is_meant = |known: &&Value| known.get("name").is_some_and(|name| name == tool);
+        let definition = self.definitions.as_array()?.iter().find(is_meant)?;
+        definition.get("inputSchema")
     }
 
     fn server_info(&self) -> Value {
@@ -234,9 +228,24 @@ impl Tools {
 
     // ---- Asking for a sign-in ----
 
-    /// A call that comes back from asking for a sign-in: refused by the person, failed, or to be waited for.
-    /// `None` when it can be made now.
-    fn resumed(&self, call: &ToolCall<'_>, returned: &Returned) -> Option<Called> {
+    /// Takes up a call that comes back from asking for a sign-in, which may be under way. `None`: it is made now.
+    ///
+    /// # Errors
+    /// The client has left.
+    fn resume(&self, call: &ToolCall<'_>, returned: &Returned) -> Result<Option<Called>, RpcError> {
+        let mut resumed = self.resumed(call, returned);
+        if let Resumed::Waits(wait) = &resumed {
+            self.wait(call, wait)?;
+            resumed = self.resumed(call, returned);
+        }
+        match resumed {
+            Resumed::Ended(called) => Ok(Some(called)),
+            // Who has waited in vain is asked again.
+            Resumed::Made | Resumed::Waits(_) => Ok(None),
+        }
+    }
+
+    fn resumed(&self, call: &ToolCall<'_>, returned: &Returned) -> Resumed {
         let Returned {
             handle,
             user_id,
@@ -253,31 +262,28 @@ impl Tools {
             let failure = Failure::new(Kind::Refused, message);
             let failure =
                 failure.hint("Nothing was called. Call again only when the user wants to sign in.");
-            return Some(Called::Done(result::of(Err(failure))));
+            return Resumed::Ended(done(Err(failure)));
         }
         let under_way = self.sign_in.pending().under_way(handle);
         // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
         let is_due = self.sign_in.due(user_id).is_some();
         let brings_more = |attempt: &Arc<Attempt>| attempt.requirements.wanted.is_some() && is_due;
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
-            return None;
+            return Resumed::Made;
         }
         match self.sign_in.pending().outcome(handle) {
             // What a new sign-in would not mend is not asked for again.
             Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
-                Some(Called::Done(result::of(Err(failure))))
+                Resumed::Ended(done(Err(failure)))
             }
-            Some(_) => None,
-            None => {
-                let is_awaited =
-                    *action == Some(Action::Accept) && !call.turn.is_last() && under_way.is_some();
-                let (user_id, deadline) = (Some(user_id.clone()), since + self.config.sign_in_wait);
-                is_awaited.then_some(Called::Wait(Wait {
-                    user_id,
+            None if *action == Some(Action::Accept) && under_way.is_some() => {
+                Resumed::Waits(Wait {
+                    user_id: Some(user_id.clone()),
                     since,
-                    deadline,
-                }))
+                    deadline: since + self.config.sign_in_wait,
+                })
             }
+            _ => Resumed::Made,
         }
     }
 
@@ -305,11 +311,11 @@ impl Tools {
         // Who repeats the call after the sign-in has had what was asked for.
         let pending = self.sign_in.pending();
         let has_come_back = prompt.is_some()
-            && match (&call.returned, call.manner) {
+            && match (&call.returned, call.url_elicitation) {
                 (Some(returned), _) => {
                     matches!(pending.outcome(&returned.handle), Some(Ok(_)))
                 }
-                (None, Manner::Error) => {
+                (None, UrlElicitation::RequiredError) => {
                     pending.take_success(user_id, |done| done.prompt == prompt)
                 }
                 (None, _) => false,
@@ -330,9 +336,11 @@ impl Tools {
                 self.sign_in.next_requirements(user_id, prompt),
                 with_code,
             ),
-            call.manner,
+            call.url_elicitation,
         ) {
-            (Ok(attempt), Manner::Link) => Ok(done(Ok(self.describe_offer(&attempt)))),
+            (Ok(attempt), UrlElicitation::Unsupported) => {
+                Ok(done(Ok(self.describe_offer(&attempt))))
+            }
             (Ok(attempt), _) => self.ask(call, &attempt, ""),
             (Err(failure), _) => Ok(done(Err(failure))),
         }
@@ -363,9 +371,9 @@ impl Tools {
         );
         match (
             self.offer(call, user_id, requirements, with_code),
-            call.manner,
+            call.url_elicitation,
         ) {
-            (Ok(attempt), Manner::Link) => {
+            (Ok(attempt), UrlElicitation::Unsupported) => {
                 let offer = self.describe_offer(&attempt);
                 let what = offer
                     .get("message")
@@ -399,13 +407,15 @@ impl Tools {
             message: &message,
             expires_at: *expires_at,
         };
-        match call.manner {
-            Manner::InputRequired => Ok(Called::InputRequired(self.seal.input_required(
+        match call.url_elicitation {
+            UrlElicitation::InputRequired => Ok(Called::InputRequired(self.seal.input_required(
                 &asked,
                 call.name,
                 call.arguments,
             ))),
-            Manner::Error | Manner::Link => Err(elicitation::required(&asked)),
+            UrlElicitation::RequiredError | UrlElicitation::Unsupported => {
+                Err(elicitation::required(&asked))
+            }
         }
     }
 
@@ -505,14 +515,17 @@ impl Tools {
         })
     }
 
-    /// Waits at most `step`; `true` when there is nothing more to wait for.
-    pub(super) fn wait(&self, wait: &Wait, step: Duration) -> bool {
-        let left = wait.deadline.saturating_duration_since(Instant::now());
-        left.is_zero()
-            || self
-                .sign_in
-                .pending()
-                .wait(wait.user_id.as_deref(), wait.since, step.min(left))
+    /// Waits until the sign-in has ended, or the deadline has come.
+    ///
+    /// # Errors
+    /// The client has left.
+    fn wait(&self, call: &ToolCall<'_>, wait: &Wait) -> Result<(), RpcError> {
+        let pending = self.sign_in.pending();
+        let user_id = wait.user_id.as_deref();
+        call.answer.wait_for_sign_in(|step| {
+            let left = wait.deadline.saturating_duration_since(Instant::now());
+            left.is_zero() || pending.wait(user_id, wait.since, step.min(left))
+        })
     }
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
