@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Cookie, Load, Page, SameSite, TYPED};
-use crate::support::entra::{ADA, Entra, GRACE};
+use crate::support::entra::{self, ADA, Entra, GRACE};
 use crate::support::http::{Client, Reply, Request, StandIn};
 use crate::support::server::{Mcp, Running, Setup};
 use crate::support::{decode_pairs, encode_pairs, random_token, value_of};
@@ -17,6 +17,8 @@ const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded")
 const MODES: [&str; 2] = ["form_post", "query"];
 const ANOTHER_SITE: &str = "https://evil.example/";
 const PUBLIC: &str = "https://mcp.contoso.example";
+/// The cookie of the button, behind its prefix.
+const CONFIRM: &str = "entra_auth_mcp_confirm";
 /// The label of the attacker.
 const MINE: &str = "mine";
 
@@ -431,6 +433,54 @@ fn another_persons_error_is_not_shown_to_who_opened_the_link() {
     }
 }
 
+/// A neighbour of the host sets cookies for the whole domain (RFC 6265 §8.6).
+// CASES C1, C2
+#[test]
+fn a_cookie_that_a_neighbour_of_the_host_has_set_completes_and_confirms_nothing() {
+    const NEIGHBOUR: &str = "https://wiki.contoso.example";
+    let redirect_uri = format!("{PUBLIC}/auth/callback");
+    for mode in MODES {
+        let stage = Stage::with(mode, true, |setup| {
+            setup.with("REDIRECT_URI", &redirect_uri)
+        });
+        let mut attacker = stage.redirected_to(&redirect_uri);
+        let mut victim = attacker.clone_proxies();
+        let accounts = attacker.open(&stage.link(MINE));
+        let own = attacker.cookies.last().unwrap();
+        let name = own.name.trim_start_matches("__Host-");
+        let mut planted = Vec::new();
+        for (name, value) in [(name, own.value.as_str()), (CONFIRM, "known")] {
+            for prefix in ["", "__Host-", "__host-", "__Secure-"] {
+                for path in ["/", "/auth"] {
+                    planted.push(format!(
+                        "{prefix}{name}={value}; Domain=contoso.example; Path={path}; Secure"
+                    ));
+                }
+            }
+        }
+        let address = accounts.url.to_string();
+        let neighbour = StandIn::serve(move |_: &Request| {
+            let lured = Reply::empty(302).with("Location", &address);
+            planted
+                .iter()
+                .fold(lured, |reply, cookie| reply.with("Set-Cookie", cookie))
+        });
+        victim.proxies.push((NEIGHBOUR.to_owned(), neighbour.url()));
+        let accounts = victim.navigate(NEIGHBOUR);
+        let is_planted = |cookie: &&Cookie| cookie.has_domain && cookie.name == name;
+        assert_eq!(victim.cookies.iter().filter(is_planted).count(), 2);
+        let answer = stage.answer(&mut victim, &accounts, ADA);
+        let page = stage.deliver(&mut victim, &answer);
+        assert_refused(&page, "another browser");
+        stage.assert_ended(MINE);
+
+        let link = stage.link(MINE);
+        let confirmed = format!("{link}&confirm={}", entra::s256("known"));
+        assert_asks(&victim.navigate(&confirmed));
+        stage.assert_nobody();
+    }
+}
+
 // ---- C2: what a person has asked for ----
 
 /// Fetch Metadata, and whether the sign-in goes on at once on loopback.
@@ -487,7 +537,7 @@ fn a_sign_in_begins_at_once_only_for_a_page_that_a_person_navigates_to_on_this_m
                 assert!(reply.text().contains("Go on only if it was you"));
                 assert_eq!(reply.headers_named("Set-Cookie").len(), 1);
                 let cookie = reply.header("Set-Cookie").unwrap();
-                assert!(cookie.starts_with("entra_auth_mcp_confirm="), "{cookie}");
+                assert!(cookie.starts_with(&format!("{CONFIRM}=")), "{cookie}");
             }
         }
         assert!(stage.entra.authorize_requests().is_empty());
@@ -905,66 +955,79 @@ impl Proxy {
 // CASES C16
 #[test]
 fn below_a_path_of_a_proxy_links_pages_and_cookies_keep_that_path() {
-    let redirect_uri = format!("{PUBLIC}/crm/auth/callback");
     for strips in [true, false] {
         for mode in MODES {
-            let proxy = Proxy::new(strips);
-            let stage = Stage::with(mode, true, |setup| {
-                setup.with("REDIRECT_URI", &redirect_uri)
-            });
-            stage.redirected_to(&redirect_uri);
-            proxy.inside.set(stage.server.url()).unwrap();
-            let mut browser = Browser {
-                proxies: vec![(PUBLIC.to_owned(), proxy.outside.url())],
-                ..Browser::default()
-            };
-            let link = stage.link(ADA);
-            assert!(
-                link.starts_with(&format!("{PUBLIC}/crm/auth/login?ticket=")),
-                "{link}"
-            );
-            let last = browser.sign_in(&link, ADA);
-            assert_signed_in(&last);
-            assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
-            for cookie in &browser.cookies {
-                assert_eq!((cookie.path.as_str(), cookie.secure), ("/crm/auth", true));
+            for is_https in [true, false] {
+                let proxy = Proxy::new(strips);
+                let local = format!("http://localhost:{}", proxy.outside.addr().port());
+                let origin = if is_https { PUBLIC } else { &local };
+                let redirect_uri = format!("{origin}/crm/auth/callback");
+                let stage = Stage::with(mode, true, |setup| {
+                    setup.with("REDIRECT_URI", &redirect_uri)
+                });
+                stage.redirected_to(&redirect_uri);
+                proxy.inside.set(stage.server.url()).unwrap();
+                let browser = Browser {
+                    proxies: vec![(origin.to_owned(), proxy.outside.url())],
+                    ..Browser::default()
+                };
+                from_page_to_page_below_crm(&stage, browser, origin);
             }
-
-            // From page to page, as a person does.
-            let asked = browser.navigate(&format!("{PUBLIC}/crm/?user_id=work"));
-            let home = browser.submit_with(&asked, "Go on", &[("key", KEY)]);
-            assert_eq!(home.status, 200, "{}", home.text());
-            assert!(home.text().contains(&format!("{PUBLIC}/crm/mcp")));
-            let (sign_in, _) = home
-                .links()
-                .into_iter()
-                .find(|(_, text)| text == "Sign in as work")
-                .expect("a link");
-            let page = browser.follow(&home, &sign_in);
-            let accounts = browser.follow(&page, &assert_asks(&page));
-            let answer = stage.answer(&mut browser, &accounts, GRACE);
-            let last = stage.deliver(&mut browser, &answer);
-            assert_signed_in(&last);
-            let home = browser.follow(&last, &format!("{PUBLIC}/crm/"));
-            let (sign_out, _) = home
-                .links()
-                .into_iter()
-                .find(|(href, _)| href.contains("/auth/logout") && href.contains("work"))
-                .expect("a link");
-            let page = browser.follow(&home, &sign_out);
-            assert_eq!(page.url.path(), "/crm/auth/logout-complete");
-            assert_eq!(stage.who_is("work"), None);
-            for (url, reply) in &browser.answers {
-                if url.as_str().starts_with(PUBLIC) {
-                    assert!(url.path().starts_with("/crm/"), "{url}");
-                    assert_ne!(reply.status, 404, "{url}");
-                }
-            }
-            // Where others stand is not ours.
-            let outside = browser.navigate(&format!("{PUBLIC}/auth/login"));
-            assert_eq!(outside.status, 404);
         }
     }
+}
+
+/// The way of a person who signs in with a link, then with the start page, and signs out.
+fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str) {
+    let link = stage.link(ADA);
+    let login = format!("{origin}/crm/auth/login?ticket=");
+    assert!(link.starts_with(&login), "{link}");
+    assert_signed_in(&browser.sign_in(&link, ADA));
+    assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
+    for cookie in &browser.cookies {
+        // The prefix `__Host-` asks for the path `/`.
+        let is_https = origin == PUBLIC;
+        let path = if is_https { "/" } else { "/crm/auth" };
+        let shown = (cookie.path.as_str(), cookie.secure);
+        assert_eq!(shown, (path, is_https), "{cookie:?}");
+        assert_eq!(cookie.name.starts_with("__Host-"), is_https, "{cookie:?}");
+    }
+
+    let asked = browser.navigate(&format!("{origin}/crm/?user_id=work"));
+    let home = browser.submit_with(&asked, "Go on", &[("key", KEY)]);
+    assert_eq!(home.status, 200, "{}", home.text());
+    assert!(home.text().contains(&format!("{origin}/crm/mcp")));
+    let sign_in = link_on(&home, |_, text| text == "Sign in as work");
+    let mut accounts = browser.follow(&home, &sign_in);
+    if let Some(button) = accounts.confirmation() {
+        accounts = browser.follow(&accounts, &button);
+    }
+    let answer = stage.answer(&mut browser, &accounts, GRACE);
+    let last = stage.deliver(&mut browser, &answer);
+    assert_signed_in(&last);
+    let home = link_on(&last, |_, text| text == "To the start page");
+    let home = browser.follow(&last, &home);
+    let sign_out = link_on(&home, |href, _| {
+        href.contains("/auth/logout") && href.contains("work")
+    });
+    let page = browser.follow(&home, &sign_out);
+    assert_eq!(page.url.path(), "/crm/auth/logout-complete");
+    assert_eq!(stage.who_is("work"), None);
+    for (url, reply) in &browser.answers {
+        if url.as_str().starts_with(origin) {
+            assert!(url.path().starts_with("/crm/"), "{url}");
+            assert_ne!(reply.status, 404, "{url}");
+        }
+    }
+    // Where others stand is not ours.
+    let outside = browser.navigate(&format!("{origin}/auth/login"));
+    assert_eq!(outside.status, 404);
+}
+
+fn link_on(page: &Page, is_meant: impl Fn(&str, &str) -> bool) -> String {
+    let links = page.links().into_iter();
+    let mut meant = links.filter(|(href, text)| is_meant(href, text));
+    meant.next().expect("a link").0
 }
 
 // ---- C17: an administrator's answer ----

@@ -28,6 +28,8 @@ pub struct Cookie {
     pub name: String,
     pub value: String,
     pub host: String,
+    /// For the hosts below `host`, too.
+    pub has_domain: bool,
     pub path: String,
     pub secure: bool,
     pub http_only: bool,
@@ -43,12 +45,13 @@ impl Cookie {
             name: name.to_owned(),
             value: value.to_owned(),
             host: url.host_str()?.to_owned(),
+            has_domain: false,
             path: default_path(url.path()),
             secure: false,
             http_only: false,
             same_site: SameSite::Lax,
         };
-        let (mut expired, mut has_domain) = (false, false);
+        let mut expired = false;
         for attribute in parts {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             match key.to_ascii_lowercase().as_str() {
@@ -57,7 +60,10 @@ impl Cookie {
                 "expires" => expired |= value.contains("1970"),
                 "secure" => cookie.secure = true,
                 "httponly" => cookie.http_only = true,
-                "domain" => has_domain = true,
+                "domain" => {
+                    cookie.has_domain = true;
+                    value.trim_start_matches('.').clone_into(&mut cookie.host);
+                }
                 "samesite" => {
                     cookie.same_site = match value.to_ascii_lowercase().as_str() {
                         "strict" => SameSite::Strict,
@@ -73,8 +79,16 @@ impl Cookie {
             cookie.same_site == SameSite::None || prefix("__secure-") || prefix("__host-");
         let refused = cookie.secure && url.scheme() != "https"
             || needs_secure && !cookie.secure
-            || prefix("__host-") && (has_domain || cookie.path != "/");
+            || prefix("__host-") && (cookie.has_domain || cookie.path != "/")
+            || !cookie.is_for_host_of(url);
         (!refused).then_some((cookie, expired))
+    }
+
+    fn is_for_host_of(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let above = host.strip_suffix(self.host.as_str());
+        let is_below = above.is_some_and(|name| name.ends_with('.'));
+        host == self.host || (self.has_domain && is_below)
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -96,7 +110,7 @@ impl Cookie {
         });
         site_allows
             && path_matches
-            && url.host_str() == Some(&self.host)
+            && self.is_for_host_of(url)
             && (!self.secure || url.scheme() == "https")
     }
 }
