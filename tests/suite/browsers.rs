@@ -1,13 +1,14 @@
 //! Which browser may begin and complete a sign-in. In the attacks somebody may call `/mcp` and opens a
 //! link of his own; he wants a person's browser to finish it.
 
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Cookie, Load, Page, SameSite, TYPED};
 use crate::support::entra::{self, ADA, Entra, GRACE};
 use crate::support::http::{Client, Reply, Request, StandIn};
-use crate::support::server::{Mcp, Running, Setup};
+use crate::support::server::{Mcp, Running, Setup, Verb};
 use crate::support::{decode_pairs, encode_pairs, random_token, value_of};
 use serde_json::{Value, json};
 use url::Url;
@@ -820,19 +821,19 @@ fn the_same_answer_has_the_same_receipt_until_it_is_redeemed() {
         let accounts = browser.navigate(&stage.link(ADA));
         let answer = stage.answer(&mut browser, &accounts, ADA);
         let another = stage.answer(&mut browser, &accounts, ADA);
-        let lost = stage.deliver_only(&mut browser, &answer);
-        assert_eq!(parameter(&lost.url, "receipt").unwrap().len(), 43);
+        let unseen = stage.deliver_only(&mut browser, &answer);
+        assert_eq!(parameter(&unseen.url, "receipt").unwrap().len(), 43);
         // With the same state, another code is another answer; it disturbs nothing.
         let page = stage.deliver(&mut browser, &another);
         assert_refused(&page, "used already");
         for _ in 0..2 {
             let again = stage.deliver_only(&mut browser, &answer);
-            assert_eq!(again.url, lost.url);
+            assert_eq!(again.url, unseen.url);
         }
         assert!(stage.entra.token_requests().is_empty());
         let last = stage.deliver(&mut browser, &answer);
         assert_signed_in(&last);
-        assert_eq!(last.url, lost.url);
+        assert_eq!(last.url, unseen.url);
         for answer in [&answer, &another] {
             let page = stage.deliver(&mut browser, answer);
             assert_refused(&page, "used already");
@@ -851,10 +852,10 @@ fn the_same_error_has_the_same_receipt_too() {
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
         let answer = stage.answer(&mut browser, &accounts, "Deny consent");
-        let lost = stage.deliver_only(&mut browser, &answer);
+        let unseen = stage.deliver_only(&mut browser, &answer);
         let last = stage.deliver(&mut browser, &answer);
         assert_refused(&last, "AADSTS65004");
-        assert_eq!(last.url, lost.url);
+        assert_eq!(last.url, unseen.url);
         assert_eq!(browser.navigate(last.url.as_str()).body, last.body);
     }
 }
@@ -977,6 +978,23 @@ fn below_a_path_of_a_proxy_links_pages_and_cookies_keep_that_path() {
     }
 }
 
+// CASES C16
+#[test]
+fn the_link_that_login_prints_keeps_that_path() {
+    let redirect_uri = format!("{PUBLIC}/crm/auth/callback");
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None).with("REDIRECT_URI", &redirect_uri);
+    let _server = setup.start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"));
+    command.args(["login", ADA]);
+    let mut login = Verb::start(command, &setup);
+    let link = std::iter::from_fn(|| login.line())
+        .find(|line| line.contains("/auth/login?"))
+        .expect("a link");
+    let expected = format!("{PUBLIC}/crm/auth/login?");
+    assert!(link.trim().starts_with(&expected), "{link}");
+}
+
 /// The way of a person who signs in with a link, then with the start page, and signs out.
 fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str) {
     let link = stage.link(ADA);
@@ -1039,13 +1057,13 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
         let stage = Stage::new(mode, false);
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let state = parameter(&accounts.url, "state").unwrap();
+        let sent_state = parameter(&accounts.url, "state").unwrap();
         for query in [
             "admin_consent=True&tenant=7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94".to_owned(),
-            format!("admin_consent=True&tenant=t&state={state}"),
+            format!("admin_consent=True&tenant=t&state={sent_state}"),
             "admin_consent=True&tenant=%3Cscript%3E&scope=555-0100".to_owned(),
             "error=access_denied&error_description=555-0100&admin_consent=True&tenant=t".to_owned(),
-            format!("error=access_denied&admin_consent=True&tenant=t&state={state}"),
+            format!("error=access_denied&admin_consent=True&tenant=t&state={sent_state}"),
         ] {
             let target = format!("{}/auth/callback?{query}", stage.server.url());
             for page in [Browser::new().navigate(&target), browser.navigate(&target)] {
@@ -1060,7 +1078,7 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
             }
         }
         // It is no way around the check of an answer.
-        let code = format!("admin_consent=True&code=c&state={state}");
+        let code = format!("admin_consent=True&code=c&state={sent_state}");
         let target = format!("{}/auth/callback?{code}", stage.server.url());
         assert_eq!(Browser::new().navigate(&target).status, 400);
         if !stage.is_query {
@@ -1133,12 +1151,12 @@ fn a_user_id_that_does_not_show_what_it_is_is_refused_wherever_it_comes_in() {
 
 // ---- C21: an error by GET ----
 
-/// The address that brings an error for `state`.
-fn error_for(stage: &Stage, state: &str) -> String {
+/// The address that brings an error for `sent_state`.
+fn error_for(stage: &Stage, sent_state: &str) -> String {
     let query = encode_pairs(&[
         ("error", "access_denied"),
         ("error_description", "AADSTS65004: The user said 555-0100."),
-        ("state", state),
+        ("state", sent_state),
     ]);
     format!("{}/auth/callback?{query}", stage.server.url())
 }
@@ -1150,8 +1168,8 @@ fn an_error_in_an_address_ends_the_sign_in_of_this_browser() {
         let stage = Stage::new("form_post", has_key);
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let state = parameter(&accounts.url, "state").unwrap();
-        let page = browser.follow(&accounts, &error_for(&stage, &state));
+        let sent_state = parameter(&accounts.url, "state").unwrap();
+        let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
         assert_refused(&page, "555-0100");
         assert_eq!(browser.navigate(page.url.as_str()).body, page.body);
         let status = stage.status(ADA);
@@ -1173,7 +1191,7 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
     let stage = Stage::new("form_post", false);
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
-    let state = parameter(&accounts.url, "state").unwrap();
+    let sent_state = parameter(&accounts.url, "state").unwrap();
     let forged = Cookie {
         value: random_token(),
         ..browser.cookies[0].clone()
@@ -1185,17 +1203,17 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
     let mut busy = Browser::new();
     busy.navigate(&stage.link("work"));
     for mut other in [Browser::new(), with_forged_cookie, busy] {
-        let page = other.follow(&accounts, &error_for(&stage, &state));
+        let page = other.follow(&accounts, &error_for(&stage, &sent_state));
         assert_refused(&page, "A sign-in does not end at this address");
         assert!(!page.body.contains("555-0100"), "{}", page.body);
     }
-    for state in ["unknown", &random_token(), &state[..42]] {
-        let page = browser.follow(&accounts, &error_for(&stage, state));
+    for unknown in ["unknown", &random_token(), &sent_state[..42]] {
+        let page = browser.follow(&accounts, &error_for(&stage, unknown));
         assert_refused(&page, "A sign-in does not end at this address");
         assert!(!page.body.contains("555-0100"), "{}", page.body);
     }
     // A code by GET is refused in the right browser, too.
-    let code = encode_pairs(&[("code", "c"), ("state", state.as_str())]);
+    let code = encode_pairs(&[("code", "c"), ("state", sent_state.as_str())]);
     let code = format!("{}/auth/callback?{code}", stage.server.url());
     assert_refused(
         &browser.follow(&accounts, &code),
@@ -1205,7 +1223,7 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
     let answer = stage.answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
     // Afterwards an error changes nothing.
-    let page = browser.follow(&accounts, &error_for(&stage, &state));
+    let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
     assert_refused(&page, "A sign-in does not end at this address");
     assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
 }
@@ -1216,12 +1234,12 @@ fn an_error_that_comes_between_the_answer_and_the_last_page_changes_nothing() {
     let stage = Stage::new("form_post", false);
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
-    let state = parameter(&accounts.url, "state").unwrap();
+    let sent_state = parameter(&accounts.url, "state").unwrap();
     let answer = stage.answer(&mut browser, &accounts, ADA);
     stage.deliver_only(&mut browser, &answer);
-    let page = browser.follow(&accounts, &error_for(&stage, &state));
+    let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
     assert_refused(&page, "A sign-in does not end at this address");
-    let body = encode_pairs(&[("error", "access_denied"), ("state", &state)]);
+    let body = encode_pairs(&[("error", "access_denied"), ("state", &sent_state)]);
     let reply = stage
         .server
         .client()
