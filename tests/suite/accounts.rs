@@ -8,11 +8,11 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use crate::support::backend::Backend;
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::{Browser, Page, TYPED};
 use crate::support::entra::{
     ADA, CONSUMERS_TENANT_ID, EVE, Entra, GRACE, OTHER_TENANT_ID, PAT, REDIRECT_URI, TENANT_ID,
 };
-use crate::support::http::{Client, Reply, connect, target_of};
+use crate::support::http::{Client, Reply, connect};
 use crate::support::server::{MEDIA_TYPES, Mcp, Running, Setup};
 use crate::support::{encode_pairs, value_of};
 use serde_json::{Value, json};
@@ -247,7 +247,8 @@ fn the_cloud_decides_where_people_are_sent() {
             server.modern().ok("get_server_info", json!({}))["authority"],
             host
         );
-        let sent_to = location(&server.navigate("/auth/login"));
+        let sent_to = server.client().request("GET", "/auth/login", &TYPED, b"");
+        let sent_to = location(&sent_to);
         assert_eq!(
             sent_to.as_str().split('?').next().unwrap(),
             format!("{host}/{TENANT_ID}/oauth2/v2.0/authorize")
@@ -453,28 +454,25 @@ fn behind_https_links_cookies_and_checks_are_those_of_the_public_host() {
         (ORIGIN.to_owned(), "/auth/login")
     );
     let mut http = server.client();
-    // Beyond loopback a person presses a button first.
-    let login = format!("/auth/login?{}", link.query().unwrap());
-    let asked = http.request("GET", &login, &[HOST], b"");
-    let confirmation = asked.header("Set-Cookie").unwrap().to_owned();
+    let asked = http.request(
+        "GET",
+        &format!("/auth/login?{}", link.query().unwrap()),
+        &[HOST],
+        b"",
+    );
+    let confirmation = asked.header("Set-Cookie").unwrap();
     assert!(confirmation.ends_with("; Secure"), "{confirmation}");
-    let confirmation = confirmation.split(';').next().unwrap();
-    let confirm = Page {
+    let confirmation = confirmation.split(';').next().unwrap().to_owned();
+    let asked = Page {
         url: link.clone(),
         status: asked.status,
         body: asked.text(),
         headers: asked.headers,
     };
-    let (button, _) = confirm
-        .links()
-        .into_iter()
-        .find(|(href, _)| href.contains("confirm="))
-        .unwrap();
-    let button = link.join(&button).unwrap();
     let sent_on = http.request(
         "GET",
-        &target_of(&button),
-        &[HOST, ("Cookie", confirmation)],
+        &asked.confirmation().unwrap(),
+        &[HOST, ("Cookie", &confirmation)],
         b"",
     );
     let cookie = sent_on.header("Set-Cookie").unwrap();
@@ -543,8 +541,10 @@ fn on_port_80_too_a_browser_is_sent_on_to_the_name_that_its_cookie_is_for() {
         .with("REDIRECT_URI", REDIRECT_URI);
     let server = setup.start();
     for host in ["127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:80"] {
-        let mut client = server.client();
-        let reply = client.request("GET", "/auth/login?user_id=a%26b", &[("Host", host)], b"");
+        let reply =
+            server
+                .client()
+                .request("GET", "/auth/login?user_id=a%26b", &[("Host", host)], b"");
         assert_eq!(
             location(&reply).as_str(),
             "http://localhost/auth/login?user_id=a%26b",
@@ -552,12 +552,7 @@ fn on_port_80_too_a_browser_is_sent_on_to_the_name_that_its_cookie_is_for() {
         );
     }
     for host in ["localhost", "localhost:80", "LOCALHOST"] {
-        let headers = [
-            ("Host", host),
-            ("Sec-Fetch-Site", "none"),
-            ("Sec-Fetch-Mode", "navigate"),
-            ("Sec-Fetch-Dest", "document"),
-        ];
+        let headers = [TYPED.as_slice(), &[("Host", host)]].concat();
         let reply = server.client().request("GET", "/auth/login", &headers, b"");
         assert_eq!(
             location(&reply).origin().ascii_serialization(),

@@ -20,6 +20,7 @@ mod adversity;
 mod audit;
 mod big_bodies;
 mod bindings;
+mod browsers;
 mod challenges;
 mod confinement;
 mod corpus;

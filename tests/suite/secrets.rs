@@ -23,7 +23,7 @@ mod memory {
     use std::fs::{self, File};
     use std::io::BufRead as _;
     use std::os::unix::fs::FileExt as _;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use entra_auth_mcp::auth::account::{Account, Binding};
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
@@ -178,11 +178,12 @@ struct Story {
 }
 
 impl Story {
-    fn begin() -> Self {
+    fn begin(mode: &str) -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         let setup = Setup::new(&entra, Some(&backend))
             .with("LOG_LEVEL", "debug")
+            .with("AUTH_RESPONSE_MODE", mode)
             .with("ALLOW_DEVICE_CODE", "true");
         let file = setup.directory.file("audit.jsonl");
         let setup = setup
@@ -239,11 +240,25 @@ impl Story {
                     url.set_query(Some(&encode_pairs(&rest)));
                     url.into()
                 }
+                // The way to the last page: with the receipt.
+                ("/auth/callback", "Location") => {
+                    let (before, receipt) = value.split_once("&receipt=").unwrap();
+                    assert!(before.starts_with("/auth/complete?sign_in="), "{value}");
+                    self.secrets.insert(receipt.to_owned());
+                    before.to_owned()
+                }
                 _ => value.clone(),
             };
             self.hear(&format!("{name} of {what}"), value);
         }
-        self.hear(what, reply.text());
+        let mut text = reply.text();
+        if what == "/auth/login" {
+            // The button has the ticket of the link that was opened.
+            for ticket in &self.tickets {
+                text = text.replace(&format!("?ticket={ticket}&amp;"), "?");
+            }
+        }
+        self.hear(what, text);
     }
 
     /// A tool's answer. A link may stand in it: it is for whoever has asked.
@@ -268,10 +283,11 @@ impl Story {
         for (url, reply) in browser.answers {
             if url.as_str().starts_with(&self.base) {
                 self.reply(url.path(), &reply);
-                // Whoever opens a link has it in the address.
-                let is_link = url.path() == "/auth/login"
-                    && url.query_pairs().any(|(name, _)| name == "ticket");
-                if !is_link && !url.path().ends_with("/callback") {
+                // Whoever opens a link has it in the address, and the last page has its receipt there.
+                let has_own = url
+                    .query_pairs()
+                    .any(|(name, _)| ["ticket", "receipt"].contains(&name.as_ref()));
+                if !has_own && !url.path().ends_with("/callback") {
                     self.hear("an address", url.as_str());
                 }
             }
@@ -283,13 +299,18 @@ impl Story {
         let mut mcp = self.mcp();
         let begun = self.tool(&mut mcp, "authenticate_user", &json!({"user_id": ADA}));
         let link = begun["sign_in_url"].as_str().unwrap();
-        let (mut browser, mut other) = (Browser::new(), Browser::new());
+        let mut browser = Browser::new();
+        // It gets the page with the button.
+        let mut other = Browser {
+            without_metadata: true,
+            ..Browser::default()
+        };
+        other.open(link);
         let accounts = browser.navigate(link);
-        let answer = browser.submit(&accounts, username);
-        other.navigate(link);
         if let Some(failure) = failure {
             self.entra.fail_next_token(failure);
         }
+        let answer = browser.submit(&accounts, username);
         if answer.submits_itself() {
             let last = browser.auto_submit(&answer);
             browser.auto_submit(&answer);
@@ -442,7 +463,7 @@ fn oauth(error: &'static str, aadsts: u32) -> TokenFailure {
 #[cfg(unix)]
 #[test]
 fn no_secret_shows_anywhere_but_where_it_belongs() {
-    let mut story = Story::begin();
+    let mut story = Story::begin("form_post");
     // Sign-ins of every ending.
     story.sign_in("Deny consent", None);
     story.sign_in(GRACE, None); // another account than the one that was asked for
@@ -588,7 +609,39 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
             .all(|event| told("the audit log", event))
     );
     assert!(!told("stderr", "panicked"), "{heard:?}");
+    assert_nothing_is_told(&heard, &secrets);
+}
 
+/// What comes by GET is not logged and not shown either.
+#[cfg(unix)]
+#[test]
+fn no_secret_of_a_sign_in_in_query_mode_shows_anywhere_but_where_it_belongs() {
+    let mut story = Story::begin("query");
+    story.sign_in("Deny consent", None);
+    story.sign_in(GRACE, None);
+    story.sign_in(ADA, Some(oauth("invalid_grant", 54005)));
+    let mut mcp = story.mcp();
+    let begun = story.tool(&mut mcp, "authenticate_user", &json!({"user_id": ADA}));
+    let link = begun["sign_in_url"].as_str().unwrap();
+    // Another browser delivers the answer, then the right one does.
+    let mut browser = Browser::new();
+    browser.stops_at = Some("/auth/callback");
+    let accounts = browser.navigate(link);
+    let answer = browser.submit(&accounts, ADA);
+    browser.stops_at = None;
+    for mut browser in [Browser::new(), browser] {
+        browser.navigate(answer.url.as_str());
+        story.browser(browser);
+    }
+    story.sign_in(ADA, None);
+    assert_eq!(story.entra.redemptions(), 2);
+    let (heard, secrets) = story.end();
+    assert!(secrets.len() > 30, "{secrets:?}");
+    assert_nothing_is_told(&heard, &secrets);
+}
+
+#[track_caller]
+fn assert_nothing_is_told(heard: &[(String, String)], secrets: &BTreeSet<String>) {
     let forms: BTreeSet<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let is_of_a_form = |c: char| c.is_ascii_alphanumeric() || "-_+/=%.".contains(c);
     assert!(
@@ -596,7 +649,7 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
             .iter()
             .all(|form| form.len() > LEAST && form.chars().all(is_of_a_form))
     );
-    for (what, text) in &heard {
+    for (what, text) in heard {
         for run in text
             .split(|c| !is_of_a_form(c))
             .filter(|run| run.len() > LEAST)
