@@ -9,6 +9,13 @@ use url::Url;
 
 const MAX_REDIRECTS: usize = 20;
 
+/// What a browser sends when a person types an address or opens a link of another program.
+pub const NAVIGATION: [(&str, &str); 3] = [
+    ("Sec-Fetch-Site", "none"),
+    ("Sec-Fetch-Mode", "navigate"),
+    ("Sec-Fetch-Dest", "document"),
+];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     Strict,
