@@ -5,6 +5,7 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
+use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::encode_pairs;
 use crate::support::entra::{ADA, Entra, TokenFailure};
@@ -445,13 +446,14 @@ fn a_hostile_challenge_costs_one_refresh_at_most_and_is_never_a_loop() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_gzip_bomb_is_cut_and_takes_no_memory() {
-    let world = World::signed_in();
-    let setup = Setup {
-        variables: world.setup.variables.clone(),
-        clock: world.setup.clock.clone(),
-        limits: world.setup.limits.clone(),
-        directory: world.setup.directory.clone(),
-    };
+    let World {
+        server,
+        setup,
+        backend,
+        entra: _entra,
+    } = World::signed_in();
+    // The process is the next owner of the token file.
+    drop(server);
     let process = Process::start(
         Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")),
         &setup.with("MAX_RESPONSE_BYTES", "1000"),
@@ -461,7 +463,7 @@ fn a_gzip_bomb_is_cut_and_takes_no_memory() {
         .modern()
         .ok("api_get_request", json!({"endpoint": "/me"}));
     let (before, bomb) = (peak(), gzip_bomb(80));
-    world.backend.on(move |_| {
+    backend.on(move |_| {
         Some(
             Reply::new(200, "text/plain", bomb.clone())
                 .with("Content-Encoding", "gzip")
@@ -500,7 +502,9 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
     };
     let post = |data: String| format!(r#"{{"endpoint":"/me","data":{data}}}"#);
     let get = |name: &str, value: String| format!(r#"{{"endpoint":"/me","{name}":{value}}}"#);
-    let world = World::new();
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend));
     for (tool, arguments) in [
         (
             "check_auth_status",
@@ -526,10 +530,7 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
         ("api_post_request", post(many(r#"{"":0}"#))),
         ("api_post_request", post(keys())),
     ] {
-        let process = Process::start(
-            Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")),
-            &world.setup,
-        );
+        let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
         let mut asking = Mcp::modern(process.client(), Mcp::can_open_urls());
         asking.call("view_userid", json!({}));
         let before = process.peak_memory().unwrap();
@@ -552,10 +553,7 @@ fn a_request_takes_a_few_times_its_length_in_memory() {
             body.len()
         );
     }
-    let process = Process::start(
-        Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")),
-        &world.setup,
-    );
+    let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
     let (before, batch) = (process.peak_memory().unwrap(), many("0"));
     let reply = process
         .client()

@@ -23,7 +23,7 @@ mod memory {
     use std::fs::{self, File};
     use std::io::BufRead as _;
     use std::os::unix::fs::FileExt as _;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use entra_auth_mcp::auth::account::{Account, Binding};
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
@@ -239,11 +239,21 @@ impl Story {
                     url.set_query(Some(&encode_pairs(&rest)));
                     url.into()
                 }
+                ("/auth/callback", "Location") => self.without_receipt(value),
                 _ => value.clone(),
             };
             self.hear(&format!("{name} of {what}"), value);
         }
         self.hear(what, reply.text());
+    }
+
+    /// An address without the receipt, which is for the browser that delivered Entra's answer alone.
+    fn without_receipt(&mut self, address: &str) -> String {
+        let Some((rest, receipt)) = address.split_once("&receipt=") else {
+            return address.to_owned();
+        };
+        self.secrets.insert(receipt.to_owned());
+        rest.to_owned()
     }
 
     /// A tool's answer. A link may stand in it: it is for whoever has asked.
@@ -272,7 +282,8 @@ impl Story {
                 let is_link = url.path() == "/auth/login"
                     && url.query_pairs().any(|(name, _)| name == "ticket");
                 if !is_link && !url.path().ends_with("/callback") {
-                    self.hear("an address", url.as_str());
+                    let address = self.without_receipt(url.as_str());
+                    self.hear("an address", address);
                 }
             }
         }
@@ -283,10 +294,12 @@ impl Story {
         let mut mcp = self.mcp();
         let begun = self.tool(&mut mcp, "authenticate_user", &json!({"user_id": ADA}));
         let link = begun["sign_in_url"].as_str().unwrap();
-        let (mut browser, mut other) = (Browser::new(), Browser::new());
+        let mut browser = Browser::new();
+        let mut other = Browser::new();
+        // The link is opened anew: the browser that opens it last holds it.
+        other.navigate(link);
         let accounts = browser.navigate(link);
         let answer = browser.submit(&accounts, username);
-        other.navigate(link);
         if let Some(failure) = failure {
             self.entra.fail_next_token(failure);
         }
@@ -295,6 +308,7 @@ impl Story {
             browser.auto_submit(&answer);
             browser.navigate(last.url.as_str());
             other.navigate(last.url.as_str());
+            other.navigate(link);
             // As somebody would who was talked into it: a code in an address is his own, and not shown again.
             other.navigate(&format!(
                 "{}/auth/callback?{}",
@@ -335,11 +349,7 @@ impl Story {
         };
         let accounts =
             serde_json::from_slice::<Value>(&text).unwrap_or_default()["accounts"].take();
-        for account in accounts
-            .as_object()
-            .into_iter()
-            .flat_map(|accounts| accounts.values())
-        {
+        for account in accounts.as_array().into_iter().flatten() {
             let tokens = ["access_token", "refresh_token"]
                 .into_iter()
                 .filter_map(|name| account[name].as_str());
@@ -536,6 +546,9 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
         let reply = Client::new(&story.base).get(target);
         story.reply(target, &reply);
     }
+    // Without Fetch Metadata: a page with a button, and a cookie.
+    let reply = Client::new(&story.base).get("/auth/login?user_id=x");
+    story.reply("/auth/login", &reply);
     for arguments in [
         &["status"][..],
         &["status", "--json"],
@@ -547,18 +560,22 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     }
     story.entra.fail_next_token(oauth("invalid_grant", 50173));
     story.call("/me");
-    // A token file that cannot be understood.
+    // A token file that cannot be understood; the server does not look at it again.
     let file = story.setup.variables["TOKEN_CACHE_FILE"].clone();
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, &text[..text.len() - 9]).unwrap();
     story.call("/me");
+    story.verb(&["status"]);
+    story.verb(&["doctor"]);
     fs::write(&file, &text).unwrap();
     story.verb(&["logout", ADA]);
     story.tool(&mut mcp, "logout_user", &json!({"user_id": "other"}));
 
+    let redemptions = story.entra.redemptions();
+    let refreshes = story.entra.refreshes();
     assert!(
-        story.entra.redemptions() >= 6 && story.entra.refreshes() >= 10,
-        "it was a day worth listening to"
+        redemptions >= 6 && refreshes >= 10,
+        "it was a day worth listening to: {redemptions} redemptions, {refreshes} refreshes"
     );
     let (heard, secrets) = story.end();
     let is_of = |mark: &str| secrets.iter().any(|secret| secret.starts_with(mark));
