@@ -10,7 +10,7 @@ use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, use
 use crate::auth::authority::ResponseMode;
 use crate::auth::pending::{self, LIFETIME};
 use crate::auth::response::{self, Arrival, AuthorizationResponse};
-use crate::auth::sign_in::Opened;
+use crate::auth::sign_in::{Opened, check_user_id};
 use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
 use crate::mcp::tools::DEFAULT_USER_ID;
@@ -46,7 +46,7 @@ impl Routes {
             return self.ask_to_confirm(&asked);
         }
         let opened = match &asked {
-            Asked::Ticket(ticket) => self.auth.open(ticket, &shows(request))?,
+            Asked::Ticket(ticket) => self.auth.open(ticket, &self.shows(request))?,
             Asked::User(user_id) => self.auth.begin(user_id)?,
         };
         let Opened {
@@ -80,7 +80,8 @@ impl Routes {
         let Some(confirmation) = request.parameter("confirm").map(Secret::new) else {
             return false;
         };
-        let mut cookies = request.cookies(CONFIRM_COOKIE);
+        let name = self.own_cookie_name(CONFIRM_COOKIE);
+        let mut cookies = request.cookies(&name);
         cookies.any(|cookie| confirmation.matches(&digest(cookie)))
     }
 
@@ -88,7 +89,10 @@ impl Routes {
     fn ask_to_confirm(&self, asked: &Asked) -> Result<Reply, Failure> {
         let (user_id, name, value) = match asked {
             Asked::Ticket(ticket) => (self.auth.pending().user_of(ticket)?, "ticket", ticket),
-            Asked::User(user_id) => (user_id.clone(), "user_id", user_id),
+            Asked::User(user_id) => {
+                check_user_id(user_id)?;
+                (user_id.clone(), "user_id", user_id)
+            }
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");
@@ -131,19 +135,36 @@ impl Routes {
         let redirect_uri = &self.config.redirect_uri;
         let prefix = redirect_uri.prefix();
         // The redirect URI may be anywhere; the other pages of a sign-in are below `/auth`.
-        let path = if redirect_uri.path.starts_with(&format!("{prefix}/auth/")) {
-            format!("{prefix}/auth")
+        let scope = if redirect_uri.is_https {
+            "Path=/; Secure".to_owned()
+        } else if redirect_uri.path.starts_with(&format!("{prefix}/auth/")) {
+            format!("Path={prefix}/auth")
         } else {
-            "/".to_owned()
+            "Path=/".to_owned()
         };
-        let secure = if redirect_uri.is_https {
-            "; Secure"
-        } else {
-            ""
-        };
-        let attributes =
-            format!("; Max-Age={LIFETIME}; Path={path}; HttpOnly; SameSite={same_site}{secure}");
+        let attributes = format!("; Max-Age={LIFETIME}; HttpOnly; SameSite={same_site}; {scope}");
+        let name = self.own_cookie_name(name);
         value.between(&format!("{name}="), &attributes)
+    }
+
+    /// `name` as a browser knows it. Behind https it has the prefix that keeps other hosts of the
+    /// domain from setting the cookie (RFC 6265bis §4.1.3.2): with the cookie of his own sign-in,
+    /// somebody could make another person's browser complete it. The prefix asks for the path `/`.
+    fn own_cookie_name(&self, name: &str) -> String {
+        if self.config.redirect_uri.is_https {
+            format!("__Host-{name}")
+        } else {
+            name.to_owned()
+        }
+    }
+
+    /// Which cookies the browser shows. Other programs at this host may have set one of the same
+    /// name: it hides none of ours (RFC 6265 §8.5).
+    fn shows<'r>(&'r self, request: &'r Request<'_>) -> impl Fn(&str, &Secret) -> bool + 'r {
+        |name, value| {
+            let name = self.own_cookie_name(name);
+            request.cookies(&name).any(|cookie| value.matches(cookie))
+        }
     }
 
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
@@ -177,10 +198,12 @@ impl Routes {
             // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
             ResponseMode::FormPost if is_post => self.auth.deliver(response, None, client)?,
             ResponseMode::Query if !is_post => {
-                self.auth.deliver(response, Some(&shows(request)), client)?
+                self.auth
+                    .deliver(response, Some(&self.shows(request)), client)?
             }
             _ if self.is_error_for(&response, request) => {
-                self.auth.deliver(response, Some(&shows(request)), client)?
+                self.auth
+                    .deliver(response, Some(&self.shows(request)), client)?
             }
             // A code in an address bar may have been put there by somebody else: it is never redeemed.
             _ => return Ok(self.not_how_a_sign_in_ends()),
@@ -200,7 +223,7 @@ impl Routes {
             && self
                 .auth
                 .pending()
-                .is_opened_by(&response.state, &shows(request))
+                .is_opened_by(&response.state, &self.shows(request))
     }
 
     fn not_how_a_sign_in_ends(&self) -> Reply {
@@ -219,7 +242,7 @@ impl Routes {
         let message = self.auth.complete(
             &handle,
             receipt.expose(),
-            &shows(request),
+            &self.shows(request),
             user_agent(request),
         )?;
         Ok(self.pages.signed_in(&message))
@@ -241,12 +264,6 @@ impl Routes {
         let prefix = self.config.redirect_uri.prefix();
         Ok(redirect(303, &format!("{prefix}/auth/logout-complete")))
     }
-}
-
-/// Which cookies the browser shows. Other programs at this host may have set one of the same name: it
-/// hides none of ours (RFC 6265 §8.5).
-fn shows<'r>(request: &'r Request<'_>) -> impl Fn(&str, &Secret) -> bool + 'r {
-    |name, value| request.cookies(name).any(|cookie| value.matches(cookie))
 }
 
 fn digest(cookie: &str) -> String {

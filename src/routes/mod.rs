@@ -254,7 +254,7 @@ impl Routes {
             return path == CALLBACK_PATH;
         }
         let is_answer = || {
-            ["code", "error"]
+            ["code", "error", "admin_consent"]
                 .iter()
                 .any(|name| request.parameter(name).is_some())
         };

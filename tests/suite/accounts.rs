@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use crate::support::backend::Backend;
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::{Browser, Page, TYPED};
 use crate::support::entra::{
     ADA, CONSUMERS_TENANT_ID, EVE, Entra, GRACE, OTHER_TENANT_ID, PAT, REDIRECT_URI, TENANT_ID,
 };
@@ -247,7 +247,8 @@ fn the_cloud_decides_where_people_are_sent() {
             server.modern().ok("get_server_info", json!({}))["authority"],
             host
         );
-        let sent_to = location(&server.client().get("/auth/login"));
+        let sent_to = server.client().request("GET", "/auth/login", &TYPED, b"");
+        let sent_to = location(&sent_to);
         assert_eq!(
             sent_to.as_str().split('?').next().unwrap(),
             format!("{host}/{TENANT_ID}/oauth2/v2.0/authorize")
@@ -453,10 +454,25 @@ fn behind_https_links_cookies_and_checks_are_those_of_the_public_host() {
         (ORIGIN.to_owned(), "/auth/login")
     );
     let mut http = server.client();
-    let sent_on = http.request(
+    let asked = http.request(
         "GET",
         &format!("/auth/login?{}", link.query().unwrap()),
         &[HOST],
+        b"",
+    );
+    let confirmation = asked.header("Set-Cookie").unwrap();
+    assert!(confirmation.ends_with("; Secure"), "{confirmation}");
+    let confirmation = confirmation.split(';').next().unwrap().to_owned();
+    let asked = Page {
+        url: link.clone(),
+        status: asked.status,
+        body: asked.text(),
+        headers: asked.headers,
+    };
+    let sent_on = http.request(
+        "GET",
+        &asked.confirmation().unwrap(),
+        &[HOST, ("Cookie", &confirmation)],
         b"",
     );
     let cookie = sent_on.header("Set-Cookie").unwrap();
@@ -536,9 +552,8 @@ fn on_port_80_too_a_browser_is_sent_on_to_the_name_that_its_cookie_is_for() {
         );
     }
     for host in ["localhost", "localhost:80", "LOCALHOST"] {
-        let reply = server
-            .client()
-            .request("GET", "/auth/login", &[("Host", host)], b"");
+        let headers = [TYPED.as_slice(), &[("Host", host)]].concat();
+        let reply = server.client().request("GET", "/auth/login", &headers, b"");
         assert_eq!(
             location(&reply).origin().ascii_serialization(),
             entra.authority_host(),

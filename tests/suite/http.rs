@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::PATIENCE;
 use crate::support::backend::Backend;
-use crate::support::browser::{Browser, NAVIGATION};
+use crate::support::browser::{Browser, TYPED};
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Reply, chunks, connect, one_shot, raw, raw_then_eof, read_to_close};
 use crate::support::random::Random;
@@ -1185,7 +1185,7 @@ fn a_connection_is_kept_after_an_answer_to_a_well_formed_request() {
         ("GET", "/", &[("Host", "evil.example")], 403),
         ("GET", "/", &[("Origin", "https://evil.example")], 403),
         ("GET", "/auth/login", &[], 200),
-        ("GET", "/auth/login", &NAVIGATION, 302),
+        ("GET", "/auth/login", &TYPED, 302),
     ] {
         let reply = client.request(method, target, headers, b"");
         assert_eq!(
@@ -2058,7 +2058,7 @@ fn every_kind_of_answer_carries_the_security_headers() {
         ("GET", "/healthz", &[], "", 200),
         ("GET", "/auth/status", &[], "", 200),
         ("GET", "/auth/status?user_id=x", &[], "", 200),
-        ("GET", "/auth/login?user_id=x", &NAVIGATION, "", 302),
+        ("GET", "/auth/login?user_id=x", &TYPED, "", 302),
         ("GET", "/auth/login?user_id=x", &[], "", 200),
         ("GET", "/auth/login?ticket=unknown", &[], "", 400),
         (
@@ -2209,7 +2209,7 @@ fn a_redirect_always_says_where_to() {
             "/auth/login?user_id=\u{e9}",
             "/auth/login?user_id=\"<>",
         ] {
-            let mut headers = NAVIGATION.to_vec();
+            let mut headers = TYPED.to_vec();
             headers.push(("Host", &host));
             let reply = server.client().request("GET", target, &headers, b"");
             assert_eq!(

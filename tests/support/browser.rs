@@ -5,12 +5,12 @@
 
 use super::http::{Client, Reply, target_of};
 use super::{Pairs, encode_pairs};
-use url::Url;
+use url::{Position, Url};
 
 const MAX_REDIRECTS: usize = 20;
 
-/// What a browser sends when a person types an address or opens a link of another program.
-pub const NAVIGATION: [(&str, &str); 3] = [
+/// The Fetch Metadata of an address that a person has typed, for requests without a [`Browser`].
+pub const TYPED: [(&str, &str); 3] = [
     ("Sec-Fetch-Site", "none"),
     ("Sec-Fetch-Mode", "navigate"),
     ("Sec-Fetch-Dest", "document"),
@@ -28,6 +28,8 @@ pub struct Cookie {
     pub name: String,
     pub value: String,
     pub host: String,
+    /// For the hosts below `host`, too.
+    pub has_domain: bool,
     pub path: String,
     pub secure: bool,
     pub http_only: bool,
@@ -43,12 +45,13 @@ impl Cookie {
             name: name.to_owned(),
             value: value.to_owned(),
             host: url.host_str()?.to_owned(),
+            has_domain: false,
             path: default_path(url.path()),
             secure: false,
             http_only: false,
             same_site: SameSite::Lax,
         };
-        let (mut expired, mut has_domain) = (false, false);
+        let mut expired = false;
         for attribute in parts {
             let (key, value) = attribute.split_once('=').unwrap_or((attribute, ""));
             match key.to_ascii_lowercase().as_str() {
@@ -57,7 +60,10 @@ impl Cookie {
                 "expires" => expired |= value.contains("1970"),
                 "secure" => cookie.secure = true,
                 "httponly" => cookie.http_only = true,
-                "domain" => has_domain = true,
+                "domain" => {
+                    cookie.has_domain = true;
+                    value.trim_start_matches('.').clone_into(&mut cookie.host);
+                }
                 "samesite" => {
                     cookie.same_site = match value.to_ascii_lowercase().as_str() {
                         "strict" => SameSite::Strict,
@@ -73,8 +79,16 @@ impl Cookie {
             cookie.same_site == SameSite::None || prefix("__secure-") || prefix("__host-");
         let refused = cookie.secure && url.scheme() != "https"
             || needs_secure && !cookie.secure
-            || prefix("__host-") && (has_domain || cookie.path != "/");
+            || prefix("__host-") && (cookie.has_domain || cookie.path != "/")
+            || !cookie.is_for_host_of(url);
         (!refused).then_some((cookie, expired))
+    }
+
+    fn is_for_host_of(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let above = host.strip_suffix(self.host.as_str());
+        let is_below = above.is_some_and(|name| name.ends_with('.'));
+        host == self.host || (self.has_domain && is_below)
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -82,10 +96,12 @@ impl Cookie {
     }
 
     /// Ports do not matter to cookies (RFC 6265bis §8.5), paths and sites do.
-    fn goes_with(&self, url: &Url, method: &str, same_site: bool) -> bool {
+    fn goes_with(&self, url: &Url, navigation: &Navigation<'_>) -> bool {
+        let same_site = navigation.is_same_site(url);
+        let is_safe = matches!(navigation.method, "GET" | "HEAD");
         let site_allows = match self.same_site {
             SameSite::None => true,
-            SameSite::Lax => same_site || matches!(method, "GET" | "HEAD"),
+            SameSite::Lax => same_site || (is_safe && navigation.load == Load::Window),
             SameSite::Strict => same_site,
         };
         let below = url.path().strip_prefix(&self.path);
@@ -94,7 +110,7 @@ impl Cookie {
         });
         site_allows
             && path_matches
-            && url.host_str() == Some(&self.host)
+            && self.is_for_host_of(url)
             && (!self.secure || url.scheme() == "https")
     }
 }
@@ -104,6 +120,12 @@ fn default_path(path: &str) -> String {
         None | Some(0) => "/".to_owned(),
         Some(end) => path[..end].to_owned(),
     }
+}
+
+/// Fetch Metadata goes to such origins alone (Fetch Metadata §2; Secure Contexts §3.1).
+fn is_trustworthy(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    url.scheme() == "https" || host == "localhost" || host == "[::1]" || host.starts_with("127.")
 }
 
 /// An IP address or `localhost` is a site of its own; ports do not matter.
@@ -121,6 +143,16 @@ pub struct Page {
 }
 
 impl Page {
+    /// One with nothing in it.
+    pub fn empty(url: &str) -> Self {
+        Self {
+            url: Url::parse(url).expect("an absolute URL"),
+            status: 200,
+            headers: Vec::new(),
+            body: String::new(),
+        }
+    }
+
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let named = headers.find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -152,6 +184,13 @@ impl Page {
                 )
             })
             .collect()
+    }
+
+    /// Where the button leads of the page that asks whether a sign-in is meant.
+    pub fn confirmation(&self) -> Option<String> {
+        let links = self.links().into_iter();
+        let mut buttons = links.filter(|(href, _)| href.contains("confirm="));
+        buttons.next().map(|(href, _)| href)
     }
 
     /// What a person reads.
@@ -289,11 +328,44 @@ fn unescape_html(text: &str) -> String {
         .replace("&amp;", "&")
 }
 
+/// What an address is loaded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// The window itself.
+    Window,
+    /// A frame in a page.
+    Frame,
+    Image,
+    /// In advance, by `<link rel="prefetch">`.
+    Prefetch,
+    /// In advance, as a page (speculation rules).
+    Prerender,
+    /// `fetch(…, {mode: "no-cors", credentials: "include"})`.
+    Fetch,
+}
+
+impl Load {
+    /// `Sec-Fetch-Mode`, `Sec-Fetch-Dest` and `Sec-Purpose`.
+    fn metadata(self) -> (&'static str, &'static str, Option<&'static str>) {
+        match self {
+            Self::Window => ("navigate", "document", None),
+            Self::Frame => ("navigate", "iframe", None),
+            Self::Image => ("no-cors", "image", None),
+            Self::Prefetch => ("no-cors", "empty", Some("prefetch")),
+            Self::Prerender => ("navigate", "document", Some("prefetch;prerender")),
+            Self::Fetch => ("no-cors", "empty", None),
+        }
+    }
+}
+
 /// A navigation on its way.
 struct Navigation<'a> {
     /// The page that started it; `None` where the person typed or followed a link from outside.
     initiator: Option<&'a Page>,
+    load: Load,
     is_submission: bool,
+    /// The person has clicked or typed: no script has.
+    is_by_person: bool,
     method: &'static str,
     form: Option<String>,
     /// Every URL of the chain so far.
@@ -304,7 +376,9 @@ impl<'a> Navigation<'a> {
     fn new(initiator: Option<&'a Page>) -> Self {
         Self {
             initiator,
+            load: Load::Window,
             is_submission: false,
+            is_by_person: true,
             method: "GET",
             form: None,
             chain: Vec::new(),
@@ -359,6 +433,21 @@ impl<'a> Navigation<'a> {
         }
     }
 
+    /// Fetch Metadata §2, as Chromium sends it.
+    fn metadata(&self) -> Vec<(&'static str, String)> {
+        let (mode, destination, purpose) = self.load.metadata();
+        let mut fields = vec![
+            ("Sec-Fetch-Site", self.fetch_site().to_owned()),
+            ("Sec-Fetch-Mode", mode.to_owned()),
+            ("Sec-Fetch-Dest", destination.to_owned()),
+        ];
+        if self.is_by_person && self.load == Load::Window {
+            fields.push(("Sec-Fetch-User", "?1".to_owned()));
+        }
+        fields.extend(purpose.map(|purpose| ("Sec-Purpose", purpose.to_owned())));
+        fields
+    }
+
     fn redirected(&mut self, status: u16) {
         if matches!(status, 301..=303) {
             self.method = "GET";
@@ -369,6 +458,12 @@ impl<'a> Navigation<'a> {
 
 #[derive(Default)]
 pub struct Browser {
+    /// Sends no Fetch Metadata, as old browsers do and some for plain http.
+    pub without_metadata: bool,
+    /// A redirect to this path is not followed yet: the page is empty and has the address.
+    pub stops_at: Option<&'static str>,
+    /// Origins that a proxy serves, and its address. It ends TLS.
+    pub proxies: Vec<(String, String)>,
     pub cookies: Vec<Cookie>,
     /// Every URL that was requested, as an address bar or a history could show it.
     pub history: Vec<String>,
@@ -391,6 +486,15 @@ impl Browser {
     pub fn follow(&mut self, page: &Page, href: &str) -> Page {
         let url = page.url.join(href).expect("a URL");
         self.go(url, Navigation::new(Some(page)))
+    }
+
+    /// What `page` loads by itself, without a click.
+    pub fn load_from(&mut self, page: &Page, url: &str, load: Load) -> Page {
+        let url = page.url.join(url).expect("a URL");
+        let mut navigation = Navigation::new(Some(page));
+        navigation.load = load;
+        navigation.is_by_person = false;
+        self.go(url, navigation)
     }
 
     /// Presses a button, found by its value or text.
@@ -417,14 +521,23 @@ impl Browser {
         }
         let pressed = button.name.clone().map(|name| (name, button.value.clone()));
         fields.extend(pressed);
-        self.send(page, form, &fields)
+        self.send(page, form, &fields, true)
     }
 
     /// Lets the page's script send its form.
     pub fn auto_submit(&mut self, page: &Page) -> Page {
         assert!(page.submits_itself(), "no form_post page: {}", page.body);
         let form = page.form();
-        self.send(page, &form, &form.fields)
+        self.send(page, &form, &form.fields, false)
+    }
+
+    /// Opens a sign-in link, and presses the button if a page with one comes first.
+    pub fn open(&mut self, link: &str) -> Page {
+        let page = self.navigate(link);
+        match page.confirmation() {
+            Some(href) => self.follow(&page, &href),
+            None => page,
+        }
     }
 
     /// As [`Browser::sign_in`], but refuses consent.
@@ -434,7 +547,7 @@ impl Browser {
 
     /// Opens a sign-in link, picks the account at Entra, and goes on to the last page.
     pub fn sign_in(&mut self, link: &str, username: &str) -> Page {
-        let accounts = self.navigate(link);
+        let accounts = self.open(link);
         let page = self.submit(&accounts, username);
         if page.submits_itself() {
             self.auto_submit(&page)
@@ -447,10 +560,11 @@ impl Browser {
         self.cookies.iter().find(|cookie| cookie.name == name)
     }
 
-    fn send(&mut self, page: &Page, form: &Form, fields: &Pairs) -> Page {
+    fn send(&mut self, page: &Page, form: &Form, fields: &Pairs, is_by_person: bool) -> Page {
         let mut url = page.url.join(&form.action).expect("a form's action");
         let mut navigation = Navigation::new(Some(page));
         navigation.is_submission = true;
+        navigation.is_by_person = is_by_person;
         if form.method == "POST" {
             navigation.method = "POST";
             navigation.form = Some(encode_pairs(fields));
@@ -474,6 +588,9 @@ impl Browser {
                 Some(location) if matches!(reply.status, 301..=303 | 307 | 308) => {
                     url = url.join(location).expect("a Location");
                     navigation.redirected(reply.status);
+                    if self.stops_at.is_some_and(|path| url.path().ends_with(path)) {
+                        return Page::empty(url.as_str());
+                    }
                 }
                 _ => {
                     return Page {
@@ -497,24 +614,27 @@ impl Browser {
                 "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8".to_owned(),
             ),
             ("User-Agent", "Mozilla/5.0 (stand-in)".to_owned()),
-            ("Sec-Fetch-Site", navigation.fetch_site().to_owned()),
-            ("Sec-Fetch-Mode", "navigate".to_owned()),
-            ("Sec-Fetch-Dest", "document".to_owned()),
+            (
+                "Host",
+                url[Position::BeforeHost..Position::AfterPort].to_owned(),
+            ),
         ];
+        if !self.without_metadata && is_trustworthy(url) {
+            headers.extend(navigation.metadata());
+        }
         headers.extend(navigation.origin().map(|origin| ("Origin", origin)));
         headers.extend(navigation.referer(url).map(|referer| ("Referer", referer)));
         if navigation.form.is_some() {
             let media_type = "application/x-www-form-urlencoded";
             headers.push(("Content-Type", media_type.to_owned()));
         }
-        let same_site = navigation.is_same_site(url);
-        let cookies = self.cookies_for(url, navigation.method, same_site);
+        let cookies = self.cookies_for(url, navigation);
         if !cookies.is_empty() {
             headers.push(("Cookie", cookies));
         }
         let headers: Vec<(&str, &str)> = headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
         let body = navigation.form.as_deref().unwrap_or_default();
-        let mut client = Client::new(url);
+        let mut client = Client::new(&self.address_of(url));
         let reply = client.request(
             navigation.method,
             &target_of(url),
@@ -528,11 +648,14 @@ impl Browser {
         reply
     }
 
-    fn cookies_for(&self, url: &Url, method: &str, same_site: bool) -> String {
-        let sent = self
-            .cookies
-            .iter()
-            .filter(|c| c.goes_with(url, method, same_site));
+    fn address_of(&self, url: &Url) -> String {
+        let origin = url.origin().ascii_serialization();
+        let proxy = self.proxies.iter().find(|(served, _)| *served == origin);
+        proxy.map_or_else(|| url.to_string(), |(_, address)| address.clone())
+    }
+
+    fn cookies_for(&self, url: &Url, navigation: &Navigation<'_>) -> String {
+        let sent = self.cookies.iter().filter(|c| c.goes_with(url, navigation));
         let pairs: Vec<String> = sent.map(|c| format!("{}={}", c.name, c.value)).collect();
         pairs.join("; ")
     }
