@@ -139,6 +139,7 @@ fn with_few_descriptors_there_are_fewer_places_and_who_finds_none_is_told_so() {
 // ---- The disk ----
 
 /// Whatever has become of the file: it is not looked at.
+// Issue 13 §1
 #[test]
 fn a_call_that_needs_no_refresh_does_not_touch_the_disk() {
     let world = World::signed_in();
@@ -173,6 +174,7 @@ fn a_call_that_needs_no_refresh_does_not_touch_the_disk() {
     me(&mut world.restarted().server.modern());
 }
 
+// Issue 13 §1
 #[test]
 fn a_directory_that_vanishes_leaves_what_is_in_memory_to_serve_until_it_is_back() {
     let world = World::signed_in();
@@ -200,7 +202,6 @@ fn a_directory_that_vanishes_leaves_what_is_in_memory_to_serve_until_it_is_back(
     );
 
     fs::rename(&moved, directory).unwrap();
-    assert_eq!(world.contents(), before);
     assert_becomes_sound(&world.server);
     assert_ne!(world.contents(), before);
     assert_eq!(world.entra.refreshes(), 1);
@@ -226,11 +227,32 @@ fn a_sign_in_that_cannot_be_written_changes_nothing_and_shows() {
     assert_eq!(world.contents(), before);
 
     fs::remove_dir(in_the_way).unwrap();
-    assert_degraded(&world.server, "Could not write");
     world.server.modern().sign_in(GRACE);
     assert_sound(&world.server);
 }
 
+// Issue 13 §1
+#[test]
+fn to_ask_how_the_server_is_writes_nothing() {
+    let world = World::signed_in();
+    let in_the_way = world.block_writes();
+    world.advance(DUE + THE_REST);
+    me(&mut world.server.modern());
+    let before = world.contents();
+    fs::remove_dir(in_the_way).unwrap();
+    let mut mcp = world.server.modern();
+    mcp.ok("check_auth_status", json!({}));
+    mcp.ok("view_userid", json!({}));
+    for path in ["/", "/auth/status"] {
+        assert_eq!(world.server.client().get(path).status, 200);
+    }
+    assert_degraded(&world.server, "Could not write");
+    assert_eq!(world.contents(), before);
+    assert_becomes_sound(&world.server);
+    assert_ne!(world.contents(), before);
+}
+
+// Issue 13 §1
 #[test]
 fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
     let world = World::signed_in();
@@ -251,9 +273,6 @@ fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
     }
 
     fs::remove_dir(in_the_way).unwrap();
-    // To ask how the server is writes nothing.
-    assert_degraded(&world.server, "Could not write");
-    assert_eq!(world.contents(), before);
     assert_becomes_sound(&world.server);
     assert_ne!(world.contents(), before);
     // Whoever reads the file from now on has the newest.
@@ -266,6 +285,7 @@ fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
     );
 }
 
+// Issue 13 §1
 #[test]
 fn what_the_disk_did_not_take_is_written_with_the_next_change() {
     let world = World::signed_in();
@@ -281,6 +301,7 @@ fn what_the_disk_did_not_take_is_written_with_the_next_change() {
     assert_eq!(world.setup.stored_user_ids(), [ADA, GRACE]);
 }
 
+// Issue 13 §1
 #[test]
 fn the_log_says_that_the_disk_fails_and_that_it_is_back_once_each() {
     let (setup, backend, entra) = World::signed_in().stop();
@@ -322,6 +343,7 @@ fn the_log_says_that_the_disk_fails_and_that_it_is_back_once_each() {
     drop(backend);
 }
 
+// Issue 13 §1
 #[test]
 fn what_could_not_be_written_is_written_when_the_server_stops() {
     let world = World::signed_in();

@@ -1033,6 +1033,7 @@ fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_ano
 // ---- Scopes ----
 
 /// The settings are the ceiling.
+// Issue 13 §3
 #[test]
 fn a_scope_beyond_the_settings_is_an_error_that_names_it_and_nobody_is_asked_for_it() {
     let world = World::labelled();

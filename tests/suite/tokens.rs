@@ -288,6 +288,7 @@ fn a_token_that_is_longer_than_servers_take_is_not_sent_and_the_way_out_is_named
     assert_eq!(backend.requests().len(), 0);
 }
 
+// Issue 13 §1
 #[test]
 fn many_calls_at_once_share_one_refresh() {
     let world = World::signed_in();
@@ -400,6 +401,7 @@ fn what_was_rotated_is_on_the_disk_before_it_is_used() {
     assert_eq!(world.entra.reused_refresh_tokens(), 0);
 }
 
+// Issue 13 §1
 #[test]
 fn a_refresh_that_cannot_be_written_serves_from_memory() {
     let world = World::signed_in();
@@ -1118,6 +1120,7 @@ fn a_file_of_a_newer_version_is_refused_and_left_alone() {
 }
 
 /// The server owns the file, so nobody else is to change it meanwhile.
+// Issue 13 §1
 #[test]
 fn what_becomes_of_the_file_while_a_server_runs_is_not_noticed_and_the_next_change_overwrites_it() {
     let foreign = [None, Some("spoilt"), Some(r#"{"version":3,"accounts":{}}"#)];
