@@ -40,6 +40,13 @@ impl Gate {
     }
 }
 
+/// What the next sign-in must bring, for as long as a sign-in takes.
+pub struct Due {
+    /// Seconds since 1970.
+    pub until: u64,
+    pub requirements: Requirements,
+}
+
 /// A refresh that Entra, or the way to it, has refused.
 pub struct RefusedRefresh {
     /// During which seconds since 1970 it is not tried again. A clock that is set back ends it, too.
@@ -47,6 +54,8 @@ pub struct RefusedRefresh {
     /// The claims that it asked for.
     pub claims: Option<Claims>,
     pub failure: Failure,
+    /// What a sign-in must bring instead, if Entra wants the person.
+    pub due: Option<Requirements>,
 }
 
 impl RefusedRefresh {
@@ -63,7 +72,7 @@ pub struct Slot {
     account: Option<Arc<Account>>,
     gate: Gate,
     /// What the next sign-in must bring, if one is wanted.
-    pub due: Option<Requirements>,
+    pub due: Option<Due>,
     /// The last refresh, if it was refused.
     pub refused: Option<RefusedRefresh>,
     /// When Entra was asked for a token because the API wanted another one, and for which claims.
@@ -178,7 +187,7 @@ impl Accounts {
 
     /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed in,
     /// one is forgotten.
-    pub fn note(&self, user_id: &str, due: Requirements) {
+    pub fn note(&self, user_id: &str, due: Due) {
         let mut memory = locked(&self.memory);
         if !memory.slots.contains_key(user_id) {
             let mut without = memory

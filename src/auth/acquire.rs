@@ -130,7 +130,7 @@ impl Auth {
             return Err(failure);
         }
         // What no refresh has brought, a sign-in may bring.
-        self.accounts.note(user_id, for_claims(Some(claims)));
+        self.note(user_id, for_claims(Some(claims)));
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
@@ -271,7 +271,8 @@ impl Auth {
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
-                return self.note_unfit(user_id, account, "It is of somebody else.", claims);
+                let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
+                return self.note_unfit(user_id, account, message, claims);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -297,7 +298,7 @@ impl Auth {
         self.accounts.with_slot(user_id, |slot| {
             slot.refused = None;
             // It has brought what a sign-in was wanted for.
-            if matches!(&slot.due, Some(due) if due.wanted.as_ref() == claims) {
+            if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
                 slot.due = None;
             }
         });
@@ -310,19 +311,16 @@ impl Auth {
         &self,
         user_id: &str,
         account: &Arc<Account>,
-        reason: &str,
+        message: &str,
         claims: Option<&Claims>,
     ) -> Refresh {
-        let message =
-            format!("Entra's answer to the refresh of {user_id} was not stored. {reason}");
-        log::warn!("{message}");
+        log::warn!("the refresh of {user_id} brought nothing: {message}");
         if !self.is_current(user_id, account) {
             return Refresh::Superseded;
         }
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
-        self.accounts.note(user_id, for_claims(claims));
-        self.remember_refused(user_id, &failure, claims);
+        self.remember_refused(user_id, &failure, claims, Some(for_claims(claims)));
         Refresh::SignInRequired(failure)
     }
 
@@ -346,16 +344,15 @@ impl Auth {
         let error = match refusal {
             Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => error,
             _ => {
-                self.remember_refused(user_id, &failure, claims);
+                self.remember_refused(user_id, &failure, claims, None);
                 return Refresh::RefusedForNow(failure);
             }
         };
         if !self.end_tokens(user_id, account, &error, claims) {
             return Refresh::Superseded;
         }
-        self.accounts
-            .note(user_id, error.requirements(&for_claims(claims)));
-        self.remember_refused(user_id, &failure, claims);
+        let due = error.requirements(&for_claims(claims));
+        self.remember_refused(user_id, &failure, claims, Some(due));
         Refresh::SignInRequired(failure)
     }
 
@@ -382,8 +379,18 @@ impl Auth {
         self.accounts.replace(user_id, account, &Arc::new(ended))
     }
 
-    /// Remembers that a refresh with `claims` has failed: the same is not asked again for a while.
-    fn remember_refused(&self, user_id: &str, failure: &Failure, claims: Option<&Claims>) {
+    /// Remembers that a refresh with `claims` has failed, so that the same is not asked again for a
+    /// while, and what a sign-in must bring instead.
+    fn remember_refused(
+        &self,
+        user_id: &str,
+        failure: &Failure,
+        claims: Option<&Claims>,
+        due: Option<Requirements>,
+    ) {
+        if let Some(due) = &due {
+            self.note(user_id, due.clone());
+        }
         let pause = failure.retry_after.unwrap_or(match failure.kind {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
@@ -394,6 +401,7 @@ impl Auth {
                 during: now..now + pause.as_secs(),
                 claims: claims.cloned(),
                 failure: failure.clone(),
+                due,
             });
         });
     }
@@ -407,7 +415,7 @@ impl Auth {
     /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
     fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
         let now = self.now();
-        let refused = self.accounts.with_slot(user_id, |slot| {
+        let (failure, due) = self.accounts.with_slot(user_id, |slot| {
             let refused = slot.refused.as_ref()?;
             let is_same = refused.claims.as_ref() == claims;
             let is_outage = refused.failure.kind == Kind::RetryLater;
@@ -416,12 +424,17 @@ impl Auth {
             }
             let left = Duration::from_secs(refused.during.end - now);
             let failure = refused.failure.clone();
-            Some(match failure.kind {
+            let failure = match failure.kind {
                 Kind::SignInRequired => failure,
                 _ => failure.retry_after(left),
-            })
-        });
-        refused.flatten()
+            };
+            Some((failure, refused.due.clone()))
+        })??;
+        // The person may have declined it meanwhile; this call needs it all the same.
+        if let Some(due) = due {
+            self.note(user_id, due);
+        }
+        Some(failure)
     }
 }
 

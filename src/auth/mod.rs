@@ -79,7 +79,7 @@ const REFRESH_MARGIN: u64 = 300;
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
 /// Who is meant, and their account as it was found then.
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// Their label.
     pub user_id: String,
     account: Option<Arc<Account>>,
@@ -87,7 +87,7 @@ pub struct Chosen {
 
 /// How an account stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Nobody has signed in under that name.
     NotSignedIn,
     /// The sign-in has ended: every call fails until there is a new one.
@@ -106,7 +106,7 @@ impl Standing {
 }
 
 /// The auth path: all that the rest of the program uses of it.
-pub struct Auth {
+pub(crate) struct Auth {
     pub(crate) config: Arc<Config>,
     clock: Clock,
     /// Where sign-ins, refreshes and sign-outs are recorded.
@@ -142,11 +142,8 @@ impl Auth {
     }
 
     /// Says at which origin this server can be spoken to.
-    ///
-    /// # Errors
-    /// The owner file cannot be written.
-    pub fn announce(&self, origin: &str) -> Result<(), Failure> {
-        self.accounts.owner().announce(origin)
+    pub fn announce(&self, origin: &str) {
+        self.accounts.owner().announce(origin);
     }
 
     /// Ends the pending sign-ins, and writes what the disk has not taken yet.
@@ -215,22 +212,26 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let notes = self.accounts.with_slot(user_id, |slot| {
-            let due = slot.due.as_ref();
+        let due = self.due(user_id);
+        let is_refused = self.accounts.with_slot(user_id, |slot| {
             let refused = slot.refused.as_ref();
-            Notes {
-                is_due: due.is_some(),
-                is_ended: due.is_some_and(|due| due.wanted.is_none())
-                    || refused.is_some_and(RefusedRefresh::is_lasting),
-            }
+            refused.is_some_and(RefusedRefresh::is_lasting)
         });
-        let notes = notes.unwrap_or_default();
+        let is_due_for_all = due.as_ref().is_some_and(|due| due.wanted.is_none());
+        let notes = Notes {
+            is_due: due.is_some(),
+            is_ended: is_due_for_all || is_refused.unwrap_or(false),
+        };
         standing(&account, &self.config, self.now(), notes)
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
     pub fn due(&self, user_id: &str) -> Option<Requirements> {
-        self.accounts.with_slot(user_id, |slot| slot.due.clone())?
+        let now = self.now();
+        self.accounts.with_slot(user_id, |slot| {
+            let due = slot.due.as_ref().filter(|due| due.until > now)?;
+            Some(due.requirements.clone())
+        })?
     }
 
     fn is_valid(&self, account: &Account) -> bool {

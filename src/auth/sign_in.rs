@@ -5,12 +5,12 @@ use std::sync::Arc;
 use url::Url;
 
 use super::account::Account;
-use super::accounts::Change;
+use super::accounts::{Change, Due};
 use super::authority::Application;
 use super::id_token::{self, Identity};
 use super::oauth_error::OauthError;
 use super::pending::{
-    Answer, Attempt, Browser, Completion, Delivery, Method, Outcome, Shows, start_again,
+    Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
     wrong_browser,
 };
 use super::request::{self, Hints, Prompt, Requirements};
@@ -242,8 +242,20 @@ impl Auth {
     pub(super) fn note_refusal(&self, attempt: &Attempt, error: &OauthError) {
         let requirements = error.requirements(&attempt.requirements);
         if error.kind() == Kind::SignInRequired && requirements != Requirements::default() {
-            self.accounts.note(&attempt.user_id, requirements);
+            self.note(&attempt.user_id, requirements);
         }
+    }
+
+    /// Notes what the next sign-in of `user_id` must bring.
+    pub(super) fn note(&self, user_id: &str, requirements: Requirements) {
+        let until = self.now() + LIFETIME;
+        self.accounts.note(
+            user_id,
+            Due {
+                until,
+                requirements,
+            },
+        );
     }
 
     /// Who signed in, as the ID token in `tokens` says.
@@ -348,7 +360,8 @@ impl Auth {
         let is_usable = account.is_some_and(|account| self.is_valid(&account));
         self.accounts.with_slot(user_id, |slot| {
             // What every call needs is still due.
-            let is_for_some_calls = matches!(&slot.due, Some(due) if due.wanted.is_some());
+            let is_for_some_calls =
+                matches!(&slot.due, Some(due) if due.requirements.wanted.is_some());
             if is_usable || is_for_some_calls {
                 slot.due = None;
             }

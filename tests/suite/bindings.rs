@@ -85,7 +85,7 @@ fn a_second_server_on_one_token_file_does_not_start_and_says_whose_it_is() {
     let failure = world.setup.try_start().err().expect("a refusal").text();
     for part in [
         world.setup.token_file().to_str().unwrap(),
-        &world.server.url(),
+        &format!("http://{}", world.server.address()),
         &format!("process {}", std::process::id()),
         "TOKEN_CACHE_FILE of its own",
     ] {
