@@ -2,8 +2,7 @@
 //! ask Entra now and then whether they have finished. It is off by default, because such codes can be
 //! phished.
 
-use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -15,49 +14,8 @@ use super::token_endpoint::Refusal;
 use super::{Auth, PAUSE};
 use crate::audit::{Entry, Event, MOST_CHARS};
 use crate::error::{Failure, Kind};
-use crate::sync::locked;
 
 const PURPOSE: &str = "the sign-in with a device code";
-
-/// The last device code that Entra has refused: the same is not asked for again for a while
-/// (AADSTS50196).
-#[derive(Default)]
-pub struct DeviceRefusal(Mutex<Option<Refused>>);
-
-struct Refused {
-    /// In seconds since 1970. A clock that is set back ends it, too.
-    during: Range<u64>,
-    requirements: Requirements,
-    failure: Failure,
-}
-
-impl DeviceRefusal {
-    fn note(&self, now: u64, requirements: &Requirements, failure: &Failure) {
-        let pause = failure.retry_after.unwrap_or(PAUSE);
-        *locked(&self.0) = Some(Refused {
-            during: now..now + pause.as_secs(),
-            requirements: without_person(requirements),
-            failure: failure.clone(),
-        });
-    }
-
-    /// Why no device code is asked for at `now` that must bring `requirements`.
-    fn failure(&self, now: u64, requirements: &Requirements) -> Option<Failure> {
-        let refused = locked(&self.0);
-        let refused = refused.as_ref()?;
-        let is_same = refused.requirements == without_person(requirements)
-            || refused.failure.kind == Kind::RetryLater;
-        (refused.during.contains(&now) && is_same).then(|| refused.failure.clone())
-    }
-}
-
-/// Entra gives device codes to anybody alike.
-fn without_person(requirements: &Requirements) -> Requirements {
-    Requirements {
-        person: None,
-        ..requirements.clone()
-    }
-}
 
 impl Auth {
     /// A sign-in of `user_id` with a device code, which must bring `requirements`: one that still
@@ -114,7 +72,9 @@ impl Auth {
             Ok(device) => Ok(device),
             Err(refusal) => {
                 let failure = refusal.failure().clone();
-                self.device_refusal.note(self.now(), requirements, &failure);
+                let pause = failure.retry_after.unwrap_or(PAUSE);
+                self.device_refusal
+                    .note(self.now(), pause, requirements, &failure);
                 Err(failure)
             }
         }

@@ -62,7 +62,7 @@ use std::time::Duration;
 
 use self::account::{Account, Binding};
 use self::accounts::{Accounts, RefusedRefresh};
-use self::device_sign_in::DeviceRefusal;
+use self::device_code::DeviceRefusal;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
 use self::token_endpoint::TokenEndpoint;
