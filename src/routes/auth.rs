@@ -51,10 +51,10 @@ impl Routes {
         };
         let Opened {
             handle,
-            binding,
+            cookie,
             url,
         } = opened;
-        let cookie = self.cookie(&pending::cookie_name(&handle), &binding, "Lax");
+        let cookie = self.cookie(&pending::cookie_name(&handle), &cookie, "Lax");
         Ok(with_field(
             redirect(302, url.as_str()),
             "Set-Cookie",
@@ -130,7 +130,7 @@ impl Routes {
         Url::parse(&address).ok().map(String::from)
     }
 
-    /// A cookie for one sign-in.
+    /// The cookie of a sign-in, or of its button.
     fn cookie(&self, name: &str, value: &Secret, same_site: &str) -> Secret {
         let redirect_uri = &self.config.redirect_uri;
         let prefix = redirect_uri.prefix();
