@@ -1,5 +1,62 @@
 //! An MCP server that signs users in with Microsoft Entra ID (OAuth 2.0 authorization code with PKCE,
 //! public client) and calls one backend API with their tokens.
+//!
+//! This page is the map of the source. `.ci/arrows` has the table of who may use whom, and checks that
+//! there is no cycle of imports.
+//!
+//! # The auth path
+//!
+//! An auditor of the auth path reads these files, in this order:
+//!
+//! 1. `auth/mod.rs`: the story in prose; [`auth::Auth`], the only door to the rest
+//! 2. `auth/request.rs`: state, nonce, code verifier; the authorization request
+//! 3. `auth/response.rs`: what comes back to the redirect URI
+//! 4. `auth/pending.rs`: the sign-ins that are under way, and what ties each to one browser
+//! 5. `auth/sign_in.rs`: begin, open, complete, store, sign out
+//! 6. `auth/id_token.rs`: what an ID token must say
+//! 7. `auth/token_endpoint.rs`: one form for each grant, one POST, and what an error means
+//! 8. `auth/accounts.rs`: one slot for each account, and when it is written
+//! 9. `auth/acquire.rs`: from "a call needs a token" to the token
+//! 10. `routes/auth.rs`: where browsers come in
+//!
+//! Then the leaves, each a contract that is read once: `auth/account.rs`, `auth/token_file.rs`,
+//! `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`, `auth/device_code.rs` with
+//! `auth/device_sign_in.rs`, `auth/aadsts.rs`, `auth/python_file.rs`. Around the path: `secret.rs`,
+//! `owner.rs`, and `api/endpoint.rs` with `api/request.rs`, where the token leaves.
+//!
+//! # All modules
+//!
+//! The program:
+//!
+//! - [`cli`]: the command line and the exit codes
+//! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
+//! - `owner_client`: speaks to the server that owns the token file
+//! - [`browser`]: opens a link without showing its ticket on a command line
+//! - [`doctor`]: finds what is wrong, offline and online
+//! - [`serve`]: a running server, put together
+//!
+//! What comes in:
+//!
+//! - `routes`: `Host`, `Origin` and access key, the path table; `routes/auth.rs`; the pages
+//! - [`mcp`]: JSON-RPC, the revisions of the protocol, the tools, the elicitation
+//!
+//! What is done:
+//!
+//! - [`api`]: one call of the API: confinement, policy, headers, request, answer, selection, files
+//! - [`auth`]: the auth path
+//!
+//! What they stand on:
+//!
+//! - [`config`]: the one table of settings, and the validated [`config::Config`]
+//! - [`http`]: the only folder that accepts connections; HTTP/1.1 on `std::net`
+//! - [`outgoing`]: the agents with which Entra and the API are called
+//! - [`access_key`]: the key that callers bring
+//! - `audit`: the audit log, the only file that touches it
+//! - [`owner`]: which process owns the token file
+//!
+//! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped), [`error`],
+//! [`clock`], [`os`] (all that differs between systems), `logging`, [`text`], [`pieces`], `sync`,
+//! `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;

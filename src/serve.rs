@@ -87,6 +87,9 @@ impl Server {
         let config = Arc::new(config.at_port(listeners.port()));
         let auth = Arc::new(Auth::start(Arc::clone(&config), clock, owner)?);
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
+        // Before anybody is served: later, clients may have taken the last descriptors.
+        let local_origin = local_origin(address, &config);
+        auth.announce(&local_origin);
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -94,8 +97,6 @@ impl Server {
             )
             .hint("Raise the limit of threads for this process.")
         })?;
-        let local_origin = local_origin(address, &config);
-        auth.announce(&local_origin)?;
         Ok(Self {
             http,
             config,

@@ -293,10 +293,10 @@ impl Protocol {
         let acknowledgement = format!(
             r#"{{"jsonrpc":"2.0","method":"notifications/subscriptions/acknowledged","params":{{"_meta":{{"{SUBSCRIPTION_KEY}":{id}}},"notifications":{{}}}}}}"#
         );
+        // Before it is acknowledged, so that the first who come are the ones who stay.
+        let place = self.listening.enter();
         let told = answer.tell(|| Some(acknowledgement));
-        if told.is_ok()
-            && let Some(_place) = self.listening.enter()
-        {
+        if told.is_ok() && place.is_some() {
             // Once the client has left, nothing more is sent, the result neither.
             let _ = answer.wait(|step| {
                 thread::sleep(step);

@@ -85,6 +85,14 @@ impl Stage {
         username.filter(|_| status["authenticated"] == true)
     }
 
+    /// Entra's answer for `username` as it waits in `browser` to be delivered.
+    fn answer(browser: &mut Browser, accounts: &Page, username: &str) -> Page {
+        browser.stops_at = Some("/auth/callback");
+        let answer = browser.submit(accounts, username);
+        browser.stops_at = None;
+        answer
+    }
+
     /// `browser` brings `answer` here.
     fn deliver(&self, browser: &mut Browser, answer: &Page) -> Page {
         if self.is_query {
@@ -139,14 +147,6 @@ impl Stage {
         let status = self.status(user_id);
         assert_eq!(status["pending_sign_in"], true, "{status}");
     }
-}
-
-/// Entra's answer for `username` as it waits in `browser` to be delivered.
-fn waiting_answer(browser: &mut Browser, accounts: &Page, username: &str) -> Page {
-    browser.stops_at = Some("/auth/callback");
-    let answer = browser.submit(accounts, username);
-    browser.stops_at = None;
-    answer
 }
 
 #[track_caller]
@@ -219,7 +219,7 @@ impl Attack {
     /// The victim follows the Microsoft address in `browser`; Entra's answer waits there.
     fn lure(&self, browser: &mut Browser) -> Page {
         let accounts = browser.follow(&Page::empty(ANOTHER_SITE), &self.address);
-        waiting_answer(browser, &accounts, ADA)
+        Stage::answer(browser, &accounts, ADA)
     }
 
     /// The attacker opens the last page with his cookie, with no receipt and with guesses.
@@ -309,7 +309,7 @@ fn a_browser_that_is_busy_with_another_sign_in_completes_none_but_its_own() {
             attack.attacker_tries();
             attack.stage.assert_nobody();
             // Their own goes on.
-            let answer = waiting_answer(&mut victim, &own, ADA);
+            let answer = Stage::answer(&mut victim, &own, ADA);
             assert_signed_in(&attack.stage.deliver(&mut victim, &answer));
             assert_eq!(attack.stage.entra.redemptions(), 1);
         }
@@ -379,7 +379,7 @@ fn an_answer_that_somebody_got_hold_of_signs_him_in_neither_before_nor_after_its
         for stage in Stage::every() {
             let mut victim = Browser::new();
             let accounts = victim.navigate(&stage.link(ADA));
-            let answer = waiting_answer(&mut victim, &accounts, ADA);
+            let answer = Stage::answer(&mut victim, &accounts, ADA);
             let mut last = Page::empty(ANOTHER_SITE);
             if !is_first {
                 last = stage.deliver_only(&mut victim, &answer);
@@ -425,7 +425,7 @@ fn another_persons_error_is_not_shown_to_who_opened_the_link() {
     for mut attack in Attack::every() {
         let mut victim = Browser::new();
         let accounts = victim.follow(&Page::empty(ANOTHER_SITE), &attack.address);
-        let answer = waiting_answer(&mut victim, &accounts, "Deny consent");
+        let answer = Stage::answer(&mut victim, &accounts, "Deny consent");
         let page = attack.stage.deliver(&mut victim, &answer);
         assert_refused(&page, "another browser");
         attack.attacker_tries();
@@ -470,7 +470,7 @@ fn a_cookie_that_a_neighbour_of_the_host_has_set_completes_and_confirms_nothing(
         let accounts = victim.navigate(NEIGHBOUR);
         let is_planted = |cookie: &&Cookie| cookie.has_domain && cookie.name == name;
         assert_eq!(victim.cookies.iter().filter(is_planted).count(), 2);
-        let answer = waiting_answer(&mut victim, &accounts, ADA);
+        let answer = Stage::answer(&mut victim, &accounts, ADA);
         let page = stage.deliver(&mut victim, &answer);
         assert_refused(&page, "another browser");
         stage.assert_ended(MINE);
@@ -572,7 +572,7 @@ fn beyond_loopback_a_sign_in_always_begins_with_the_button() {
         };
         assert!(cookie.secure && cookie.http_only && cookie.same_site == SameSite::Strict);
         let accounts = browser.follow(&page, &button);
-        let answer = waiting_answer(&mut browser, &accounts, ADA);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut browser, &answer));
         assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
     }
@@ -638,7 +638,7 @@ fn the_button_works_in_the_browser_that_was_shown_it_and_in_no_other() {
 
         let page = one.navigate(&link);
         let accounts = one.follow(&page, &assert_asks(&page));
-        let answer = waiting_answer(&mut one, &accounts, ADA);
+        let answer = Stage::answer(&mut one, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut one, &answer));
     }
 }
@@ -657,7 +657,7 @@ fn another_site_leads_no_further_than_the_button_though_its_cookie_is_there() {
     assert!(stage.entra.authorize_requests().is_empty());
     // The person presses it.
     let accounts = browser.follow(&again, &assert_asks(&again));
-    let answer = waiting_answer(&mut browser, &accounts, ADA);
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
 }
 
@@ -778,13 +778,13 @@ fn of_two_clicks_that_both_come_without_a_cookie_the_later_counts() {
         let link = stage.link(ADA);
         let (mut first, mut second) = (Browser::new(), Browser::new());
         let superseded = first.navigate(&link);
-        let superseded = waiting_answer(&mut first, &superseded, ADA);
+        let superseded = Stage::answer(&mut first, &superseded, ADA);
         let accounts = second.navigate(&link);
         // One browser: it keeps the cookie that came last.
         first.cookies.clone_from(&second.cookies);
         let page = stage.deliver(&mut first, &superseded);
         assert_refused(&page, "belongs to no sign-in");
-        let answer = waiting_answer(&mut first, &accounts, ADA);
+        let answer = Stage::answer(&mut first, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut first, &answer));
     }
 }
@@ -800,7 +800,7 @@ fn two_tabs_of_one_browser_have_one_request_and_either_may_end_it() {
             let tabs = [browser.navigate(&link), browser.navigate(&link)];
             assert_eq!(tabs[0].url, tabs[1].url);
             assert_eq!(browser.cookies.len(), 1);
-            let answers = tabs.map(|tab| waiting_answer(&mut browser, &tab, ADA));
+            let answers = tabs.map(|tab| Stage::answer(&mut browser, &tab, ADA));
             let [ending, other] = if ends_in_first { [0, 1] } else { [1, 0] };
             assert_signed_in(&stage.deliver(&mut browser, &answers[ending]));
             let page = stage.deliver(&mut browser, &answers[other]);
@@ -819,8 +819,8 @@ fn the_same_answer_has_the_same_receipt_until_it_is_redeemed() {
     for stage in Stage::every() {
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let answer = waiting_answer(&mut browser, &accounts, ADA);
-        let another = waiting_answer(&mut browser, &accounts, ADA);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
+        let another = Stage::answer(&mut browser, &accounts, ADA);
         let unseen = stage.deliver_only(&mut browser, &answer);
         assert_eq!(parameter(&unseen.url, "receipt").unwrap().len(), 43);
         // With the same state, another code is another answer; it disturbs nothing.
@@ -851,7 +851,7 @@ fn the_same_error_has_the_same_receipt_too() {
     for stage in Stage::every() {
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let answer = waiting_answer(&mut browser, &accounts, "Deny consent");
+        let answer = Stage::answer(&mut browser, &accounts, "Deny consent");
         let unseen = stage.deliver_only(&mut browser, &answer);
         let last = stage.deliver(&mut browser, &answer);
         assert_refused(&last, "AADSTS65004");
@@ -909,7 +909,7 @@ fn a_cookie_of_the_same_name_hides_none_of_ours() {
             plant(&mut browser);
             let accounts = browser.follow(&page, &assert_asks(&page));
             plant(&mut browser);
-            let answer = waiting_answer(&mut browser, &accounts, ADA);
+            let answer = Stage::answer(&mut browser, &accounts, ADA);
             let last = stage.deliver(&mut browser, &answer);
             assert_signed_in(&last);
             assert_eq!(browser.navigate(last.url.as_str()).body, last.body);
@@ -1020,7 +1020,7 @@ fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str
     if let Some(button) = accounts.confirmation() {
         accounts = browser.follow(&accounts, &button);
     }
-    let answer = waiting_answer(&mut browser, &accounts, GRACE);
+    let answer = Stage::answer(&mut browser, &accounts, GRACE);
     let last = stage.deliver(&mut browser, &answer);
     assert_signed_in(&last);
     let home = link_on(&last, |_, text| text == "To the start page");
@@ -1082,7 +1082,7 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
         let target = format!("{}/auth/callback?{code}", stage.server.url());
         assert_eq!(Browser::new().navigate(&target).status, 400);
         if !stage.is_query {
-            let answer = waiting_answer(&mut browser, &accounts, ADA);
+            let answer = Stage::answer(&mut browser, &accounts, ADA);
             assert_signed_in(&stage.deliver(&mut browser, &answer));
         }
     }
@@ -1178,7 +1178,7 @@ fn an_error_in_an_address_ends_the_sign_in_of_this_browser() {
         assert!(why.contains("AADSTS65004"), "{status}");
         stage.assert_nobody();
         // What comes later comes too late.
-        let answer = waiting_answer(&mut browser, &accounts, ADA);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
         let page = stage.deliver(&mut browser, &answer);
         assert_refused(&page, "used already");
         stage.assert_nobody();
@@ -1220,7 +1220,7 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
         "they may be after your account",
     );
     stage.assert_under_way(ADA);
-    let answer = waiting_answer(&mut browser, &accounts, ADA);
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
     // Afterwards an error changes nothing.
     let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
@@ -1235,7 +1235,7 @@ fn an_error_that_comes_between_the_answer_and_the_last_page_changes_nothing() {
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
     let sent_state = parameter(&accounts.url, "state").unwrap();
-    let answer = waiting_answer(&mut browser, &accounts, ADA);
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     stage.deliver_only(&mut browser, &answer);
     let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
     assert_refused(&page, "A sign-in does not end at this address");

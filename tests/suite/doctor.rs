@@ -768,14 +768,14 @@ fn what_others_say_is_one_line_without_control_characters() {
 
 #[test]
 fn what_is_wrong_with_the_token_file_is_told_and_left_as_it_is() {
-    let newer = json!({"version": 2, "accounts": {}}).to_string();
+    let newer = json!({"version": 3, "accounts": []}).to_string();
     for (text, level, part) in [
         (
             "{\"version\":1,".to_owned(),
             "failure",
             "cannot be understood",
         ),
-        (newer, "failure", "version 2"),
+        (newer, "failure", "version 3"),
         (token_file(1, None), "warning", ADA),
     ] {
         let sound = Sound::new();

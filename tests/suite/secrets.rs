@@ -316,6 +316,7 @@ impl Story {
             browser.auto_submit(&answer);
             browser.navigate(last.url.as_str());
             other.navigate(last.url.as_str());
+            other.navigate(link);
             // As somebody would who was talked into it: a code in an address is his own, and not shown again.
             other.navigate(&format!(
                 "{}/auth/callback?{}",
@@ -356,11 +357,7 @@ impl Story {
         };
         let accounts =
             serde_json::from_slice::<Value>(&text).unwrap_or_default()["accounts"].take();
-        for account in accounts
-            .as_object()
-            .into_iter()
-            .flat_map(|accounts| accounts.values())
-        {
+        for account in accounts.as_array().into_iter().flatten() {
             let tokens = ["access_token", "refresh_token"]
                 .into_iter()
                 .filter_map(|name| account[name].as_str());
@@ -568,18 +565,22 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     }
     story.entra.fail_next_token(oauth("invalid_grant", 50173));
     story.call("/me");
-    // A token file that cannot be understood.
+    // A token file that cannot be understood; the server does not look at it again.
     let file = story.setup.variables["TOKEN_CACHE_FILE"].clone();
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, &text[..text.len() - 9]).unwrap();
     story.call("/me");
+    story.verb(&["status"]);
+    story.verb(&["doctor"]);
     fs::write(&file, &text).unwrap();
     story.verb(&["logout", ADA]);
     story.tool(&mut mcp, "logout_user", &json!({"user_id": "other"}));
 
+    let redemptions = story.entra.redemptions();
+    let refreshes = story.entra.refreshes();
     assert!(
-        story.entra.redemptions() >= 6 && story.entra.refreshes() >= 10,
-        "it was a day worth listening to"
+        redemptions >= 6 && refreshes >= 10,
+        "it was a day worth listening to: {redemptions} redemptions, {refreshes} refreshes"
     );
     let (heard, secrets) = story.end();
     let is_of = |mark: &str| secrets.iter().any(|secret| secret.starts_with(mark));

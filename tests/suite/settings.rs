@@ -7,6 +7,7 @@ use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::support::browser::TYPED;
 use crate::support::entra::Entra;
 use crate::support::http::{self, Client};
 use crate::support::server::{Setup, TempDir};
@@ -1382,7 +1383,7 @@ fn port_zero_takes_a_free_port_and_the_ready_line_says_which() {
             let reply = http::get(&format!("http://{host}:{port}/healthz"));
             assert_eq!(reply.status, 200, "{host}");
         }
-        let login = Client::new(&origin).get("/auth/login?user_id=ada");
+        let login = Client::new(&origin).request("GET", "/auth/login?user_id=ada", &TYPED, b"");
         let redirect_uri =
             format!("redirect_uri=http%3A%2F%2Flocalhost%3A{port}%2Fauth%2Fcallback");
         assert!(

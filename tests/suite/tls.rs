@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::support::browser::TYPED;
 use crate::support::entra::{ADA, CLIENT_ID, Entra, TENANT_ID};
 use crate::support::http::{Client, Reply, Request, StandIn, target_of};
 use crate::support::server::{Process, Setup, TempDir};
@@ -367,7 +368,7 @@ fn return_with_a_code(server: &Process) -> String {
         .ok("authenticate_user", json!({"user_id": ADA}));
     let link = Url::parse(begun["sign_in_url"].as_str().unwrap()).unwrap();
     let mut browser = Client::new(&server.url());
-    let login = browser.get(&target_of(&link));
+    let login = browser.request("GET", &target_of(&link), &TYPED, b"");
     let cookie = login
         .header("Set-Cookie")
         .unwrap()
