@@ -749,6 +749,26 @@ fn the_button_stands_below_label_application_api_and_scopes() {
 
 // CASES C2
 #[test]
+fn a_browser_that_keeps_no_cookies_is_told_so_where_the_button_is() {
+    let stage = Stage::new("form_post", false);
+    let mut browser = Browser {
+        without_metadata: true,
+        ..Browser::default()
+    };
+    let page = browser.navigate(&stage.link(ADA));
+    browser.cookies.clear();
+    let again = browser.follow(&page, &assert_asks(&page));
+    assert_asks(&again);
+    assert!(
+        again.text().contains("let the browser keep cookies"),
+        "{}",
+        again.text()
+    );
+    assert!(stage.entra.authorize_requests().is_empty());
+}
+
+// CASES C2
+#[test]
 fn a_link_that_is_none_has_no_button() {
     let stage = Stage::new("form_post", false);
     let used = stage.link(ADA);
