@@ -515,6 +515,42 @@ fn the_cookie_of_an_earlier_opening_of_the_same_link_completes_nothing() {
     }
 }
 
+/// Whoever makes the address chooses how the answer comes back.
+// CASES C1
+#[test]
+fn an_address_that_asks_for_another_response_mode_brings_no_answer_that_counts() {
+    for mut attack in Attack::every() {
+        let [own, other] = if attack.stage.is_query {
+            ["query", "form_post"]
+        } else {
+            ["form_post", "query"]
+        };
+        let [own, other] = [own, other].map(|mode| format!("response_mode={mode}"));
+        assert!(attack.address.contains(&own), "{}", attack.address);
+        attack.address = attack.address.replace(&own, &other);
+        for is_attackers in [false, true] {
+            let mut browser = if is_attackers {
+                std::mem::take(&mut attack.attacker)
+            } else {
+                Browser::new()
+            };
+            let accounts = browser.navigate(&attack.address);
+            let page = browser.submit(&accounts, ADA);
+            if page.submits_itself() {
+                assert_eq!(browser.auto_submit(&page).status, 405);
+            } else {
+                assert_refused(&page, "they may be after your account");
+            }
+            if is_attackers {
+                attack.attacker = browser;
+            }
+            attack.attacker_tries();
+            attack.stage.assert_nobody();
+            attack.stage.assert_under_way(MINE);
+        }
+    }
+}
+
 // ---- C2: what a person has asked for ----
 
 /// Fetch Metadata, and whether the sign-in goes on at once on loopback.
