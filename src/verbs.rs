@@ -18,7 +18,7 @@ use crate::auth::token_file::TokenFile;
 use crate::auth::{self, Auth, Standing};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
-use crate::config::{Config, SignInMethod};
+use crate::config::{CALLBACK_PATH, Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::mcp::tools::result::add;
@@ -164,15 +164,19 @@ fn show_offer(server: &OwnerClient<'_>, user_id: &str, offer: &Value, show: Show
 /// The address that begins a sign-in of `user_id`, which the server tells browsers.
 fn plain_link(server: &OwnerClient<'_>, user_id: &str) -> Result<String, Failure> {
     let info = server.call("get_server_info", &json!({}))?;
-    let redirect_uri = Url::parse(text_of(&info, "redirect_uri"));
-    let origin = redirect_uri.map_or_else(
-        |_| server.origin().to_owned(),
-        |uri| uri.origin().ascii_serialization(),
-    );
+    let base = match Url::parse(text_of(&info, "redirect_uri")) {
+        Ok(redirect_uri) => {
+            let origin = redirect_uri.origin().ascii_serialization();
+            // A proxy may serve our pages below a path of its own.
+            let prefix = redirect_uri.path().strip_suffix(CALLBACK_PATH);
+            origin + prefix.unwrap_or_default()
+        }
+        Err(_) => server.origin().to_owned(),
+    };
     let query = Serializer::new(String::new())
         .append_pair("user_id", user_id)
         .finish();
-    Ok(format!("{origin}/auth/login?{query}"))
+    Ok(format!("{base}/auth/login?{query}"))
 }
 
 fn show_link(server: &OwnerClient<'_>, user_id: &str, link: &Link, show: Show<'_>) {

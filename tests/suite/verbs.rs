@@ -647,6 +647,20 @@ fn the_link_is_for_the_redirect_uri_and_the_port_is_asked_where_that_is_not_ours
     );
 }
 
+// CASES C16
+#[test]
+fn the_link_keeps_the_path_below_which_a_proxy_serves_the_server() {
+    let (_entra, setup) = world();
+    let base = "https://mcp.contoso.example/crm";
+    let setup = setup.with("REDIRECT_URI", &format!("{base}/auth/callback"));
+    let server = setup.start();
+    let mut login = Verb::start(at(server.server.port(), &["login", "ada"]), &setup);
+    assert_eq!(
+        link_of(&mut login),
+        format!("{base}/auth/login?user_id=ada")
+    );
+}
+
 #[test]
 fn a_port_that_another_program_has_is_told() {
     let (_entra, setup) = world();
