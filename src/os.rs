@@ -34,6 +34,7 @@ pub fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 ///
 /// # Errors
 /// The operating system's; also where it exists.
+#[cfg_attr(not(unix), allow(unused_mut))]
 pub fn create_private_directory(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]

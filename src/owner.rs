@@ -113,8 +113,8 @@ impl OwnerInfo {
 pub struct Owner {
     token_file: PathBuf,
     purpose: Purpose,
-    /// The owner file as written last, locked.
-    info: Mutex<File>,
+    /// The owner file as written last, locked. `None` if it could not be written.
+    info: Mutex<Option<File>>,
     lock: File,
 }
 
@@ -146,23 +146,33 @@ impl Owner {
             }
             thread::sleep(STEP);
         }
-        let info = write_info(token_file, purpose, None)?;
-        Ok(Self {
+        let owner = Self {
             token_file: token_file.to_owned(),
             purpose,
-            info: Mutex::new(info),
+            info: Mutex::new(None),
             lock,
-        })
+        };
+        owner.write(None);
+        Ok(owner)
     }
 
     /// Says at which origin the owner can be spoken to.
-    ///
-    /// # Errors
-    /// The owner file cannot be written.
-    pub fn announce(&self, origin: &str) -> Result<(), Failure> {
-        let info = write_info(&self.token_file, self.purpose, Some(origin))?;
-        *locked(&self.info) = info;
-        Ok(())
+    pub fn announce(&self, origin: &str) {
+        self.write(Some(origin));
+    }
+
+    /// Writes the owner file. That a full disk does not take it is no reason not to serve.
+    fn write(&self, origin: Option<&str>) {
+        let mut info = locked(&self.info);
+        // Windows does not always replace a file that is open.
+        *info = None;
+        match write_info(&self.token_file, self.purpose, origin) {
+            Ok(file) => *info = Some(file),
+            Err(failure) => log::warn!(
+                "login and logout cannot find this process while it runs: {}",
+                failure.text()
+            ),
+        }
     }
 }
 
@@ -171,7 +181,9 @@ impl Drop for Owner {
         // An owner file that stays is not locked any more, so nobody trusts it.
         let _ = fs::remove_file(beside(&self.token_file, ".owner"));
         // Closing the file alone would leave the lock to a child process that is just being started.
-        let _ = locked(&self.info).unlock();
+        if let Some(info) = locked(&self.info).take() {
+            let _ = info.unlock();
+        }
         let _ = self.lock.unlock();
     }
 }

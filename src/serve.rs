@@ -89,7 +89,7 @@ impl Server {
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
         // Before anybody is served: later, clients may have taken the last descriptors.
         let local_origin = local_origin(address, &config);
-        auth.announce(&local_origin)?;
+        auth.announce(&local_origin);
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,

@@ -164,14 +164,14 @@ fn show_offer(server: &OwnerClient<'_>, user_id: &str, offer: &Value, show: Show
 /// The address that begins a sign-in of `user_id`, which the server tells browsers.
 fn plain_link(server: &OwnerClient<'_>, user_id: &str) -> Result<String, Failure> {
     let info = server.call("get_server_info", &json!({}))?;
-    let base = match Url::parse(text_of(&info, "redirect_uri")) {
-        Ok(redirect_uri) => {
-            let origin = redirect_uri.origin().ascii_serialization();
-            // A proxy may serve our pages below a path of its own.
-            let prefix = redirect_uri.path().strip_suffix(CALLBACK_PATH);
-            origin + prefix.unwrap_or_default()
-        }
-        Err(_) => server.origin().to_owned(),
+    let redirect_uri = text_of(&info, "redirect_uri");
+    let base = match redirect_uri.strip_suffix(CALLBACK_PATH) {
+        // With the path below which a proxy serves it.
+        Some(base) => base.to_owned(),
+        None => Url::parse(redirect_uri).map_or_else(
+            |_| server.origin().to_owned(),
+            |uri| uri.origin().ascii_serialization(),
+        ),
     };
     let query = Serializer::new(String::new())
         .append_pair("user_id", user_id)

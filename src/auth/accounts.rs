@@ -22,7 +22,7 @@ use crate::error::{Failure, Kind};
 use crate::owner::Owner;
 use crate::sync::{locked, try_locked};
 
-/// The most users without an account of whom something is known: what their next sign-in must bring.
+/// The most users without an account of whom something is known.
 const MOST_WITHOUT_ACCOUNT: usize = 64;
 
 /// Whoever is in it is the one who asks Entra for the account.
@@ -30,12 +30,11 @@ const MOST_WITHOUT_ACCOUNT: usize = 64;
 pub struct Gate(Arc<Mutex<()>>);
 
 impl Gate {
-    /// Waits until no other call asks Entra for the account.
     pub fn enter(&self) -> MutexGuard<'_, ()> {
         locked(&self.0)
     }
 
-    /// `None` while another call does.
+    /// `None` while another call is in it.
     pub fn try_enter(&self) -> Option<MutexGuard<'_, ()>> {
         try_locked(&self.0)
     }
@@ -55,8 +54,15 @@ pub struct RefusedRefresh {
     /// The claims that it asked for.
     pub claims: Option<Claims>,
     pub failure: Failure,
-    /// What a sign-in must bring instead.
+    /// What a sign-in must bring instead, if Entra wants the person.
     pub due: Option<Requirements>,
+}
+
+impl RefusedRefresh {
+    /// Whether calls fail until there is a new sign-in or other settings.
+    pub fn is_lasting(&self) -> bool {
+        self.claims.is_none() && self.failure.kind != Kind::RetryLater
+    }
 }
 
 /// Everything that is known of one account.
@@ -67,19 +73,21 @@ pub struct Slot {
     gate: Gate,
     /// What the next sign-in must bring, if one is wanted.
     pub due: Option<Due>,
-    /// The refreshes that were refused, the newest first; one for each claims.
-    pub refused: Vec<RefusedRefresh>,
-    /// When the API has had a token renewed, and for which claims.
+    /// The last refresh, if it was refused.
+    pub refused: Option<RefusedRefresh>,
+    /// When Entra was asked for a token because the API wanted another one, and for which claims.
     pub renewed: Vec<(u64, Option<Claims>)>,
 }
 
-/// How signing in or out went.
+/// How signing in went.
 pub enum Change {
     /// It is on the disk. The account that had the name before, if any.
     Done(Option<Arc<Account>>),
     /// The person gave the sign-in up, or signed out, meanwhile.
     GivenUp,
 }
+
+type ByUser = BTreeMap<String, Arc<Account>>;
 
 #[derive(Default)]
 struct Memory {
@@ -92,32 +100,18 @@ struct Memory {
 }
 
 impl Memory {
-    /// The accounts that are in use, as they are to be written.
-    fn accounts(&self) -> BTreeMap<String, Arc<Account>> {
-        let signed_in = self.slots.iter().filter_map(|(user_id, slot)| {
+    fn accounts(&self) -> ByUser {
+        let accounts = self.slots.iter().filter_map(|(user_id, slot)| {
             let account = slot.account.as_ref()?;
             Some((user_id.clone(), Arc::clone(account)))
         });
-        signed_in.collect()
-    }
-
-    /// The slot of `user_id`, made if there is none.
-    fn slot(&mut self, user_id: &str) -> &mut Slot {
-        let is_new = !self.slots.contains_key(user_id);
-        let empty = self.slots.iter().filter(|(_, slot)| slot.account.is_none());
-        if is_new && empty.clone().count() >= MOST_WITHOUT_ACCOUNT {
-            let first_due = empty.min_by_key(|(_, slot)| slot.due.as_ref().map(|due| due.until));
-            if let Some(first_due) = first_due.map(|(user_id, _)| user_id.clone()) {
-                self.slots.remove(&first_due);
-            }
-        }
-        self.slots.entry(user_id.to_owned()).or_default()
+        accounts.collect()
     }
 }
 
 /// The accounts of one server.
 pub struct Accounts {
-    /// Held while the file is written, and before `memory` is locked.
+    /// Held while the file is written, and locked before `memory`.
     file: Mutex<TokenFile>,
     memory: Mutex<Memory>,
     /// Whether a thread is about to write what the disk has not taken.
@@ -138,7 +132,15 @@ impl Accounts {
         for Stored { user_id, account } in stored {
             let account = Arc::new(account);
             if is_ours(&account) {
-                memory.slots.entry(user_id).or_default().account = Some(account);
+                let slot = memory.slots.entry(user_id).or_default();
+                // Each of two names of one tenant may have had a sign-in: the last one counts.
+                let is_newest = slot
+                    .account
+                    .as_ref()
+                    .is_none_or(|other| other.signed_in_at < account.signed_in_at);
+                if is_newest {
+                    slot.account = Some(account);
+                }
             } else {
                 memory.foreign.push((user_id, account));
             }
@@ -151,31 +153,26 @@ impl Accounts {
         }
     }
 
-    // ---- Looking ----
+    // ---- Looking, and notes that are not written ----
 
     /// This process, as the owner of the file.
     pub fn owner(&self) -> &Owner {
         &self.owner
     }
 
-    /// The account of `user_id`.
     pub fn get(&self, user_id: &str) -> Option<Arc<Account>> {
         locked(&self.memory).slots.get(user_id)?.account.clone()
     }
 
-    /// Every account.
-    pub fn all(&self) -> BTreeMap<String, Arc<Account>> {
+    pub fn all(&self) -> ByUser {
         locked(&self.memory).accounts()
     }
 
     /// The gate of the account of `user_id`.
     pub fn gate(&self, user_id: &str) -> Option<Gate> {
         let memory = locked(&self.memory);
-        let slot = memory
-            .slots
-            .get(user_id)
-            .filter(|slot| slot.account.is_some())?;
-        Some(slot.gate.clone())
+        let slot = memory.slots.get(user_id)?;
+        slot.account.as_ref().map(|_| slot.gate.clone())
     }
 
     /// Why the file does not hold what is in memory, if it does not.
@@ -183,20 +180,32 @@ impl Accounts {
         locked(&self.memory).trouble.clone()
     }
 
-    /// Does `act` with the slot of `user_id`, if there is one. What it changes is not written.
+    /// Does `act` with the slot of `user_id`, if there is one.
     pub fn with_slot<T>(&self, user_id: &str, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
         locked(&self.memory).slots.get_mut(user_id).map(act)
     }
 
-    /// Notes what the next sign-in of `user_id` must bring.
+    /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed in,
+    /// one is forgotten.
     pub fn note(&self, user_id: &str, due: Due) {
-        locked(&self.memory).slot(user_id).due = Some(due);
+        let mut memory = locked(&self.memory);
+        if !memory.slots.contains_key(user_id) {
+            let mut without = memory
+                .slots
+                .iter()
+                .filter(|(_, slot)| slot.account.is_none());
+            let oldest = without.clone().next().map(|(user_id, _)| user_id.clone());
+            if let Some(oldest) = oldest.filter(|_| without.nth(MOST_WITHOUT_ACCOUNT - 1).is_some())
+            {
+                memory.slots.remove(&oldest);
+            }
+        }
+        memory.slots.entry(user_id.to_owned()).or_default().due = Some(due);
     }
 
     // ---- Changing ----
 
-    /// Puts `account` in the place of whatever `user_id` had, on the disk first; not if the sign-in
-    /// is no longer `wanted` then.
+    /// Puts `account` in the place of whatever `user_id` had, if the sign-in is still `wanted`.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -211,7 +220,7 @@ impl Accounts {
         if !wanted() {
             return Ok(Change::GivenUp);
         }
-        let mut accounts = locked(&self.memory).accounts();
+        let mut accounts = self.all();
         let before = accounts.insert(user_id.to_owned(), Arc::clone(account));
         self.write(&mut file, &accounts)?;
         let slot = Slot {
@@ -222,13 +231,13 @@ impl Accounts {
         Ok(Change::Done(before))
     }
 
-    /// Forgets the account of `user_id` and all that is known of it, on the disk first; gives it.
+    /// Forgets the account of `user_id` and all that is known of it; gives the account.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
     pub fn sign_out(&self, user_id: &str) -> Result<Option<Arc<Account>>, Failure> {
         let mut file = locked(&self.file);
-        let mut accounts = locked(&self.memory).accounts();
+        let mut accounts = self.all();
         let Some(account) = accounts.remove(user_id) else {
             return Ok(None);
         };
@@ -237,11 +246,11 @@ impl Accounts {
         Ok(Some(account))
     }
 
-    /// Puts `new` in the place of `old`, which it was made of, on the disk first; in memory alone if
-    /// the disk fails. `false` if the person signed in anew, or out, meanwhile: that counts.
+    /// Puts `new` in the place of `old`, which it was made of; in memory alone if the disk fails.
+    /// `false` if the person signed in anew, or out, meanwhile: that counts.
     pub fn replace(&self, user_id: &str, old: &Arc<Account>, new: &Arc<Account>) -> bool {
         let mut file = locked(&self.file);
-        let mut accounts = locked(&self.memory).accounts();
+        let mut accounts = self.all();
         match accounts.get_mut(user_id) {
             Some(current) if Arc::ptr_eq(current, old) => *current = Arc::clone(new),
             _ => return false,
@@ -252,47 +261,44 @@ impl Accounts {
         true
     }
 
+    // ---- The disk ----
+
     /// Writes what is in memory, if the disk has not taken it yet.
     ///
     /// # Errors
     /// It still cannot be written.
     pub fn write_unwritten(&self) -> Result<(), Failure> {
         let mut file = locked(&self.file);
-        let accounts = {
-            let memory = locked(&self.memory);
-            if memory.trouble.is_none() {
-                return Ok(());
-            }
-            memory.accounts()
-        };
-        self.write(&mut file, &accounts)
+        if self.trouble().is_none() {
+            return Ok(());
+        }
+        self.write(&mut file, &self.all())
     }
 
     /// The same on a thread of its own, so that no call waits for a disk that may hang. If there is
     /// no thread to be had, the next call tries again.
     pub fn retry(self: &Arc<Self>) {
-        if locked(&self.memory).trouble.is_none() || self.is_retrying.swap(true, Ordering::AcqRel) {
+        let has_trouble = locked(&self.memory).trouble.is_some();
+        if !has_trouble || self.is_retrying.swap(true, Ordering::AcqRel) {
             return;
         }
         let this = Arc::clone(self);
-        let spawned = thread::Builder::new()
+        let retry = move || {
+            let _ = this.write_unwritten();
+            this.is_retrying.store(false, Ordering::Release);
+        };
+        if thread::Builder::new()
             .name("token file".to_owned())
-            .spawn(move || {
-                let _ = this.write_unwritten();
-                this.is_retrying.store(false, Ordering::Release);
-            });
-        if spawned.is_err() {
+            .spawn(retry)
+            .is_err()
+        {
             self.is_retrying.store(false, Ordering::Release);
         }
     }
 
     /// Writes `accounts` and the foreign ones. Takes note of trouble, to be told of, and logs the
     /// first of it.
-    fn write(
-        &self,
-        file: &mut TokenFile,
-        accounts: &BTreeMap<String, Arc<Account>>,
-    ) -> Result<(), Failure> {
+    fn write(&self, file: &mut TokenFile, accounts: &ByUser) -> Result<(), Failure> {
         let foreign = locked(&self.memory).foreign.clone();
         let foreign = foreign
             .iter()
@@ -302,23 +308,20 @@ impl Accounts {
             .map(|(user_id, account)| (user_id.as_str(), &**account));
         let written = file.write(ours.chain(foreign));
         let mut memory = locked(&self.memory);
+        let before = memory.trouble.take();
         match &written {
-            Ok(()) if memory.trouble.take().is_some() => {
+            Ok(()) if before.is_some() => {
                 log::info!("{} can be written again", file.path().display());
             }
             Ok(()) => {}
             Err(failure) => {
-                // Whatever stands there now, memory is the truth, and is written again.
-                if memory.trouble.replace(failure.clone()).is_none() {
+                if before.is_none() {
                     log::error!("what is in memory serves from now on: {}", failure.text());
                 }
+                // Whatever stands there now, memory is the truth, and is written again.
+                memory.trouble = Some(failure.clone());
             }
         }
         written
     }
-}
-
-/// Why somebody whom a call is for is not there.
-pub(crate) fn not_signed_in(user_id: &str) -> Failure {
-    Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in."))
 }

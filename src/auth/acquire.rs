@@ -4,20 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::{RefusedRefresh, not_signed_in};
+use super::accounts::RefusedRefresh;
 use super::challenge::Claims;
-use super::id_token::Person;
+use super::oauth_error::OauthError;
 use super::request::Requirements;
-use super::token_endpoint::{self, DEFAULT_RETRY, OauthError, Refusal, TokenResponse};
+use super::token_endpoint::{self, DEFAULT_RETRY, Refusal, TokenResponse};
 use super::{Auth, Chosen, PAUSE};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 
-/// A token is refreshed so long before it expires, in seconds.
-const REFRESH_MARGIN: u64 = 300;
-/// Refused refreshes that are remembered for each account; then no other claims are asked for.
-const MOST_REFUSED: usize = 16;
-/// Refreshes that the API gets in a minute, for each account.
+/// So often in a minute Entra is asked for a token of one account because the API wants another one.
 const MOST_RENEWED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
@@ -47,11 +43,10 @@ struct Wanted<'a> {
 }
 
 impl Auth {
+    // ---- A token for a call ----
+
     /// The account of who was `chosen`, with an access token that is good now. If Entra has to be
     /// asked, that is on record as of a client that calls itself `client`.
-    ///
-    /// # Errors
-    /// [`Kind::SignInRequired`], and whatever keeps a token from being refreshed.
     pub fn acquire(&self, chosen: &Chosen, client: &str) -> Result<Arc<Account>, Failure> {
         let user_id = chosen.user_id.as_str();
         let Some(account) = &chosen.account else {
@@ -61,9 +56,8 @@ impl Auth {
         if self.is_fresh(account) {
             return Ok(Arc::clone(account));
         }
-        let Some(gate) = self.accounts.gate(user_id) else {
-            return Err(not_signed_in(user_id));
-        };
+        let gate = self.accounts.gate(user_id);
+        let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
         let _turn = match gate.try_enter() {
             Some(turn) => turn,
             // Another call is refreshing: what is left of the token serves.
@@ -84,22 +78,20 @@ impl Auth {
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => failure,
             Refresh::Superseded => not_signed_in(user_id),
         };
+        // Who signed out meanwhile is told that, and not why the refresh failed.
+        let current = self.account(user_id);
+        let current = current.ok_or_else(|| not_signed_in(user_id))?;
         // What is left of the token serves, unless the refusal has ended it.
-        match self
-            .account(user_id)
-            .filter(|current| self.is_valid(current))
-        {
-            Some(current) => still_of_one(user_id, account, current),
-            None => Err(failure),
+        if self.is_valid(&current) {
+            return still_of_one(user_id, account, current);
         }
+        Err(failure)
     }
 
-    /// Another token in place of that of `rejected`, which the API does not take: one with the
-    /// `claims` of its challenge, if it has made one. Entra is asked only if it `may_refresh`.
-    /// `None` means that the API's answer stands.
-    ///
-    /// # Errors
-    /// A sign-in is due, or Entra refuses what the API wants.
+    // ---- Another token, for an API that does not take the one it was sent ----
+
+    /// Another token in place of that of `rejected`: one with the `claims` of the API's challenge, if
+    /// it has made one. Entra is asked only if it `may_refresh`. `None`: the API's answer stands.
     pub fn renew(
         &self,
         user_id: &str,
@@ -138,14 +130,7 @@ impl Auth {
             return Err(failure);
         }
         // What no refresh has brought, a sign-in may bring.
-        self.note(
-            user_id,
-            Requirements {
-                wanted: Some(claims.clone()),
-                claims: Some(claims.clone()),
-                ..Requirements::default()
-            },
-        );
+        self.note(user_id, for_claims(Some(claims)));
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
@@ -160,10 +145,8 @@ impl Auth {
         rejected: &Account,
         wanted: Wanted<'_>,
     ) -> Result<Option<Arc<Account>>, Failure> {
-        let gate = self
-            .accounts
-            .gate(user_id)
-            .ok_or_else(|| not_signed_in(user_id))?;
+        let gate = self.accounts.gate(user_id);
+        let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
         let _turn = gate.enter();
         let account = self
             .account(user_id)
@@ -172,17 +155,17 @@ impl Auth {
         if self.is_fresh(&account) && !has_token_of(&account, rejected) {
             return Ok(Some(account));
         }
+        if account.refresh_token.is_none() {
+            return Ok(None);
+        }
+        if let Some(failure) = self.refused_before(user_id, wanted.claims) {
+            return Err(failure);
+        }
         if !self.may_renew(user_id, wanted.claims) {
             return Ok(None);
         }
         match self.refresh(user_id, wanted) {
-            Refresh::Refreshed(refreshed) => {
-                let now = self.now();
-                self.accounts.with_slot(user_id, |slot| {
-                    slot.renewed.push((now, wanted.claims.cloned()));
-                });
-                still_of_one(user_id, rejected, refreshed).map(Some)
-            }
+            Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
             Refresh::NothingToRefreshWith => Ok(None),
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => Err(failure),
             Refresh::Superseded => {
@@ -196,7 +179,7 @@ impl Auth {
     }
 
     /// Whether Entra may be asked for a token with `claims` because the API wants one: not for the
-    /// same twice in a minute, and not too often in all.
+    /// same twice in a minute, and not too often in all. If it may, that counts.
     fn may_renew(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
         let may_renew = self.accounts.with_slot(user_id, |slot| {
@@ -206,15 +189,11 @@ impl Auth {
                 .renewed
                 .iter()
                 .any(|(_, asked)| asked.as_ref() == claims);
-            let refused = slot
-                .refused
-                .iter()
-                .filter(|refused| refused.during.contains(&now));
-            let is_refused = refused
-                .clone()
-                .any(|refused| refused.claims.as_ref() == claims);
-            let is_often_refused = refused.count() >= MOST_REFUSED && !is_refused;
-            slot.renewed.len() < MOST_RENEWED && !is_repeated && !is_often_refused
+            if is_repeated || slot.renewed.len() >= MOST_RENEWED {
+                return false;
+            }
+            slot.renewed.push((now, claims.cloned()));
+            true
         });
         may_renew.unwrap_or(false)
     }
@@ -224,19 +203,11 @@ impl Auth {
         let now = self.now();
         let account = self.account(user_id);
         let is_recent = account.is_some_and(|account| now < account.signed_in_at + PAUSE.as_secs());
+        let is_like = |wanted: &Claims| wanted.is_like(claims);
         is_recent
             && self.pending.has_success(user_id, |requirements| {
-                let wanted = requirements.wanted.as_ref();
-                wanted.is_some_and(|wanted| wanted.is_like(claims))
+                requirements.wanted.as_ref().is_some_and(is_like)
             })
-    }
-
-    /// Whether its token is good and need not be refreshed yet.
-    fn is_fresh(&self, account: &Account) -> bool {
-        let now = self.now();
-        self.is_valid(account)
-            && account.expires_at > now + REFRESH_MARGIN
-            && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
     }
 
     // ---- The refresh, by whoever has passed the gate ----
@@ -254,8 +225,8 @@ impl Auth {
         let Some(refresh_token) = &account.refresh_token else {
             return Refresh::NothingToRefreshWith;
         };
-        if let Some(refused) = self.refused_before(user_id, wanted.claims) {
-            return refused;
+        if let Some(failure) = self.refused_before(user_id, wanted.claims) {
+            return Refresh::RefusedForNow(failure);
         }
         let form =
             token_endpoint::refresh(&self.config.application(), refresh_token, wanted.claims);
@@ -263,11 +234,18 @@ impl Auth {
         entry.account = Some(Arc::clone(&account));
         let answer = self.token_endpoint.token(&self.config, form, PURPOSE);
         entry.failed(answer.as_ref().err().map(Refusal::failure));
-        let recorded = self.audit.record(&entry);
         let refresh = match answer {
             Ok(tokens) => self.store_refreshed(user_id, &account, tokens, wanted.claims),
-            Err(refusal) => self.note_refused(user_id, &account, refusal, wanted.claims),
+            Err(refusal) => self.note_refusal_of(user_id, &account, refusal, wanted.claims),
         };
+        match &refresh {
+            // An account of the Python server knows its person now.
+            Refresh::Refreshed(refreshed) => entry.account = Some(Arc::clone(refreshed)),
+            // Also of tokens that are not for this account.
+            Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
+            _ => {}
+        }
+        let recorded = self.audit.record(&entry);
         match (refresh, recorded) {
             // Tokens that Entra has issued are kept all the same.
             (Refresh::Refreshed(_), Err(unrecorded)) => Refresh::RefusedForNow(unrecorded),
@@ -287,24 +265,18 @@ impl Auth {
         // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and person.
         // An account that does not know its person learns it here.
         if tokens.id_token.is_some() || account.person.is_none() {
-            match self.identify(&tokens, None) {
-                Ok(identity) if is_same_person(account, &identity.person) => {
-                    refreshed.person = Some(identity.person);
-                    refreshed.username = identity.username;
-                    refreshed.name = identity.name;
-                }
-                Ok(_) => return Refresh::SignInRequired(of_somebody_else(user_id)),
-                Err(failure) => {
-                    log::warn!(
-                        "the refresh of {user_id} brought nothing: {}",
-                        failure.text()
-                    );
-                    return Refresh::SignInRequired(Failure {
-                        kind: Kind::SignInRequired,
-                        ..failure
-                    });
-                }
+            let identity = match self.identify(&tokens, None) {
+                Ok(identity) => identity,
+                Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
+            };
+            let known = account.person.as_ref();
+            if known.is_some_and(|person| *person != identity.person) {
+                let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
+                return self.note_unfit(user_id, account, message, claims);
             }
+            refreshed.person = Some(identity.person);
+            refreshed.username = identity.username;
+            refreshed.name = identity.name;
         }
         let now = self.now();
         self.config
@@ -324,8 +296,7 @@ impl Auth {
             return Refresh::Superseded;
         }
         self.accounts.with_slot(user_id, |slot| {
-            slot.refused
-                .retain(|refused| refused.claims.as_ref() != claims);
+            slot.refused = None;
             // It has brought what a sign-in was wanted for.
             if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
                 slot.due = None;
@@ -335,8 +306,26 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
-    /// Takes note of a refusal, so that the same is not asked again for a while, and ends what it ends.
-    fn note_refused(
+    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they are.
+    fn note_unfit(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        message: &str,
+        claims: Option<&Claims>,
+    ) -> Refresh {
+        log::warn!("the refresh of {user_id} brought nothing: {message}");
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
+        }
+        let failure = Failure::new(Kind::SignInRequired, message)
+            .hint("Sign in again; if it persists, tell whoever runs this server.");
+        self.remember_refused(user_id, &failure, claims, Some(for_claims(claims)));
+        Refresh::SignInRequired(failure)
+    }
+
+    /// Takes note of a refusal, and ends what it ends.
+    fn note_refusal_of(
         &self,
         user_id: &str,
         account: &Arc<Account>,
@@ -348,47 +337,23 @@ impl Auth {
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
         );
+        // A refusal of what is replaced by now says nothing of what the person has just signed in for.
+        if !self.is_current(user_id, account) {
+            return Refresh::Superseded;
+        }
         let error = match refusal {
-            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => Some(error),
-            _ => None,
-        };
-        let mut due = None;
-        if let Some(error) = &error {
-            if !self.end_tokens(user_id, account, error, claims) {
-                return Refresh::Superseded;
+            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => error,
+            _ => {
+                self.remember_refused(user_id, &failure, claims, None);
+                return Refresh::RefusedForNow(failure);
             }
-            let requirements = error.requirements(&Requirements {
-                wanted: claims.cloned(),
-                claims: claims.cloned(),
-                ..Requirements::default()
-            });
-            self.note(user_id, requirements.clone());
-            due = Some(requirements);
+        };
+        if !self.end_tokens(user_id, account, &error, claims) {
+            return Refresh::Superseded;
         }
-        let pause = failure.retry_after.unwrap_or(match failure.kind {
-            Kind::RetryLater => DEFAULT_RETRY,
-            _ => PAUSE,
-        });
-        let now = self.now();
-        self.accounts.with_slot(user_id, |slot| {
-            // What is over and was for some calls only says nothing of the account any more.
-            slot.refused.retain(|refused| {
-                let is_same = refused.claims.as_ref() == claims;
-                !is_same && (refused.claims.is_none() || refused.during.contains(&now))
-            });
-            let refused = RefusedRefresh {
-                during: now..now + pause.as_secs(),
-                claims: claims.cloned(),
-                failure: failure.clone(),
-                due,
-            };
-            slot.refused.insert(0, refused);
-        });
-        if error.is_some() {
-            Refresh::SignInRequired(failure)
-        } else {
-            Refresh::RefusedForNow(failure)
-        }
+        let due = error.requirements(&for_claims(claims));
+        self.remember_refused(user_id, &failure, claims, Some(due));
+        Refresh::SignInRequired(failure)
     }
 
     /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
@@ -399,53 +364,95 @@ impl Auth {
         error: &OauthError,
         claims: Option<&Claims>,
     ) -> bool {
-        let mut ended = Account::clone(account);
-        if error.ends_refresh_token() {
-            ended.refresh_token = None;
-        } else if claims.is_some() {
+        let is_ended = error.ends_refresh_token();
+        if claims.is_some() && !is_ended {
             // The token at hand is as good for other calls as it was.
-            let current = self.account(user_id);
-            return current.is_some_and(|current| Arc::ptr_eq(&current, account));
+            return true;
         }
+        let mut ended = Account::clone(account);
         // Nobody shall find a token that goes through once more.
         ended.access_token = None;
+        ended.expires_at = ended.expires_at.min(self.now());
+        if is_ended {
+            ended.refresh_token = None;
+        }
         self.accounts.replace(user_id, account, &Arc::new(ended))
     }
 
-    /// What Entra has refused a moment ago is not asked for again.
-    fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Refresh> {
+    /// Remembers that a refresh with `claims` has failed, so that the same is not asked again for a
+    /// while, and what a sign-in must bring instead.
+    fn remember_refused(
+        &self,
+        user_id: &str,
+        failure: &Failure,
+        claims: Option<&Claims>,
+        due: Option<Requirements>,
+    ) {
+        if let Some(due) = &due {
+            self.note(user_id, due.clone());
+        }
+        let pause = failure.retry_after.unwrap_or(match failure.kind {
+            Kind::RetryLater => DEFAULT_RETRY,
+            _ => PAUSE,
+        });
         let now = self.now();
-        let (failure, due, until) = self.accounts.with_slot(user_id, |slot| {
-            let refused = slot.refused.iter().find(|refused| {
-                let is_same = refused.claims.as_ref() == claims;
-                refused.during.contains(&now)
-                    && (is_same || refused.failure.kind == Kind::RetryLater)
-            })?;
-            Some((
-                refused.failure.clone(),
-                refused.due.clone(),
-                refused.during.end,
-            ))
-        })??;
-        if let Some(requirements) = due {
-            self.note(user_id, requirements);
-        }
-        if failure.kind == Kind::SignInRequired {
-            return Some(Refresh::SignInRequired(failure));
-        }
-        let left = Duration::from_secs(until.saturating_sub(now));
-        Some(Refresh::RefusedForNow(failure.retry_after(left)))
+        self.accounts.with_slot(user_id, |slot| {
+            slot.refused = Some(RefusedRefresh {
+                during: now..now + pause.as_secs(),
+                claims: claims.cloned(),
+                failure: failure.clone(),
+                due,
+            });
+        });
     }
 
-    /// Whether Entra has refused the last refresh of `user_id` for a reason that does not pass by
-    /// itself.
-    pub(super) fn is_refresh_refused(&self, user_id: &str) -> bool {
-        let is_refused = self.accounts.with_slot(user_id, |slot| {
-            let mut refused = slot.refused.iter();
-            refused
-                .any(|refused| refused.claims.is_none() && refused.failure.kind != Kind::RetryLater)
-        });
-        is_refused.unwrap_or(false)
+    /// Whether the person has neither signed in anew nor out since `account` was looked up.
+    fn is_current(&self, user_id: &str, account: &Arc<Account>) -> bool {
+        let current = self.account(user_id);
+        current.is_some_and(|current| Arc::ptr_eq(&current, account))
+    }
+
+    /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
+    fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
+        let now = self.now();
+        let (failure, due) = self.accounts.with_slot(user_id, |slot| {
+            let refused = slot.refused.as_ref()?;
+            let is_same = refused.claims.as_ref() == claims;
+            let is_outage = refused.failure.kind == Kind::RetryLater;
+            if !refused.during.contains(&now) || !(is_same || is_outage) {
+                return None;
+            }
+            let left = Duration::from_secs(refused.during.end - now);
+            let failure = refused.failure.clone();
+            let failure = match failure.kind {
+                Kind::SignInRequired => failure,
+                _ => failure.retry_after(left),
+            };
+            Some((failure, refused.due.clone()))
+        })??;
+        // The person may have declined it meanwhile; this call needs it all the same.
+        if let Some(due) = due {
+            self.note(user_id, due);
+        }
+        Some(failure)
+    }
+}
+
+/// What a sign-in must bring for an API that wants `claims`.
+fn for_claims(claims: Option<&Claims>) -> Requirements {
+    Requirements {
+        wanted: claims.cloned(),
+        claims: claims.cloned(),
+        ..Requirements::default()
+    }
+}
+
+/// Whether both have the same access token.
+fn has_token_of(account: &Account, other: &Account) -> bool {
+    match (&account.access_token, &other.access_token) {
+        (Some(token), Some(other)) => token.matches(other.expose()),
+        (None, None) => true,
+        _ => false,
     }
 }
 
@@ -467,23 +474,6 @@ fn still_of_one(
     .hint("Nothing was called. Call again only if it is to be done as them."))
 }
 
-/// Whether both have the same access token.
-fn has_token_of(account: &Account, other: &Account) -> bool {
-    match (&account.access_token, &other.access_token) {
-        (Some(token), Some(other)) => token.matches(other.expose()),
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-fn is_same_person(account: &Account, person: &Person) -> bool {
-    account.person.as_ref().is_none_or(|known| known == person)
-}
-
-fn of_somebody_else(user_id: &str) -> Failure {
-    Failure::new(
-        Kind::SignInRequired,
-        format!("Entra has answered the refresh of {user_id} with tokens of somebody else. Nothing was stored."),
-    )
-    .hint("Sign in again; if it persists, tell whoever runs this server.")
+fn not_signed_in(user_id: &str) -> Failure {
+    Failure::new(Kind::SignInRequired, format!("{user_id} is not signed in."))
 }

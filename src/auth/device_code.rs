@@ -1,13 +1,20 @@
 //! The device code grant (RFC 8628): what is asked for, and what comes back. The flow is in
 //! [`super::device_sign_in`].
 
+use std::ops::Range;
+use std::sync::Mutex;
+use std::time::Duration;
+
 use serde_json::Value;
 use url::Url;
 
 use super::authority::Application;
 use super::challenge::{self, Claims};
+use super::request::Requirements;
+use crate::error::{Failure, Kind};
 use crate::outgoing::is_loopback_host;
 use crate::secret::{Secret, SecretJson};
+use crate::sync::locked;
 
 /// The fields of a form, in the order in which they are sent.
 type Form<'a> = Vec<(&'static str, &'a str)>;
@@ -135,4 +142,49 @@ fn is_legible(code: &str) -> bool {
 fn is_safe(uri: &Url) -> bool {
     uri.scheme() == "https"
         || (uri.scheme() == "http" && uri.host_str().is_some_and(is_loopback_host))
+}
+
+/// The last device code that Entra has refused: the same is not asked for again for a while
+/// (AADSTS50196).
+#[derive(Default)]
+pub(crate) struct DeviceRefusal(Mutex<Option<Refused>>);
+
+struct Refused {
+    /// In seconds since 1970. A clock that is set back ends it, too.
+    during: Range<u64>,
+    requirements: Requirements,
+    failure: Failure,
+}
+
+impl DeviceRefusal {
+    pub(super) fn note(
+        &self,
+        now: u64,
+        pause: Duration,
+        requirements: &Requirements,
+        failure: &Failure,
+    ) {
+        *locked(&self.0) = Some(Refused {
+            during: now..now + pause.as_secs(),
+            requirements: without_person(requirements),
+            failure: failure.clone(),
+        });
+    }
+
+    /// Why no device code is asked for at `now` that must bring `requirements`.
+    pub(super) fn failure(&self, now: u64, requirements: &Requirements) -> Option<Failure> {
+        let refused = locked(&self.0);
+        let refused = refused.as_ref()?;
+        let is_same = refused.requirements == without_person(requirements)
+            || refused.failure.kind == Kind::RetryLater;
+        (refused.during.contains(&now) && is_same).then(|| refused.failure.clone())
+    }
+}
+
+/// Entra gives device codes to anybody alike.
+fn without_person(requirements: &Requirements) -> Requirements {
+    Requirements {
+        person: None,
+        ..requirements.clone()
+    }
 }

@@ -33,7 +33,7 @@ impl Auth {
         if let Some(attempt) = self.pending.offered(user_id, &requirements, true) {
             return Ok(attempt);
         }
-        if let Some(failure) = self.pending.device_refusal(&requirements) {
+        if let Some(failure) = self.device_refusal.failure(self.now(), &requirements) {
             return Err(failure);
         }
         self.audit.ready()?;
@@ -73,8 +73,8 @@ impl Auth {
             Err(refusal) => {
                 let failure = refusal.failure().clone();
                 let pause = failure.retry_after.unwrap_or(PAUSE);
-                self.pending
-                    .refuse_device_code(requirements, &failure, pause);
+                self.device_refusal
+                    .note(self.now(), pause, requirements, &failure);
                 Err(failure)
             }
         }

@@ -33,8 +33,8 @@
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
 //! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
 //! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
-//! [`challenge`], [`authority`], [`scope`], [`device_code`] with [`device_sign_in`], [`aadsts`],
-//! [`python_file`].
+//! [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`waiting`], [`device_code`] with
+//! [`device_sign_in`], [`aadsts`], [`python_file`].
 
 pub mod aadsts;
 pub mod account;
@@ -45,6 +45,7 @@ pub mod challenge;
 pub mod device_code;
 mod device_sign_in;
 pub mod id_token;
+pub mod oauth_error;
 pub(crate) mod pending;
 mod python_file;
 pub mod request;
@@ -53,13 +54,15 @@ pub mod scope;
 pub(crate) mod sign_in;
 pub mod token_endpoint;
 pub mod token_file;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::account::{Account, Binding};
-use self::accounts::Accounts;
+use self::accounts::{Accounts, RefusedRefresh};
+use self::device_code::DeviceRefusal;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
 use self::token_endpoint::TokenEndpoint;
@@ -70,11 +73,13 @@ use crate::config::Config;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
 
+/// A token is refreshed so long before it expires, in seconds.
+const REFRESH_MARGIN: u64 = 300;
 /// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
 pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
 /// Who is meant, and their account as it was found then.
-pub struct Chosen {
+pub(crate) struct Chosen {
     /// Their label.
     pub user_id: String,
     account: Option<Arc<Account>>,
@@ -82,7 +87,7 @@ pub struct Chosen {
 
 /// How an account stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub(crate) enum Standing {
     /// Nobody has signed in under that name.
     NotSignedIn,
     /// The sign-in has ended: every call fails until there is a new one.
@@ -101,7 +106,7 @@ impl Standing {
 }
 
 /// The auth path: all that the rest of the program uses of it.
-pub struct Auth {
+pub(crate) struct Auth {
     pub(crate) config: Arc<Config>,
     clock: Clock,
     /// Where sign-ins, refreshes and sign-outs are recorded.
@@ -109,6 +114,7 @@ pub struct Auth {
     token_endpoint: TokenEndpoint,
     accounts: Arc<Accounts>,
     pending: PendingSignIns,
+    device_refusal: DeviceRefusal,
 }
 
 impl Auth {
@@ -129,17 +135,15 @@ impl Auth {
             token_endpoint: TokenEndpoint::new(&config),
             accounts: Arc::new(accounts),
             pending: PendingSignIns::new(clock.clone()),
+            device_refusal: DeviceRefusal::default(),
             config,
             clock,
         })
     }
 
     /// Says at which origin this server can be spoken to.
-    ///
-    /// # Errors
-    /// The owner file cannot be written.
-    pub fn announce(&self, origin: &str) -> Result<(), Failure> {
-        self.accounts.owner().announce(origin)
+    pub fn announce(&self, origin: &str) {
+        self.accounts.owner().announce(origin);
     }
 
     /// Ends the pending sign-ins, and writes what the disk has not taken yet.
@@ -208,9 +212,15 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
+        let due = self.due(user_id);
+        let is_refused = self.accounts.with_slot(user_id, |slot| {
+            let refused = slot.refused.as_ref();
+            refused.is_some_and(RefusedRefresh::is_lasting)
+        });
+        let is_due_for_all = due.as_ref().is_some_and(|due| due.wanted.is_none());
         let notes = Notes {
-            is_due: self.due(user_id).is_some(),
-            is_refresh_refused: self.is_refresh_refused(user_id),
+            is_due: due.is_some(),
+            is_ended: is_due_for_all || is_refused.unwrap_or(false),
         };
         standing(&account, &self.config, self.now(), notes)
     }
@@ -218,35 +228,41 @@ impl Auth {
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
     pub fn due(&self, user_id: &str) -> Option<Requirements> {
         let now = self.now();
-        let due = self.accounts.with_slot(user_id, |slot| {
+        self.accounts.with_slot(user_id, |slot| {
             let due = slot.due.as_ref().filter(|due| due.until > now)?;
             Some(due.requirements.clone())
-        });
-        due.flatten()
+        })?
     }
 
     fn is_valid(&self, account: &Account) -> bool {
         is_valid(account, &self.config, self.now())
     }
+
+    /// Whether its token is good and need not be refreshed yet.
+    fn is_fresh(&self, account: &Account) -> bool {
+        let now = self.now();
+        self.is_valid(account)
+            && account.expires_at > now + REFRESH_MARGIN
+            && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
+    }
 }
 
-/// What is known of an account beside the tokens.
+/// What is known of an account beside its tokens.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Notes {
     /// Entra or the API wants a further sign-in.
     is_due: bool,
-    /// Entra has refused the last refresh for a reason that does not pass by itself.
-    is_refresh_refused: bool,
+    /// A refresh would fail: Entra has refused the last one, and wants the person or other settings.
+    is_ended: bool,
 }
 
 /// How `account` stands at `now` (seconds since 1970). Nothing else decides who is signed in.
 pub(crate) fn standing(account: &Account, config: &Config, now: u64, notes: Notes) -> Standing {
-    let can_refresh = account.refresh_token.is_some() && !notes.is_due && !notes.is_refresh_refused;
-    match (is_valid(account, config, now), notes.is_due) {
+    let can_refresh = account.refresh_token.is_some() && !notes.is_ended;
+    match (is_valid(account, config, now) || can_refresh, notes.is_due) {
+        (false, _) => Standing::Ended,
         (true, true) => Standing::MoreWanted,
         (true, false) => Standing::SignedIn,
-        (false, _) if can_refresh => Standing::SignedIn,
-        (false, _) => Standing::Ended,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The authorization response as it reaches the redirect URI (RFC 6749 §4.1.2).
 
-use super::token_endpoint::OauthError;
+use super::oauth_error::OauthError;
 use crate::secret::Secret;
 
 /// What came back from Entra for one state.

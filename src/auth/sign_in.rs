@@ -8,13 +8,14 @@ use super::account::Account;
 use super::accounts::{Change, Due};
 use super::authority::Application;
 use super::id_token::{self, Identity};
+use super::oauth_error::OauthError;
 use super::pending::{
     Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
     wrong_browser,
 };
 use super::request::{self, Hints, Prompt, Requirements};
 use super::response::AuthorizationResponse;
-use super::token_endpoint::{self, OauthError, Refusal, TokenResponse};
+use super::token_endpoint::{self, Refusal, TokenResponse};
 use super::{Auth, Chosen, binding};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
@@ -40,9 +41,6 @@ impl Auth {
 
     /// A sign-in of `user_id` that a client shows the link to, which must bring `requirements`: one
     /// that nobody has opened yet, or a new one.
-    ///
-    /// # Errors
-    /// A `user_id` that cannot be one; no random numbers.
     pub fn offer(
         &self,
         user_id: &str,
@@ -56,9 +54,6 @@ impl Auth {
     }
 
     /// Begins a sign-in of `user_id` in the browser that asks for it, and opens it there.
-    ///
-    /// # Errors
-    /// As [`Auth::offer`].
     pub fn begin(&self, user_id: &str) -> Result<Opened, Failure> {
         check_user_id(user_id)?;
         let attempt = self
@@ -104,9 +99,6 @@ impl Auth {
     // ---- In the browser ----
 
     /// Opens the link with `ticket` in a browser that `shows` these cookies.
-    ///
-    /// # Errors
-    /// Those of [`super::pending::PendingSignIns::open`].
     pub fn open(&self, ticket: &str, shows: Shows<'_>) -> Result<Opened, Failure> {
         let (attempt, browser) = self.pending.open(ticket, shows)?;
         Ok(Opened {
@@ -150,10 +142,6 @@ impl Auth {
     /// Takes an authorization response from a browser; gives what the browser is sent on with to
     /// [`Auth::complete`]: the handle of the sign-in and the receipt. `shows` is given if the request
     /// carries cookies.
-    ///
-    /// # Errors
-    /// Those of [`super::pending::PendingSignIns::deliver`]; the browser did not open the link, which
-    /// ends the sign-in.
     pub fn deliver(
         &self,
         response: AuthorizationResponse,
@@ -168,9 +156,6 @@ impl Auth {
 
     /// Completes the sign-in `handle` in the browser that brings `receipt` and `shows` these cookies,
     /// and calls itself `client`.
-    ///
-    /// # Errors
-    /// How the sign-in failed, or why there is nothing to complete.
     pub fn complete(&self, handle: &str, receipt: &str, shows: Shows<'_>, client: &str) -> Outcome {
         match self.pending.complete(handle, receipt, shows)? {
             Completion::Ended(outcome) => outcome,
@@ -385,10 +370,6 @@ impl Auth {
 
     /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory,
     /// for a client that calls itself `client`; gives its `user_id`.
-    ///
-    /// # Errors
-    /// Nobody is signed in, or several are and none is named; the file or the audit log cannot be
-    /// written.
     pub fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<String, Failure> {
         let Chosen { user_id, account } = match self.choose(user_id) {
             Err(nobody) if nobody.kind == Kind::SignInRequired => {

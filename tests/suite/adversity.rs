@@ -80,13 +80,7 @@ fn a_loopback_backend_is_not_called_through_a_proxy() {
             });
         }
     });
-    let world = World::signed_in();
-    let setup = Setup {
-        variables: world.setup.variables.clone(),
-        clock: world.setup.clock.clone(),
-        limits: world.setup.limits.clone(),
-        directory: Arc::clone(&world.setup.directory),
-    };
+    let (setup, _backend, _entra) = World::signed_in().stop();
     let setup = setup.with("HTTPS_PROXY", &format!("http://{address}"));
     let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
     let _ = process
@@ -217,23 +211,13 @@ fn an_upward_segment_is_refused_before_an_encoded_question_mark_too() {
 
 #[test]
 fn an_empty_access_token_is_never_sent() {
-    let world = World::signed_in();
-    let path = world.server.token_file();
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
         .as_secs();
-    fs::write(
-        &path,
-        json!({"default": {"access_token": null, "expires_in": 3599, "timestamp": now}})
-            .to_string(),
-    )
-    .unwrap();
-    let server = world.setup.start();
-    let answer = server
-        .modern()
-        .call("api_get_request", json!({"endpoint": "/me"}))["structuredContent"]
-        .take();
+    let file = json!({"default": {"access_token": null, "expires_in": 3599, "timestamp": now}});
+    let world = World::signed_in().with_file(&file.to_string());
+    let answer = world.result_of_call();
     assert_eq!(answer["error"], "sign_in_required", "{answer}");
 }
 
@@ -281,7 +265,8 @@ fn what_a_crash_left_behind_goes_with_the_next_change() {
 
 #[test]
 fn a_second_conversion_keeps_the_first_file_too() {
-    let world = World::signed_in();
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None);
     let now = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .unwrap()
@@ -290,10 +275,10 @@ fn a_second_conversion_keeps_the_first_file_too() {
         let file =
             json!({"default": {"access_token": token, "expires_in": 3599, "timestamp": now}})
                 .to_string();
-        fs::write(world.server.token_file(), file).unwrap();
-        world.setup.start();
+        fs::write(setup.token_file(), file).unwrap();
+        drop(setup.start());
     }
-    let kept: String = fs::read_dir(&world.setup.directory.0)
+    let kept: String = fs::read_dir(&setup.directory.0)
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.to_str().unwrap().contains(".python"))

@@ -10,7 +10,7 @@ use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, ADA_OID, Entra, GRACE, TENANT_ID, TokenFailure};
 use crate::support::http::Reply;
-use crate::support::server::{Process, Running, Setup, Verb, World};
+use crate::support::server::{Process, Setup, Verb, World};
 use crate::support::{PATIENCE, encode_pairs};
 use serde_json::{Value, json};
 
@@ -43,21 +43,6 @@ impl World {
 
     fn last_line(&self) -> Value {
         self.lines().pop().unwrap()
-    }
-}
-
-fn clone(setup: &Setup) -> Setup {
-    let Setup {
-        variables,
-        clock,
-        limits,
-        directory,
-    } = setup;
-    Setup {
-        variables: variables.clone(),
-        clock: clock.clone(),
-        limits: limits.clone(),
-        directory: directory.clone(),
     }
 }
 
@@ -272,13 +257,10 @@ fn the_client_is_what_it_calls_itself_and_cannot_forge_a_line() {
 
 #[test]
 fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
-    let world = World::audited().with(|setup| {
-        setup
-            .with("SIGN_IN_METHOD", "device_code")
-            .with("ALLOW_DEVICE_CODE", "true")
-    });
-    let setup = clone(&world.setup);
-    world.entra.set(|settings| settings.device_interval = 1);
+    let (setup, _backend, entra) = World::audited().stop();
+    let setup = setup.with("SIGN_IN_METHOD", "device_code");
+    let last_line = || lines(&log_of(&setup)).pop().unwrap();
+    entra.set(|settings| settings.device_interval = 1);
     let mut login = Command::new(PROGRAM);
     login.args(["login", ADA]);
     let mut login = Verb::start(login, &setup);
@@ -288,9 +270,9 @@ fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
             break code.to_owned();
         }
     };
-    world.entra.approve_device(&code, ADA);
+    entra.approve_device(&code, ADA);
     assert_eq!(login.end().0, 0);
-    let line = world.last_line();
+    let line = last_line();
     assert_eq!(
         (&line["event"], &line["outcome"], &line["oid"]),
         (&json!("sign_in"), &json!("ok"), &json!(ADA_OID))
@@ -299,7 +281,7 @@ fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
     let mut logout = Command::new(PROGRAM);
     logout.args(["logout", ADA]);
     assert_eq!(Verb::run(logout, &setup).0, 0);
-    let line = world.last_line();
+    let line = last_line();
     assert_eq!(
         (&line["event"], &line["client"]),
         (&json!("sign_out"), &json!("entra-auth-mcp logout"))
@@ -346,9 +328,9 @@ fn nobody_else_can_read_it_and_a_file_that_others_can_read_is_mended() {
     assert_eq!(mode(&log_of(&world.setup)), 0o600);
     fs::write(log_of(&world.setup), "{\"earlier\":true}\n").unwrap();
     fs::set_permissions(log_of(&world.setup), fs::Permissions::from_mode(0o644)).unwrap();
-    let second = world.setup.start();
+    let world = world.restarted();
     assert_eq!(mode(&log_of(&world.setup)), 0o600);
-    second.modern().sign_in(ADA);
+    world.server.modern().sign_in(ADA);
     // What was there stays.
     assert!(world.lines().len() == 2 && world.lines()[0] == json!({"earlier": true}));
 }
@@ -455,9 +437,9 @@ fn while_it_cannot_be_written_nothing_is_sent_or_changed() {
 
 #[test]
 fn the_call_during_which_it_fails_says_that_it_was_made_and_the_next_is_not() {
-    let world = World::signed_in();
+    let (setup, backend, _entra) = World::signed_in().stop();
     // Its standard output is closed as soon as it has said that it is ready.
-    let setup = clone(&world.setup).with("AUDIT_LOG", "-");
+    let setup = setup.with("AUDIT_LOG", "-");
     let process = Process::start(Command::new(PROGRAM), &setup);
     let mut mcp = process.modern();
     let made = failure(&mut mcp.call(
@@ -469,7 +451,7 @@ fn the_call_during_which_it_fails_says_that_it_was_made_and_the_next_is_not() {
         made["hint"].as_str().unwrap().contains("done all the same"),
         "{made}"
     );
-    assert_eq!(world.backend.requests().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
     let refused = failure(&mut mcp.call(
         "api_post_request",
         json!({"endpoint": "/tasks", "data": {}}),
@@ -482,16 +464,15 @@ fn the_call_during_which_it_fails_says_that_it_was_made_and_the_next_is_not() {
             .contains("done all the same"),
         "{refused}"
     );
-    assert_eq!(world.backend.requests().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
 
-    let process = Process::start(
-        Command::new(PROGRAM),
-        &setup.with("AUDIT_LOG_REQUIRED", "false"),
-    );
+    drop(process);
+    let setup = setup.with("AUDIT_LOG_REQUIRED", "false");
+    let process = Process::start(Command::new(PROGRAM), &setup);
     for _ in 0..2 {
         process.modern().ok("api_get_request", get("/me"));
     }
-    assert_eq!(world.backend.requests().len(), 3);
+    assert_eq!(backend.requests().len(), 3);
     assert_eq!(
         process.log().matches("audit log").count(),
         1,
@@ -504,9 +485,10 @@ fn the_call_during_which_it_fails_says_that_it_was_made_and_the_next_is_not() {
 #[test]
 fn of_a_line_that_the_disk_does_not_take_whole_nothing_stays() {
     const MOST: u64 = 16 * 1024; // 32 blocks of 512 bytes
-    let world = World::signed_in();
-    let setup = clone(&world.setup)
-        .with("AUDIT_LOG", log_of(&world.setup).to_str().unwrap())
+    let (setup, backend, _entra) = World::signed_in().stop();
+    let file = log_of(&setup);
+    let setup = setup
+        .with("AUDIT_LOG", file.to_str().unwrap())
         .with("LOG_LEVEL", "error");
     let filler = format!("{{\"filler\":\"{}\"}}\n", "x".repeat(16_250));
     assert!((MOST - 200..MOST).contains(&(filler.len() as u64)));
@@ -522,7 +504,7 @@ fn of_a_line_that_the_disk_does_not_take_whole_nothing_stays() {
     );
     assert_eq!(fs::read_to_string(log_of(&setup)).unwrap(), filler);
     assert_names_the_setting(&failure(&mut mcp.call("api_get_request", get("/me"))));
-    assert_eq!(world.backend.requests().len(), 1);
+    assert_eq!(backend.requests().len(), 1);
     // Somebody makes room: what was owed is written first.
     fs::OpenOptions::new()
         .write(true)
@@ -531,11 +513,11 @@ fn of_a_line_that_the_disk_does_not_take_whole_nothing_stays() {
         .set_len(0)
         .unwrap();
     mcp.ok("api_get_request", get("/me"));
-    assert_eq!(world.backend.requests().len(), 2);
+    assert_eq!(backend.requests().len(), 2);
     assert_eq!(lines(&log_of(&setup)).len(), 2);
 }
 
-// ---- Sharing and rotating ----
+// ---- Many calls, and rotating ----
 
 #[cfg(unix)]
 fn signal(name: &str, process: &Process) {
@@ -574,9 +556,9 @@ fn program_in_a_terminal() -> Command {
 #[test]
 fn a_rotated_file_is_left_whole_and_a_new_one_begun() {
     for command in [program_in_a_terminal(), program_under_nohup()] {
-        let world = World::signed_in();
-        let file = log_of(&world.setup);
-        let setup = clone(&world.setup).with("AUDIT_LOG", file.to_str().unwrap());
+        let (setup, _backend, _entra) = World::signed_in().stop();
+        let file = log_of(&setup);
+        let setup = setup.with("AUDIT_LOG", file.to_str().unwrap());
         let process = Process::start(command, &setup);
         let mut mcp = process.modern();
         for round in 0..3 {
@@ -631,15 +613,14 @@ fn without_a_file_to_open_anew_a_server_under_nohup_outlives_its_terminal() {
 }
 
 #[test]
-fn lines_of_many_calls_in_two_processes_stay_whole() {
+fn lines_of_many_calls_stay_whole() {
     const CALLS: usize = 25;
     let world = World::audited();
     world.server.modern().sign_in(ADA);
-    let second: Running = world.setup.start();
     thread::scope(|scope| {
-        for server in [&world.server, &second, &world.server, &second] {
+        for _ in 0..4 {
             scope.spawn(|| {
-                let mut mcp = server.modern();
+                let mut mcp = world.server.modern();
                 for n in 0..CALLS {
                     mcp.call("api_get_request", get(&format!("/{}", "x".repeat(n * 30))));
                 }

@@ -1,13 +1,14 @@
 //! Which browser may begin and complete a sign-in. In the attacks somebody may call `/mcp` and opens a
 //! link of his own; he wants a person's browser to finish it.
 
+use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Cookie, Load, Page, SameSite, TYPED};
 use crate::support::entra::{self, ADA, Entra, GRACE};
 use crate::support::http::{Client, Reply, Request, StandIn};
-use crate::support::server::{Mcp, Running, Setup};
+use crate::support::server::{Mcp, Running, Setup, Verb};
 use crate::support::{decode_pairs, encode_pairs, random_token, value_of};
 use serde_json::{Value, json};
 use url::Url;
@@ -85,7 +86,7 @@ impl Stage {
     }
 
     /// Entra's answer for `username` as it waits in `browser` to be delivered.
-    fn answer(&self, browser: &mut Browser, accounts: &Page, username: &str) -> Page {
+    fn answer(browser: &mut Browser, accounts: &Page, username: &str) -> Page {
         browser.stops_at = Some("/auth/callback");
         let answer = browser.submit(accounts, username);
         browser.stops_at = None;
@@ -218,7 +219,7 @@ impl Attack {
     /// The victim follows the Microsoft address in `browser`; Entra's answer waits there.
     fn lure(&self, browser: &mut Browser) -> Page {
         let accounts = browser.follow(&Page::empty(ANOTHER_SITE), &self.address);
-        self.stage.answer(browser, &accounts, ADA)
+        Stage::answer(browser, &accounts, ADA)
     }
 
     /// The attacker opens the last page with his cookie, with no receipt and with guesses.
@@ -308,7 +309,7 @@ fn a_browser_that_is_busy_with_another_sign_in_completes_none_but_its_own() {
             attack.attacker_tries();
             attack.stage.assert_nobody();
             // Their own goes on.
-            let answer = attack.stage.answer(&mut victim, &own, ADA);
+            let answer = Stage::answer(&mut victim, &own, ADA);
             assert_signed_in(&attack.stage.deliver(&mut victim, &answer));
             assert_eq!(attack.stage.entra.redemptions(), 1);
         }
@@ -378,7 +379,7 @@ fn an_answer_that_somebody_got_hold_of_signs_him_in_neither_before_nor_after_its
         for stage in Stage::every() {
             let mut victim = Browser::new();
             let accounts = victim.navigate(&stage.link(ADA));
-            let answer = stage.answer(&mut victim, &accounts, ADA);
+            let answer = Stage::answer(&mut victim, &accounts, ADA);
             let mut last = Page::empty(ANOTHER_SITE);
             if !is_first {
                 last = stage.deliver_only(&mut victim, &answer);
@@ -424,7 +425,7 @@ fn another_persons_error_is_not_shown_to_who_opened_the_link() {
     for mut attack in Attack::every() {
         let mut victim = Browser::new();
         let accounts = victim.follow(&Page::empty(ANOTHER_SITE), &attack.address);
-        let answer = attack.stage.answer(&mut victim, &accounts, "Deny consent");
+        let answer = Stage::answer(&mut victim, &accounts, "Deny consent");
         let page = attack.stage.deliver(&mut victim, &answer);
         assert_refused(&page, "another browser");
         attack.attacker_tries();
@@ -469,7 +470,7 @@ fn a_cookie_that_a_neighbour_of_the_host_has_set_completes_and_confirms_nothing(
         let accounts = victim.navigate(NEIGHBOUR);
         let is_planted = |cookie: &&Cookie| cookie.has_domain && cookie.name == name;
         assert_eq!(victim.cookies.iter().filter(is_planted).count(), 2);
-        let answer = stage.answer(&mut victim, &accounts, ADA);
+        let answer = Stage::answer(&mut victim, &accounts, ADA);
         let page = stage.deliver(&mut victim, &answer);
         assert_refused(&page, "another browser");
         stage.assert_ended(MINE);
@@ -571,7 +572,7 @@ fn beyond_loopback_a_sign_in_always_begins_with_the_button() {
         };
         assert!(cookie.secure && cookie.http_only && cookie.same_site == SameSite::Strict);
         let accounts = browser.follow(&page, &button);
-        let answer = stage.answer(&mut browser, &accounts, ADA);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut browser, &answer));
         assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
     }
@@ -637,7 +638,7 @@ fn the_button_works_in_the_browser_that_was_shown_it_and_in_no_other() {
 
         let page = one.navigate(&link);
         let accounts = one.follow(&page, &assert_asks(&page));
-        let answer = stage.answer(&mut one, &accounts, ADA);
+        let answer = Stage::answer(&mut one, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut one, &answer));
     }
 }
@@ -656,7 +657,7 @@ fn another_site_leads_no_further_than_the_button_though_its_cookie_is_there() {
     assert!(stage.entra.authorize_requests().is_empty());
     // The person presses it.
     let accounts = browser.follow(&again, &assert_asks(&again));
-    let answer = stage.answer(&mut browser, &accounts, ADA);
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
 }
 
@@ -777,13 +778,13 @@ fn of_two_clicks_that_both_come_without_a_cookie_the_later_counts() {
         let link = stage.link(ADA);
         let (mut first, mut second) = (Browser::new(), Browser::new());
         let superseded = first.navigate(&link);
-        let superseded = stage.answer(&mut first, &superseded, ADA);
+        let superseded = Stage::answer(&mut first, &superseded, ADA);
         let accounts = second.navigate(&link);
         // One browser: it keeps the cookie that came last.
         first.cookies.clone_from(&second.cookies);
         let page = stage.deliver(&mut first, &superseded);
         assert_refused(&page, "belongs to no sign-in");
-        let answer = stage.answer(&mut first, &accounts, ADA);
+        let answer = Stage::answer(&mut first, &accounts, ADA);
         assert_signed_in(&stage.deliver(&mut first, &answer));
     }
 }
@@ -799,7 +800,7 @@ fn two_tabs_of_one_browser_have_one_request_and_either_may_end_it() {
             let tabs = [browser.navigate(&link), browser.navigate(&link)];
             assert_eq!(tabs[0].url, tabs[1].url);
             assert_eq!(browser.cookies.len(), 1);
-            let answers = tabs.map(|tab| stage.answer(&mut browser, &tab, ADA));
+            let answers = tabs.map(|tab| Stage::answer(&mut browser, &tab, ADA));
             let [ending, other] = if ends_in_first { [0, 1] } else { [1, 0] };
             assert_signed_in(&stage.deliver(&mut browser, &answers[ending]));
             let page = stage.deliver(&mut browser, &answers[other]);
@@ -818,21 +819,21 @@ fn the_same_answer_has_the_same_receipt_until_it_is_redeemed() {
     for stage in Stage::every() {
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let answer = stage.answer(&mut browser, &accounts, ADA);
-        let another = stage.answer(&mut browser, &accounts, ADA);
-        let lost = stage.deliver_only(&mut browser, &answer);
-        assert_eq!(parameter(&lost.url, "receipt").unwrap().len(), 43);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
+        let another = Stage::answer(&mut browser, &accounts, ADA);
+        let unseen = stage.deliver_only(&mut browser, &answer);
+        assert_eq!(parameter(&unseen.url, "receipt").unwrap().len(), 43);
         // With the same state, another code is another answer; it disturbs nothing.
         let page = stage.deliver(&mut browser, &another);
         assert_refused(&page, "used already");
         for _ in 0..2 {
             let again = stage.deliver_only(&mut browser, &answer);
-            assert_eq!(again.url, lost.url);
+            assert_eq!(again.url, unseen.url);
         }
         assert!(stage.entra.token_requests().is_empty());
         let last = stage.deliver(&mut browser, &answer);
         assert_signed_in(&last);
-        assert_eq!(last.url, lost.url);
+        assert_eq!(last.url, unseen.url);
         for answer in [&answer, &another] {
             let page = stage.deliver(&mut browser, answer);
             assert_refused(&page, "used already");
@@ -850,11 +851,11 @@ fn the_same_error_has_the_same_receipt_too() {
     for stage in Stage::every() {
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let answer = stage.answer(&mut browser, &accounts, "Deny consent");
-        let lost = stage.deliver_only(&mut browser, &answer);
+        let answer = Stage::answer(&mut browser, &accounts, "Deny consent");
+        let unseen = stage.deliver_only(&mut browser, &answer);
         let last = stage.deliver(&mut browser, &answer);
         assert_refused(&last, "AADSTS65004");
-        assert_eq!(last.url, lost.url);
+        assert_eq!(last.url, unseen.url);
         assert_eq!(browser.navigate(last.url.as_str()).body, last.body);
     }
 }
@@ -908,7 +909,7 @@ fn a_cookie_of_the_same_name_hides_none_of_ours() {
             plant(&mut browser);
             let accounts = browser.follow(&page, &assert_asks(&page));
             plant(&mut browser);
-            let answer = stage.answer(&mut browser, &accounts, ADA);
+            let answer = Stage::answer(&mut browser, &accounts, ADA);
             let last = stage.deliver(&mut browser, &answer);
             assert_signed_in(&last);
             assert_eq!(browser.navigate(last.url.as_str()).body, last.body);
@@ -977,6 +978,23 @@ fn below_a_path_of_a_proxy_links_pages_and_cookies_keep_that_path() {
     }
 }
 
+// CASES C16
+#[test]
+fn the_link_that_login_prints_keeps_that_path() {
+    let redirect_uri = format!("{PUBLIC}/crm/auth/callback");
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None).with("REDIRECT_URI", &redirect_uri);
+    let _server = setup.start();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"));
+    command.args(["login", ADA]);
+    let mut login = Verb::start(command, &setup);
+    let link = std::iter::from_fn(|| login.line())
+        .find(|line| line.contains("/auth/login?"))
+        .expect("a link");
+    let expected = format!("{PUBLIC}/crm/auth/login?");
+    assert!(link.trim().starts_with(&expected), "{link}");
+}
+
 /// The way of a person who signs in with a link, then with the start page, and signs out.
 fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str) {
     let link = stage.link(ADA);
@@ -1002,7 +1020,7 @@ fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str
     if let Some(button) = accounts.confirmation() {
         accounts = browser.follow(&accounts, &button);
     }
-    let answer = stage.answer(&mut browser, &accounts, GRACE);
+    let answer = Stage::answer(&mut browser, &accounts, GRACE);
     let last = stage.deliver(&mut browser, &answer);
     assert_signed_in(&last);
     let home = link_on(&last, |_, text| text == "To the start page");
@@ -1039,13 +1057,13 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
         let stage = Stage::new(mode, false);
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let state = parameter(&accounts.url, "state").unwrap();
+        let sent_state = parameter(&accounts.url, "state").unwrap();
         for query in [
             "admin_consent=True&tenant=7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94".to_owned(),
-            format!("admin_consent=True&tenant=t&state={state}"),
+            format!("admin_consent=True&tenant=t&state={sent_state}"),
             "admin_consent=True&tenant=%3Cscript%3E&scope=555-0100".to_owned(),
             "error=access_denied&error_description=555-0100&admin_consent=True&tenant=t".to_owned(),
-            format!("error=access_denied&admin_consent=True&tenant=t&state={state}"),
+            format!("error=access_denied&admin_consent=True&tenant=t&state={sent_state}"),
         ] {
             let target = format!("{}/auth/callback?{query}", stage.server.url());
             for page in [Browser::new().navigate(&target), browser.navigate(&target)] {
@@ -1060,11 +1078,11 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
             }
         }
         // It is no way around the check of an answer.
-        let code = format!("admin_consent=True&code=c&state={state}");
+        let code = format!("admin_consent=True&code=c&state={sent_state}");
         let target = format!("{}/auth/callback?{code}", stage.server.url());
         assert_eq!(Browser::new().navigate(&target).status, 400);
         if !stage.is_query {
-            let answer = stage.answer(&mut browser, &accounts, ADA);
+            let answer = Stage::answer(&mut browser, &accounts, ADA);
             assert_signed_in(&stage.deliver(&mut browser, &answer));
         }
     }
@@ -1133,12 +1151,12 @@ fn a_user_id_that_does_not_show_what_it_is_is_refused_wherever_it_comes_in() {
 
 // ---- C21: an error by GET ----
 
-/// The address that brings an error for `state`.
-fn error_for(stage: &Stage, state: &str) -> String {
+/// The address that brings an error for `sent_state`.
+fn error_for(stage: &Stage, sent_state: &str) -> String {
     let query = encode_pairs(&[
         ("error", "access_denied"),
         ("error_description", "AADSTS65004: The user said 555-0100."),
-        ("state", state),
+        ("state", sent_state),
     ]);
     format!("{}/auth/callback?{query}", stage.server.url())
 }
@@ -1150,8 +1168,8 @@ fn an_error_in_an_address_ends_the_sign_in_of_this_browser() {
         let stage = Stage::new("form_post", has_key);
         let mut browser = Browser::new();
         let accounts = browser.navigate(&stage.link(ADA));
-        let state = parameter(&accounts.url, "state").unwrap();
-        let page = browser.follow(&accounts, &error_for(&stage, &state));
+        let sent_state = parameter(&accounts.url, "state").unwrap();
+        let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
         assert_refused(&page, "555-0100");
         assert_eq!(browser.navigate(page.url.as_str()).body, page.body);
         let status = stage.status(ADA);
@@ -1160,7 +1178,7 @@ fn an_error_in_an_address_ends_the_sign_in_of_this_browser() {
         assert!(why.contains("AADSTS65004"), "{status}");
         stage.assert_nobody();
         // What comes later comes too late.
-        let answer = stage.answer(&mut browser, &accounts, ADA);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
         let page = stage.deliver(&mut browser, &answer);
         assert_refused(&page, "used already");
         stage.assert_nobody();
@@ -1173,7 +1191,7 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
     let stage = Stage::new("form_post", false);
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
-    let state = parameter(&accounts.url, "state").unwrap();
+    let sent_state = parameter(&accounts.url, "state").unwrap();
     let forged = Cookie {
         value: random_token(),
         ..browser.cookies[0].clone()
@@ -1185,27 +1203,27 @@ fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
     let mut busy = Browser::new();
     busy.navigate(&stage.link("work"));
     for mut other in [Browser::new(), with_forged_cookie, busy] {
-        let page = other.follow(&accounts, &error_for(&stage, &state));
+        let page = other.follow(&accounts, &error_for(&stage, &sent_state));
         assert_refused(&page, "A sign-in does not end at this address");
         assert!(!page.body.contains("555-0100"), "{}", page.body);
     }
-    for state in ["unknown", &random_token(), &state[..42]] {
-        let page = browser.follow(&accounts, &error_for(&stage, state));
+    for unknown in ["unknown", &random_token(), &sent_state[..42]] {
+        let page = browser.follow(&accounts, &error_for(&stage, unknown));
         assert_refused(&page, "A sign-in does not end at this address");
         assert!(!page.body.contains("555-0100"), "{}", page.body);
     }
     // A code by GET is refused in the right browser, too.
-    let code = encode_pairs(&[("code", "c"), ("state", state.as_str())]);
+    let code = encode_pairs(&[("code", "c"), ("state", sent_state.as_str())]);
     let code = format!("{}/auth/callback?{code}", stage.server.url());
     assert_refused(
         &browser.follow(&accounts, &code),
         "they may be after your account",
     );
     stage.assert_under_way(ADA);
-    let answer = stage.answer(&mut browser, &accounts, ADA);
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
     // Afterwards an error changes nothing.
-    let page = browser.follow(&accounts, &error_for(&stage, &state));
+    let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
     assert_refused(&page, "A sign-in does not end at this address");
     assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
 }
@@ -1216,12 +1234,12 @@ fn an_error_that_comes_between_the_answer_and_the_last_page_changes_nothing() {
     let stage = Stage::new("form_post", false);
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
-    let state = parameter(&accounts.url, "state").unwrap();
-    let answer = stage.answer(&mut browser, &accounts, ADA);
+    let sent_state = parameter(&accounts.url, "state").unwrap();
+    let answer = Stage::answer(&mut browser, &accounts, ADA);
     stage.deliver_only(&mut browser, &answer);
-    let page = browser.follow(&accounts, &error_for(&stage, &state));
+    let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
     assert_refused(&page, "A sign-in does not end at this address");
-    let body = encode_pairs(&[("error", "access_denied"), ("state", &state)]);
+    let body = encode_pairs(&[("error", "access_denied"), ("state", &sent_state)]);
     let reply = stage
         .server
         .client()

@@ -434,8 +434,8 @@ mod device_code {
     use entra_auth_mcp::auth::device_code::{
         DeviceAuthorization, less_often, next_interval, poll, request,
     };
+    use entra_auth_mcp::auth::oauth_error::OauthError;
     use entra_auth_mcp::auth::scope::Scopes;
-    use entra_auth_mcp::auth::token_endpoint::OauthError;
     use entra_auth_mcp::error::Kind;
     use serde_json::{Value, json};
 

@@ -52,15 +52,11 @@ fn ended(mcp: &mut Mcp, user_id: &str) -> Value {
 
 /// The names of the accounts on the disk.
 fn stored(setup: &Setup) -> Vec<String> {
-    let file =
-        std::fs::read(setup.directory.file("token_cache.json")).unwrap_or_else(|_| b"{}".into());
-    let file: Value = serde_json::from_slice(&file).unwrap();
-    file["accounts"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(user_id, _)| user_id.clone())
-        .collect()
+    if setup.token_file().exists() {
+        setup.stored_user_ids()
+    } else {
+        Vec::new()
+    }
 }
 
 fn device(entra: &Entra, user_code: &str) -> Device {
@@ -302,13 +298,13 @@ fn at_the_very_second_at_which_a_code_expires_it_is_polled_for_no_more() {
     let setup = Setup::new(&entra, None)
         .with("SIGN_IN_METHOD", "device_code")
         .by_the_second();
-    let (server, other) = (setup.start(), setup.start());
+    let server = setup.start();
     let expired = begin(&mut server.modern(), ADA);
     server.clock.advance(900);
     // Its first poll is due after that of the other one.
-    let user_code = begin(&mut other.modern(), GRACE);
+    let user_code = begin(&mut server.modern(), GRACE);
     entra.approve_device(&user_code, GRACE);
-    assert_eq!(ended(&mut other.modern(), GRACE)["authenticated"], true);
+    assert_eq!(ended(&mut server.modern(), GRACE)["authenticated"], true);
     assert_eq!(device(&entra, &expired).polls, 0);
 }
 
@@ -352,7 +348,7 @@ fn a_poll_that_says_nothing_of_the_person_is_repeated_in_due_time() {
 #[test]
 fn a_poll_that_says_how_it_ended_is_the_last_and_says_what_to_do() {
     type End = fn(&Entra, &str);
-    const IN_THE_BROWSER: &str = "call authenticate_user with method \"browser\"";
+    const IN_THE_BROWSER: &str = "sign in with the browser";
     let ends: [(End, &[&str]); 12] = [
         (
             |entra, code| entra.decline_device(code),
@@ -674,18 +670,18 @@ fn a_code_brings_the_claims_that_the_api_demands() {
         json!({"user_id": ADA, "method": "browser"}),
     );
     Browser::new().sign_in(link["sign_in_url"].as_str().unwrap(), ADA);
-    let call = json!({"endpoint": "/cae", "user_id": ADA});
-    let refused = mcp.fails("api_get_request", call.clone());
+    let arguments = json!({"endpoint": "/cae", "user_id": ADA});
+    let refused = mcp.fails("api_get_request", arguments.clone());
     world
         .entra
         .approve_device(&text(&refused["user_code"]), ADA);
-    let demanded = world.entra.devices().remove(0).claims;
     assert_eq!(
-        demanded["access_token"]["acrs"],
+        world.entra.devices().remove(0).claims["access_token"]["acrs"],
         cae_claims()["access_token"]["acrs"]
     );
     assert_eq!(ended(&mut mcp, ADA)["authenticated"], true);
-    assert_eq!(mcp.ok("api_get_request", call)["data"]["cae"], true);
+    let answer = mcp.ok("api_get_request", arguments);
+    assert_eq!(answer["data"]["cae"], true);
 }
 
 #[test]

@@ -885,20 +885,20 @@ fn state_is_for_the_very_numbers_however_large_they_are() {
 }
 
 #[test]
-fn state_of_another_server_process_is_refused() {
+fn state_of_before_a_restart_is_refused() {
     let world = patient();
     let arguments = json!({"endpoint": "/echo", "data": 1});
     let (_, asked) = signed_in_by_asking(&world, &arguments);
-    // It shares the token file, so that Ada is signed in there, too.
-    let other = world.setup.start();
+    // Ada is still signed in after a restart.
+    let world = world.restarted();
     assert_state_is_refused(
-        &mut other.modern_url(),
+        &mut world.server.modern_url(),
         "api_post_request",
         &arguments,
         &asked.state,
     );
     assert!(world.backend.requests().is_empty());
-    other.modern().ok("api_post_request", arguments);
+    world.server.modern().ok("api_post_request", arguments);
 }
 
 #[test]
@@ -1244,15 +1244,15 @@ fn the_session_id_says_at_any_server_what_the_client_can_do() {
         );
     }
     let mut mcp = world.server.legacy_url("2025-11-25");
-    let restarted = world.setup.start();
-    mcp.http = restarted.client();
+    let world = world.restarted();
+    mcp.http = world.server.client();
     let asked = mcp
         .send(
             "tools/call",
             json!({"name": "api_get_request", "arguments": me()}),
         )
         .json();
-    assert!(elicitation_error(&asked).0.starts_with(&restarted.url()));
+    assert!(elicitation_error(&asked).0.starts_with(&world.server.url()));
     // The version may stand in the session id alone.
     let headers = mcp.headers("tools/call", None);
     let headers: Vec<_> = as_refs(&headers)

@@ -1,18 +1,17 @@
-//! What breaks around the server, and what it goes on doing meanwhile: the disk, the lock, Entra.
+//! What breaks around the server, and what it goes on doing meanwhile: the disk, Entra.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::net::TcpStream;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Barrier};
+use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::support::browser::Browser;
-use crate::support::encode_pairs;
 use crate::support::entra::{ADA, GRACE, TENANT_ID, TokenFailure, User};
-use crate::support::server::{Mcp, Process, Running, TempDir, World};
+use crate::support::server::{Mcp, Process, Running, World};
+use crate::support::{PATIENCE, encode_pairs};
 use serde_json::{Value, json};
 
 /// Of the 3900 seconds that a token lives: it is still valid, but about to expire.
@@ -69,6 +68,16 @@ fn assert_degraded(server: &Running, word: &str) {
     );
 }
 
+/// What was not written is, as soon as calls find that the disk is back.
+fn assert_becomes_sound(server: &Running) {
+    let start = Instant::now();
+    while server.client().get("/healthz").json()["status"] != "ok" {
+        assert!(start.elapsed() < PATIENCE, "nothing is written");
+        me(&mut server.modern());
+    }
+    assert_sound(server);
+}
+
 impl World {
     /// No file can be written beside the token file: something is in the way of the first step.
     fn block_writes(&self) -> PathBuf {
@@ -80,11 +89,6 @@ impl World {
     fn contents(&self) -> String {
         fs::read_to_string(self.server.token_file()).unwrap()
     }
-
-    fn refresh_token(&self) -> Value {
-        serde_json::from_str::<Value>(&self.contents()).unwrap()["accounts"][ADA]["refresh_token"]
-            .take()
-    }
 }
 
 // ---- Descriptors ----
@@ -93,21 +97,21 @@ impl World {
 #[test]
 fn with_few_descriptors_there_are_fewer_places_and_who_finds_none_is_told_so() {
     const PLACES: usize = 18;
-    let world = World::new();
+    let (setup, backend, _entra) = World::new().stop();
     let mut command = Command::new("sh");
     command.args([
         "-c",
         "ulimit -n 64 && exec \"$0\"",
         env!("CARGO_BIN_EXE_entra-auth-mcp"),
     ]);
-    let server = Process::start(command, &world.setup);
+    let server = Process::start(command, &setup);
     server.modern().sign_in(ADA);
     assert!(
         server.log().contains("at most 18, as only 64 open files"),
         "{}",
         server.log()
     );
-    let hold = world.backend.hold();
+    let hold = backend.hold();
     thread::scope(|scope| {
         let slow = || {
             server
@@ -134,29 +138,62 @@ fn with_few_descriptors_there_are_fewer_places_and_who_finds_none_is_told_so() {
 
 // ---- The disk ----
 
+/// Whatever has become of the file: it is not looked at.
+// Issue 13 §1
+#[test]
+fn a_call_that_needs_no_refresh_does_not_touch_the_disk() {
+    let world = World::signed_in();
+    let before = world.contents();
+    #[cfg(unix)]
+    {
+        // To open a pipe that nobody writes to would take for ever.
+        for name in ["token_cache.json", "token_cache.json.lock"] {
+            let path = world.setup.directory.file(name);
+            fs::remove_file(&path).unwrap();
+            assert!(
+                Command::new("mkfifo")
+                    .arg(&path)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        }
+        me(&mut world.server.modern());
+        assert_sound(&world.server);
+    }
+    fs::remove_dir_all(&world.setup.directory.0).unwrap();
+    me(&mut world.server.modern());
+    assert_sound(&world.server);
+    assert_eq!(
+        world.server.modern().ok("view_userid", json!({}))["user_id"],
+        ADA
+    );
+    assert_eq!(world.entra.refreshes(), 0);
+    fs::create_dir(&world.setup.directory.0).unwrap();
+    fs::write(world.server.token_file(), before).unwrap();
+    me(&mut world.restarted().server.modern());
+}
+
+// Issue 13 §1
 #[test]
 fn a_directory_that_vanishes_leaves_what_is_in_memory_to_serve_until_it_is_back() {
     let world = World::signed_in();
-    let (directory, moved) = (
-        &world.setup.directory.0,
-        world.setup.directory.0.with_extension("moved"),
-    );
+    let before = world.contents();
+    let directory = &world.setup.directory.0;
+    let moved = directory.with_extension("moved");
     fs::rename(directory, &moved).unwrap();
+    // A refresh goes through, and its tokens serve.
+    world.advance(DUE + THE_REST);
     for _ in 0..3 {
         me(&mut world.server.modern());
     }
+    assert_eq!(world.entra.refreshes(), 1);
     assert_degraded(&world.server, "token_cache.json");
     assert_eq!(
         world.server.modern().ok("view_userid", json!({}))["user_id"],
         ADA
     );
-    // What is on the disk cannot be known, so it is not refreshed; what is left of the token serves.
-    world.advance(DUE);
-    me(&mut world.server.modern());
-    world.advance(THE_REST);
-    let failure = refused(&mut world.server.modern());
-    assert_eq!(failure["error"], "token_cache", "{failure}");
-    assert_eq!(world.entra.refreshes(), 0);
+    // Nobody is told that a sign-in is kept which is not.
     assert_eq!(
         Browser::new()
             .sign_in(&login_url(&world.server, GRACE), GRACE)
@@ -165,32 +202,9 @@ fn a_directory_that_vanishes_leaves_what_is_in_memory_to_serve_until_it_is_back(
     );
 
     fs::rename(&moved, directory).unwrap();
-    me(&mut world.server.modern());
+    assert_becomes_sound(&world.server);
+    assert_ne!(world.contents(), before);
     assert_eq!(world.entra.refreshes(), 1);
-    assert_sound(&world.server);
-}
-
-#[test]
-fn a_file_of_a_newer_version_or_of_something_else_leaves_what_is_in_memory_to_serve() {
-    for (foreign, word) in [
-        (r#"{"version":2,"accounts":{}}"#, "version 2"),
-        ("spoilt", "cannot be understood"),
-    ] {
-        let world = World::signed_in();
-        let before = world.contents();
-        fs::write(world.server.token_file(), foreign).unwrap();
-        me(&mut world.server.modern());
-        assert_degraded(&world.server, word);
-        assert_eq!(world.contents(), foreign, "it is left alone");
-
-        fs::write(world.server.token_file(), &before).unwrap();
-        me(&mut world.server.modern());
-        assert_sound(&world.server);
-        assert_eq!(
-            world.refresh_token(),
-            serde_json::from_str::<Value>(&before).unwrap()["accounts"][ADA]["refresh_token"]
-        );
-    }
 }
 
 #[test]
@@ -213,10 +227,32 @@ fn a_sign_in_that_cannot_be_written_changes_nothing_and_shows() {
     assert_eq!(world.contents(), before);
 
     fs::remove_dir(in_the_way).unwrap();
-    assert_sound(&world.server);
     world.server.modern().sign_in(GRACE);
+    assert_sound(&world.server);
 }
 
+// Issue 13 §1
+#[test]
+fn to_ask_how_the_server_is_writes_nothing() {
+    let world = World::signed_in();
+    let in_the_way = world.block_writes();
+    world.advance(DUE + THE_REST);
+    me(&mut world.server.modern());
+    let before = world.contents();
+    fs::remove_dir(in_the_way).unwrap();
+    let mut mcp = world.server.modern();
+    mcp.ok("check_auth_status", json!({}));
+    mcp.ok("view_userid", json!({}));
+    for path in ["/", "/auth/status"] {
+        assert_eq!(world.server.client().get(path).status, 200);
+    }
+    assert_degraded(&world.server, "Could not write");
+    assert_eq!(world.contents(), before);
+    assert_becomes_sound(&world.server);
+    assert_ne!(world.contents(), before);
+}
+
+// Issue 13 §1
 #[test]
 fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
     let world = World::signed_in();
@@ -237,86 +273,90 @@ fn what_entra_has_rotated_is_kept_in_memory_until_it_can_be_written() {
     }
 
     fs::remove_dir(in_the_way).unwrap();
-    me(&mut world.server.modern());
-    assert_sound(&world.server);
+    assert_becomes_sound(&world.server);
     assert_ne!(world.contents(), before);
     // Whoever reads the file from now on has the newest.
-    let other = world.setup.start();
+    let world = world.restarted();
     world.advance(DUE + THE_REST);
-    me(&mut other.modern());
+    me(&mut world.server.modern());
     assert_eq!(
         (world.entra.refreshes(), world.entra.reused_refresh_tokens()),
         (3, 0)
     );
 }
 
+// Issue 13 §1
 #[test]
-fn what_was_kept_in_memory_is_forgotten_once_it_is_written() {
+fn what_the_disk_did_not_take_is_written_with_the_next_change() {
     let world = World::signed_in();
-    let other = world.setup.start();
-    // The refresh token stays the same, so that nothing else tells old from new.
-    world
-        .entra
-        .set(|settings| settings.omit_refresh_token_on_refresh = true);
     let in_the_way = world.block_writes();
     world.advance(DUE + THE_REST);
     me(&mut world.server.modern());
+    let before = world.setup.stored_account(ADA);
     fs::remove_dir(in_the_way).unwrap();
+    world.server.modern().sign_in(GRACE);
     assert_sound(&world.server);
-    world.advance(DUE + THE_REST);
-    me(&mut other.modern());
-    let newest = world
-        .backend
-        .last()
-        .header("authorization")
-        .unwrap()
-        .to_owned();
-    me(&mut world.server.modern());
-    assert_eq!(
-        world.backend.last().header("authorization"),
-        Some(newest.as_str())
-    );
-    assert_eq!(world.entra.refreshes(), 2);
+    let newest = world.setup.stored_account(ADA);
+    assert_ne!(newest["refresh_token"], before["refresh_token"]);
+    assert_eq!(world.setup.stored_user_ids(), [ADA, GRACE]);
 }
 
-/// Also while another process is about to write.
+// Issue 13 §1
+#[test]
+fn the_log_says_that_the_disk_fails_and_that_it_is_back_once_each() {
+    let (setup, backend, entra) = World::signed_in().stop();
+    entra.expires_in(200); // so that each call needs a refresh
+    setup.change_stored(ADA, |account| account["expires_at"] = json!(0));
+    let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let in_the_way = setup.directory.file("token_cache.json.tmp");
+    fs::create_dir(&in_the_way).unwrap();
+    for _ in 0..3 {
+        process
+            .modern()
+            .call("api_get_request", json!({"endpoint": "/me"}));
+    }
+    assert_eq!(entra.refreshes(), 3);
+    let failed = process.log();
+    assert_eq!(
+        failed.matches("Could not write the token file").count(),
+        1,
+        "{failed}"
+    );
+    assert!(!failed.contains("can be written again"), "{failed}");
+    fs::remove_dir(in_the_way).unwrap();
+    for _ in 0..3 {
+        process
+            .modern()
+            .call("api_get_request", json!({"endpoint": "/me"}));
+    }
+    let mended = process.log();
+    assert_eq!(
+        mended.matches("Could not write the token file").count(),
+        1,
+        "{mended}"
+    );
+    assert_eq!(
+        mended.matches("can be written again").count(),
+        1,
+        "{mended}"
+    );
+    drop(backend);
+}
+
+// Issue 13 §1
 #[test]
 fn what_could_not_be_written_is_written_when_the_server_stops() {
     let world = World::signed_in();
+    let before = world.setup.stored_account(ADA);
     let in_the_way = world.block_writes();
     world.advance(DUE + THE_REST);
     me(&mut world.server.modern());
     fs::remove_dir(in_the_way).unwrap();
-    let World {
-        server,
-        setup,
-        backend: _backend,
-        entra,
-    } = world;
-    let lock = File::options()
-        .write(true)
-        .open(setup.directory.file("token_cache.json.lock"))
-        .unwrap();
-    lock.lock().unwrap();
-    let address = server.address();
-    thread::scope(|scope| {
-        let stopping = scope.spawn(|| drop(server));
-        while TcpStream::connect(&address).is_ok() {
-            thread::yield_now();
-        }
-        // Whoever does not wait has ended by then.
-        let begun = Instant::now();
-        while !stopping.is_finished() && begun.elapsed() < Duration::from_millis(300) {
-            thread::yield_now();
-        }
-        drop(lock);
-    });
-    let server = setup.start();
-    me(&mut server.modern());
-    server.clock.advance(DUE + THE_REST);
-    entra.advance(3950);
-    me(&mut server.modern());
-    assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (2, 0));
+    let world = world.restarted();
+    let newest = world.setup.stored_account(ADA);
+    assert_ne!(newest["refresh_token"], before["refresh_token"]);
+    me(&mut world.server.modern());
+    assert_eq!(world.entra.refreshes(), 1);
 }
 
 #[test]
@@ -338,10 +378,10 @@ fn a_refresh_that_entra_refuses_while_nothing_can_be_written_is_believed() {
     );
 }
 
-// ---- Several processes ----
+// ---- Many calls ----
 
 #[test]
-fn two_hundred_calls_of_five_accounts_in_two_processes_lead_to_five_refreshes() {
+fn two_hundred_calls_of_five_accounts_lead_to_five_refreshes() {
     const CALLS: usize = 200;
     let world = World::new();
     let users: Vec<String> = (0..5)
@@ -360,14 +400,6 @@ fn two_hundred_calls_of_five_accounts_in_two_processes_lead_to_five_refreshes() 
     });
     // What they sign in with has expired at once; what they get then has not.
     world.entra.expires_in(0);
-    let processes: Vec<_> = (0..2)
-        .map(|_| {
-            Process::start(
-                Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")),
-                &world.setup,
-            )
-        })
-        .collect();
     for user in &users {
         world.server.modern().sign_in(user);
     }
@@ -375,11 +407,9 @@ fn two_hundred_calls_of_five_accounts_in_two_processes_lead_to_five_refreshes() 
     let start = Barrier::new(CALLS);
     thread::scope(|scope| {
         for number in 0..CALLS {
-            let (mut mcp, user, start) = (
-                processes[number % 2].modern(),
-                &users[number / 2 % 5],
-                &start,
-            );
+            let mut mcp = world.server.modern();
+            let user = &users[number % 5];
+            let start = &start;
             scope.spawn(move || {
                 start.wait();
                 let me = mcp.ok(
@@ -408,16 +438,13 @@ fn two_hundred_calls_of_five_accounts_in_two_processes_lead_to_five_refreshes() 
 #[test]
 fn while_entra_is_slow_a_token_that_is_still_valid_serves() {
     let world = World::signed_in();
-    let process = world.setup.start();
     world.advance(DUE);
     let hold = world.entra.hold_tokens();
     thread::scope(|scope| {
         let first = scope.spawn(|| me(&mut world.server.modern()));
         hold.wait_for_arrivals(1);
-        // At the same server and at another one.
         me(&mut world.server.modern());
-        me(&mut process.modern());
-        assert_eq!((hold.arrivals(), world.backend.requests().len()), (1, 2));
+        assert_eq!((hold.arrivals(), world.backend.requests().len()), (1, 1));
         drop(hold);
         first.join().unwrap();
     });

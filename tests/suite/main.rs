@@ -19,6 +19,7 @@ mod accounts;
 mod adversity;
 mod audit;
 mod big_bodies;
+mod bindings;
 mod browsers;
 mod challenges;
 mod confinement;

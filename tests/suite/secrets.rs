@@ -178,11 +178,12 @@ struct Story {
 }
 
 impl Story {
-    fn begin() -> Self {
+    fn begin(mode: &str) -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         let setup = Setup::new(&entra, Some(&backend))
             .with("LOG_LEVEL", "debug")
+            .with("AUTH_RESPONSE_MODE", mode)
             .with("ALLOW_DEVICE_CODE", "true");
         let file = setup.directory.file("audit.jsonl");
         let setup = setup
@@ -306,10 +307,10 @@ impl Story {
         };
         other.open(link);
         let accounts = browser.navigate(link);
-        let answer = browser.submit(&accounts, username);
         if let Some(failure) = failure {
             self.entra.fail_next_token(failure);
         }
+        let answer = browser.submit(&accounts, username);
         if answer.submits_itself() {
             let last = browser.auto_submit(&answer);
             browser.auto_submit(&answer);
@@ -459,7 +460,7 @@ fn oauth(error: &'static str, aadsts: u32) -> TokenFailure {
 #[cfg(unix)]
 #[test]
 fn no_secret_shows_anywhere_but_where_it_belongs() {
-    let mut story = Story::begin();
+    let mut story = Story::begin("form_post");
     // Sign-ins of every ending.
     story.sign_in("Deny consent", None);
     story.sign_in(GRACE, None); // another account than the one that was asked for
@@ -609,7 +610,39 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
             .all(|event| told("the audit log", event))
     );
     assert!(!told("stderr", "panicked"), "{heard:?}");
+    assert_nothing_is_told(&heard, &secrets);
+}
 
+/// What comes by GET is not logged and not shown either.
+#[cfg(unix)]
+#[test]
+fn no_secret_of_a_sign_in_in_query_mode_shows_anywhere_but_where_it_belongs() {
+    let mut story = Story::begin("query");
+    story.sign_in("Deny consent", None);
+    story.sign_in(GRACE, None);
+    story.sign_in(ADA, Some(oauth("invalid_grant", 54005)));
+    let mut mcp = story.mcp();
+    let begun = story.tool(&mut mcp, "authenticate_user", &json!({"user_id": ADA}));
+    let link = begun["sign_in_url"].as_str().unwrap();
+    // Another browser delivers the answer, then the right one does.
+    let mut browser = Browser::new();
+    browser.stops_at = Some("/auth/callback");
+    let accounts = browser.navigate(link);
+    let answer = browser.submit(&accounts, ADA);
+    browser.stops_at = None;
+    for mut browser in [Browser::new(), browser] {
+        browser.navigate(answer.url.as_str());
+        story.browser(browser);
+    }
+    story.sign_in(ADA, None);
+    assert_eq!(story.entra.redemptions(), 2);
+    let (heard, secrets) = story.end();
+    assert!(secrets.len() > 30, "{secrets:?}");
+    assert_nothing_is_told(&heard, &secrets);
+}
+
+#[track_caller]
+fn assert_nothing_is_told(heard: &[(String, String)], secrets: &BTreeSet<String>) {
     let forms: BTreeSet<String> = secrets.iter().flat_map(|secret| forms(secret)).collect();
     let is_of_a_form = |c: char| c.is_ascii_alphanumeric() || "-_+/=%.".contains(c);
     assert!(
@@ -617,7 +650,7 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
             .iter()
             .all(|form| form.len() > LEAST && form.chars().all(is_of_a_form))
     );
-    for (what, text) in &heard {
+    for (what, text) in heard {
         for run in text
             .split(|c| !is_of_a_form(c))
             .filter(|run| run.len() > LEAST)

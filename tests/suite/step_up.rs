@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::backend::{cae_claims, claims_challenge, claims_header};
+use crate::support::backend::{WRITE_SCOPE, cae_claims, claims_challenge, claims_header};
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{ADA, GRACE, TokenFailure};
 use crate::support::http::{Answer, Reply, Request, StandIn};
@@ -85,9 +85,7 @@ impl World {
     }
 
     fn only_account(&self) -> Value {
-        let file: Value =
-            serde_json::from_slice(&std::fs::read(self.server.token_file()).unwrap()).unwrap();
-        file["accounts"][LABEL].clone()
+        self.setup.stored_account(LABEL)
     }
 
     /// Entra refuses the next token request with this.
@@ -287,7 +285,7 @@ fn login_url(server: &str) -> String {
 
 /// The parameters of the authorization request that a person who starts in the browser is sent on with.
 fn login_leads_to(server: &Running) -> Pairs {
-    let reply = server.client().get(&format!(
+    let reply = server.navigate(&format!(
         "/auth/login?{}",
         encode_pairs(&[("user_id", LABEL)])
     ));
@@ -317,6 +315,15 @@ fn refused(status: u16, lines: &[&str]) -> Reply {
 }
 
 // ---- The capability ----
+
+fn without_scope(scope: &str) -> Reply {
+    refused(
+        403,
+        &[&format!(
+            "Bearer error=\"insufficient_scope\", scope=\"{scope}\""
+        )],
+    )
+}
 
 #[test]
 fn every_request_to_entra_declares_that_claims_challenges_are_handled() {
@@ -485,23 +492,14 @@ fn the_minute_after_a_refresh_for_a_refusal_is_sixty_seconds() {
 fn a_call_is_not_made_again_as_somebody_else_who_has_signed_in_meanwhile() {
     for challenge in [refused(401, &["Bearer"]), claims_challenge(&cae_claims())] {
         let world = World::labelled();
-        let path = world.server.token_file();
-        world.backend.on(move |request| {
-            if request.path.ends_with("/me") {
-                return None;
-            }
-            let mut file: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
-            file["accounts"][LABEL]["oid"] = json!("somebody-else");
-            file["accounts"][LABEL]["access_token"] = json!("theirs");
-            std::fs::write(&path, file.to_string()).unwrap();
+        let login = login_url(&world.server.url());
+        world.backend.on(move |_| {
+            assert_eq!(Browser::new().sign_in(&login, GRACE).status, 200);
             Some(challenge.clone().into())
         });
         let mut mcp = world.server.modern_url();
         assert_eq!(world.during(|| handed_on(&mut mcp, "/x", 401)), ((), 1, 0));
-        assert_ne!(
-            world.backend.last().header("authorization"),
-            Some("Bearer theirs")
-        );
+        assert_eq!(world.only_account()["username"], GRACE);
     }
 }
 
@@ -557,11 +555,9 @@ fn where_no_refresh_can_be_had_the_apis_own_refusal_is_handed_on() {
 
 #[test]
 fn without_a_refresh_token_a_refusal_is_handed_on_and_claims_are_asked_of_the_person() {
-    let world = World::labelled();
-    let mut file: Value =
-        serde_json::from_slice(&std::fs::read(world.server.token_file()).unwrap()).unwrap();
-    file["accounts"][LABEL]["refresh_token"] = Value::Null;
-    std::fs::write(world.server.token_file(), file.to_string()).unwrap();
+    let world = World::labelled().with_stored(LABEL, |account| {
+        account["refresh_token"] = Value::Null;
+    });
     let mut mcp = world.server.modern_url();
     world.answer(refused(401, &["Bearer error=\"invalid_token\""]));
     assert_eq!(world.during(|| handed_on(&mut mcp, "/x", 401)), ((), 1, 0));
@@ -573,11 +569,9 @@ fn without_a_refresh_token_a_refusal_is_handed_on_and_claims_are_asked_of_the_pe
 
 #[test]
 fn a_sign_in_that_has_run_out_is_asked_of_the_same_person_by_name() {
-    let world = World::labelled();
-    let mut file: Value =
-        serde_json::from_slice(&std::fs::read(world.server.token_file()).unwrap()).unwrap();
-    file["accounts"][LABEL]["refresh_token"] = Value::Null;
-    std::fs::write(world.server.token_file(), file.to_string()).unwrap();
+    let world = World::labelled().with_stored(LABEL, |account| {
+        account["refresh_token"] = Value::Null;
+    });
     world.advance(EXPIRED);
     let asked = asks(&mut world.server.modern_url(), "/me");
     Browser::new().navigate(&asked.url);
@@ -589,10 +583,9 @@ fn a_sign_in_that_has_run_out_is_asked_of_the_same_person_by_name() {
 }
 
 #[test]
-fn many_calls_with_one_refused_token_share_one_refresh_in_both_of_two_servers() {
+fn many_calls_with_one_refused_token_share_one_refresh() {
     for endpoint in ["/me", "/cae"] {
         let world = World::labelled();
-        let other = world.setup.start();
         if endpoint == "/me" {
             world.entra.revoke_access_tokens();
         }
@@ -604,15 +597,8 @@ fn many_calls_with_one_refused_token_share_one_refresh_in_both_of_two_servers() 
         });
         let ((), requests, refreshes) = world.during(|| {
             thread::scope(|scope| {
-                for server in [
-                    &world.server,
-                    &other,
-                    &world.server,
-                    &other,
-                    &world.server,
-                    &other,
-                ] {
-                    scope.spawn(move || ok(&mut server.modern(), endpoint));
+                for _ in 0..6 {
+                    scope.spawn(|| ok(&mut world.server.modern(), endpoint));
                 }
                 gate.wait_for_arrivals(6);
                 gate.open();
@@ -621,25 +607,6 @@ fn many_calls_with_one_refused_token_share_one_refresh_in_both_of_two_servers() 
         assert_eq!((requests, refreshes), (12, 1), "{endpoint}");
         assert_eq!(world.entra.token_requests().len(), 2);
     }
-}
-
-/// Lets a call of `endpoint` arrive at the backend, then `meanwhile` happen, then the backend answer it.
-fn with_meanwhile(world: &World, endpoint: &str, meanwhile: impl FnOnce()) -> Outcome {
-    let gate = Gate::default();
-    let (at_backend, path) = (gate.clone(), format!("/v1.0{endpoint}"));
-    world.backend.on(move |request| {
-        if request.path == path {
-            at_backend.pass();
-        }
-        None
-    });
-    thread::scope(|scope| {
-        let call = scope.spawn(|| get(&mut world.server.modern(), endpoint));
-        gate.wait_for_arrivals(1);
-        meanwhile();
-        gate.open();
-        call.join().unwrap()
-    })
 }
 
 // ---- By way of the person ----
@@ -789,17 +756,11 @@ fn a_declined_step_up_leaves_the_account_as_it_was() {
             ok(&mut mcp, "/me");
         }
         let leads_to = login_leads_to(&world.server);
-        assert_eq!(
-            ["claims", "scope"].map(|name| value_of(&leads_to, name)),
-            [Some(CP1), Some(SCOPE)]
-        );
+        assert_eq!(value_of(&leads_to, "claims"), Some(CP1));
         // Whoever calls for it again needs it again, whether Entra is asked meanwhile or not.
         asks(&mut mcp, endpoint);
         let leads_to = login_leads_to(&world.server);
-        assert_eq!(
-            ["claims", "scope"].map(|name| value_of(&leads_to, name)),
-            [Some(WANTED), Some(SCOPE)]
-        );
+        assert_eq!(value_of(&leads_to, "claims"), Some(WANTED));
     }
 }
 
@@ -880,7 +841,7 @@ fn of_too_many_people_of_whom_more_is_wanted_one_gives_way_to_the_next() {
         );
     }
     let is_due = |number: &usize| {
-        let reply = world.server.client().get(&login(*number));
+        let reply = world.server.navigate(&login(*number));
         let query = reply.header("Location").unwrap().split_once('?').unwrap().1;
         value_of(&decode_pairs(query.as_bytes()), "claims") == Some(ENTRAS_SENT)
     };
@@ -959,16 +920,17 @@ fn a_declined_sign_in_that_every_call_needs_is_still_due() {
 
 #[test]
 fn a_call_waits_for_its_step_up_though_other_calls_go_through_meanwhile() {
-    let endpoint = "/cae";
     let world = World::labelled_with(|setup| {
         setup.limits(|limits| limits.silence = Duration::from_millis(20))
     });
     world.entra.require_interaction_for_claims(true);
     let mut mcp = world.server.modern_url();
-    let asked = asks(&mut mcp, endpoint);
+    let asked = asks(&mut mcp, "/cae");
     world.advance(EXPIRED - 3600);
+    // The old token is refused, and another one fetched for that.
+    handed_on(&mut world.server.modern(), "/status/401", 401);
     ok(&mut world.server.modern(), "/me");
-    let arguments = json!({"endpoint": endpoint, "user_id": LABEL});
+    let arguments = json!({"endpoint": "/cae", "user_id": LABEL});
     let (head, events) = mcp.open_call("api_get_request", arguments, asked.extra.clone());
     assert_eq!(head.header("Content-Type"), Some("text/event-stream"));
     signs_in(&asked);
@@ -990,8 +952,6 @@ fn a_step_up_with_the_link_of_before_ends_the_wait_for_the_next_one() {
     assert_eq!(browser.sign_in(&before.url, ADA).status, 200);
     assert_eq!(is_done(repeats(&mut mcp, "/cae", &next))["success"], true);
 }
-
-// ---- Scopes ----
 
 #[test]
 fn a_missing_scope_is_named_with_the_setting_and_nobody_is_asked_to_sign_in() {
@@ -1045,6 +1005,51 @@ fn a_missing_scope_is_named_with_the_setting_and_nobody_is_asked_to_sign_in() {
     }
     assert!(says_signed_in(&world.server));
     assert_eq!(world.entra.authorize_requests().len(), before);
+}
+
+#[test]
+fn what_is_wanted_of_one_account_is_still_wanted_when_something_is_wanted_of_another() {
+    let world = World::labelled();
+    let page = Browser::new().sign_in(
+        &format!("{}/auth/login?user_id=other", world.server.url()),
+        GRACE,
+    );
+    assert_eq!(page.status, 200, "{}", page.text());
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern_url();
+    for user_id in [LABEL, "other"] {
+        let arguments = json!({"endpoint": "/cae", "user_id": user_id});
+        assert!(matches!(
+            make(&mut mcp, "get", &arguments, &json!({})),
+            Outcome::Asked(_)
+        ));
+    }
+    assert_eq!(
+        value_of(&login_leads_to(&world.server), "claims"),
+        Some(WANTED)
+    );
+}
+
+// ---- Scopes ----
+
+/// The settings are the ceiling.
+// Issue 13 §3
+#[test]
+fn a_scope_beyond_the_settings_is_an_error_that_names_it_and_nobody_is_asked_for_it() {
+    let world = World::labelled();
+    let entra_was_asked = world.entra.token_requests().len();
+    for mut mcp in clients(&world.server) {
+        let (content, requests, _) = world.during(|| done(&mut mcp, "/write"));
+        assert_eq!((&content["success"], requests), (&json!(false), 1));
+        assert!(content.to_string().contains(WRITE_SCOPE), "{content}");
+        assert_ne!(content["error"], "sign_in_required");
+    }
+    assert_eq!(world.entra.token_requests().len(), entra_was_asked);
+    assert!(says_signed_in(&world.server));
+    assert_eq!(
+        value_of(&login_leads_to(&world.server), "scope"),
+        Some(SCOPE)
+    );
 }
 
 // ---- What Entra says to a refresh ----
@@ -1113,7 +1118,8 @@ fn what_a_sign_in_would_not_mend_is_refused_and_neither_asked_nor_repeated() {
                 }
             }
             assert_eq!(world.entra.token_requests().len(), 2);
-            assert!(says_signed_in(&world.server));
+            // Where every call is refused, nobody says that nothing is to be done.
+            assert_eq!(says_signed_in(&world.server), endpoint != "/me");
             world.advance(PAUSE);
             done(&mut world.server.modern(), endpoint);
             assert_eq!(world.entra.token_requests().len(), 3);
@@ -1240,8 +1246,10 @@ fn a_device_code_carries_what_the_api_wants() {
     world.entra.require_interaction_for_claims(true);
     asks(&mut world.server.modern_url(), "/cae");
     let request = world.entra.device_requests()[0].clone();
-    assert_eq!(value_of(&request, "claims"), Some(WANTED));
-    assert_eq!(value_of(&request, "scope"), Some(SCOPE));
+    assert_eq!(
+        (value_of(&request, "claims"), value_of(&request, "scope")),
+        (Some(WANTED), Some(SCOPE))
+    );
 }
 
 // ---- What others write ----
@@ -1319,15 +1327,13 @@ fn the_longest_claims_get_to_entra_whole() {
 
 #[test]
 fn nothing_that_the_api_demands_gets_into_a_page_or_a_log_line_as_it_is() {
-    let world = World::new();
-    let process = Process::start(
-        Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")),
-        &world.setup,
-    );
+    let (setup, backend, _entra) = World::new().stop();
+    let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
     sign_in(&process.url());
     let mut mcp = Mcp::modern(process.client(), Mcp::can_open_urls());
     let claims = json!({"access_token": {"<b>": {"value": "\u{1b}[31m\r\n<script>"}}});
-    world.answer(claims_challenge(&claims));
+    let challenge = claims_challenge(&claims);
+    backend.on(move |_| Some(challenge.clone().into()));
     let asked = asks(&mut mcp, "/x");
     assert!(
         !asked.message.contains(char::is_control),
@@ -1342,6 +1348,9 @@ fn nothing_that_the_api_demands_gets_into_a_page_or_a_log_line_as_it_is() {
         );
     }
     is_handed_on(repeats(&mut mcp, "/x", &asked), 401);
+    let missing = without_scope("api://backend/<script>'{{title}}&amp;");
+    backend.on(move |_| Some(missing.clone().into()));
+    done(&mut mcp, "/x");
     let log = process.log();
     assert!(
         !log.contains(|c: char| c.is_control() && c != '\n'),

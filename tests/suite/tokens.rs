@@ -1,19 +1,19 @@
 //! Keeping tokens: when and how they are refreshed, what is kept when that fails, and the token file.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{self, ADA, Entra, GRACE, TENANT_ID, TokenFailure};
 use crate::support::http::Reply;
-use crate::support::server::{Mcp, Process, Running, Setup, TempDir, World};
-use crate::support::{PATIENCE, encode_pairs, lock, value_of};
+use crate::support::server::{Mcp, Process, Running, Setup, World, account_in};
+use crate::support::{encode_pairs, lock, value_of};
 use entra_auth_mcp::clock::iso8601_seconds;
 use serde_json::{Value, json};
 
@@ -53,38 +53,16 @@ impl World {
         self.entra.token_requests().len()
     }
 
-    fn file(&self) -> Value {
-        serde_json::from_slice(&fs::read(self.server.token_file()).unwrap()).unwrap()
-    }
-
     fn account(&self, user_id: &str) -> Value {
-        self.file()["accounts"][user_id].clone()
+        self.setup.stored_account(user_id)
     }
 
     fn user_ids(&self) -> BTreeSet<String> {
-        self.file()["accounts"]
-            .as_object()
-            .unwrap()
-            .keys()
-            .cloned()
-            .collect()
+        self.setup.stored_user_ids().into_iter().collect()
     }
 
-    /// The same settings but for one.
-    fn setup_with(&self, name: &str, value: &str) -> Setup {
-        let Setup {
-            variables,
-            clock,
-            limits,
-            directory,
-        } = &self.setup;
-        let setup = Setup {
-            variables: variables.clone(),
-            clock: clock.clone(),
-            limits: limits.clone(),
-            directory: Arc::clone(directory),
-        };
-        setup.with(name, value)
+    fn restarted_with(self, name: &str, value: &str) -> Self {
+        self.with(|setup| setup.with(name, value))
     }
 }
 
@@ -135,16 +113,12 @@ fn names_beside(setup: &Setup) -> Vec<String> {
         .map(|entry| entry.unwrap().path());
     let is_kept = |path: &PathBuf| {
         let extension = path.extension().unwrap_or_default();
-        *path != token_file(setup) && extension != "lock" && extension != "log"
+        *path != setup.token_file() && !["lock", "owner", "log"].iter().any(|own| extension == *own)
     };
     paths
         .filter(is_kept)
         .map(|path| path.file_name().unwrap().to_str().unwrap().to_owned())
         .collect()
-}
-
-fn token_file(setup: &Setup) -> PathBuf {
-    setup.directory.file("token_cache.json")
 }
 
 fn binary() -> Command {
@@ -314,21 +288,16 @@ fn a_token_that_is_longer_than_servers_take_is_not_sent_and_the_way_out_is_named
     assert_eq!(backend.requests().len(), 0);
 }
 
+// Issue 13 §1
 #[test]
 fn many_calls_at_once_share_one_refresh() {
     let world = World::signed_in();
-    // Of two servers that share the file; two processes differ in nothing from them.
-    let other = world.setup.start();
     world.advance(DUE + THE_REST);
     let hold = world.entra.hold_tokens();
     let start = Barrier::new(8);
     thread::scope(|scope| {
-        for number in 0..8 {
-            let mut mcp = if number % 2 == 0 {
-                world.server.modern()
-            } else {
-                other.modern()
-            };
+        for _ in 0..8 {
+            let mut mcp = world.server.modern();
             let start = &start;
             scope.spawn(move || {
                 start.wait();
@@ -349,6 +318,34 @@ fn many_calls_at_once_share_one_refresh() {
         .map(|request| request.header("authorization").unwrap().to_owned())
         .collect();
     assert_eq!((world.backend.requests().len(), tokens.len()), (8, 1));
+}
+
+#[test]
+fn many_calls_at_once_share_one_failure() {
+    for (failure, error) in [
+        (TokenFailure::Status(503, None), "retry_later"),
+        (TokenFailure::CloseWithoutAnswer, "retry_later"),
+        (oauth("invalid_client", 7_000_218), "configuration"),
+        (oauth("invalid_grant", 50173), "sign_in_required"),
+    ] {
+        let world = World::signed_in();
+        world.advance(DUE + THE_REST);
+        world.entra.fail_tokens(failure);
+        let hold = world.entra.hold_tokens();
+        let start = Barrier::new(8);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    assert_eq!(refused(&mut world.server.modern())["error"], error);
+                });
+            }
+            hold.wait_for_arrivals(1);
+            drop(hold);
+        });
+        assert_eq!(world.asked(), 2, "the sign-in and one refresh");
+        assert!(world.backend.requests().is_empty());
+    }
 }
 
 #[test]
@@ -389,7 +386,8 @@ fn what_was_rotated_is_on_the_disk_before_it_is_used() {
     });
     world.advance(DUE);
     let bearer = world.call();
-    let on_arrival = lock(&on_arrival)["accounts"][ADA].clone();
+    let mut on_arrival = lock(&on_arrival).clone();
+    let on_arrival = account_in(&mut on_arrival, ADA).unwrap().clone();
     assert_eq!(on_arrival["access_token"], bearer.as_str());
     assert_eq!(on_arrival, world.account(ADA));
     assert_ne!(on_arrival["refresh_token"], before["refresh_token"]);
@@ -403,6 +401,7 @@ fn what_was_rotated_is_on_the_disk_before_it_is_used() {
     assert_eq!(world.entra.reused_refresh_tokens(), 0);
 }
 
+// Issue 13 §1
 #[test]
 fn a_refresh_that_cannot_be_written_serves_from_memory() {
     let world = World::signed_in();
@@ -441,20 +440,15 @@ fn a_response_without_a_refresh_token_keeps_the_last_one() {
 
 #[test]
 fn without_a_refresh_token_the_sign_in_ends_with_its_access_token() {
-    let world = World::signed_in();
-    let mut file = world.file();
-    file["accounts"][ADA]
-        .as_object_mut()
-        .unwrap()
-        .remove("refresh_token");
-    fs::write(world.server.token_file(), file.to_string()).unwrap();
-    let server = world.setup.start();
+    let world = World::signed_in().with_stored(ADA, |account| {
+        account.as_object_mut().unwrap().remove("refresh_token");
+    });
     world.advance(DUE);
-    call(&mut server.modern());
-    assert_eq!(status(&server, ADA)["can_refresh"], false);
+    world.call();
+    assert_eq!(status(&world.server, ADA)["can_refresh"], false);
     world.advance(THE_REST);
-    assert_eq!(refused(&mut server.modern())["error"], "sign_in_required");
-    let status = status(&server, ADA);
+    assert_eq!(world.refused()["error"], "sign_in_required");
+    let status = status(&world.server, ADA);
     assert_eq!(
         (&status["authenticated"], &status["has_token"]),
         (&json!(false), &json!(true))
@@ -718,6 +712,32 @@ fn a_new_sign_in_does_not_wait_until_entra_wants_to_be_asked_again() {
     assert_eq!(world.entra.refreshes(), 1);
 }
 
+#[test]
+fn a_sign_in_during_a_refresh_that_fails_has_nothing_of_the_failure() {
+    for failure in [
+        TokenFailure::Status(503, Some(3000)),
+        oauth("invalid_client", 7_000_218),
+    ] {
+        let world = World::signed_in();
+        world.advance(DUE);
+        let held = world.entra.hold_tokens();
+        thread::scope(|scope| {
+            let call = scope.spawn(|| world.call());
+            held.wait_for_arrivals(1);
+            drop(world.entra.hold_tokens()); // those that come now are not held
+            world.entra.expires_in(1000);
+            assert_eq!(sign_in(&world.server.url(), ADA, ADA).status, 200);
+            world.entra.fail_next_token(failure);
+            drop(held);
+            assert_eq!(call.join().unwrap(), world.account(ADA)["access_token"]);
+        });
+        world.advance(1001);
+        assert_eq!(status(&world.server, ADA)["authenticated"], true);
+        world.call();
+        assert_eq!(world.entra.refreshes(), 1);
+    }
+}
+
 // ---- What happens meanwhile ----
 
 #[test]
@@ -759,34 +779,26 @@ fn a_sign_in_during_a_refresh_wins() {
 
 #[test]
 fn a_call_that_waits_for_a_refresh_is_not_made_as_somebody_else_who_signs_in_meanwhile() {
-    let world = World::signed_in();
+    let world = World::new();
+    // A name that is no address may stand for anybody.
+    assert_eq!(sign_in(&world.server.url(), "work", ADA).status, 200);
     world.advance(DUE + THE_REST);
     let held = world.entra.hold_tokens();
     thread::scope(|scope| {
         let call = scope.spawn(|| refused(&mut world.server.modern()));
         held.wait_for_arrivals(1);
-        let theirs = json!({"oid": "somebody-else", "access_token": "theirs", "refresh_token": "theirs-too",
-            "expires_at": u64::from(u32::MAX)});
-        let mut file: Value =
-            serde_json::from_slice(&fs::read(world.server.token_file()).unwrap()).unwrap();
-        file["accounts"][ADA]
-            .as_object_mut()
-            .unwrap()
-            .extend(theirs.as_object().unwrap().clone());
-        fs::write(world.server.token_file(), file.to_string()).unwrap();
+        drop(world.entra.hold_tokens()); // those that come now are not held
+        assert_eq!(sign_in(&world.server.url(), "work", GRACE).status, 200);
         drop(held);
         let failure = call.join().unwrap();
         assert_eq!(failure["error"], "retry_later", "{failure}");
         assert!(
-            failure["message"]
-                .as_str()
-                .unwrap()
-                .contains("Somebody else"),
+            text(&failure["message"]).contains("Somebody else"),
             "{failure}"
         );
     });
     assert!(world.backend.requests().is_empty());
-    assert_eq!(world.account(ADA)["access_token"], "theirs");
+    assert_eq!(world.account("work")["oid"], entra::GRACE_OID);
 }
 
 /// A machine may start with its clock ahead, and without a network.
@@ -802,70 +814,39 @@ fn a_clock_that_is_set_back_ends_the_pause_after_a_failure() {
     assert_eq!(world.entra.refreshes(), 1);
 }
 
+// CASES C23
 #[test]
-fn other_scopes_are_fetched_and_the_token_for_the_old_ones_is_not_used() {
+fn other_scopes_are_fetched_and_all_agree_while_entra_refuses_them() {
     let world = World::signed_in();
     let before = world.account(ADA);
-    let server = world
-        .setup_with("CUSTOM_API_SCOPE", "api://other/access")
-        .start();
+    let world = world.restarted_with("CUSTOM_API_SCOPE", "api://other/access");
     world.entra.fail_next_token(oauth("invalid_scope", 70011));
-    assert_eq!(refused(&mut server.modern())["error"], "configuration");
-    assert!(world.backend.requests().is_empty());
+    assert_eq!(world.refused()["error"], "configuration");
     assert_eq!(world.account(ADA), before);
+    // Calls fail until there is a new sign-in, or other settings: nobody says otherwise.
+    assert_eq!(status(&world.server, ADA)["authenticated"], false);
+    let mut mcp = world.server.modern();
+    let offered = mcp.ok("authenticate_user", json!({"user_id": ADA}));
+    assert_eq!(offered["already_signed_in"], false, "{offered}");
+    assert!(offered["sign_in_url"].is_string(), "{offered}");
+    let home = world.server.client().get("/").text();
+    assert!(!home.contains("signed in until"), "{home}");
 
     world
         .entra
         .set(|settings| settings.accept_other_scope_on_refresh = true);
     // What Entra has just refused is not sent again for a minute.
-    server.clock.advance(61);
-    call(&mut server.modern());
-    assert_ne!(world.bearer(), text(&before["access_token"]));
+    world.server.clock.advance(61);
+    assert_ne!(world.call(), text(&before["access_token"]));
     let requested = "openid profile offline_access api://other/access";
     assert_eq!(
         value_of(&world.entra.last_token_request(), "scope"),
         Some(requested)
     );
     assert_eq!(world.account(ADA)["requested_scope"], requested);
-}
-
-const OTHER_CLIENT_ID: &str = "5d2e8c1f-7b64-4d0a-9c3e-6f1a2b8d4e70";
-
-#[test]
-fn the_tokens_of_another_application_are_not_used_and_not_deleted() {
-    let world = World::signed_in();
-    let adas = world.account(ADA);
-    let other = world.setup_with("AZURE_CLIENT_ID", OTHER_CLIENT_ID).start();
-    assert_eq!(status(&other, ADA)["has_token"], false);
-    assert_eq!(
-        other.modern().ok("view_userid", json!({}))["user_ids"],
-        json!([])
-    );
-    assert_eq!(refused(&mut other.modern())["error"], "sign_in_required");
-    assert_eq!((world.asked(), world.backend.requests().len()), (1, 0));
-
-    world
-        .entra
-        .set(|settings| settings.client_id = OTHER_CLIENT_ID.to_owned());
-    other.modern().sign_in(GRACE);
-    assert_eq!(
-        other.modern().ok("view_userid", json!({}))["user_id"],
-        GRACE
-    );
-    assert_eq!(world.account(ADA), adas);
-    assert_eq!(
-        world.server.modern().ok("view_userid", json!({}))["user_id"],
-        ADA
-    );
-}
-
-#[test]
-fn the_tokens_of_another_application_are_not_signed_out() {
-    let world = World::signed_in();
-    let adas = world.account(ADA);
-    let other = world.setup_with("AZURE_CLIENT_ID", OTHER_CLIENT_ID).start();
-    other.modern().fails("logout_user", json!({"user_id": ADA}));
-    assert_eq!(world.account(ADA), adas);
+    assert_eq!(status(&world.server, ADA)["authenticated"], true);
+    let served = mcp.ok("authenticate_user", json!({"user_id": ADA}));
+    assert_eq!(served["already_signed_in"], true, "{served}");
 }
 
 // ---- Which account ----
@@ -1012,7 +993,7 @@ fn the_file_has_the_documented_layout() {
     let world = World::new();
     world.entra.set(|settings| settings.refresh_in = Some(1000));
     world.server.modern().sign_in(ADA);
-    let file = world.file();
+    let file = world.setup.stored();
     let names = |value: &Value| {
         value
             .as_object()
@@ -1025,16 +1006,18 @@ fn the_file_has_the_documented_layout() {
         names(&file),
         BTreeSet::from(["accounts", "version"].map(str::to_owned))
     );
-    assert_eq!(file["version"], 1);
+    assert_eq!(file["version"], 2);
     let account = world.account(ADA);
     let all = [
+        "user_id",
         "client_id",
+        "authority",
+        "tenant",
         "tid",
         "oid",
         "username",
         "name",
         "requested_scope",
-        "extra_scope",
         "granted_scope",
         "access_token",
         "expires_at",
@@ -1043,8 +1026,12 @@ fn the_file_has_the_documented_layout() {
         "signed_in_at",
     ];
     assert_eq!(names(&account), BTreeSet::from(all.map(str::to_owned)));
+    let authority = world.entra.authority_host();
     for (name, value) in [
+        ("user_id", ADA),
         ("client_id", entra::CLIENT_ID),
+        ("authority", &authority),
+        ("tenant", TENANT_ID),
         ("tid", TENANT_ID),
         ("oid", entra::ADA_OID),
         ("username", ADA),
@@ -1082,11 +1069,13 @@ fn a_file_that_cannot_be_understood_is_set_aside_byte_for_byte() {
         b"{\"version\":\"1\",\"accounts\":{}}",
         b"{\"version\":1,\"accounts\":[]}",
         b"{\"version\":1,\"accounts\":{\"a\":7}}",
+        b"{\"version\":2,\"accounts\":{}}",
+        b"{\"version\":2,\"accounts\":[7]}",
         no_expiry.as_bytes(),
         b"{\"a\":{\"unheard\":\"of\"}}",
     ] {
         let setup = Setup::new(&entra, None);
-        fs::write(token_file(&setup), bytes).unwrap();
+        fs::write(setup.token_file(), bytes).unwrap();
         let server = setup.start();
         assert_eq!(
             server.modern().ok("view_userid", json!({}))["user_ids"],
@@ -1096,6 +1085,7 @@ fn a_file_that_cannot_be_understood_is_set_aside_byte_for_byte() {
         let [aside] = names_beside(&setup).try_into().unwrap();
         assert!(aside.starts_with("token_cache.json.corrupt-"), "{aside}");
         assert_eq!(fs::read(setup.directory.file(&aside)).unwrap(), bytes);
+        drop(server);
         assert_eq!(status(&setup.start(), ADA)["authenticated"], true);
     }
 }
@@ -1104,7 +1094,7 @@ fn a_file_that_cannot_be_understood_is_set_aside_byte_for_byte() {
 fn setting_a_file_aside_is_loud() {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None).with("LOG_LEVEL", "error");
-    fs::write(token_file(&setup), "spoilt").unwrap();
+    fs::write(setup.token_file(), "spoilt").unwrap();
     let process = Process::start(binary(), &setup);
     let [aside] = names_beside(&setup).try_into().unwrap();
     assert!(
@@ -1116,35 +1106,56 @@ fn setting_a_file_aside_is_loud() {
 
 #[test]
 fn a_file_of_a_newer_version_is_refused_and_left_alone() {
-    let newer = r#"{"version":2,"accounts":{"a":{}}}"#;
+    let newer = r#"{"version":3,"accounts":{"a":{}}}"#;
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);
-    fs::write(token_file(&setup), newer).unwrap();
+    fs::write(setup.token_file(), newer).unwrap();
     let failure = setup.try_start().err().unwrap().text();
     assert!(
-        failure.contains("version 2") && failure.contains("token_cache.json"),
+        failure.contains("version 3") && failure.contains("token_cache.json"),
         "{failure}"
     );
-
-    // Nor is it touched when it appears while the server runs.
-    fs::remove_file(token_file(&setup)).unwrap();
-    let server = setup.start();
-    fs::write(token_file(&setup), newer).unwrap();
-    let page = sign_in(&server.url(), ADA, ADA);
-    assert!(
-        page.status == 400 && page.text().contains("version 2"),
-        "{}",
-        page.text()
-    );
-    assert_eq!(fs::read_to_string(token_file(&setup)).unwrap(), newer);
+    assert_eq!(fs::read_to_string(setup.token_file()).unwrap(), newer);
     assert!(names_beside(&setup).is_empty());
+}
+
+/// The server owns the file, so nobody else is to change it meanwhile.
+// Issue 13 §1
+#[test]
+fn what_becomes_of_the_file_while_a_server_runs_is_not_noticed_and_the_next_change_overwrites_it() {
+    let foreign = [None, Some("spoilt"), Some(r#"{"version":3,"accounts":{}}"#)];
+    for text in foreign {
+        let world = World::signed_in();
+        match text {
+            None => fs::remove_file(world.server.token_file()).unwrap(),
+            Some(text) => fs::write(world.server.token_file(), text).unwrap(),
+        }
+        world.call();
+        assert_eq!(status(&world.server, ADA)["authenticated"], true);
+        assert_eq!(
+            fs::read_to_string(world.server.token_file())
+                .ok()
+                .as_deref(),
+            text
+        );
+        world.server.modern().sign_in(GRACE);
+        assert_eq!(
+            world.user_ids(),
+            BTreeSet::from([ADA, GRACE].map(str::to_owned))
+        );
+        assert!(names_beside(&world.setup).is_empty());
+        let world = world.restarted();
+        for user_id in [ADA, GRACE] {
+            assert_eq!(status(&world.server, user_id)["authenticated"], true);
+        }
+    }
 }
 
 #[test]
 fn a_directory_in_the_files_place_is_refused() {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);
-    fs::create_dir(token_file(&setup)).unwrap();
+    fs::create_dir(setup.token_file()).unwrap();
     let failure = setup.try_start().err().unwrap().text();
     assert!(
         failure.contains("TOKEN_CACHE_FILE") && failure.contains("directory"),
@@ -1204,7 +1215,7 @@ fn a_sign_out_that_cannot_be_written_is_not_acknowledged() {
         .ok("logout_user", json!({"user_id": ADA}));
 }
 
-// ---- Several processes ----
+// ---- A restart ----
 
 #[test]
 fn a_sign_in_that_was_acknowledged_survives_a_kill() {
@@ -1246,10 +1257,8 @@ fn the_python_servers_file_is_converted_once_and_kept() {
     let world = World::signed_in();
     let before = world.account(ADA);
     let old = python_file(&before, 100.25);
-    fs::write(world.server.token_file(), &old).unwrap();
-
-    let server = world.setup.start();
-    let status = status(&server, ADA);
+    let world = world.with_file(&old);
+    let status = status(&world.server, ADA);
     for (name, value) in [
         ("authenticated", json!(true)),
         ("username", json!(ADA)),
@@ -1262,8 +1271,8 @@ fn the_python_servers_file_is_converted_once_and_kept() {
     let seconds = status["expires_in_seconds"].as_u64().unwrap();
     assert!((3450..3500).contains(&seconds), "{status}");
     assert_eq!(
-        (&world.file()["version"], world.user_ids().len()),
-        (&json!(1), 2)
+        (&world.setup.stored()["version"], world.user_ids().len()),
+        (&json!(2), 2)
     );
     let account = world.account(ADA);
     assert_eq!(
@@ -1279,7 +1288,10 @@ fn the_python_servers_file_is_converted_once_and_kept() {
         "{account}"
     );
     let arguments = json!({"user_id": ADA, "endpoint": "/me"});
-    server.modern().ok("api_get_request", arguments.clone());
+    world
+        .server
+        .modern()
+        .ok("api_get_request", arguments.clone());
     assert_eq!(
         (world.bearer().as_str(), world.asked()),
         (text(&before["access_token"]), 1)
@@ -1287,7 +1299,10 @@ fn the_python_servers_file_is_converted_once_and_kept() {
 
     // Its refresh token works, with the scopes that are configured.
     world.advance(DUE);
-    server.modern().ok("api_get_request", arguments.clone());
+    world
+        .server
+        .modern()
+        .ok("api_get_request", arguments.clone());
     assert_eq!(
         (
             world.entra.refreshes(),
@@ -1297,32 +1312,29 @@ fn the_python_servers_file_is_converted_once_and_kept() {
     );
 
     // The old file is kept, and a second start changes nothing.
-    let converted = world.file();
-    let server = world.setup.start();
-    server.modern().ok("api_get_request", arguments);
+    let converted = world.setup.stored();
+    let world = world.restarted();
+    world.server.modern().ok("api_get_request", arguments);
     let [kept] = names_beside(&world.setup).try_into().unwrap();
     assert_eq!(
         fs::read_to_string(world.setup.directory.file(&kept)).unwrap(),
         old
     );
-    assert_eq!(world.file(), converted);
+    assert_eq!(world.setup.stored(), converted);
 }
 
 #[test]
 fn what_has_expired_in_the_python_servers_file_is_refreshed_or_signed_in_anew() {
     let world = World::signed_in();
-    fs::write(
-        world.server.token_file(),
-        python_file(&world.account(ADA), 1e6),
-    )
-    .unwrap();
-    let server = world.setup.start();
-    server.modern().ok(
+    let old = python_file(&world.account(ADA), 1e6);
+    let world = world.with_file(&old);
+    let mut mcp = world.server.modern();
+    mcp.ok(
         "api_get_request",
         json!({"user_id": ADA, "endpoint": "/me"}),
     );
     assert_eq!(world.entra.refreshes(), 1);
-    let refused = server.modern().fails(
+    let refused = mcp.fails(
         "api_get_request",
         json!({"user_id": "least", "endpoint": "/me"}),
     );
@@ -1333,7 +1345,7 @@ fn what_has_expired_in_the_python_servers_file_is_refreshed_or_signed_in_anew() 
 fn the_python_servers_file_without_anybody_in_it_is_no_damage() {
     let entra = Entra::start();
     let setup = Setup::new(&entra, None);
-    fs::write(token_file(&setup), "{}").unwrap();
+    fs::write(setup.token_file(), "{}").unwrap();
     setup.start().modern().sign_in(ADA);
     assert!(
         !names_beside(&setup)
@@ -1352,8 +1364,8 @@ mod protection {
     use std::path::Path;
 
     use super::{
-        ADA, Backend, Command, Entra, GRACE, Process, Setup, World, binary, call, fs, json,
-        names_beside, python_file, sign_in, status, text, token_file,
+        ADA, Backend, Command, Entra, GRACE, Process, Setup, World, binary, fs, json, names_beside,
+        python_file, sign_in, text,
     };
 
     fn mode(path: &Path) -> u32 {
@@ -1367,14 +1379,13 @@ mod protection {
     #[test]
     fn nobody_else_can_read_what_is_written() {
         let world = World::signed_in();
-        fs::write(
-            world.server.token_file(),
-            python_file(&world.account(ADA), 1.0),
-        )
-        .unwrap();
-        make_readable(&world.server.token_file());
-        let server = world.setup.start();
-        server.modern().sign_in(GRACE);
+        let old = python_file(&world.account(ADA), 1.0);
+        let world = world.with(|setup| {
+            fs::write(setup.token_file(), old).unwrap();
+            make_readable(&setup.token_file());
+            setup
+        });
+        world.server.modern().sign_in(GRACE);
         let entries: Vec<_> = fs::read_dir(&world.setup.directory.0)
             .unwrap()
             .map(|entry| entry.unwrap().path())
@@ -1387,19 +1398,20 @@ mod protection {
 
     #[test]
     fn a_file_that_others_can_read_is_mended_with_a_message() {
-        let world = World::signed_in();
-        make_readable(&world.server.token_file());
-        let process = Process::start(binary(), &world.setup);
-        assert_eq!(mode(&world.server.token_file()), 0o600);
+        let (setup, _backend, _entra) = World::signed_in().stop();
+        make_readable(&setup.token_file());
+        let process = Process::start(binary(), &setup);
+        assert_eq!(mode(&setup.token_file()), 0o600);
         assert!(
             process.log().contains(" warn ") && process.log().contains("0600"),
             "{}",
             process.log()
         );
-        make_readable(&world.server.token_file());
-        world.server.modern().sign_in(GRACE);
-        assert_eq!(mode(&world.server.token_file()), 0o600);
-        assert_eq!(status(&world.server, ADA)["authenticated"], true);
+        // One that is made readable meanwhile is replaced with the next change.
+        make_readable(&setup.token_file());
+        process.modern().sign_in(GRACE);
+        assert_eq!(mode(&setup.token_file()), 0o600);
+        assert_eq!(setup.stored_user_ids(), [ADA, GRACE]);
     }
 
     #[test]
@@ -1411,34 +1423,30 @@ mod protection {
             if let Some(contents) = contents {
                 fs::write(&target, contents).unwrap();
             }
-            symlink(&target, token_file(&setup)).unwrap();
+            symlink(&target, setup.token_file()).unwrap();
             let failure = setup.try_start().err().unwrap().text();
             assert!(
                 failure.contains("link") && failure.contains("TOKEN_CACHE_FILE"),
                 "{failure}"
             );
             assert_eq!(fs::read_to_string(&target).ok().as_deref(), contents);
-            fs::remove_file(token_file(&setup)).unwrap();
+            fs::remove_file(setup.token_file()).unwrap();
         }
-        // Nor is one followed that appears while the server runs.
+        // Nor is one followed that appears while the server runs: it is replaced.
         let server = setup.start();
-        symlink(&target, token_file(&setup)).unwrap();
-        let page = sign_in(&server.url(), ADA, ADA);
-        assert!(
-            page.status == 400 && page.text().contains("link"),
-            "{}",
-            page.text()
-        );
+        symlink(&target, setup.token_file()).unwrap();
+        assert_eq!(sign_in(&server.url(), ADA, ADA).status, 200);
         assert_eq!(fs::read_to_string(&target).unwrap(), "spoilt");
-        assert!(token_file(&setup).is_symlink());
+        assert!(!setup.token_file().is_symlink());
+        assert_eq!(setup.stored_user_ids(), [ADA]);
     }
 
-    /// A limit on the size of files stands for a full disk.
+    /// A limit on the size of files stands for a full disk. The file that names the owner is shorter.
     fn binary_on_a_full_disk() -> Command {
         let mut shell = Command::new("/bin/sh");
         shell.args([
             "-c",
-            "trap '' XFSZ; ulimit -f 0; exec \"$0\"",
+            "trap '' XFSZ; ulimit -f 1; exec \"$0\"",
             env!("CARGO_BIN_EXE_entra-auth-mcp"),
         ]);
         shell
@@ -1449,13 +1457,16 @@ mod protection {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         let setup = Setup::new(&entra, Some(&backend));
+        let server = setup.start();
+        server.modern().sign_in(GRACE);
         entra.expires_in(0); // so that the next call needs a refresh
-        setup.start().modern().sign_in(ADA);
+        server.modern().sign_in(ADA);
         entra.expires_in(3900);
-        let before = fs::read(token_file(&setup)).unwrap();
+        drop(server);
+        let before = fs::read(setup.token_file()).unwrap();
 
         let process = Process::start(binary_on_a_full_disk(), &setup);
-        let page = sign_in(&process.url(), GRACE, GRACE);
+        let page = sign_in(&process.url(), "work", GRACE);
         assert!(
             page.status == 400 && page.text().contains("free space"),
             "{}",
@@ -1463,7 +1474,10 @@ mod protection {
         );
         // What Entra has rotated serves from memory.
         for _ in 0..2 {
-            call(&mut process.modern());
+            process.modern().ok(
+                "api_get_request",
+                json!({"user_id": ADA, "endpoint": "/me"}),
+            );
         }
         assert_eq!((entra.refreshes(), entra.reused_refresh_tokens()), (1, 0));
         assert_eq!(
@@ -1478,7 +1492,7 @@ mod protection {
                 .fails("logout_user", json!({"user_id": ADA}))["error"],
             "token_cache"
         );
-        assert_eq!(fs::read(token_file(&setup)).unwrap(), before);
+        assert_eq!(fs::read(setup.token_file()).unwrap(), before);
         assert!(
             names_beside(&setup).is_empty(),
             "{:?}",

@@ -89,7 +89,7 @@ mod entra {
     use std::collections::BTreeMap;
     use std::io::{Error as IoError, ErrorKind};
 
-    use entra_auth_mcp::auth::token_endpoint::OauthError;
+    use entra_auth_mcp::auth::oauth_error::OauthError;
     use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
     use entra_auth_mcp::error::Kind;
@@ -1047,7 +1047,8 @@ mod scope {
 }
 
 mod token {
-    use entra_auth_mcp::auth::token_endpoint::{OauthError, TokenResponse, encoded};
+    use entra_auth_mcp::auth::oauth_error::OauthError;
+    use entra_auth_mcp::auth::token_endpoint::{TokenResponse, encoded};
     use entra_auth_mcp::error::Kind;
 
     /// A buffer that grows leaves behind what it held, which nobody wipes.

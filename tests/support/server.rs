@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use super::backend::Backend;
 use super::entra::{self, Entra};
-use super::http::Client;
+use super::http::{Client, Reply};
 pub use super::mcp::*;
 
 /// A directory of its own, gone when it is dropped.
@@ -85,6 +85,7 @@ impl TestClock {
 }
 
 /// Settings, clock and limits of a server that is yet to start.
+#[derive(Clone)]
 pub struct Setup {
     pub variables: BTreeMap<String, String>,
     pub clock: TestClock,
@@ -136,6 +137,37 @@ impl Setup {
         self
     }
 
+    pub fn token_file(&self) -> PathBuf {
+        self.directory.file("token_cache.json")
+    }
+
+    /// What the token file holds.
+    pub fn stored(&self) -> Value {
+        serde_json::from_slice(&fs::read(self.token_file()).unwrap()).unwrap()
+    }
+
+    /// The account of `user_id` in the token file; `null` if there is none.
+    pub fn stored_account(&self, user_id: &str) -> Value {
+        let mut file = self.stored();
+        account_in(&mut file, user_id).map_or(Value::Null, Value::take)
+    }
+
+    /// Every `user_id` in the token file, whatever its account belongs to.
+    pub fn stored_user_ids(&self) -> Vec<String> {
+        let file = self.stored();
+        let accounts = file["accounts"].as_array().unwrap().iter();
+        accounts
+            .map(|account| account["user_id"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Changes the account of `user_id` in the token file, which no server owns meanwhile.
+    pub fn change_stored(&self, user_id: &str, change: impl FnOnce(&mut Value)) {
+        let mut file = self.stored();
+        change(account_in(&mut file, user_id).expect("they are signed in"));
+        fs::write(self.token_file(), file.to_string()).unwrap();
+    }
+
     /// # Errors
     /// The server's own.
     pub fn try_start(&self) -> Result<Running, Failure> {
@@ -153,6 +185,12 @@ impl Setup {
         self.try_start()
             .unwrap_or_else(|failure| panic!("{}", failure.text()))
     }
+}
+
+/// The account of `user_id` in a token file.
+pub fn account_in<'a>(file: &'a mut Value, user_id: &str) -> Option<&'a mut Value> {
+    let mut accounts = file["accounts"].as_array_mut()?.iter_mut();
+    accounts.find(|account| account["user_id"] == user_id)
 }
 
 /// A server, its settings, its backend and its Entra; they end in this order.
@@ -217,6 +255,36 @@ impl World {
         self.with(|setup| setup)
     }
 
+    /// With the account of `user_id` changed in the token file while no server runs.
+    #[must_use]
+    pub fn with_stored(self, user_id: &str, change: impl FnOnce(&mut Value)) -> Self {
+        self.with(|setup| {
+            setup.change_stored(user_id, change);
+            setup
+        })
+    }
+
+    /// Overwrites the token file while no server runs, then starts one.
+    #[must_use]
+    pub fn with_file(self, text: &str) -> Self {
+        self.with(|setup| {
+            fs::write(setup.token_file(), text).unwrap();
+            setup
+        })
+    }
+
+    /// Ends the server; what another one needs is left.
+    pub fn stop(self) -> (Setup, Backend, Entra) {
+        let Self {
+            server,
+            setup,
+            backend,
+            entra,
+        } = self;
+        drop(server);
+        (setup, backend, entra)
+    }
+
     /// Time passes for all of them.
     pub fn advance(&self, seconds: u64) {
         self.server.clock.advance(seconds);
@@ -248,6 +316,16 @@ impl Running {
 
     pub fn token_file(&self) -> PathBuf {
         self.directory.file("token_cache.json")
+    }
+
+    /// Loads `target` as a browser does for a person who has typed the address.
+    pub fn navigate(&self, target: &str) -> Reply {
+        let headers = [
+            ("Sec-Fetch-Site", "none"),
+            ("Sec-Fetch-Mode", "navigate"),
+            ("Sec-Fetch-Dest", "document"),
+        ];
+        self.client().request("GET", target, &headers, b"")
     }
 
     /// An MCP client of the newest revision.
