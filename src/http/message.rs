@@ -39,7 +39,9 @@ impl<'a> Request<'a> {
     /// Every value of the cookie `name` (RFC 6265 §4.2).
     pub fn cookies(&self, name: &str) -> impl Iterator<Item = &'a str> {
         let pairs = self.fields("cookie").flat_map(|value| value.split(';'));
-        pairs.filter_map(move |pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+        // A space of Unicode belongs to the name: a browser sees no prefix `__Host-` behind it.
+        let pairs = pairs.map(|pair| pair.trim_matches([' ', '\t']));
+        pairs.filter_map(move |pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 }
 

@@ -198,8 +198,12 @@ struct Attack {
 
 impl Attack {
     fn begin(stage: Stage) -> Self {
-        let mut attacker = Browser::new();
         let link = stage.link(MINE);
+        Self::begin_with(stage, link)
+    }
+
+    fn begin_with(stage: Stage, link: String) -> Self {
+        let mut attacker = Browser::new();
         let accounts = attacker.navigate(&link);
         let cookie = &attacker.cookies[0];
         let handle = cookie.name.strip_prefix("entra_auth_mcp_").unwrap();
@@ -451,7 +455,16 @@ fn a_cookie_that_a_neighbour_of_the_host_has_set_completes_and_confirms_nothing(
         let name = own.name.trim_start_matches("__Host-");
         let mut planted = Vec::new();
         for (name, value) in [(name, own.value.as_str()), (CONFIRM, "known")] {
-            for prefix in ["", "__Host-", "__host-", "__Secure-"] {
+            // To a browser, a space that is not ASCII begins a name without a prefix.
+            for prefix in [
+                "",
+                "__Host-",
+                "__host-",
+                "__Secure-",
+                "\u{a0}__Host-",
+                "\u{2000}__Host-",
+                "\u{3000}__Host-",
+            ] {
                 for path in ["/", "/auth"] {
                     planted.push(format!(
                         "{prefix}{name}={value}; Domain=contoso.example; Path={path}; Secure"
@@ -479,6 +492,26 @@ fn a_cookie_that_a_neighbour_of_the_host_has_set_completes_and_confirms_nothing(
         let confirmed = format!("{link}&confirm={}", entra::s256("known"));
         assert_asks(&victim.navigate(&confirmed));
         stage.assert_nobody();
+    }
+}
+
+/// The ticket was shown to both: a client that asks for the same gets the same link.
+// CASES C1
+#[test]
+fn the_cookie_of_an_earlier_opening_of_the_same_link_completes_nothing() {
+    for stage in Stage::every() {
+        let mut victim = Browser::new();
+        let link = stage.link(MINE);
+        let own = victim.navigate(&link);
+        let mut attack = Attack::begin_with(stage, link);
+        for accounts in [own, victim.navigate(&attack.address)] {
+            let answer = Stage::answer(&mut victim, &accounts, ADA);
+            let page = attack.stage.deliver(&mut victim, &answer);
+            assert_eq!(page.status, 400, "{}", page.text());
+            attack.attacker_tries();
+            attack.stage.assert_nobody();
+        }
+        attack.stage.assert_ended(MINE);
     }
 }
 
@@ -712,6 +745,26 @@ fn the_button_stands_below_label_application_api_and_scopes() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
+}
+
+// CASES C2
+#[test]
+fn a_browser_that_keeps_no_cookies_is_told_so_where_the_button_is() {
+    let stage = Stage::new("form_post", false);
+    let mut browser = Browser {
+        without_metadata: true,
+        ..Browser::default()
+    };
+    let page = browser.navigate(&stage.link(ADA));
+    browser.cookies.clear();
+    let again = browser.follow(&page, &assert_asks(&page));
+    assert_asks(&again);
+    assert!(
+        again.text().contains("let the browser keep cookies"),
+        "{}",
+        again.text()
+    );
+    assert!(stage.entra.authorize_requests().is_empty());
 }
 
 // CASES C2

@@ -39,7 +39,8 @@ pub struct Cookie {
 impl Cookie {
     /// `None` where a browser refuses it. The flag says that it deletes (RFC 6265bis §5.6, 5.7).
     fn parse(header: &str, url: &Url) -> Option<(Self, bool)> {
-        let mut parts = header.split(';').map(str::trim);
+        // RFC 6265bis §5.6: no other white space.
+        let mut parts = header.split(';').map(|part| part.trim_matches([' ', '\t']));
         let (name, value) = parts.next()?.split_once('=')?;
         let mut cookie = Self {
             name: name.to_owned(),
