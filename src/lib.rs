@@ -14,15 +14,16 @@
 //! 4. `auth/pending.rs`: the sign-ins that are under way, and what ties each to one browser
 //! 5. `auth/sign_in.rs`: begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs`: what an ID token must say
-//! 7. `auth/token_endpoint.rs`: one form for each grant, one POST, and what an error means
+//! 7. `auth/token_endpoint.rs`: one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs`: one slot for each account, and when it is written
 //! 9. `auth/acquire.rs`: from "a call needs a token" to the token
 //! 10. `routes/auth.rs`: where browsers come in
 //!
 //! Then the leaves, each a contract that is read once: `auth/account.rs`, `auth/token_file.rs`,
-//! `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`, `auth/device_code.rs` with
-//! `auth/device_sign_in.rs`, `auth/aadsts.rs`, `auth/python_file.rs`. Around the path: `secret.rs`,
-//! `owner.rs`, and `api/endpoint.rs` with `api/request.rs`, where the token leaves.
+//! `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`, `auth/oauth_error.rs`, `auth/waiting.rs`,
+//! `auth/device_code.rs` with `auth/device_sign_in.rs`, `auth/aadsts.rs`, `auth/python_file.rs`. Around
+//! the path: `secret.rs`, `owner.rs`, and `api/endpoint.rs` with `api/request.rs`, where the token
+//! leaves.
 //!
 //! # All modules
 //!

@@ -26,6 +26,7 @@ mod confinement;
 mod corpus;
 mod device_code;
 mod doctor;
+mod documents;
 mod elicitation;
 mod faults;
 mod files;

@@ -1,0 +1,80 @@
+//! What README.md and SECURITY.md name is there.
+
+use std::fs;
+use std::path::Path;
+
+/// A test that a document names, and the file in which it must be.
+#[derive(Debug)]
+struct Named {
+    /// Without its ending; `None` if the document does not say.
+    file: Option<String>,
+    test: String,
+}
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The text of `file`, which is a module of the suite or a crate of its own; empty if there is none.
+fn tests_in(file: &str) -> String {
+    read(&format!("tests/suite/{file}.rs")) + &read(&format!("tests/{file}.rs"))
+}
+
+/// Nothing else in the documents is written so.
+fn is_name_of_a_test(code: &str) -> bool {
+    let is_word = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    code.matches('_').count() >= 3 && code.chars().all(is_word)
+}
+
+/// The tests that `text` names: ``file: `test`, `test`; file: `test` ``.
+fn named(text: &str) -> Vec<Named> {
+    let mut found = Vec::new();
+    let mut file = None;
+    // Text and code take turns.
+    for (at, piece) in text.split('`').enumerate() {
+        let is_code = at % 2 == 1;
+        if is_code && is_name_of_a_test(piece) {
+            found.push(Named {
+                file: file.clone(),
+                test: piece.to_owned(),
+            });
+        } else if piece.trim() != "," {
+            let last = piece.split_whitespace().next_back().unwrap_or_default();
+            let name = last.trim_start_matches('(').strip_suffix(':');
+            file = name.map(str::to_owned);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_a_document_names_is_in_the_file_that_it_names() {
+    let security = named(&read("SECURITY.md"));
+    assert!(security.len() > 100, "{}", security.len());
+    for Named { file, test } in security.into_iter().chain(named(&read("README.md"))) {
+        let file = file.unwrap_or_else(|| panic!("{test}: of no file"));
+        assert!(
+            tests_in(&file).contains(&format!("fn {test}()")),
+            "{file} has no test {test}"
+        );
+    }
+}
+
+#[test]
+fn every_file_of_the_source_that_the_readme_names_is_there() {
+    let readme = read("README.md");
+    let mut count = 0;
+    let is_in_a_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    for path in readme.split(|c| !is_in_a_path(c)) {
+        let is_of_the_source = path.starts_with("src/") || path.starts_with("tests/");
+        if !is_of_the_source {
+            continue;
+        }
+        let path = path.trim_end_matches('.');
+        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        assert!(whole.exists(), "{path}");
+        count += 1;
+    }
+    assert!(count > 20, "{count}");
+}
