@@ -119,12 +119,16 @@ impl Memory {
 
 /// The accounts of one server.
 pub struct Accounts {
-    /// Held while the file is written, and locked before `memory`.
-    file: Mutex<TokenFile>,
+    /// Held while the file is written, and locked before `memory`. `None` once the server has stopped.
+    file: Mutex<Option<OwnFile>>,
     memory: Mutex<Memory>,
     /// Whether a thread is about to write what the disk has not taken.
     is_retrying: AtomicBool,
-    /// Nobody else has the file while this lives.
+}
+
+/// The token file, and the right to change it.
+struct OwnFile {
+    file: TokenFile,
     owner: Owner,
 }
 
@@ -154,18 +158,19 @@ impl Accounts {
             }
         }
         Self {
-            file: Mutex::new(file),
+            file: Mutex::new(Some(OwnFile { file, owner })),
             memory: Mutex::new(memory),
             is_retrying: AtomicBool::new(false),
-            owner,
         }
     }
 
     // ---- Looking, and notes that are not written ----
 
-    /// This process, as the owner of the file.
-    pub fn owner(&self) -> &Owner {
-        &self.owner
+    /// Says at which origin the owner of the file can be spoken to.
+    pub fn announce(&self, origin: &str) {
+        if let Some(own) = locked(&self.file).as_ref() {
+            own.owner.announce(origin);
+        }
     }
 
     pub fn get(&self, user_id: &str) -> Option<Arc<Account>> {
@@ -282,7 +287,18 @@ impl Accounts {
         self.write(&mut file, &self.all())
     }
 
-    /// The same on a thread of its own, so that no call waits for a disk that may hang. If there is
+    /// The same, and lets another process have the file.
+    ///
+    /// # Errors
+    /// It still cannot be written: tokens that Entra has renewed are lost.
+    pub fn close(&self) -> Result<(), Failure> {
+        let written = self.write_unwritten();
+        // Dropped here, whoever still holds the accounts.
+        locked(&self.file).take();
+        written
+    }
+
+    /// Writes what is unwritten on a thread of its own, so that no call waits for a disk that may hang. If there is
     /// no thread to be had, the next call tries again.
     pub fn retry(self: &Arc<Self>) {
         let has_trouble = locked(&self.memory).trouble.is_some();
@@ -305,7 +321,11 @@ impl Accounts {
 
     /// Writes `accounts` and the foreign ones. Takes note of trouble, to be told of, and logs the
     /// first of it.
-    fn write(&self, file: &mut TokenFile, accounts: &ByUser) -> Result<(), Failure> {
+    fn write(&self, own: &mut Option<OwnFile>, accounts: &ByUser) -> Result<(), Failure> {
+        let file = match own {
+            Some(own) => &mut own.file,
+            None => return Err(Failure::new(Kind::RetryLater, "This server is stopping.")),
+        };
         let foreign = locked(&self.memory).foreign.clone();
         let foreign = foreign
             .iter()

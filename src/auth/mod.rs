@@ -127,16 +127,16 @@ impl Auth {
 
     /// Says at which origin this server can be spoken to.
     pub fn announce(&self, origin: &str) {
-        self.accounts.owner().announce(origin);
+        self.accounts.announce(origin);
     }
 
-    /// Ends the pending sign-ins, and writes what the disk has not taken yet.
+    /// Ends the pending sign-ins, writes what the disk has not taken yet, and frees the token file.
     ///
     /// # Errors
     /// It still cannot be written: tokens that Entra has renewed are lost.
     pub fn close(&self) -> Result<(), Failure> {
         self.pending.close();
-        self.accounts.write_unwritten()
+        self.accounts.close()
     }
 
     /// Seconds since 1970.
