@@ -87,10 +87,8 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
 /// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
     let is_fit = |(at, byte): (usize, &u8)| {
-        let (before, after) = (
-            at.checked_sub(1).and_then(|before| bytes.get(before)),
-            bytes.get(at + 1),
-        );
+        let before = at.checked_sub(1).and_then(|before| bytes.get(before));
+        let after = bytes.get(at + 1);
         match byte {
             b'\t' => true,
             b'\r' => matches!(after, None | Some(b'\n')),

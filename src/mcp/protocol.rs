@@ -498,8 +498,11 @@ fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Cl
 /// `name/version` of the client, as it says itself.
 fn client_name(meta: &Object<'_>) -> Option<String> {
     let info: Object<'_> = meta.read(CLIENT_INFO_KEY)?;
-    let (name, version): (String, Option<String>) = (info.read("name")?, info.read("version"));
-    Some(version.map_or_else(|| name.clone(), |version| format!("{name}/{version}")))
+    let name: String = info.read("name")?;
+    match info.read::<String>("version") {
+        Some(version) => Some(format!("{name}/{version}")),
+        None => Some(name),
+    }
 }
 
 /// What is known of a client that does not say its name: nothing is kept of a legacy `initialize`.
