@@ -130,6 +130,8 @@ impl Server {
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
+        // Requests in flight may take a while; whoever wants to speak to this server waits for its end.
+        self.auth.retire();
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
         if let Err(failure) = self.auth.close() {

@@ -146,6 +146,11 @@ impl Auth {
         self.accounts.owner().announce(origin);
     }
 
+    /// Says that this server cannot be spoken to any more.
+    pub fn retire(&self) {
+        self.accounts.owner().retire();
+    }
+
     /// Ends the pending sign-ins, and writes what the disk has not taken yet.
     ///
     /// # Errors
