@@ -28,6 +28,14 @@ impl Link {
             Self::WithTicket(link) => link.expose(),
         }
     }
+
+    /// `before`, the link and `after` as one text.
+    pub fn between(&self, before: &str, after: &str) -> Secret {
+        match self {
+            Self::Plain(link) => Secret::new(format!("{before}{link}{after}")),
+            Self::WithTicket(link) => link.between(before, after),
+        }
+    }
 }
 
 /// A page that leads on to a link; gone when this is dropped.

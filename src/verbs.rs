@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use crate::auth::Auth;
 use crate::auth::account::{Account, Stored};
 use crate::auth::pending::{Attempt, LIFETIME, Method};
 use crate::auth::sign_in::check_user_id;
+use crate::auth::standing::{self, Notes, Standing};
 use crate::auth::token_file::TokenFile;
-use crate::auth::{self, Auth, Standing};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{CALLBACK_PATH, Config, SignInMethod};
@@ -186,12 +187,9 @@ fn show_link(server: &OwnerClient<'_>, user_id: &str, link: &Link, show: Show<'_
         ),
         _ => String::new(),
     };
-    let text = format!(
-        "To sign in as {user_id}, open this link in a browser:\n  {}\n\
-         If none opens by itself, copy the link into one.{from_elsewhere}\n",
-        link.expose()
-    );
-    show(&text, Some(link));
+    let before = format!("To sign in as {user_id}, open this link in a browser:\n  ");
+    let after = format!("\nIf none opens by itself, copy the link into one.{from_elsewhere}\n");
+    show(link.between(&before, &after).expose(), Some(link));
 }
 
 /// The port of `url` where its host is this machine alone.
@@ -454,20 +452,22 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 /// The token file cannot be read.
 pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure> {
     let now = Clock::system().now();
-    let mut accounts = TokenFile::look(&config.token_cache_file, &auth::binding(config))?;
-    accounts.retain(|stored| auth::fits(&stored.account, config));
+    let mut accounts = TokenFile::look(&config.token_cache_file, &standing::binding(config))?;
+    accounts.retain(|stored| standing::fits(&stored.account, config));
     accounts.sort_by(|one, other| one.user_id.cmp(&other.user_id));
-    let standing = |account: &Account| auth::standing(account, config, now, auth::Notes::default());
+    let standing_of = |account: &Account| standing::of(account, config, now, Notes::default());
     let is_anybody = accounts
         .iter()
-        .any(|stored| standing(&stored.account).is_signed_in());
+        .any(|stored| standing_of(&stored.account).is_signed_in());
     let file = whole_path(&config.token_cache_file);
     let owner = owner::current(&config.token_cache_file);
     if as_json {
         let origin = owner.ok().flatten().and_then(|owner| owner.origin);
         let accounts: Vec<Value> = accounts
             .iter()
-            .map(|Stored { user_id, account }| describe(user_id, account, standing(account), now))
+            .map(|Stored { user_id, account }| {
+                describe(user_id, account, standing_of(account), now)
+            })
             .collect();
         let status = json!({
             "authenticated": is_anybody,
@@ -482,7 +482,7 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
         let username = &account.username;
         let tid = account.person.as_ref().map(|person| person.tid.as_str());
         let tenant = tid.unwrap_or("not known yet");
-        let state = state_of(account, standing(account));
+        let state = state_of(account, standing_of(account));
         // Writing into memory cannot fail.
         let _ = writeln!(text, "{user_id}: {username}, tenant {tenant}, {state}");
     }

@@ -79,6 +79,14 @@ pub struct Slot {
     pub renewed: Vec<(u64, Option<Claims>)>,
 }
 
+impl Slot {
+    /// Whether the person has neither signed in anew nor out since `account` was looked up.
+    pub fn still_has(&self, account: &Arc<Account>) -> bool {
+        let current = self.account.as_ref();
+        current.is_some_and(|current| Arc::ptr_eq(current, account))
+    }
+}
+
 /// How signing in went.
 pub enum Change {
     /// It is on the disk. The account that had the name before, if any.
@@ -194,10 +202,9 @@ impl Accounts {
                 .slots
                 .iter()
                 .filter(|(_, slot)| slot.account.is_none());
-            let oldest = without.clone().next().map(|(user_id, _)| user_id.clone());
-            if let Some(oldest) = oldest.filter(|_| without.nth(MOST_WITHOUT_ACCOUNT - 1).is_some())
-            {
-                memory.slots.remove(&oldest);
+            let first = without.clone().next().map(|(user_id, _)| user_id.clone());
+            if let Some(first) = first.filter(|_| without.nth(MOST_WITHOUT_ACCOUNT - 1).is_some()) {
+                memory.slots.remove(&first);
             }
         }
         memory.slots.entry(user_id.to_owned()).or_default().due = Some(due);

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::RefusedRefresh;
+use super::accounts::{Due, RefusedRefresh};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
+use super::pending::LIFETIME;
 use super::request::Requirements;
 use super::token_endpoint::{self, DEFAULT_RETRY, Refusal, TokenResponse};
 use super::{Auth, Chosen, PAUSE};
@@ -226,7 +227,10 @@ impl Auth {
             return Refresh::NothingToRefreshWith;
         };
         if let Some(failure) = self.refused_before(user_id, wanted.claims) {
-            return Refresh::RefusedForNow(failure);
+            return match failure.kind {
+                Kind::SignInRequired => Refresh::SignInRequired(failure),
+                _ => Refresh::RefusedForNow(failure),
+            };
         }
         let form =
             token_endpoint::refresh(&self.config.application(), refresh_token, wanted.claims);
@@ -245,12 +249,10 @@ impl Auth {
             Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
             _ => {}
         }
-        let recorded = self.audit.record(&entry);
-        match (refresh, recorded) {
-            // Tokens that Entra has issued are kept all the same.
-            (Refresh::Refreshed(_), Err(unrecorded)) => Refresh::RefusedForNow(unrecorded),
-            (refresh, _) => refresh,
-        }
+        // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit log
+        // once more before.
+        let _ = self.audit.record(&entry);
+        refresh
     }
 
     /// Stores what Entra has issued in place of `account`.
@@ -265,7 +267,7 @@ impl Auth {
         // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and person.
         // An account that does not know its person learns it here.
         if tokens.id_token.is_some() || account.person.is_none() {
-            let identity = match self.identify(&tokens, None) {
+            let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
                 Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
             };
@@ -315,13 +317,14 @@ impl Auth {
         claims: Option<&Claims>,
     ) -> Refresh {
         log::warn!("the refresh of {user_id} brought nothing: {message}");
-        if !self.is_current(user_id, account) {
-            return Refresh::Superseded;
-        }
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
-        self.remember_refused(user_id, &failure, claims, Some(for_claims(claims)));
-        Refresh::SignInRequired(failure)
+        let due = Some(for_claims(claims));
+        if self.remember_refused(user_id, account, &failure, claims, due) {
+            Refresh::SignInRequired(failure)
+        } else {
+            Refresh::Superseded
+        }
     }
 
     /// Takes note of a refusal, and ends what it ends.
@@ -337,23 +340,23 @@ impl Auth {
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
         );
-        // A refusal of what is replaced by now says nothing of what the person has just signed in for.
-        if !self.is_current(user_id, account) {
-            return Refresh::Superseded;
-        }
         let error = match refusal {
-            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => error,
-            _ => {
-                self.remember_refused(user_id, &failure, claims, None);
-                return Refresh::RefusedForNow(failure);
-            }
+            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => Some(error),
+            _ => None,
         };
-        if !self.end_tokens(user_id, account, &error, claims) {
+        let due = error
+            .as_ref()
+            .map(|error| error.requirements(&for_claims(claims)));
+        if !self.remember_refused(user_id, account, &failure, claims, due) {
             return Refresh::Superseded;
         }
-        let due = error.requirements(&for_claims(claims));
-        self.remember_refused(user_id, &failure, claims, Some(due));
-        Refresh::SignInRequired(failure)
+        match error {
+            None => Refresh::RefusedForNow(failure),
+            Some(error) if self.end_tokens(user_id, account, &error, claims) => {
+                Refresh::SignInRequired(failure)
+            }
+            Some(_) => Refresh::Superseded,
+        }
     }
 
     /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
@@ -379,37 +382,42 @@ impl Auth {
         self.accounts.replace(user_id, account, &Arc::new(ended))
     }
 
-    /// Remembers that a refresh with `claims` has failed, so that the same is not asked again for a
-    /// while, and what a sign-in must bring instead.
+    /// Remembers that a refresh of `account` with `claims` has failed, so that the same is not asked
+    /// again for a while, and what a sign-in must bring instead. `false` if the person signed in anew,
+    /// or out, meanwhile: the refusal says nothing of what they have now.
     fn remember_refused(
         &self,
         user_id: &str,
+        account: &Arc<Account>,
         failure: &Failure,
         claims: Option<&Claims>,
         due: Option<Requirements>,
-    ) {
-        if let Some(due) = &due {
-            self.note(user_id, due.clone());
-        }
+    ) -> bool {
         let pause = failure.retry_after.unwrap_or(match failure.kind {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
         });
         let now = self.now();
-        self.accounts.with_slot(user_id, |slot| {
+        let is_remembered = self.accounts.with_slot(user_id, |slot| {
+            if !slot.still_has(account) {
+                return false;
+            }
+            if let Some(requirements) = due.clone() {
+                let until = now + LIFETIME;
+                slot.due = Some(Due {
+                    until,
+                    requirements,
+                });
+            }
             slot.refused = Some(RefusedRefresh {
                 during: now..now + pause.as_secs(),
                 claims: claims.cloned(),
                 failure: failure.clone(),
                 due,
             });
+            true
         });
-    }
-
-    /// Whether the person has neither signed in anew nor out since `account` was looked up.
-    fn is_current(&self, user_id: &str, account: &Arc<Account>) -> bool {
-        let current = self.account(user_id);
-        current.is_some_and(|current| Arc::ptr_eq(&current, account))
+        is_remembered.unwrap_or(false)
     }
 
     /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.

@@ -99,7 +99,7 @@ impl Auth {
                     let accepted = self
                         .audit
                         .ready()
-                        .and_then(|()| self.identify(&tokens, None))
+                        .and_then(|()| self.identify(&tokens, None, PURPOSE))
                         .and_then(|identity| self.accept(attempt, identity, tokens));
                     return Some(accepted);
                 }

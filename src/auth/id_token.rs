@@ -31,8 +31,9 @@ pub struct Identity {
     pub username: String,
     /// The display name.
     pub name: String,
-    /// Whether `exp` or `nbf` and our clock are more than five minutes apart. That is worth a
-    /// warning and no refusal, because nothing here is decided by these times.
+    /// Whether `exp` or `nbf` and our clock are more than five minutes apart. OpenID Connect Core
+    /// §3.1.3.7 step 9 wants a refusal. A warning is enough here: the token came over TLS a moment
+    /// ago, a clock that is off would keep everybody out, and nothing is decided by these times.
     pub clock_is_off: bool,
     /// The person's own, in lower case.
     addresses: [String; 3],

@@ -33,7 +33,7 @@
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
 //! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
 //! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
-//! [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`waiting`], [`device_code`] with
+//! [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`standing`], [`waiting`], [`device_code`] with
 //! [`device_sign_in`], [`aadsts`], [`python_file`].
 
 pub mod aadsts;
@@ -52,6 +52,7 @@ pub mod request;
 pub mod response;
 pub mod scope;
 pub(crate) mod sign_in;
+pub(crate) mod standing;
 pub mod token_endpoint;
 pub mod token_file;
 mod waiting;
@@ -60,11 +61,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::account::{Account, Binding};
+use self::account::Account;
 use self::accounts::{Accounts, RefusedRefresh};
 use self::device_code::DeviceRefusal;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
+use self::standing::{Notes, Standing};
 use self::token_endpoint::TokenEndpoint;
 use self::token_file::TokenFile;
 use crate::audit::AuditLog;
@@ -83,26 +85,6 @@ pub(crate) struct Chosen {
     /// Their label.
     pub user_id: String,
     account: Option<Arc<Account>>,
-}
-
-/// How an account stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// Nobody has signed in under that name.
-    NotSignedIn,
-    /// The sign-in has ended: every call fails until there is a new one.
-    Ended,
-    /// Calls go through, but for those that need a further sign-in.
-    MoreWanted,
-    /// Calls go through.
-    SignedIn,
-}
-
-impl Standing {
-    /// Whether calls go through.
-    pub fn is_signed_in(self) -> bool {
-        matches!(self, Self::SignedIn | Self::MoreWanted)
-    }
 }
 
 /// The auth path: all that the rest of the program uses of it.
@@ -126,10 +108,12 @@ impl Auth {
         let (file, stored) = TokenFile::open(
             &config.token_cache_file,
             clock.clone(),
-            &binding(&config),
+            &standing::binding(&config),
             config.scopes.requested(),
         )?;
-        let accounts = Accounts::new(file, stored, owner, |account| fits(account, &config));
+        let accounts = Accounts::new(file, stored, owner, |account| {
+            standing::fits(account, &config)
+        });
         Ok(Self {
             audit: AuditLog::open(&config, clock.clone())?,
             token_endpoint: TokenEndpoint::new(&config),
@@ -217,17 +201,15 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let due = self.due(user_id);
         let is_refused = self.accounts.with_slot(user_id, |slot| {
             let refused = slot.refused.as_ref();
             refused.is_some_and(RefusedRefresh::is_lasting)
         });
-        let is_due_for_all = due.as_ref().is_some_and(|due| due.wanted.is_none());
         let notes = Notes {
-            is_due: due.is_some(),
-            is_ended: is_due_for_all || is_refused.unwrap_or(false),
+            is_due: self.due(user_id).is_some(),
+            is_refresh_refused: is_refused.unwrap_or(false),
         };
-        standing(&account, &self.config, self.now(), notes)
+        standing::of(&account, &self.config, self.now(), notes)
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.
@@ -240,7 +222,7 @@ impl Auth {
     }
 
     fn is_valid(&self, account: &Account) -> bool {
-        is_valid(account, &self.config, self.now())
+        standing::is_valid(account, &self.config, self.now())
     }
 
     /// Whether its token is good and need not be refreshed yet.
@@ -250,56 +232,4 @@ impl Auth {
             && account.expires_at > now + REFRESH_MARGIN
             && account.refresh_at.is_none_or(|refresh_at| refresh_at > now)
     }
-}
-
-/// What is known of an account beside its tokens.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Notes {
-    /// Entra or the API wants a further sign-in.
-    is_due: bool,
-    /// A refresh would fail: Entra has refused the last one, and wants the person or other settings.
-    is_ended: bool,
-}
-
-/// How `account` stands at `now` (seconds since 1970). Nothing else decides who is signed in.
-pub(crate) fn standing(account: &Account, config: &Config, now: u64, notes: Notes) -> Standing {
-    let can_refresh = account.refresh_token.is_some() && !notes.is_ended;
-    match (is_valid(account, config, now) || can_refresh, notes.is_due) {
-        (false, _) => Standing::Ended,
-        (true, true) => Standing::MoreWanted,
-        (true, false) => Standing::SignedIn,
-    }
-}
-
-/// Whether the access token of `account` is good for a call at `now`.
-fn is_valid(account: &Account, config: &Config, now: u64) -> bool {
-    account.access_token.is_some()
-        && account.requested_scope == config.scopes.requested()
-        && account.expires_at > now
-}
-
-/// What an account that signs in now belongs to.
-pub(crate) fn binding(config: &Config) -> Binding {
-    Binding {
-        client_id: config.client_id.clone(),
-        authority: config.authority.origin(),
-        tenant: config.authority.tenant().segment().to_owned(),
-    }
-}
-
-/// Whether `account` belongs to the application, authority and tenant of `config`. That a domain name
-/// has become its GUID is no difference; whether two domain names are one tenant only Entra knows.
-pub(crate) fn fits(account: &Account, config: &Config) -> bool {
-    let own = binding(config);
-    let tenant = config.authority.tenant();
-    let is_of_tenant = match &account.person {
-        Some(person) => tenant.includes(&person.tid),
-        None => true,
-    };
-    let is_same_tenant = account.binding.tenant == own.tenant
-        || (account.person.is_some() && !tenant.is_domain_name());
-    account.binding.client_id == own.client_id
-        && account.binding.authority == own.authority
-        && is_of_tenant
-        && is_same_tenant
 }

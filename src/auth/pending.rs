@@ -5,9 +5,9 @@
 //!     Answered ── the same browser shows receipt and cookie ──> Redeeming ──> Ended
 //! ```
 //!
-//! Two secrets tie the steps to one browser. The *binding* is a cookie, set when the link is opened.
-//! The *receipt* is in the address that the answer to the authorization response leads to, so only
-//! the browser that delivered the response has it. A sign-in is completed by a browser that has
+//! Two secrets tie the steps to one browser. The *cookie* is set when the link is opened. The
+//! *receipt* is in the address that a browser is sent to after it has delivered the authorization
+//! response, so only that browser has it. A sign-in is completed by a browser that has
 //! both: the one that opened the link and also delivered the response. A cookie alone would not do:
 //! somebody could open his own link, let another person's browser deliver the response, and then
 //! complete the sign-in as that person.
@@ -71,7 +71,7 @@ impl Method {
 /// The browser that has opened the link last, and the authorization request that it was sent with.
 pub struct Browser {
     /// The value of its cookie.
-    pub binding: Secret,
+    pub cookie: Secret,
     pub proofs: Proofs,
 }
 
@@ -172,7 +172,16 @@ impl Entry {
 
     /// Whether a browser that `shows` these cookies is the one that opened the link.
     fn is_bound(&self, browser: &Browser, shows: Shows<'_>) -> bool {
-        shows(&cookie_name(&self.attempt.handle), &browser.binding)
+        shows(&cookie_name(&self.attempt.handle), &browser.cookie)
+    }
+
+    fn end(&mut self, outcome: Outcome) -> Arc<Attempt> {
+        self.phase = Phase::Ended {
+            outcome,
+            at: Instant::now(),
+            answer: self.phase.answer().cloned(),
+        };
+        Arc::clone(&self.attempt)
     }
 }
 
@@ -252,7 +261,10 @@ impl PendingSignIns {
         if entries.len() >= MOST {
             let is_idle =
                 |entry: &Entry| matches!(entry.phase, Phase::Offered | Phase::Ended { .. });
-            let gives_way = entries.iter().position(is_idle).unwrap_or(0);
+            let may_start_again = |entry: &Entry| !matches!(entry.phase, Phase::Redeeming(_));
+            let idle = entries.iter().position(is_idle);
+            let gives_way = idle.or_else(|| entries.iter().position(may_start_again));
+            let gives_way = gives_way.unwrap_or(0);
             if let Some(entry) = entries.remove(gives_way).filter(|entry| !entry.has_ended()) {
                 let user_id = &entry.attempt.user_id;
                 log::warn!("{MOST} sign-ins are under way; the oldest, of {user_id}, gives way");
@@ -298,8 +310,8 @@ impl PendingSignIns {
         }
     }
 
-    /// Opens the link with `ticket` in a browser. Until Entra has answered, it may be opened anew: a
-    /// link scanner or a second click does no harm. The browser that opened it last holds it: what
+    /// Opens the link with `ticket` in a browser. Until Entra has answered, it may be opened anew, so a
+    /// link scanner that came first does not use it up. The browser that opened it last holds it: what
     /// Entra answers to an earlier one belongs to no sign-in any more.
     pub fn open(
         &self,
@@ -313,7 +325,7 @@ impl PendingSignIns {
             // A second tab of the same browser asks for the same.
             Phase::Opened(browser) if entry.is_bound(browser, shows) => Arc::clone(browser),
             Phase::Offered | Phase::Opened(_) => Arc::new(Browser {
-                binding: Secret::random()?,
+                cookie: Secret::random()?,
                 proofs: Proofs::random()?,
             }),
             _ => return Err(start_again("This sign-in link was used already.")),
@@ -361,7 +373,7 @@ impl PendingSignIns {
                 }));
                 Ok(Delivery::Taken { handle, receipt })
             }
-            Phase::Opened(_) => Ok(Delivery::WrongBrowser(Arc::clone(&entry.attempt))),
+            Phase::Opened(_) => Ok(Delivery::WrongBrowser(entry.end(Err(wrong_browser())))),
             Phase::Answered(answer)
                 if answer.response.is_repeated_by(&response) && is_bound(&answer.browser) =>
             {
@@ -395,7 +407,7 @@ impl PendingSignIns {
                 entry.phase = Phase::Redeeming(Arc::clone(&answer));
                 Ok(Completion::Redeem(Arc::clone(&entry.attempt), answer))
             }
-            Phase::Answered(_) => Ok(Completion::WrongBrowser(Arc::clone(&entry.attempt))),
+            Phase::Answered(_) => Ok(Completion::WrongBrowser(entry.end(Err(wrong_browser())))),
             Phase::Ended { outcome, .. } if is_bound => Ok(Completion::Ended(outcome.clone())),
             Phase::Redeeming(_) if is_bound => {
                 let failure = Failure::new(Kind::RetryLater, "This sign-in is being completed.");
@@ -410,11 +422,7 @@ impl PendingSignIns {
         let mut entries = locked(&self.entries);
         let entry = entries.iter_mut().find(|entry| entry.has_handle(handle));
         if let Some(entry) = entry.filter(|entry| !entry.has_ended()) {
-            entry.phase = Phase::Ended {
-                outcome,
-                at: Instant::now(),
-                answer: entry.phase.answer().cloned(),
-            };
+            entry.end(outcome);
         }
         self.changed.notify_all();
     }

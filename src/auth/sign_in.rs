@@ -15,8 +15,9 @@ use super::pending::{
 };
 use super::request::{self, Hints, Prompt, Requirements};
 use super::response::AuthorizationResponse;
+use super::standing::binding;
 use super::token_endpoint::{self, Refusal, TokenResponse};
-use super::{Auth, Chosen, binding};
+use super::{Auth, Chosen};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 use crate::secret::Secret;
@@ -31,7 +32,7 @@ pub struct Opened {
     /// Names the sign-in.
     pub handle: String,
     /// The value of the cookie that binds it to the browser.
-    pub binding: Secret,
+    pub cookie: Secret,
     /// The authorization request.
     pub url: Url,
 }
@@ -103,7 +104,7 @@ impl Auth {
         let (attempt, browser) = self.pending.open(ticket, shows)?;
         Ok(Opened {
             handle: attempt.handle.clone(),
-            binding: browser.binding.clone(),
+            cookie: browser.cookie.clone(),
             url: self.authorization_request(&attempt, &browser),
         })
     }
@@ -206,7 +207,7 @@ impl Auth {
         // RFC 9207 §2.4: before the code is redeemed and before an error is believed.
         let issuer = response.issuer.as_deref();
         if issuer.is_some_and(|issuer| !self.config.authority.may_be_issuer(issuer)) {
-            return Err(untrusted("it names another issuer"));
+            return Err(untrusted(PURPOSE, "it names another issuer"));
         }
         let code = match &response.outcome {
             Ok(code) => code,
@@ -230,10 +231,10 @@ impl Auth {
             }
             Err(Refusal::Unanswered(failure)) => return Err(failure),
         };
-        let identity = self.identify(&tokens, Some(&proofs.nonce))?;
+        let identity = self.identify(&tokens, Some(&proofs.nonce), PURPOSE)?;
         let tid = &identity.person.tid;
         if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
-            return Err(untrusted("it names another issuer"));
+            return Err(untrusted(PURPOSE, "it names another issuer"));
         }
         self.accept(attempt, identity, tokens)
     }
@@ -263,17 +264,24 @@ impl Auth {
         &self,
         tokens: &TokenResponse,
         nonce: Option<&Secret>,
+        purpose: &str,
     ) -> Result<Identity, Failure> {
         let Some(id_token) = &tokens.id_token else {
-            return Err(untrusted("there is no ID token in it"));
+            return Err(untrusted(purpose, "there is no ID token in it"));
         };
         let Application {
             authority,
             client_id,
             ..
         } = self.config.application();
-        let identity = id_token::check(id_token, client_id, authority, nonce, self.now())
-            .map_err(|reason| untrusted(&format!("the ID token does not fit, because {reason}")))?;
+        let identity = id_token::check(id_token, client_id, authority, nonce, self.now()).map_err(
+            |reason| {
+                untrusted(
+                    purpose,
+                    &format!("the ID token does not fit, because {reason}"),
+                )
+            },
+        )?;
         if identity.clock_is_off {
             log::warn!("this machine's clock and Entra's are more than five minutes apart");
         }
@@ -359,7 +367,7 @@ impl Auth {
         let account = self.account(user_id);
         let is_usable = account.is_some_and(|account| self.is_valid(&account));
         self.accounts.with_slot(user_id, |slot| {
-            // What every call needs is still due.
+            // It stays due only if every call needs it and there is no valid token.
             let is_for_some_calls =
                 matches!(&slot.due, Some(due) if due.requirements.wanted.is_some());
             if is_usable || is_for_some_calls {
@@ -420,10 +428,10 @@ fn is_address(user_id: &str) -> bool {
     user_id.contains('@')
 }
 
-fn untrusted(reason: &str) -> Failure {
+fn untrusted(purpose: &str, reason: &str) -> Failure {
     Failure::new(
         Kind::Refused,
-        format!("Entra's answer did not fit the sign-in: {reason}. Nothing was stored."),
+        format!("Entra's answer did not fit {purpose}: {reason}. Nothing was stored."),
     )
     .hint("Start again; if it persists, check AZURE_TENANT_ID and AZURE_CLOUD or AZURE_AUTHORITY_HOST.")
 }

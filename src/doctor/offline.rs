@@ -9,7 +9,7 @@ use crate::api::files::Files;
 use crate::audit;
 use crate::auth::aadsts;
 use crate::auth::account::Account;
-use crate::auth::binding;
+use crate::auth::standing::binding;
 use crate::auth::token_file::TokenFile;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};

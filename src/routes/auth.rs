@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
 use crate::auth::authority::ResponseMode;
-use crate::auth::pending::{self, LIFETIME};
-use crate::auth::response::{self, Arrival, AuthorizationResponse};
+use crate::auth::pending::{self, LIFETIME, Shows};
+use crate::auth::response::{self, Arrival};
 use crate::auth::sign_in::{Opened, check_user_id};
 use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
@@ -51,10 +51,10 @@ impl Routes {
         };
         let Opened {
             handle,
-            binding,
+            cookie,
             url,
         } = opened;
-        let cookie = self.cookie(&pending::cookie_name(&handle), &binding, "Lax");
+        let cookie = self.cookie(&pending::cookie_name(&handle), &cookie, "Lax");
         Ok(with_field(
             redirect(302, url.as_str()),
             "Set-Cookie",
@@ -130,7 +130,7 @@ impl Routes {
         Url::parse(&address).ok().map(String::from)
     }
 
-    /// A cookie for one sign-in.
+    /// The cookie of a sign-in, or of its button.
     fn cookie(&self, name: &str, value: &Secret, same_site: &str) -> Secret {
         let redirect_uri = &self.config.redirect_uri;
         let prefix = redirect_uri.prefix();
@@ -194,36 +194,30 @@ impl Routes {
             }
         };
         let client = user_agent(request);
-        let (handle, receipt) = match mode {
-            // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
-            ResponseMode::FormPost if is_post => self.auth.deliver(response, None, client)?,
-            ResponseMode::Query if !is_post => {
-                self.auth
-                    .deliver(response, Some(&self.shows(request)), client)?
+        let shows = self.shows(request);
+        if !is_post && mode == ResponseMode::FormPost {
+            let is_own = self.auth.pending().is_opened_by(&response.state, &shows);
+            match (&response.outcome, is_own) {
+                // It redeems nothing, and nobody else is shown it.
+                (Err(_), true) => {}
+                // A code in an address is never redeemed: somebody else may have put it there. He may
+                // be waiting to be sent that address, so his sign-in ends.
+                (Ok(_), false) => {
+                    let _ = self.auth.deliver(response, Some(&shows), client);
+                    return Ok(self.not_how_a_sign_in_ends());
+                }
+                _ => return Ok(self.not_how_a_sign_in_ends()),
             }
-            _ if self.is_error_for(&response, request) => {
-                self.auth
-                    .deliver(response, Some(&self.shows(request)), client)?
-            }
-            // A code in an address bar may have been put there by somebody else: it is never redeemed.
-            _ => return Ok(self.not_how_a_sign_in_ends()),
-        };
+        }
+        // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
+        let cookies: Option<Shows<'_>> = if is_post { None } else { Some(&shows) };
+        let (handle, receipt) = self.auth.deliver(response, cookies, client)?;
         let complete = format!(
             "{}/auth/complete?sign_in={handle}&receipt=",
             self.config.redirect_uri.prefix()
         );
         // 303: the browser comes back with a GET, which brings the cookie.
         Ok(redirect(303, receipt.between(&complete, "").expose()))
-    }
-
-    /// Whether it is an error for a sign-in of this browser: it redeems nothing, so it may arrive in
-    /// an address, too.
-    fn is_error_for(&self, response: &AuthorizationResponse, request: &Request<'_>) -> bool {
-        response.outcome.is_err()
-            && self
-                .auth
-                .pending()
-                .is_opened_by(&response.state, &self.shows(request))
     }
 
     fn not_how_a_sign_in_ends(&self) -> Reply {

@@ -4,9 +4,9 @@ use base64::prelude::*;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::auth::Standing;
 use crate::auth::aadsts::Advice;
 use crate::auth::account::Account;
+use crate::auth::standing::Standing;
 use crate::clock::iso8601_seconds;
 use crate::error::Failure;
 use crate::http::message::{Reply, reply_under, with_field};

@@ -515,6 +515,43 @@ fn the_cookie_of_an_earlier_opening_of_the_same_link_completes_nothing() {
     }
 }
 
+/// Whoever makes the address chooses how the answer comes back.
+// CASES C1
+#[test]
+fn an_address_that_asks_for_another_response_mode_brings_no_answer_that_counts() {
+    for mut attack in Attack::every() {
+        let [own, other] = if attack.stage.is_query {
+            ["query", "form_post"]
+        } else {
+            ["form_post", "query"]
+        };
+        let [own, other] = [own, other].map(|mode| format!("response_mode={mode}"));
+        assert!(attack.address.contains(&own), "{}", attack.address);
+        attack.address = attack.address.replace(&own, &other);
+        let mut victim = Browser::new();
+        let accounts = victim.navigate(&attack.address);
+        let page = victim.submit(&accounts, ADA);
+        if attack.stage.is_query {
+            assert_eq!(victim.auto_submit(&page).status, 405);
+            attack.stage.assert_under_way(MINE);
+        } else {
+            assert_refused(&page, "they may be after your account");
+            attack.stage.assert_ended(MINE);
+            // The victim is talked into sending the address to the attacker.
+            let body = page.url.query().unwrap();
+            let reply = attack.stage.server.client().request(
+                "POST",
+                "/auth/callback",
+                &[FORM],
+                body.as_bytes(),
+            );
+            assert_eq!((reply.status, reply.header("Location")), (400, None));
+        }
+        attack.attacker_tries();
+        attack.stage.assert_nobody();
+    }
+}
+
 // ---- C2: what a person has asked for ----
 
 /// Fetch Metadata, and whether the sign-in goes on at once on loopback.
@@ -1130,14 +1167,12 @@ fn an_administrators_answer_has_a_page_of_its_own_and_disturbs_no_sign_in() {
                 assert!(!shown.iter().any(|part| page.body.contains(part)));
             }
         }
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
+        assert_signed_in(&stage.deliver(&mut browser, &answer));
         // It is no way around the check of an answer.
         let code = format!("admin_consent=True&code=c&state={sent_state}");
         let target = format!("{}/auth/callback?{code}", stage.server.url());
-        assert_eq!(Browser::new().navigate(&target).status, 400);
-        if !stage.is_query {
-            let answer = Stage::answer(&mut browser, &accounts, ADA);
-            assert_signed_in(&stage.deliver(&mut browser, &answer));
-        }
+        assert_eq!(browser.navigate(&target).status, 400);
     }
 }
 

@@ -16,10 +16,11 @@ use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitati
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError};
 use super::version::VERSIONS;
 use crate::api::Api;
+use crate::auth::Auth;
 use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
-use crate::auth::{Auth, Standing};
+use crate::auth::standing::Standing;
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
@@ -75,7 +76,7 @@ type Outcome = Result<Called, RpcError>;
 /// The tools of one server.
 pub(crate) struct Tools {
     config: Arc<Config>,
-    sign_in: Arc<Auth>,
+    auth: Arc<Auth>,
     api: Api,
     seal: Seal,
     started: Instant,
@@ -86,18 +87,18 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    /// The tools that act through `sign_in`.
+    /// The tools that act through `auth`.
     ///
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
-    pub(crate) fn new(config: Arc<Config>, sign_in: Arc<Auth>) -> Result<Self, Failure> {
+    pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
         let definitions: Value =
             serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
         let mut listed = definitions.clone();
         if !config.allow_device_code {
             forget(&mut listed, "method");
         }
-        let api = api::open(&config, Arc::clone(&sign_in))?;
+        let api = api::open(&config, Arc::clone(&auth))?;
         if api.has_files() {
             admit_writing(&mut listed);
         } else {
@@ -120,7 +121,7 @@ impl Tools {
             list: listed.to_string().into(),
             definitions,
             config,
-            sign_in,
+            auth,
         })
     }
 
@@ -134,7 +135,7 @@ impl Tools {
         name: &str,
         arguments: &Object<'_>,
     ) -> Result<Option<Returned>, RpcError> {
-        self.seal.open(params, name, arguments, self.sign_in.now())
+        self.seal.open(params, name, arguments, self.auth.now())
     }
 
     /// Makes `call`.
@@ -221,8 +222,8 @@ impl Tools {
             "scopes": self.config.scopes.requested(),
             "redirect_uri": self.config.redirect_uri.text.as_str(),
             "uptime_seconds": self.started.elapsed().as_secs(),
-            "accounts": self.sign_in.accounts().len(),
-            "token_cache": self.sign_in.trouble().map_or_else(|| "ok".to_owned(), |failure| failure.text()),
+            "accounts": self.auth.accounts().len(),
+            "token_cache": self.auth.trouble().map_or_else(|| "ok".to_owned(), |failure| failure.text()),
         })
     }
 
@@ -258,20 +259,20 @@ impl Tools {
             _ => None,
         };
         if let Some(message) = given_up {
-            self.sign_in.withdraw(handle, user_id);
+            self.auth.withdraw(handle, user_id);
             let failure = Failure::new(Kind::Refused, message);
             let failure =
                 failure.hint("Nothing was called. Call again only when the user wants to sign in.");
             return Resumed::Ended(done(Err(failure)));
         }
-        let under_way = self.sign_in.pending().under_way(handle);
+        let under_way = self.auth.pending().under_way(handle);
         // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
-        let is_due = self.sign_in.due(user_id).is_some();
+        let is_due = self.auth.due(user_id).is_some();
         let brings_more = |attempt: &Arc<Attempt>| attempt.requirements.wanted.is_some() && is_due;
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
             return Resumed::Made;
         }
-        match self.sign_in.pending().outcome(handle) {
+        match self.auth.pending().outcome(handle) {
             // What a new sign-in would not mend is not asked for again.
             Some(Err(failure)) if failure.kind != Kind::SignInRequired => {
                 Resumed::Ended(done(Err(failure)))
@@ -289,8 +290,7 @@ impl Tools {
 
     /// Whether `user_id` is signed in and nothing more is wanted of them, by `call` neither.
     fn is_served(&self, call: &ToolCall<'_>, user_id: &str) -> bool {
-        call.arguments.get("prompt").is_none()
-            && self.sign_in.standing(user_id) == Standing::SignedIn
+        call.arguments.get("prompt").is_none() && self.auth.standing(user_id) == Standing::SignedIn
     }
 
     fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
@@ -309,7 +309,7 @@ impl Tools {
             return Ok(done(Err(failure.hint(hint))));
         }
         // Who repeats the call after the sign-in has had what was asked for.
-        let pending = self.sign_in.pending();
+        let pending = self.auth.pending();
         let has_come_back = prompt.is_some()
             && match (&call.returned, call.url_elicitation) {
                 (Some(returned), _) => {
@@ -333,7 +333,7 @@ impl Tools {
             self.offer(
                 call,
                 user_id,
-                self.sign_in.next_requirements(user_id, prompt),
+                self.auth.next_requirements(user_id, prompt),
                 with_code,
             ),
             call.url_elicitation,
@@ -354,19 +354,19 @@ impl Tools {
         with_code: bool,
     ) -> Result<Arc<Attempt>, Failure> {
         if with_code {
-            self.sign_in
+            self.auth
                 .offer_device_code(user_id, requirements, call.client)
         } else {
-            self.sign_in.offer(user_id, requirements)
+            self.auth.offer(user_id, requirements)
         }
     }
 
     /// Asks for the sign-in without which `call` has failed.
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
-        let chosen = self.sign_in.choose(user_id).map(|chosen| chosen.user_id);
+        let chosen = self.auth.choose(user_id).map(|chosen| chosen.user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
         let (requirements, with_code) = (
-            self.sign_in.next_requirements_of_call(user_id),
+            self.auth.next_requirements_of_call(user_id),
             self.config.sign_in_method == SignInMethod::DeviceCode,
         );
         match (
@@ -398,7 +398,7 @@ impl Tools {
             expires_at,
             ..
         } = attempt;
-        let link = self.sign_in.link(attempt);
+        let link = self.auth.link(attempt);
         let message = self.invitation(attempt, reason);
         let asked = Elicitation {
             handle,
@@ -429,7 +429,7 @@ impl Tools {
             .backend
             .as_ref()
             .map_or("the API", url::Url::as_str);
-        let account = self.sign_in.accounts().remove(user_id);
+        let account = self.auth.accounts().remove(user_id);
         let name = account
             .map(|account| account.username.clone())
             .filter(|name| !name.is_empty() && name != user_id);
@@ -437,7 +437,7 @@ impl Tools {
             || user_id.clone(),
             |name| format!("{name} (\"{user_id}\" here)"),
         );
-        let last = self.sign_in.pending().last_failure(user_id);
+        let last = self.auth.pending().last_failure(user_id);
         let last = last.map(|failure| format!("The last attempt failed: {}", failure.text()));
         let code = match method {
             Method::DeviceCode(device) => format!("Enter the code {} there.", device.user_code),
@@ -469,33 +469,33 @@ impl Tools {
 
     /// Where and until when to sign in, for a model to show.
     fn describe_offer(&self, attempt: &Attempt) -> Value {
-        let link = self.sign_in.link(attempt);
-        let link = link.expose();
+        let link = self.auth.link(attempt);
+        let then =
+            " Then call check_auth_status with wait_seconds to learn when they have finished.";
         let (user_code, what) = match &attempt.method {
             Method::Browser { .. } => (
                 None,
-                "Show the user this link and ask them to open it in their browser and sign in:"
+                "Show the user this link and ask them to open it in their browser and sign in: "
                     .to_owned(),
             ),
             Method::DeviceCode(device) => {
-                let code = &device.user_code;
-                (
-                    Some(code.as_str()),
-                    format!(
-                        "Ask the user to open this address on any device and to enter the code {code}:"
-                    ),
-                )
+                let code = device.user_code.as_str();
+                let what = format!(
+                    "Ask the user to open this address on any device and to enter the code {code}: "
+                );
+                (Some(code), what)
             }
         };
+        let message = link.between(&what, then);
         let mut offer = json!({
             "user_id": attempt.user_id,
             "authenticated": false,
             "already_signed_in": false,
-            "sign_in_url": link,
-            "auth_url": link,
+            "sign_in_url": link.expose(),
+            "auth_url": link.expose(),
             "link_expires_at": iso8601_seconds(attempt.expires_at),
-            "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.sign_in.now()),
-            "message": format!("{what} {link} Then call check_auth_status with wait_seconds to learn when they have finished."),
+            "link_expires_in_seconds": attempt.expires_at.saturating_sub(self.auth.now()),
+            "message": message.expose(),
         });
         add(&mut offer, "user_code", user_code);
         offer
@@ -507,7 +507,7 @@ impl Tools {
     fn awaited(&self, user_id: Option<&str>, arguments: &Object<'_>) -> Option<Wait> {
         let seconds = Duration::try_from_secs_f64(arguments.read("wait_seconds")?).ok()?;
         let since = Instant::now();
-        let is_worth_it = !seconds.is_zero() && self.sign_in.pending().is_pending(user_id);
+        let is_worth_it = !seconds.is_zero() && self.auth.pending().is_pending(user_id);
         is_worth_it.then(|| Wait {
             user_id: user_id.map(str::to_owned),
             since,
@@ -520,7 +520,7 @@ impl Tools {
     /// # Errors
     /// The client has left.
     fn wait(&self, call: &ToolCall<'_>, wait: &Wait) -> Result<(), RpcError> {
-        let pending = self.sign_in.pending();
+        let pending = self.auth.pending();
         let user_id = wait.user_id.as_deref();
         call.answer.wait_for_sign_in(|step| {
             let left = wait.deadline.saturating_duration_since(Instant::now());
@@ -530,18 +530,18 @@ impl Tools {
 
     /// What is known of `user_id`, signed in or not; without one, of every account.
     pub(crate) fn status(&self, user_id: Option<&str>) -> Value {
-        let accounts = self.sign_in.accounts();
+        let accounts = self.auth.accounts();
         let mut status = match user_id.map(|user_id| (user_id, accounts.get(user_id))) {
             Some((user_id, Some(account))) => self.describe(user_id, account),
             Some((user_id, None)) => {
                 json!({"user_id": user_id, "authenticated": false, "has_token": false})
             }
             None => json!({
-                "authenticated": accounts.keys().any(|user_id| self.sign_in.standing(user_id).is_signed_in()),
+                "authenticated": accounts.keys().any(|user_id| self.auth.standing(user_id).is_signed_in()),
                 "accounts": accounts.iter().map(|(id, account)| self.describe(id, account)).collect::<Vec<_>>(),
             }),
         };
-        let pending = self.sign_in.pending();
+        let pending = self.auth.pending();
         let is_pending = pending.is_pending(user_id);
         add(&mut status, "pending_sign_in", Some(is_pending));
         let failure = match user_id {
@@ -554,7 +554,7 @@ impl Tools {
 
     /// Why the last sign-ins failed, each with whose it was; `None` if none did.
     fn last_failures(&self) -> Option<String> {
-        let pending = self.sign_in.pending();
+        let pending = self.auth.pending();
         let failures: Vec<String> = pending
             .users()
             .into_iter()
@@ -567,12 +567,12 @@ impl Tools {
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        let standing = self.sign_in.standing(user_id);
-        describe(user_id, account, standing, self.sign_in.now())
+        let standing = self.auth.standing(user_id);
+        describe(user_id, account, standing, self.auth.now())
     }
 
     fn user_ids(&self) -> Value {
-        let user_ids: Vec<String> = self.sign_in.accounts().into_keys().collect();
+        let user_ids: Vec<String> = self.auth.accounts().into_keys().collect();
         let only = if let [only] = user_ids.as_slice() {
             Some(only)
         } else {
@@ -582,7 +582,7 @@ impl Tools {
     }
 
     fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<Value, Failure> {
-        let user_id = self.sign_in.sign_out(user_id, client)?;
+        let user_id = self.auth.sign_out(user_id, client)?;
         Ok(json!({
             "user_id": user_id,
             "logout_url": self.config.authority.endpoint("logout").as_str(),
