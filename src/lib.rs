@@ -20,10 +20,10 @@
 //! 10. `routes/auth.rs`: where browsers come in
 //!
 //! Then the leaves, each a contract that is read once: `auth/account.rs`, `auth/token_file.rs`,
-//! `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`, `auth/oauth_error.rs`, `auth/waiting.rs`,
-//! `auth/device_code.rs` with `auth/device_sign_in.rs`, `auth/aadsts.rs`, `auth/python_file.rs`. Around
-//! the path: `secret.rs`, `owner.rs`, and `api/endpoint.rs` with `api/request.rs`, where the token
-//! leaves.
+//! `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`, `auth/oauth_error.rs`, `auth/standing.rs`,
+//! `auth/waiting.rs`, `auth/device_code.rs` with `auth/device_sign_in.rs`, `auth/aadsts.rs`,
+//! `auth/python_file.rs`. Around the path: `secret.rs`, `owner.rs`, and `api/endpoint.rs` with
+//! `api/request.rs`, where the token leaves.
 //!
 //! # All modules
 //!

@@ -62,7 +62,7 @@ impl Purpose {
 pub struct OwnerInfo {
     /// The owner's process.
     pub pid: u32,
-    /// Where it can be spoken to. A server that is starting and a device-code sign-in have none.
+    /// Where it can be spoken to. A server that is starting or stopping has none, nor has a device-code sign-in.
     pub origin: Option<String>,
     /// What it does.
     pub purpose: Purpose,
@@ -87,7 +87,9 @@ impl OwnerInfo {
         let pid = self.pid;
         let owner = match (self.purpose, &self.origin) {
             (Purpose::Server, Some(origin)) => format!("a server at {origin} (process {pid})"),
-            (Purpose::Server, None) => format!("a server that is starting (process {pid})"),
+            (Purpose::Server, None) => {
+                format!("a server that is starting or stopping (process {pid})")
+            }
             (Purpose::DeviceCode, _) => format!(
                 "entra-auth-mcp login --device-code (process {pid}), which waits up to 15 minutes for its code"
             ),
@@ -159,6 +161,11 @@ impl Owner {
     /// Says at which origin the owner can be spoken to.
     pub fn announce(&self, origin: &str) {
         self.write(Some(origin));
+    }
+
+    /// Says that the owner cannot be spoken to any more, because it is about to end.
+    pub fn retire(&self) {
+        self.write(None);
     }
 
     /// Writes the owner file. That a full disk does not take it is no reason not to serve.

@@ -89,7 +89,7 @@ impl Server {
         let routes = Routes::new(Arc::clone(&config), Arc::clone(&auth))?;
         // Before anybody is served: later, clients may have taken the last descriptors.
         let local_origin = local_origin(address, &config);
-        auth.announce(&local_origin);
+        auth.announce(Some(&local_origin));
         let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
             Failure::new(
                 Kind::Internal,
@@ -130,6 +130,8 @@ impl Server {
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
+        // Requests in flight may take a while; whoever wants to speak to this server waits for its end.
+        self.auth.announce(None);
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
         if let Err(failure) = self.auth.close() {

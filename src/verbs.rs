@@ -30,7 +30,7 @@ use crate::owner_client::OwnerClient;
 use crate::secret::{Secret, SecretJson};
 use crate::serve::Server;
 
-/// How often a sign-in is looked at that nobody has begun yet, and a server that is starting.
+/// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or stopping.
 const STEP: Duration = Duration::from_millis(100);
 /// How long the server is asked to wait for the end of one that is under way, in seconds.
 const WAIT: u64 = 2;
@@ -374,7 +374,8 @@ fn signed_out(user_id: &str, logout_url: &str) -> String {
 
 // ---- Who is meant, and who does it ----
 
-/// The origin of the server that owns `token_file`; `None` when nobody owns it. One that is starting is waited for.
+/// The origin of the server that owns `token_file`; `None` when nobody owns it. One that is starting or stopping is
+/// waited for.
 fn running_server(token_file: &Path) -> Result<Option<String>, Failure> {
     let deadline = Instant::now() + owner::PATIENCE;
     loop {
@@ -511,7 +512,7 @@ fn server_state(owner: Result<Option<OwnerInfo>, Failure>) -> String {
             purpose,
         })) => match (purpose, origin) {
             (Purpose::Server, Some(origin)) => format!("running at {origin} (process {pid})"),
-            (Purpose::Server, None) => format!("starting (process {pid})"),
+            (Purpose::Server, None) => format!("starting or stopping (process {pid})"),
             (Purpose::DeviceCode, _) => {
                 format!("none is running; login --device-code is under way (process {pid})")
             }

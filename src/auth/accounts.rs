@@ -166,10 +166,12 @@ impl Accounts {
 
     // ---- Looking, and notes that are not written ----
 
-    /// Says at which origin the owner of the file can be spoken to.
-    pub fn announce(&self, origin: &str) {
-        if let Some(own) = locked(&self.file).as_ref() {
-            own.owner.announce(origin);
+    /// Says at which origin the owner of the file can be spoken to, if it can.
+    pub fn announce(&self, origin: Option<&str>) {
+        match (locked(&self.file).as_ref(), origin) {
+            (Some(own), Some(origin)) => own.owner.announce(origin),
+            (Some(own), None) => own.owner.retire(),
+            (None, _) => {}
         }
     }
 

@@ -125,8 +125,8 @@ impl Auth {
         })
     }
 
-    /// Says at which origin this server can be spoken to.
-    pub fn announce(&self, origin: &str) {
+    /// Says at which origin this server can be spoken to; `None` when it stops.
+    pub fn announce(&self, origin: Option<&str>) {
         self.accounts.announce(origin);
     }
 

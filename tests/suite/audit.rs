@@ -265,7 +265,7 @@ fn a_sign_in_with_a_device_code_and_the_verbs_are_recorded_too() {
     login.args(["login", ADA]);
     let mut login = Verb::start(login, &setup);
     let code = loop {
-        let line = login.line().unwrap();
+        let line = login.line().unwrap_or_else(|| panic!("{}", login.log()));
         if let Some((_, code)) = line.split_once("enter the code ") {
             break code.to_owned();
         }

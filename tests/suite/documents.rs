@@ -78,3 +78,21 @@ fn every_file_of_the_source_that_the_readme_names_is_there() {
     }
     assert!(count > 20, "{count}");
 }
+
+#[test]
+fn the_map_and_the_readme_name_every_file_of_the_auth_path() {
+    let map = read("src/lib.rs");
+    let readme = read("README.md");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth");
+    for entry in fs::read_dir(directory).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.ends_with(".rs") {
+            continue;
+        }
+        assert!(
+            map.contains(&format!("`auth/{name}`")),
+            "src/lib.rs: {name}"
+        );
+        assert!(readme.contains(&format!("`{name}`")), "README.md: {name}");
+    }
+}

@@ -11,7 +11,7 @@ use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Client, connect, read_to_close};
-use crate::support::server::{MEDIA_TYPES, Process, Running, Setup};
+use crate::support::server::{MEDIA_TYPES, Process, Running, Setup, Verb};
 use crate::support::{Hold, PATIENCE};
 use serde_json::json;
 
@@ -275,4 +275,32 @@ fn streams_end_with_their_answer_when_the_server_stops() {
             "{messages:?}"
         );
     }
+}
+
+#[test]
+fn a_verb_waits_for_a_server_that_is_stopping_and_then_owns_the_token_file() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend));
+    let server = setup.start();
+    sign_in(&server.url());
+    let address = server.address();
+    let hold = backend.hold();
+    let in_flight = held_request(&server.url(), &hold);
+    let stopping = thread::spawn(move || drop(server));
+    wait_until_refused(&address);
+    let verb = |arguments: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(arguments);
+        Verb::start(command, &setup)
+    };
+    let (_, status, _) = verb(&["status"]).end();
+    assert!(status.contains("starting or stopping"), "{status}");
+    let logout = verb(&["logout", ADA]);
+    drop(hold);
+    assert_eq!(in_flight.join().unwrap().status, 200);
+    stopping.join().unwrap();
+    let (code, stdout, stderr) = logout.end();
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("are forgotten"), "{stdout}");
 }
