@@ -86,7 +86,10 @@ fn the_map_and_the_readme_name_every_file_of_the_auth_path() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth");
     for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        if !name.ends_with(".rs") {
+        if Path::new(&name)
+            .extension()
+            .is_none_or(|extension| extension != "rs")
+        {
             continue;
         }
         assert!(
