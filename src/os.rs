@@ -2,7 +2,7 @@
 //! Where a system has no such thing as Unix's, files inherit the protection of the user's profile directory.
 
 use std::env;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -74,6 +74,37 @@ pub fn has_other_names(metadata: &Metadata) -> bool {
     return metadata.nlink() > 1;
     #[cfg(not(unix))]
     return false;
+}
+
+/// Locks `file` for as long as it is open, so that others can read it and see by [`is_held`] that it is locked.
+///
+/// # Errors
+/// The operating system's.
+pub fn hold(file: &File) -> io::Result<()> {
+    if cfg!(windows) {
+        // What is locked exclusively cannot be read there.
+        file.lock_shared()
+    } else {
+        file.lock()
+    }
+}
+
+/// Whether somebody holds `file` by [`hold`]. Those who ask at the same time do not take each other for its holder;
+/// but on Windows they may.
+///
+/// # Errors
+/// The operating system's.
+pub fn is_held(file: &File) -> io::Result<bool> {
+    let tried = if cfg!(windows) {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match tried {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// Whether anybody but the owner may read or write the file.
