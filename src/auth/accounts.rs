@@ -45,6 +45,9 @@ pub struct Due {
     /// Seconds since 1970.
     pub until: u64,
     pub requirements: Requirements,
+    /// Whether no call goes through without it: Entra has refused to refresh the tokens. Whether a sign-in has failed
+    /// says nothing of them.
+    pub stops_calls: bool,
 }
 
 /// A refresh that Entra, or the way to it, has refused.

@@ -130,7 +130,7 @@ impl Auth {
             return Err(failure);
         }
         // What no refresh has brought, a sign-in may bring.
-        self.note(user_id, for_claims(Some(claims)));
+        self.note(user_id, for_claims(Some(claims)), false);
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
@@ -389,7 +389,7 @@ impl Auth {
         due: Option<Requirements>,
     ) {
         if let Some(due) = &due {
-            self.note(user_id, due.clone());
+            self.note(user_id, due.clone(), claims.is_none());
         }
         let pause = failure.retry_after.unwrap_or(match failure.kind {
             Kind::RetryLater => DEFAULT_RETRY,
@@ -432,7 +432,7 @@ impl Auth {
         })??;
         // The person may have declined it meanwhile; this call needs it all the same.
         if let Some(due) = due {
-            self.note(user_id, due);
+            self.note(user_id, due, claims.is_none());
         }
         Some(failure)
     }

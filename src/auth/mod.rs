@@ -212,17 +212,17 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let due = self.due(user_id);
-        let is_refused = self.accounts.with_slot(user_id, |slot| {
+        let now = self.now();
+        let notes = self.accounts.with_slot(user_id, |slot| {
+            let due = slot.due.as_ref().filter(|due| due.until > now);
             let refused = slot.refused.as_ref();
-            refused.is_some_and(RefusedRefresh::is_lasting)
+            Notes {
+                is_due: due.is_some(),
+                is_ended: due.is_some_and(|due| due.stops_calls)
+                    || refused.is_some_and(RefusedRefresh::is_lasting),
+            }
         });
-        let is_due_for_all = due.as_ref().is_some_and(|due| due.wanted.is_none());
-        let notes = Notes {
-            is_due: due.is_some(),
-            is_ended: is_due_for_all || is_refused.unwrap_or(false),
-        };
-        standing(&account, &self.config, self.now(), notes)
+        standing(&account, &self.config, now, notes.unwrap_or_default())
     }
 
     /// What the next sign-in of `user_id` must bring, if Entra or the API wants one.

@@ -10,8 +10,32 @@ use entra_auth_mcp::serve::Server;
 use serde_json::json;
 
 use crate::support::browser::Browser;
-use crate::support::entra::{ADA, Entra};
-use crate::support::server::{Running, Setup};
+use crate::support::entra::{ADA, Entra, TokenFailure};
+use crate::support::server::{Running, Setup, World};
+
+/// Whoever may call `/mcp` can begin a sign-in of somebody else, and have it fail.
+#[test]
+fn a_sign_in_that_fails_ends_no_sign_in_that_can_be_refreshed() {
+    let world = World::signed_in();
+    world.advance(4000);
+    let begun = world.server.modern().ok(
+        "authenticate_user",
+        json!({"user_id": ADA, "prompt": "login"}),
+    );
+    world.entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_grant",
+        aadsts: 70008,
+        suberror: None,
+        claims: None,
+    });
+    let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+    assert_eq!(page.status, 400, "{}", page.text());
+    let status = world
+        .server
+        .modern()
+        .ok("check_auth_status", json!({"user_id": ADA}));
+    assert_eq!(status["authenticated"], true, "{status}");
+}
 
 /// As where there is no thread for looking up Entra's address, and ureq panics.
 #[test]
