@@ -178,6 +178,13 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("REDIRECT_URI", "https://example.com/a b", "' '"),
         ("REDIRECT_URI", &long, "256"),
         ("REDIRECT_URI", "http://localhost:8000/mcp", "another path"),
+        // Where our own paths are below `/`, `//auth/complete` is a page of the host `auth`.
+        ("REDIRECT_URI", "https://example.com//auth/callback", "'//'"),
+        (
+            "REDIRECT_URI",
+            "https://example.com//evil.example/auth/callback",
+            "'//'",
+        ),
         (
             "REDIRECT_URI",
             "http://localhost:8000/auth/login",
