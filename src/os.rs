@@ -176,17 +176,16 @@ fn is_listed_mount(path: &Path) -> bool {
 /// # Errors
 /// The operating system's.
 #[cfg_attr(not(unix), allow(unused_variables, clippy::unnecessary_wraps))]
-pub fn is_written_by_this_user_alone(path: &Path, file: &File) -> io::Result<bool> {
+pub fn is_written_by_this_user_alone(path: &Path, file: &Metadata) -> io::Result<bool> {
     #[cfg(unix)]
     {
         let this_user = effective_uid()?;
         let is_trusted = |owner| owner == 0 || owner == this_user;
-        let metadata = file.metadata()?;
         // What is written into a device, such as /dev/null, does not stay there.
-        let is_device = metadata.file_type().is_char_device();
-        Ok(is_trusted(metadata.uid())
+        let is_device = file.file_type().is_char_device();
+        Ok(is_trusted(file.uid())
             && is_trusted(std::fs::symlink_metadata(path)?.uid())
-            && (is_device || metadata.mode() & 0o022 == 0))
+            && (is_device || file.mode() & 0o022 == 0))
     }
     #[cfg(not(unix))]
     Ok(true)
