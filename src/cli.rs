@@ -18,7 +18,7 @@ use crate::http::Limits;
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::Server;
-use crate::{doctor, logging, verbs};
+use crate::{doctor, logging, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -342,10 +342,10 @@ fn serve(config: Config) -> Result<(), Failure> {
 
 /// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may be.
 fn print(text: &str) {
-    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    let steers = |c: char| !text::is_plain(c) && !matches!(c, '\n' | '\t');
     let escaped = |c: char| {
         if steers(c) {
-            format!("\\u{:04x}", u32::from(c))
+            text::json_escaped(&c.to_string())
         } else {
             c.into()
         }

@@ -2,7 +2,7 @@
 //! Where a system has no such thing as Unix's, files inherit the protection of the user's profile directory.
 
 use std::env;
-use std::fs::{File, Metadata, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -76,6 +76,37 @@ pub fn has_other_names(metadata: &Metadata) -> bool {
     return false;
 }
 
+/// Locks `file` for as long as it is open, so that others can read it and see by [`is_held`] that it is locked.
+///
+/// # Errors
+/// The operating system's.
+pub fn hold(file: &File) -> io::Result<()> {
+    if cfg!(windows) {
+        // What is locked exclusively cannot be read there.
+        file.lock_shared()
+    } else {
+        file.lock()
+    }
+}
+
+/// Whether somebody holds `file` by [`hold`]. Those who ask at the same time do not take each other for its holder;
+/// but on Windows they may.
+///
+/// # Errors
+/// The operating system's.
+pub fn is_held(file: &File) -> io::Result<bool> {
+    let tried = if cfg!(windows) {
+        file.try_lock()
+    } else {
+        file.try_lock_shared()
+    };
+    match tried {
+        Ok(()) => file.unlock().map(|()| false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Whether anybody but the owner may read or write the file.
 #[cfg_attr(not(unix), allow(unused_variables))]
 pub fn others_have_access(metadata: &Metadata) -> bool {
@@ -145,17 +176,16 @@ fn is_listed_mount(path: &Path) -> bool {
 /// # Errors
 /// The operating system's.
 #[cfg_attr(not(unix), allow(unused_variables, clippy::unnecessary_wraps))]
-pub fn is_written_by_this_user_alone(path: &Path, file: &File) -> io::Result<bool> {
+pub fn is_written_by_this_user_alone(path: &Path, file: &Metadata) -> io::Result<bool> {
     #[cfg(unix)]
     {
         let this_user = effective_uid()?;
         let is_trusted = |owner| owner == 0 || owner == this_user;
-        let metadata = file.metadata()?;
         // What is written into a device, such as /dev/null, does not stay there.
-        let is_device = metadata.file_type().is_char_device();
-        Ok(is_trusted(metadata.uid())
+        let is_device = file.file_type().is_char_device();
+        Ok(is_trusted(file.uid())
             && is_trusted(std::fs::symlink_metadata(path)?.uid())
-            && (is_device || metadata.mode() & 0o022 == 0))
+            && (is_device || file.mode() & 0o022 == 0))
     }
     #[cfg(not(unix))]
     Ok(true)

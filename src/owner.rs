@@ -9,7 +9,7 @@
 //! owner holds a second lock, on the file itself. A file that a killed process has left behind is not locked.
 //!
 //! Linux and macOS have advisory locks (`flock`). Locks of Windows are mandatory: what is locked exclusively cannot
-//! be read by others. Hence the information has a file of its own, which is locked in shared mode.
+//! be read by others. Hence the information has a file of its own, which is locked in shared mode there.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -235,9 +235,7 @@ fn current_info(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     if !metadata.is_file() || os::others_have_access(&metadata) || !os::is_own(&metadata) {
         return Ok(None);
     }
-    // Its writer holds it in shared mode for as long as it lives.
-    if try_lock(&file, &path)? {
-        let _ = file.unlock();
+    if !os::is_held(&file).map_err(|error| failure("lock", &path, &error))? {
         return Ok(None);
     }
     let mut text = String::new();
@@ -264,7 +262,7 @@ fn write_locked(aside: &Path, path: &Path, text: &str) -> io::Result<File> {
     options.create_new(true).read(true).write(true);
     let mut file = os::private(&mut options).open(aside)?;
     file.write_all(text.as_bytes())?;
-    file.lock_shared()?;
+    os::hold(&file)?;
     fs::rename(aside, path)?;
     Ok(file)
 }

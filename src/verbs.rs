@@ -29,6 +29,7 @@ use crate::owner::{self, Owner, OwnerInfo, Purpose};
 use crate::owner_client::OwnerClient;
 use crate::secret::{Secret, SecretJson};
 use crate::serve::Server;
+use crate::text::json_escaped;
 
 /// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or stopping.
 const STEP: Duration = Duration::from_millis(100);
@@ -267,7 +268,7 @@ impl SignInAt<'_> {
     }
 
     fn success(&self, status: &Value) -> String {
-        let username = text_of(status, "username");
+        let username = json_escaped(text_of(status, "username"));
         format!("{username} is signed in as {}.\n", self.user_id)
     }
 }
@@ -321,7 +322,7 @@ fn ended(auth: &Auth, attempt: &Attempt) -> Result<String, Failure> {
     while pending.sleep(&attempt.handle, STEP) {}
     let outcome = pending.outcome(&attempt.handle);
     let message = outcome.unwrap_or_else(|| Err(too_late(&attempt.user_id)))?;
-    Ok(message + "\n")
+    Ok(json_escaped(&message) + "\n")
 }
 
 // ---- Signing out ----
@@ -479,7 +480,8 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     }
     let mut text = String::new();
     for Stored { user_id, account } in &accounts {
-        let username = &account.username;
+        // No name makes a line of its own.
+        let username = json_escaped(&account.username);
         let tid = account.person.as_ref().map(|person| person.tid.as_str());
         let tenant = tid.unwrap_or("not known yet");
         let state = state_of(account, standing_of(account));

@@ -471,8 +471,12 @@ fn still_of_one(
     before: &Account,
     now: Arc<Account>,
 ) -> Result<Arc<Account>, Failure> {
-    // An account of the Python server may not know its person.
-    if before.person.is_none() || before.person == now.person {
+    // An account of the Python server may not know its person. It learns it in a refresh, which is no new sign-in.
+    let is_one = match &before.person {
+        Some(person) => now.person.as_ref() == Some(person),
+        None => now.signed_in_at == before.signed_in_at,
+    };
+    if is_one {
         return Ok(now);
     }
     Err(Failure::new(

@@ -13,7 +13,7 @@
 //! complete the sign-in as that person.
 //!
 //! A sign-in with a device code is `Polling` from its beginning. Every sign-in is over ten minutes
-//! (a device code: when the code expires) after it began, unless its code is just being redeemed.
+//! (a device code: when the code expires) after it began; while its code is being redeemed, twice that.
 //! What others may know of it is in [`super::waiting`].
 
 use std::collections::VecDeque;
@@ -147,9 +147,14 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether its time is not over. What is being redeemed has come in time.
+    /// Whether its time is not over. What is being redeemed has come in time, and takes seconds: much later, whoever
+    /// redeemed it is gone.
     pub(super) fn is_current(&self, now: u64) -> bool {
-        self.attempt.expires_at > now || matches!(self.phase, Phase::Redeeming(_))
+        let more = match self.phase {
+            Phase::Redeeming(_) => LIFETIME,
+            _ => 0,
+        };
+        self.attempt.expires_at + more > now
     }
 
     pub(super) fn has_ended(&self) -> bool {

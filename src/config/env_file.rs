@@ -1,6 +1,6 @@
 //! The `.env` file: `NAME=value` lines as shells and other tools write them.
 
-use std::fs::File;
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -12,16 +12,23 @@ use crate::os;
 /// It cannot be read, or others could have written it: it says where people sign in and where their
 /// tokens go.
 pub fn read(path: &Path) -> io::Result<(String, bool)> {
+    // Somebody's pipe would be waited for at opening.
+    check(path, &fs::metadata(path)?)?;
     let mut file = File::open(path)?;
-    if !os::is_written_by_this_user_alone(path, &file)? {
-        return Err(io::Error::other(
-            "another user owns it or can write to it, and could send your sign-ins and tokens \
-             elsewhere: make it your own with chown, and chmod go-w",
-        ));
-    }
+    check(path, &file.metadata()?)?;
     let mut text = String::new();
     file.read_to_string(&mut text)?;
     Ok((text, os::others_have_access(&file.metadata()?)))
+}
+
+fn check(path: &Path, file: &Metadata) -> io::Result<()> {
+    if os::is_written_by_this_user_alone(path, file)? {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "another user owns it or can write to it, and could send your sign-ins and tokens \
+         elsewhere: make it your own with chown, and chmod go-w",
+    ))
 }
 
 /// A line that is not `NAME=value`. The text of the line is not kept: it may hold a secret.

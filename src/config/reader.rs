@@ -476,6 +476,10 @@ fn redirect_uri(text: &str) -> Result<RedirectUri, String> {
         !TAKEN_PATHS.contains(&url.path()),
         "choose another path: this one is an endpoint of this server",
     )?;
+    demand(
+        !url.path().contains("//"),
+        "leave out '//': what follows it would be taken for a host",
+    )?;
     Ok(RedirectUri {
         text: text.to_owned(),
         path: url.path().to_owned(),

@@ -215,3 +215,29 @@ fn an_owner_file_that_is_no_regular_file_is_replaced_or_says_nothing() {
         assert_eq!(owner::current(&token_file).unwrap(), None);
     }
 }
+
+// Else the key would go to whoever has the port of an owner that was killed.
+#[cfg(unix)]
+#[test]
+fn those_who_look_for_the_owner_at_the_same_time_do_not_take_each_other_for_it() {
+    let directory = TempDir::new();
+    let token_file = directory.file("tokens.json");
+    let stale = json!({ "pid": 1, "origin": "http://localhost:1", "purpose": "server" });
+    directory.write("tokens.json.owner", stale.to_string());
+    // As of an owner that could not write its file.
+    let lock = File::create(directory.file("tokens.json.lock")).unwrap();
+    lock.lock().unwrap();
+    let looking: Vec<_> = (0..4)
+        .map(|_| {
+            let token_file = token_file.clone();
+            std::thread::spawn(move || {
+                for _ in 0..2000 {
+                    assert!(owner::current(&token_file).is_err());
+                }
+            })
+        })
+        .collect();
+    for looks in looking {
+        looks.join().unwrap();
+    }
+}

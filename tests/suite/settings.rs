@@ -178,6 +178,13 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("REDIRECT_URI", "https://example.com/a b", "' '"),
         ("REDIRECT_URI", &long, "256"),
         ("REDIRECT_URI", "http://localhost:8000/mcp", "another path"),
+        // Where our own paths are below `/`, `//auth/complete` is a page of the host `auth`.
+        ("REDIRECT_URI", "https://example.com//auth/callback", "'//'"),
+        (
+            "REDIRECT_URI",
+            "https://example.com//evil.example/auth/callback",
+            "'//'",
+        ),
         (
             "REDIRECT_URI",
             "http://localhost:8000/auth/login",
@@ -1176,6 +1183,15 @@ fn a_file_of_another_user_is_refused() {
     }
     fs::rename(theirs, program.0.file(".env")).unwrap();
     assert_eq!(program.check(&[]).code, Some(2));
+
+    // A pipe that nobody writes into would be waited for.
+    let pipe = program.0.file("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    std::os::unix::fs::chown(&pipe, Some(NOBODY), None).unwrap();
+    let outcome = program.run(&["--check-config", "--env-file", "pipe"], &REQUIRED);
+    assert_eq!(outcome.code, Some(2), "{outcome:?}");
+    assert!(outcome.stderr.contains("another user"), "{outcome:?}");
 }
 
 /// CASES C11

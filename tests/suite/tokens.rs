@@ -782,6 +782,18 @@ fn a_call_that_waits_for_a_refresh_is_not_made_as_somebody_else_who_signs_in_mea
     let world = World::new();
     // A name that is no address may stand for anybody.
     assert_eq!(sign_in(&world.server.url(), "work", ADA).status, 200);
+    while_grace_signs_in(&world);
+    // Nor as them where the account is one of the Python server, which does not say whose it is.
+    let world = World::new();
+    assert_eq!(sign_in(&world.server.url(), "work", ADA).status, 200);
+    while_grace_signs_in(&world.with_stored("work", |account| {
+        account["tid"] = Value::Null;
+        account["oid"] = Value::Null;
+    }));
+}
+
+/// A call as "work" waits for a refresh, and Grace signs in under that name.
+fn while_grace_signs_in(world: &World) {
     world.advance(DUE + THE_REST);
     let held = world.entra.hold_tokens();
     thread::scope(|scope| {

@@ -24,6 +24,7 @@ use entra_auth_mcp::browser::Link;
 use entra_auth_mcp::config::Config;
 use entra_auth_mcp::error::{Failure, Kind};
 use entra_auth_mcp::owner::{self, Owner, Purpose};
+use entra_auth_mcp::text::is_plain;
 use entra_auth_mcp::verbs::{self, Login};
 use serde_json::{Value, json};
 
@@ -1331,7 +1332,8 @@ fn a_relative_token_file_is_shown_with_its_directory() {
 
 #[test]
 fn a_name_cannot_steer_the_terminal() {
-    const NAME: &str = "e\u{1b}]0;owned\u{7}\u{9b}31mve@contoso.example";
+    const NAME: &str =
+        "e\u{1b}]0;owned\u{7}\u{9b}31mve@contoso.example\nwork: eve\u{202e}\u{e0041}";
     let (entra, setup) = world();
     entra.set(|settings| {
         settings.users.push(User::new(
@@ -1348,9 +1350,10 @@ fn a_name_cannot_steer_the_terminal() {
         [&["status"][..], &["status", "--json"]].map(|arguments| run(arguments, &setup).well());
     for stdout in [&login, &status, &json] {
         assert!(
-            stdout.contains("owned") && !stdout.contains(|c: char| c.is_control() && c != '\n'),
+            stdout.contains("owned") && !stdout.contains(|c: char| !is_plain(c) && c != '\n'),
             "{stdout:?}"
         );
+        assert!(!stdout.contains("\nwork: "), "{stdout:?}");
     }
     let status: Value = serde_json::from_str(&json).unwrap();
     assert_eq!(status["accounts"][0]["username"], NAME);

@@ -1,0 +1,69 @@
+//! Attacks on the auth path that have once succeeded.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use entra_auth_mcp::clock::Clock;
+use entra_auth_mcp::config::Config;
+use entra_auth_mcp::serve::Server;
+use serde_json::json;
+
+use crate::support::browser::Browser;
+use crate::support::entra::{ADA, Entra, TokenFailure};
+use crate::support::server::{Running, Setup, World};
+
+/// Whoever may call `/mcp` can begin a sign-in of somebody else, and have it fail.
+#[test]
+fn a_sign_in_that_fails_ends_no_sign_in_that_can_be_refreshed() {
+    let world = World::signed_in();
+    world.advance(4000);
+    let begun = world.server.modern().ok(
+        "authenticate_user",
+        json!({"user_id": ADA, "prompt": "login"}),
+    );
+    world.entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_grant",
+        aadsts: 70008,
+        suberror: None,
+        claims: None,
+    });
+    let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+    assert_eq!(page.status, 400, "{}", page.text());
+    let status = world
+        .server
+        .modern()
+        .ok("check_auth_status", json!({"user_id": ADA}));
+    assert_eq!(status["authenticated"], true, "{status}");
+}
+
+/// As where there is no thread for looking up Entra's address, and ureq panics.
+#[test]
+fn a_sign_in_that_is_cut_off_by_a_panic_does_not_stay_for_ever() {
+    let entra = Arc::new(Entra::start());
+    let setup = Setup::new(&entra, None);
+    let panics = Arc::new(AtomicBool::new(false));
+    let clock = Clock::from_fn({
+        let (panics, entra, ahead) = (Arc::clone(&panics), Arc::clone(&entra), setup.clock.clone());
+        move || {
+            let goes_on = entra.token_requests().is_empty() || panics.swap(true, Ordering::SeqCst);
+            assert!(goes_on, "this panic is the test's");
+            let at = ahead.clock().now();
+            SystemTime::UNIX_EPOCH + Duration::from_secs(at)
+        }
+    });
+    let config = Config::from_variables(&setup.variables).unwrap();
+    let running = Running {
+        server: Server::start(config, clock, setup.limits.clone()).unwrap(),
+        clock: setup.clock.clone(),
+        directory: Arc::clone(&setup.directory),
+    };
+    let mut mcp = running.modern();
+    let begun = mcp.ok("authenticate_user", json!({"user_id": ADA}));
+    let page = Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+    assert_eq!(page.status, 500, "{}", page.text());
+    assert!(panics.load(Ordering::SeqCst));
+    running.clock.advance(1201);
+    let status = mcp.ok("check_auth_status", json!({"user_id": ADA}));
+    assert_eq!(status["pending_sign_in"], false, "{status}");
+}
