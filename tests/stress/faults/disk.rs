@@ -138,20 +138,16 @@ fn fill(path: &Path) {
     }
 }
 
-fn remount(process: &Process, file: &Path, how: &str) {
-    let directory = file.parent().unwrap();
+/// Runs a command on file systems in the server's namespace.
+fn in_its_file_systems(process: &Process, arguments: &[&str]) {
     let mut command = Command::new("nsenter");
     let target = format!("--target={}", process.id());
     command.args([&target, "--mount"]);
     if uid() != 0 {
         command.args(["--user", "--preserve-credentials"]);
     }
-    let status = command
-        .args(["mount", "-o", how])
-        .arg(directory)
-        .status()
-        .unwrap();
-    assert!(status.success(), "mount -o {how} {}", directory.display());
+    let status = command.args(arguments).status().unwrap();
+    assert!(status.success(), "{arguments:?}");
 }
 
 pub fn full_and_read_only() -> String {
@@ -191,10 +187,14 @@ pub fn full_and_read_only() -> String {
     );
     bench.assert_sound();
 
-    remount(&bench.process, &inside, "remount,bind,ro");
+    // The server keeps files open there, so what is mounted stays as it is: the same is mounted over it.
+    let directory = inside.parent().unwrap().to_str().unwrap();
+    let on_file_systems = |arguments: &[&str]| in_its_file_systems(&bench.process, arguments);
+    on_file_systems(&["mount", "--bind", directory, directory]);
+    on_file_systems(&["mount", "-o", "remount,bind,ro", directory]);
     bench.calls_go_through();
     bench.assert_degraded(&["Read-only"]);
-    remount(&bench.process, &inside, "remount,bind,rw");
+    on_file_systems(&["umount", directory]);
     bench.assert_sound();
     "nothing acknowledged that was not written, nothing lost".to_owned()
 }

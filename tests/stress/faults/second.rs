@@ -5,7 +5,8 @@ use crate::support::entra::{ADA, Entra};
 use crate::support::server::{Process, Setup, Verb};
 
 pub fn run() -> String {
-    let setup = Setup::new(&Entra::start(), None);
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None);
     let mut owner = Process::start(server(), &setup);
     owner.modern().sign_in(ADA);
     let (code, _, log) = Verb::run(server(), &setup);
