@@ -802,9 +802,9 @@ fn who_takes_the_port_of_a_server_that_ends_during_a_login_is_sent_nothing() {
         let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let sender = sender.clone();
         thread::spawn(move || {
-            let mut head = [0; 4096];
-            let length = other.accept().unwrap().0.read(&mut head).unwrap();
-            sender.send(head[..length].to_vec()).unwrap();
+            let mut bytes = [0; 4096];
+            let length = other.accept().unwrap().0.read(&mut bytes).unwrap();
+            sender.send(bytes[..length].to_vec()).unwrap();
         });
     };
     let key = Secret::new(KEY.to_owned());
