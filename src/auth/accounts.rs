@@ -188,6 +188,19 @@ impl Accounts {
         locked(&self.memory).slots.get_mut(user_id).map(act)
     }
 
+    /// The same, if its account is `account` still: nobody has signed in anew or out meanwhile.
+    pub fn with_slot_of<T>(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        act: impl FnOnce(&mut Slot) -> T,
+    ) -> Option<T> {
+        let mut memory = locked(&self.memory);
+        let slot = memory.slots.get_mut(user_id)?;
+        let current = slot.account.as_ref()?;
+        Arc::ptr_eq(current, account).then(|| act(slot))
+    }
+
     /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed in,
     /// one is forgotten.
     pub fn note(&self, user_id: &str, due: Due) {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::RefusedRefresh;
+use super::accounts::{Due, RefusedRefresh};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
+use super::pending::LIFETIME;
 use super::request::Requirements;
 use super::token_endpoint::{self, DEFAULT_RETRY, Refusal, TokenResponse};
 use super::{Auth, Chosen, PAUSE};
@@ -130,7 +131,7 @@ impl Auth {
             return Err(failure);
         }
         // What no refresh has brought, a sign-in may bring.
-        self.note(user_id, for_claims(Some(claims)), false);
+        self.note(user_id, for_claims(Some(claims)));
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
@@ -295,7 +296,7 @@ impl Auth {
         if !self.accounts.replace(user_id, account, &refreshed) {
             return Refresh::Superseded;
         }
-        self.accounts.with_slot(user_id, |slot| {
+        self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.refused = None;
             // It has brought what a sign-in was wanted for.
             if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
@@ -315,12 +316,12 @@ impl Auth {
         claims: Option<&Claims>,
     ) -> Refresh {
         log::warn!("the refresh of {user_id} brought nothing: {message}");
-        if !self.is_current(user_id, account) {
-            return Refresh::Superseded;
-        }
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
-        self.remember_refused(user_id, &failure, claims, Some(for_claims(claims)));
+        let due = Some(for_claims(claims));
+        if !self.remember_refused(user_id, account, &failure, claims, due) {
+            return Refresh::Superseded;
+        }
         Refresh::SignInRequired(failure)
     }
 
@@ -338,36 +339,36 @@ impl Auth {
             failure.text()
         );
         // A refusal of what is replaced by now says nothing of what the person has just signed in for.
-        if !self.is_current(user_id, account) {
-            return Refresh::Superseded;
-        }
         let error = match refusal {
             Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => error,
-            _ => {
-                self.remember_refused(user_id, &failure, claims, None);
+            _ if self.remember_refused(user_id, account, &failure, claims, None) => {
                 return Refresh::RefusedForNow(failure);
             }
+            _ => return Refresh::Superseded,
         };
-        if !self.end_tokens(user_id, account, &error, claims) {
+        let Some(ended) = self.end_tokens(user_id, account, &error, claims) else {
+            return Refresh::Superseded;
+        };
+        let due = Some(error.requirements(&for_claims(claims)));
+        if !self.remember_refused(user_id, &ended, &failure, claims, due) {
             return Refresh::Superseded;
         }
-        let due = error.requirements(&for_claims(claims));
-        self.remember_refused(user_id, &failure, claims, Some(due));
         Refresh::SignInRequired(failure)
     }
 
-    /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
+    /// Ends the tokens that Entra has just refused; gives the account without them. `None` if they are the account's no
+    /// longer.
     fn end_tokens(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         error: &OauthError,
         claims: Option<&Claims>,
-    ) -> bool {
+    ) -> Option<Arc<Account>> {
         let is_ended = error.ends_refresh_token();
         if claims.is_some() && !is_ended {
             // The token at hand is as good for other calls as it was.
-            return true;
+            return Some(Arc::clone(account));
         }
         let mut ended = Account::clone(account);
         // Nobody shall find a token that goes through once more.
@@ -376,27 +377,30 @@ impl Auth {
         if is_ended {
             ended.refresh_token = None;
         }
-        self.accounts.replace(user_id, account, &Arc::new(ended))
+        let ended = Arc::new(ended);
+        let is_replaced = self.accounts.replace(user_id, account, &ended);
+        is_replaced.then_some(ended)
     }
 
-    /// Remembers that a refresh with `claims` has failed, so that the same is not asked again for a
-    /// while, and what a sign-in must bring instead.
+    /// Remembers that a refresh of `account` with `claims` has failed, so that the same is not asked again for a while,
+    /// and what a sign-in must bring instead. `false` if the person has signed in anew, or out, meanwhile.
     fn remember_refused(
         &self,
         user_id: &str,
+        account: &Arc<Account>,
         failure: &Failure,
         claims: Option<&Claims>,
         due: Option<Requirements>,
-    ) {
-        if let Some(due) = &due {
-            self.note(user_id, due.clone(), claims.is_none());
-        }
+    ) -> bool {
         let pause = failure.retry_after.unwrap_or(match failure.kind {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
         });
         let now = self.now();
-        self.accounts.with_slot(user_id, |slot| {
+        let remembered = self.accounts.with_slot_of(user_id, account, |slot| {
+            if let Some(due) = &due {
+                slot.due = Some(due_of_refresh(now, claims, due.clone()));
+            }
             slot.refused = Some(RefusedRefresh {
                 during: now..now + pause.as_secs(),
                 claims: claims.cloned(),
@@ -404,18 +408,13 @@ impl Auth {
                 due,
             });
         });
-    }
-
-    /// Whether the person has neither signed in anew nor out since `account` was looked up.
-    fn is_current(&self, user_id: &str, account: &Arc<Account>) -> bool {
-        let current = self.account(user_id);
-        current.is_some_and(|current| Arc::ptr_eq(&current, account))
+        remembered.is_some()
     }
 
     /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
     fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
         let now = self.now();
-        let (failure, due) = self.accounts.with_slot(user_id, |slot| {
+        self.accounts.with_slot(user_id, |slot| {
             let refused = slot.refused.as_ref()?;
             let is_same = refused.claims.as_ref() == claims;
             let is_outage = refused.failure.kind == Kind::RetryLater;
@@ -428,13 +427,21 @@ impl Auth {
                 Kind::SignInRequired => failure,
                 _ => failure.retry_after(left),
             };
-            Some((failure, refused.due.clone()))
-        })??;
-        // The person may have declined it meanwhile; this call needs it all the same.
-        if let Some(due) = due {
-            self.note(user_id, due, claims.is_none());
-        }
-        Some(failure)
+            // The person may have declined it meanwhile; this call needs it all the same.
+            if let Some(due) = &refused.due {
+                slot.due = Some(due_of_refresh(now, claims, due.clone()));
+            }
+            Some(failure)
+        })?
+    }
+}
+
+/// What a sign-in must bring in place of a refresh with `claims` that was refused.
+fn due_of_refresh(now: u64, claims: Option<&Claims>, requirements: Requirements) -> Due {
+    Due {
+        until: now + LIFETIME,
+        requirements,
+        stops_calls: claims.is_none(),
     }
 }
 

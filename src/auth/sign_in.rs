@@ -242,19 +242,19 @@ impl Auth {
     pub(super) fn note_refusal(&self, attempt: &Attempt, error: &OauthError) {
         let requirements = error.requirements(&attempt.requirements);
         if error.kind() == Kind::SignInRequired && requirements != Requirements::default() {
-            self.note(&attempt.user_id, requirements, false);
+            self.note(&attempt.user_id, requirements);
         }
     }
 
-    /// Notes what the next sign-in of `user_id` must bring, and whether it `stops_calls` until then.
-    pub(super) fn note(&self, user_id: &str, requirements: Requirements, stops_calls: bool) {
+    /// Notes what the next sign-in of `user_id` must bring. Other calls than those that need it go through.
+    pub(super) fn note(&self, user_id: &str, requirements: Requirements) {
         let until = self.now() + LIFETIME;
         self.accounts.note(
             user_id,
             Due {
                 until,
                 requirements,
-                stops_calls,
+                stops_calls: false,
             },
         );
     }
