@@ -247,7 +247,8 @@ impl Accounts {
         Ok(Change::Done(before))
     }
 
-    /// Forgets the account of `user_id` and all that is known of it; gives the account.
+    /// Forgets the account of `user_id` and all that is known of it, also at another name of its tenant; gives the
+    /// account.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -257,9 +258,29 @@ impl Accounts {
         let Some(account) = accounts.remove(user_id) else {
             return Ok(None);
         };
-        self.write(&mut file, &accounts)?;
-        locked(&self.memory).slots.remove(user_id);
+        let kept = self.keep_foreign(|name, other| {
+            name != user_id || !account.is_same_but_for_tenant_name(other)
+        });
+        let written = self.write(&mut file, &accounts);
+        let mut memory = locked(&self.memory);
+        if let Err(failure) = written {
+            memory.foreign = kept;
+            return Err(failure);
+        }
+        memory.slots.remove(user_id);
+        drop(memory);
         Ok(Some(account))
+    }
+
+    /// Keeps those of the foreign accounts that `is_kept` takes; gives all of them as they were.
+    fn keep_foreign(
+        &self,
+        is_kept: impl Fn(&str, &Account) -> bool,
+    ) -> Vec<(String, Arc<Account>)> {
+        let foreign = &mut locked(&self.memory).foreign;
+        let before = foreign.clone();
+        foreign.retain(|(user_id, account)| is_kept(user_id, account));
+        before
     }
 
     /// Puts `new` in the place of `old`, which it was made of; in memory alone if the disk fails.
