@@ -178,6 +178,14 @@ impl Accounts {
         slot.account.as_ref().map(|_| slot.gate.clone())
     }
 
+    /// The account of `user_id`, if `gate` is its gate: a new sign-in has a new one.
+    pub fn behind(&self, user_id: &str, gate: &Gate) -> Option<Arc<Account>> {
+        let memory = locked(&self.memory);
+        let slot = memory.slots.get(user_id)?;
+        let account = slot.account.clone()?;
+        Arc::ptr_eq(&slot.gate.0, &gate.0).then_some(account)
+    }
+
     /// Why the file does not hold what is in memory, if it does not.
     pub fn trouble(&self) -> Option<Failure> {
         locked(&self.memory).trouble.clone()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::{Due, RefusedRefresh};
+use super::accounts::{Due, Gate, RefusedRefresh};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
@@ -70,7 +70,7 @@ impl Auth {
             claims: None,
             client,
         };
-        let failure = match self.refresh(user_id, wanted) {
+        let failure = match self.refresh(user_id, &gate, wanted) {
             Refresh::Refreshed(refreshed) => return still_of_one(user_id, account, refreshed),
             Refresh::NothingToRefreshWith => Failure::new(
                 Kind::SignInRequired,
@@ -165,7 +165,7 @@ impl Auth {
         if !self.may_renew(user_id, wanted.claims) {
             return Ok(None);
         }
-        match self.refresh(user_id, wanted) {
+        match self.refresh(user_id, &gate, wanted) {
             Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
             Refresh::NothingToRefreshWith => Ok(None),
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => Err(failure),
@@ -213,8 +213,9 @@ impl Auth {
 
     // ---- The refresh, by whoever has passed the gate ----
 
-    fn refresh(&self, user_id: &str, wanted: Wanted<'_>) -> Refresh {
-        let Some(account) = self.account(user_id) else {
+    fn refresh(&self, user_id: &str, gate: &Gate, wanted: Wanted<'_>) -> Refresh {
+        // Who waited while the person signed in anew has passed the gate of the old account.
+        let Some(account) = self.accounts.behind(user_id, gate) else {
             return Refresh::Superseded;
         };
         let is_rejected = wanted

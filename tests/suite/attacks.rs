@@ -125,3 +125,40 @@ fn a_refusal_is_not_noted_on_who_signs_in_at_that_moment() {
     assert_eq!(status["authenticated"], true, "{status}");
     mcp.ok("api_get_request", json!({"endpoint": "/me"}));
 }
+
+/// A call that has waited behind the refresh of an account that is replaced by now.
+#[test]
+fn after_a_new_sign_in_too_one_refresh_at_a_time_is_on_its_way() {
+    let world = World::signed_in();
+    world.advance(4000);
+    let call = || {
+        world
+            .server
+            .modern()
+            .ok("api_get_request", json!({"endpoint": "/me"}))
+    };
+    let first = world.entra.hold_tokens();
+    thread::scope(|scope| {
+        let one = scope.spawn(call);
+        first.wait_for_arrivals(1);
+        let two = scope.spawn(call);
+        // Nothing shows that it has come to the gate.
+        thread::sleep(Duration::from_millis(300));
+        drop(world.entra.hold_tokens()); // those that come now are not held
+        // Good for a minute, so that it is refreshed at once.
+        world.entra.expires_in(60);
+        let link = format!("{}/auth/login?user_id={ADA}", world.server.url());
+        assert_eq!(Browser::new().sign_in(&link, ADA).status, 200);
+        let second = world.entra.hold_tokens();
+        let three = scope.spawn(call);
+        second.wait_for_arrivals(1);
+        drop(first);
+        one.join().unwrap();
+        two.join().unwrap();
+        drop(second);
+        three.join().unwrap();
+    });
+    assert_eq!(world.entra.reused_refresh_tokens(), 0);
+    let refreshes: Vec<_> = world.entra.token_requests();
+    assert_eq!(refreshes.len(), 4, "two codes and two refreshes");
+}
