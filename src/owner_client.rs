@@ -1,5 +1,6 @@
 //! A client of the server that owns the token file: MCP 2025-11-25, without a session.
 
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,6 +9,7 @@ use url::Url;
 
 use crate::error::{Failure, Kind};
 use crate::outgoing::{self, agent_config, is_loopback_host};
+use crate::owner;
 use crate::secret::{Secret, SecretJson};
 
 /// For one call. None waits for longer than a few seconds.
@@ -17,16 +19,24 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 pub struct OwnerClient<'a> {
     agent: Agent,
     origin: String,
+    /// What the server owns; `None` where it is one of this process.
+    token_file: Option<&'a Path>,
     access_key: Option<&'a Secret>,
     user_agent: String,
 }
 
 impl<'a> OwnerClient<'a> {
-    /// A client of the server at `origin`, which is sent the access key; on record there as `name`.
+    /// A client of the server at `origin`, which is sent the access key for as long as it owns `token_file`; on
+    /// record there as `name`.
     ///
     /// # Errors
     /// The access key would go over a network without encryption.
-    pub fn new(origin: &str, access_key: Option<&'a Secret>, name: &str) -> Result<Self, Failure> {
+    pub fn new(
+        origin: &str,
+        token_file: Option<&'a Path>,
+        access_key: Option<&'a Secret>,
+        name: &str,
+    ) -> Result<Self, Failure> {
         let Some(url) = Url::parse(origin).ok().filter(is_safe) else {
             let message =
                 format!("The server at {origin} cannot be spoken to from here without encryption.");
@@ -38,6 +48,7 @@ impl<'a> OwnerClient<'a> {
         Ok(Self {
             agent: config.build().new_agent(),
             origin: origin.to_owned(),
+            token_file,
             access_key,
             user_agent: name.to_owned(),
         })
@@ -56,8 +67,9 @@ impl<'a> OwnerClient<'a> {
     /// Calls `tool` and gives the structured content of its result.
     ///
     /// # Errors
-    /// The server does not answer or does not take the access key; the tool fails.
+    /// The server has ended, does not answer or does not take the access key; the tool fails.
     pub fn call(&self, tool: &str, arguments: &Value) -> Result<SecretJson, Failure> {
+        self.check_owner()?;
         let request = json!({
             "jsonrpc": "2.0",
             "id": 1,
@@ -102,6 +114,20 @@ impl<'a> OwnerClient<'a> {
             .and_then(Value::as_str)
             .ok_or_else(|| self.not_understood())?;
         Err(failure_in(&content, text))
+    }
+
+    /// Once the server has ended, anybody may listen at its port.
+    fn check_owner(&self) -> Result<(), Failure> {
+        let Some(token_file) = self.token_file else {
+            return Ok(());
+        };
+        // One that does not say who it is is another one.
+        let owner = owner::current(token_file).unwrap_or_default();
+        if owner.and_then(|owner| owner.origin).as_ref() == Some(&self.origin) {
+            return Ok(());
+        }
+        let message = format!("The running server at {} has ended.", self.origin);
+        Err(Failure::new(Kind::RetryLater, message).hint("Try again."))
     }
 
     fn silent(&self, error: &ureq::Error) -> Failure {

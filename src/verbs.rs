@@ -68,24 +68,26 @@ pub fn login(
     let with_code = login.with_code || config.sign_in_method == SignInMethod::DeviceCode;
     let login = Login { with_code, ..login };
     if let Some(origin) = running_server(&config.token_cache_file)? {
-        return login_at(&origin, &clock, login, show);
+        let token_file = Some(config.token_cache_file.as_path());
+        return login_at(&origin, token_file, &clock, login, show);
     }
     if with_code {
         return login_with_code(config, clock, login.user_id, show);
     }
     let server = Server::start(config, clock.clone(), Limits::default())?;
     // Dropped behind this, the server first lets the browser have its last page.
-    login_at(server.local_origin(), &clock, login, show)
+    login_at(server.local_origin(), None, &clock, login, show)
 }
 
-/// Signs in through the server at `origin`.
+/// Signs in through the server at `origin`, which is one of this process or owns `token_file`.
 fn login_at(
     origin: &str,
+    token_file: Option<&Path>,
     clock: &Clock,
     login: Login<'_>,
     show: Show<'_>,
 ) -> Result<String, Failure> {
-    let server = OwnerClient::new(origin, login.access_key, "entra-auth-mcp login")?;
+    let server = OwnerClient::new(origin, token_file, login.access_key, "entra-auth-mcp login")?;
     let user_id = match login.user_id {
         Some(user_id) => user_id.to_owned(),
         None => only_user(&server, "login")?.unwrap_or_else(|| DEFAULT_USER_ID.to_owned()),
@@ -339,7 +341,8 @@ pub fn logout(
 ) -> Result<String, Failure> {
     const NAME: &str = "entra-auth-mcp logout";
     if let Some(origin) = running_server(&config.token_cache_file)? {
-        let server = OwnerClient::new(&origin, access_key, NAME)?;
+        let token_file = Some(config.token_cache_file.as_path());
+        let server = OwnerClient::new(&origin, token_file, access_key, NAME)?;
         let user_id = match user_id {
             Some(user_id) => user_id.to_owned(),
             None => only_user(&server, "logout")?.ok_or_else(nobody)?,

@@ -79,14 +79,6 @@ pub struct Slot {
     pub renewed: Vec<(u64, Option<Claims>)>,
 }
 
-impl Slot {
-    /// Whether the person has neither signed in anew nor out since `account` was looked up.
-    pub fn still_has(&self, account: &Arc<Account>) -> bool {
-        let current = self.account.as_ref();
-        current.is_some_and(|current| Arc::ptr_eq(current, account))
-    }
-}
-
 /// How signing in went.
 pub enum Change {
     /// It is on the disk. The account that had the name before, if any.
@@ -190,6 +182,14 @@ impl Accounts {
         slot.account.as_ref().map(|_| slot.gate.clone())
     }
 
+    /// The account of `user_id`, if `gate` is its gate: a new sign-in has a new one.
+    pub fn behind(&self, user_id: &str, gate: &Gate) -> Option<Arc<Account>> {
+        let memory = locked(&self.memory);
+        let slot = memory.slots.get(user_id)?;
+        let account = slot.account.clone()?;
+        Arc::ptr_eq(&slot.gate.0, &gate.0).then_some(account)
+    }
+
     /// Why the file does not hold what is in memory, if it does not.
     pub fn trouble(&self) -> Option<Failure> {
         locked(&self.memory).trouble.clone()
@@ -198,6 +198,19 @@ impl Accounts {
     /// Does `act` with the slot of `user_id`, if there is one.
     pub fn with_slot<T>(&self, user_id: &str, act: impl FnOnce(&mut Slot) -> T) -> Option<T> {
         locked(&self.memory).slots.get_mut(user_id).map(act)
+    }
+
+    /// The same, if its account is `account` still: nobody has signed in anew or out meanwhile.
+    pub fn with_slot_of<T>(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        act: impl FnOnce(&mut Slot) -> T,
+    ) -> Option<T> {
+        let mut memory = locked(&self.memory);
+        let slot = memory.slots.get_mut(user_id)?;
+        let current = slot.account.as_ref()?;
+        Arc::ptr_eq(current, account).then(|| act(slot))
     }
 
     /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed in,
@@ -245,7 +258,8 @@ impl Accounts {
         Ok(Change::Done(before))
     }
 
-    /// Forgets the account of `user_id` and all that is known of it; gives the account.
+    /// Forgets the account of `user_id` and all that is known of it, also at another name of its tenant; gives the
+    /// account.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -255,9 +269,29 @@ impl Accounts {
         let Some(account) = accounts.remove(user_id) else {
             return Ok(None);
         };
-        self.write(&mut file, &accounts)?;
-        locked(&self.memory).slots.remove(user_id);
+        let kept = self.keep_foreign(|name, other| {
+            name != user_id || !account.is_same_but_for_tenant_name(other)
+        });
+        let written = self.write(&mut file, &accounts);
+        let mut memory = locked(&self.memory);
+        if let Err(failure) = written {
+            memory.foreign = kept;
+            return Err(failure);
+        }
+        memory.slots.remove(user_id);
+        drop(memory);
         Ok(Some(account))
+    }
+
+    /// Keeps those of the foreign accounts that `is_kept` takes; gives all of them as they were.
+    fn keep_foreign(
+        &self,
+        is_kept: impl Fn(&str, &Account) -> bool,
+    ) -> Vec<(String, Arc<Account>)> {
+        let foreign = &mut locked(&self.memory).foreign;
+        let before = foreign.clone();
+        foreign.retain(|(user_id, account)| is_kept(user_id, account));
+        before
     }
 
     /// Puts `new` in the place of `old`, which it was made of; in memory alone if the disk fails.

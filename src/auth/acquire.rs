@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::{Due, RefusedRefresh};
+use super::accounts::{Due, Gate, RefusedRefresh};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
@@ -70,7 +70,7 @@ impl Auth {
             claims: None,
             client,
         };
-        let failure = match self.refresh(user_id, wanted) {
+        let failure = match self.refresh(user_id, &gate, wanted) {
             Refresh::Refreshed(refreshed) => return still_of_one(user_id, account, refreshed),
             Refresh::NothingToRefreshWith => Failure::new(
                 Kind::SignInRequired,
@@ -165,7 +165,7 @@ impl Auth {
         if !self.may_renew(user_id, wanted.claims) {
             return Ok(None);
         }
-        match self.refresh(user_id, wanted) {
+        match self.refresh(user_id, &gate, wanted) {
             Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
             Refresh::NothingToRefreshWith => Ok(None),
             Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => Err(failure),
@@ -213,8 +213,9 @@ impl Auth {
 
     // ---- The refresh, by whoever has passed the gate ----
 
-    fn refresh(&self, user_id: &str, wanted: Wanted<'_>) -> Refresh {
-        let Some(account) = self.account(user_id) else {
+    fn refresh(&self, user_id: &str, gate: &Gate, wanted: Wanted<'_>) -> Refresh {
+        // Who waited while the person signed in anew has passed the gate of the old account.
+        let Some(account) = self.accounts.behind(user_id, gate) else {
             return Refresh::Superseded;
         };
         let is_rejected = wanted
@@ -297,7 +298,7 @@ impl Auth {
         if !self.accounts.replace(user_id, account, &refreshed) {
             return Refresh::Superseded;
         }
-        self.accounts.with_slot(user_id, |slot| {
+        self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.refused = None;
             // It has brought what a sign-in was wanted for.
             if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
@@ -398,10 +399,7 @@ impl Auth {
             _ => PAUSE,
         });
         let now = self.now();
-        let is_remembered = self.accounts.with_slot(user_id, |slot| {
-            if !slot.still_has(account) {
-                return false;
-            }
+        let is_remembered = self.accounts.with_slot_of(user_id, account, |slot| {
             if let Some(requirements) = due.clone() {
                 let until = now + LIFETIME;
                 slot.due = Some(Due {
@@ -415,15 +413,14 @@ impl Auth {
                 failure: failure.clone(),
                 due,
             });
-            true
         });
-        is_remembered.unwrap_or(false)
+        is_remembered.is_some()
     }
 
     /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
     fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
         let now = self.now();
-        let (failure, due) = self.accounts.with_slot(user_id, |slot| {
+        self.accounts.with_slot(user_id, |slot| {
             let refused = slot.refused.as_ref()?;
             let is_same = refused.claims.as_ref() == claims;
             let is_outage = refused.failure.kind == Kind::RetryLater;
@@ -436,13 +433,16 @@ impl Auth {
                 Kind::SignInRequired => failure,
                 _ => failure.retry_after(left),
             };
-            Some((failure, refused.due.clone()))
-        })??;
-        // The person may have declined it meanwhile; this call needs it all the same.
-        if let Some(due) = due {
-            self.note(user_id, due);
-        }
-        Some(failure)
+            // The person may have declined it meanwhile; this call needs it all the same.
+            if let Some(requirements) = refused.due.clone() {
+                let until = now + LIFETIME;
+                slot.due = Some(Due {
+                    until,
+                    requirements,
+                });
+            }
+            Some(failure)
+        })?
     }
 }
 

@@ -230,7 +230,7 @@ impl Routes {
                 For::Programs => json_reply(401, json!({"error": NO_KEY}).to_string()),
                 _ => self
                     .pages
-                    .ask_for_key(request.parameter("user_id").as_deref(), false),
+                    .ask_for_key(who_signs_in_next(request).as_deref(), false),
             };
             return Err(with_field(refusal, "WWW-Authenticate", &challenge(request)));
         }
@@ -334,7 +334,7 @@ impl Routes {
         let mcp_url = format!("{}/mcp", self.config.redirect_uri.base());
         self.pages.home(
             &rows,
-            request.parameter("user_id").as_deref(),
+            who_signs_in_next(request).as_deref(),
             &mcp_url,
             self.config.access_key.is_some(),
             &errors,
@@ -459,6 +459,14 @@ fn name_and_port(host: &str) -> (&str, Option<&str>) {
 /// What the browser calls itself.
 fn user_agent<'r>(request: &Request<'r>) -> &'r str {
     request.field("user-agent").unwrap_or_default()
+}
+
+/// The label that a page of ours offers to sign in under. Another site has no say in it: a click on our page needs no
+/// further confirmation.
+fn who_signs_in_next(request: &Request<'_>) -> Option<String> {
+    request
+        .parameter("user_id")
+        .filter(|_| !is_led_from_elsewhere(request))
 }
 
 fn is_form(request: &Request<'_>) -> bool {

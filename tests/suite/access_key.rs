@@ -741,6 +741,7 @@ fn a_link_of_another_site_gets_no_further_than_the_start_page() {
             "{}",
             home.text()
         );
+        assert!(!home.body.contains("mallory"), "{}", home.text());
         // Nor with a cookie that an old browser sends along.
         let headers = [
             ("Cookie", session(&server)),

@@ -1,7 +1,8 @@
 //! Attacks on the auth path that have once succeeded.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use entra_auth_mcp::clock::Clock;
@@ -9,8 +10,9 @@ use entra_auth_mcp::config::Config;
 use entra_auth_mcp::serve::Server;
 use serde_json::json;
 
+use crate::support::backend::Backend;
 use crate::support::browser::Browser;
-use crate::support::entra::{ADA, Entra, TokenFailure};
+use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
 use crate::support::server::{Running, Setup, World};
 
 /// Whoever may call `/mcp` can begin a sign-in of somebody else, and have it fail.
@@ -66,4 +68,97 @@ fn a_sign_in_that_is_cut_off_by_a_panic_does_not_stay_for_ever() {
     running.clock.advance(1201);
     let status = mcp.ok("check_auth_status", json!({"user_id": ADA}));
     assert_eq!(status["pending_sign_in"], false, "{status}");
+}
+
+/// Between the moment in which a refusal is seen to be of the account at hand, and the note of it.
+#[test]
+fn a_refusal_is_not_noted_on_who_signs_in_at_that_moment() {
+    let entra = Arc::new(Entra::start());
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend));
+    let url = Arc::new(OnceLock::<String>::new());
+    let is_armed = Arc::new(AtomicBool::new(false));
+    let clock = Clock::from_fn({
+        let (entra, url, is_armed) = (Arc::clone(&entra), Arc::clone(&url), Arc::clone(&is_armed));
+        let clock = setup.clock.clock();
+        move || {
+            if entra.token_requests().len() == 2 && is_armed.swap(false, Ordering::SeqCst) {
+                let url = url.get().unwrap();
+                let link = format!("{url}/auth/login?user_id=work");
+                let signed_in = thread::scope(|scope| {
+                    let browser = scope.spawn(|| Browser::new().sign_in(&link, GRACE));
+                    browser.join().unwrap()
+                });
+                assert_eq!(signed_in.status, 200, "{}", signed_in.text());
+            }
+            SystemTime::UNIX_EPOCH + Duration::from_secs(clock.now())
+        }
+    });
+    let config = Config::from_variables(&setup.variables).unwrap();
+    let running = Running {
+        server: Server::start(config, clock, setup.limits.clone()).unwrap(),
+        clock: setup.clock.clone(),
+        directory: Arc::clone(&setup.directory),
+    };
+    url.set(running.url()).unwrap();
+    let link = format!("{}/auth/login?user_id=work", running.url());
+    assert_eq!(Browser::new().sign_in(&link, ADA).status, 200);
+    let advance = |seconds| {
+        running.clock.advance(seconds);
+        entra.advance(i64::try_from(seconds).unwrap());
+    };
+    advance(4000);
+    entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_scope",
+        aadsts: 70011,
+        suberror: None,
+        claims: None,
+    });
+    is_armed.store(true, Ordering::SeqCst);
+    let mut mcp = running.modern();
+    let failure = mcp.fails("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(failure["error"], "retry_later", "{failure}");
+    // Nothing is known against Grace: her token expires, and can be refreshed.
+    advance(4000);
+    let status = mcp.ok("check_auth_status", json!({"user_id": "work"}));
+    assert_eq!(status["username"], GRACE, "{status}");
+    assert_eq!(status["authenticated"], true, "{status}");
+    mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+}
+
+/// A call that has waited behind the refresh of an account that is replaced by now.
+#[test]
+fn after_a_new_sign_in_too_one_refresh_at_a_time_is_on_its_way() {
+    let world = World::signed_in();
+    world.advance(4000);
+    let call = || {
+        world
+            .server
+            .modern()
+            .ok("api_get_request", json!({"endpoint": "/me"}))
+    };
+    let first = world.entra.hold_tokens();
+    thread::scope(|scope| {
+        let one = scope.spawn(call);
+        first.wait_for_arrivals(1);
+        let two = scope.spawn(call);
+        // Nothing shows that it has come to the gate.
+        thread::sleep(Duration::from_millis(300));
+        drop(world.entra.hold_tokens()); // those that come now are not held
+        // Good for a minute, so that it is refreshed at once.
+        world.entra.expires_in(60);
+        let link = format!("{}/auth/login?user_id={ADA}", world.server.url());
+        assert_eq!(Browser::new().sign_in(&link, ADA).status, 200);
+        let second = world.entra.hold_tokens();
+        let three = scope.spawn(call);
+        second.wait_for_arrivals(1);
+        drop(first);
+        one.join().unwrap();
+        two.join().unwrap();
+        drop(second);
+        three.join().unwrap();
+    });
+    assert_eq!(world.entra.reused_refresh_tokens(), 0);
+    let refreshes: Vec<_> = world.entra.token_requests();
+    assert_eq!(refreshes.len(), 4, "two codes and two refreshes");
 }

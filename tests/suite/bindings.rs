@@ -390,6 +390,34 @@ fn of_two_accounts_of_one_name_that_both_fit_the_one_that_signed_in_last_serves(
     );
 }
 
+/// Who signs out at one name of the tenant is not signed in again when the settings change back.
+#[test]
+fn signing_out_forgets_the_account_at_every_name_of_the_tenant() {
+    let world = World::signed_in();
+    let world = world.with(|setup| setup.with("AZURE_TENANT_ID", "contoso.example"));
+    world.server.modern().sign_in(ADA);
+    // Somebody else of the other application is none of this.
+    let world = world.with(|setup| {
+        let mut file = setup.stored();
+        let accounts = file["accounts"].as_array_mut().unwrap();
+        let mut other = accounts[0].clone();
+        other["client_id"] = json!(OTHER_CLIENT_ID);
+        accounts.push(other);
+        fs::write(setup.token_file(), file.to_string()).unwrap();
+        setup
+    });
+    assert_eq!(world.setup.stored_user_ids(), [ADA, ADA, ADA]);
+    let arguments = json!({"user_id": ADA});
+    world.server.modern().ok("logout_user", arguments);
+    assert_eq!(
+        world.setup.stored_account(ADA)["client_id"],
+        OTHER_CLIENT_ID
+    );
+    let world = world.with(|setup| setup.with("AZURE_TENANT_ID", TENANT_ID));
+    world.wants_ada();
+    assert_eq!(world.setup.stored_user_ids(), [ADA]);
+}
+
 // ---- Whose the tokens of a refresh are ----
 
 // CASES C5; OpenID Connect Core §12.2

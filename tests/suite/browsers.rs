@@ -731,6 +731,22 @@ fn another_site_leads_no_further_than_the_button_though_its_cookie_is_there() {
     assert_signed_in(&stage.deliver(&mut browser, &answer));
 }
 
+/// A click on the start page is one of the person's, but the label there must not be one of somebody else's.
+// CASES C2
+#[test]
+fn another_site_does_not_choose_the_label_on_the_start_page() {
+    let stage = Stage::new("form_post", false);
+    let home = format!("{}/?user_id=mallory", stage.server.url());
+    let mut browser = Browser::new();
+    let page = browser.navigate(&home);
+    assert!(page.body.contains("mallory"), "{}", page.body);
+    for site in [ANOTHER_SITE, "http://localhost:1/"] {
+        let page = browser.follow(&Page::empty(site), &home);
+        assert_eq!(page.status, 200);
+        assert!(!page.body.contains("mallory"), "{}", page.body);
+    }
+}
+
 // CASES C2, C3
 #[test]
 fn what_a_page_loads_by_itself_neither_opens_a_link_nor_uses_it_up() {

@@ -1,6 +1,8 @@
 //! The verbs at a terminal, as the built binary and as a running server sees what they do.
 #![cfg(unix)]
 
+use std::cell::RefCell;
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -24,6 +26,7 @@ use entra_auth_mcp::browser::Link;
 use entra_auth_mcp::config::Config;
 use entra_auth_mcp::error::{Failure, Kind};
 use entra_auth_mcp::owner::{self, Owner, Purpose};
+use entra_auth_mcp::secret::Secret;
 use entra_auth_mcp::text::is_plain;
 use entra_auth_mcp::verbs::{self, Login};
 use serde_json::{Value, json};
@@ -780,6 +783,40 @@ fn who_merely_listens_on_the_port_is_sent_nothing() {
     let stdout = run_at(port, &["status"], &setup).stdout;
     assert!(stdout.contains("does not say which one it is"), "{stdout}");
     assert_eq!(requests.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn who_takes_the_port_of_a_server_that_ends_during_a_login_is_sent_nothing() {
+    let World {
+        server,
+        setup,
+        backend: _backend,
+        entra: _entra,
+    } = world_with_key();
+    let config = Config::from_variables(&setup.variables).unwrap();
+    let port = server.server.port();
+    let server = RefCell::new(Some(server));
+    let (sender, heard) = mpsc::channel();
+    let show = |_: &str, _: Option<&Link>| {
+        drop(server.take());
+        let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let sender = sender.clone();
+        thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            let length = other.accept().unwrap().0.read(&mut bytes).unwrap();
+            sender.send(bytes[..length].to_vec()).unwrap();
+        });
+    };
+    let key = Secret::new(KEY.to_owned());
+    let login = Login {
+        user_id: Some(ADA),
+        access_key: Some(&key),
+        ..Login::default()
+    };
+    let failure = verbs::login(config, setup.clock.clock(), login, &show).unwrap_err();
+    let heard = heard.try_recv().unwrap_or_default();
+    assert!(heard.is_empty(), "{}", String::from_utf8_lossy(&heard));
+    assert!(failure.text().contains("has ended"), "{}", failure.text());
 }
 
 #[test]
