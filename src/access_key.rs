@@ -17,10 +17,12 @@ use crate::secret::Secret;
 const LEAST_CHARS: usize = 32;
 /// More do not fit well into a header.
 const MOST_CHARS: usize = 1024;
-/// How long a browser is let in, in seconds: other ports of the same host get its cookies, too (RFC 6265 §8.5).
+/// How long a browser is let in, in seconds: other ports of the same host get its cookies, too
+/// (RFC 6265 §8.5).
 const SESSION: u64 = 3600;
 
-/// What is known of the key: its hash. Hashes are of one length, so that comparing them does not tell the key's.
+/// What is known of the key: its hash. Hashes are of one length, so that comparing them does not
+/// tell the key's.
 #[derive(Clone, Debug)]
 pub struct AccessKey {
     hash: Secret,
@@ -51,8 +53,8 @@ impl AccessKey {
         })
     }
 
-    /// The same from a file, without the white space around it. One that `is_handed_over` is protected
-    /// otherwise than by its mode.
+    /// The same from a file, without the white space around it. One that `is_handed_over` is
+    /// protected otherwise than by its mode.
     ///
     /// # Errors
     /// As above, and a file that cannot be read.
@@ -101,8 +103,8 @@ fn hash(key: &str) -> Secret {
     Secret::new(BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(key)))
 }
 
-/// Browsers in which the key was entered: each keeps the end of its session, sealed with a key that ends with
-/// this process. Nothing is kept here.
+/// Browsers in which the key was entered: each keeps the end of its session, sealed with a key that
+/// ends with this process. Nothing is kept here.
 pub(crate) struct Sessions {
     seal: hmac::Key,
     cookie_name: String,
@@ -121,8 +123,8 @@ impl Sessions {
         })
     }
 
-    /// The `Set-Cookie` that begins a session at `now`. Of what another site leads to, nothing needs it: sign-in
-    /// links bring their ticket, and Entra's answer its state.
+    /// The `Set-Cookie` that begins a session at `now`. Of what another site leads to, nothing
+    /// needs it: sign-in links bring their ticket, and Entra's answer its state.
     pub(crate) fn cookie(&self, now: u64, is_https: bool) -> String {
         let name = &self.cookie_name;
         let end = (now + SESSION).to_string();

@@ -1,4 +1,5 @@
-//! The audit log: who did what with whose account, one line of JSON each. Only this file touches it.
+//! The audit log: who did what with whose account, one line of JSON each. Only this file touches
+//! it.
 
 use std::collections::VecDeque;
 use std::fs::{self, File, OpenOptions};
@@ -214,8 +215,8 @@ impl AuditLog {
         self.write_out(&mut state)
     }
 
-    /// To be asked before something is done that must be recorded. That the log cannot be written is known
-    /// once it has failed; then it is tried again here.
+    /// To be asked before something is done that must be recorded. That the log cannot be written
+    /// is known once it has failed; then it is tried again here.
     ///
     /// # Errors
     /// It is required and still cannot be written.
@@ -228,7 +229,8 @@ impl AuditLog {
         }
     }
 
-    /// Writes `entry`. What cannot be written is kept, and comes first when the log can be written again.
+    /// Writes `entry`. What cannot be written is kept, and comes first when the log can be written
+    /// again.
     ///
     /// # Errors
     /// It is required and cannot be written.
@@ -298,8 +300,8 @@ impl State {
     }
 }
 
-/// Where `target` is written, as far as can be told without making or changing anything: the file takes more, or
-/// there is a directory to make it in.
+/// Where `target` is written, as far as can be told without making or changing anything: the file
+/// takes more, or there is a directory to make it in.
 ///
 /// # Errors
 /// Why it could not.
@@ -358,8 +360,8 @@ fn irregular() -> io::Error {
     io::Error::other("it is not a regular file but a link, a directory or a device")
 }
 
-/// The file at `path`, for its owner alone; made where there is none. As for the token file, a link or a device
-/// in its place is refused.
+/// The file at `path`, for its owner alone; made where there is none. As for the token file, a link
+/// or a device in its place is refused.
 fn open(path: &Path) -> io::Result<File> {
     // Asked before, since to open a pipe may take for ever,
     check_regular(path)?;
@@ -386,7 +388,8 @@ fn append(mut file: &File, line: &[u8]) -> io::Result<()> {
     if written == line.len() {
         return Ok(());
     }
-    // The disk is full. What went into the file is taken back, unless somebody else's line stands behind it.
+    // The disk is full. What went into the file is taken back, unless somebody else's line stands
+    // behind it.
     let end = file.stream_position()?;
     if file.metadata()?.len() == end {
         file.set_len(end.saturating_sub(u64::try_from(written).unwrap_or_default()))?;

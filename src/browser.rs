@@ -1,7 +1,8 @@
-//! Opening a sign-in link in a person's browser. Every user of a machine can read the command lines of its
-//! processes, so a link with a ticket, which is a secret, never stands on one. A private page leads on to it instead,
-//! which the system opens as it opens any HTML file: `xdg-open`, `open` on macOS, the file's handler on Windows. On
-//! Windows the page is protected by the access list of the user's own directory for temporary files.
+//! Opening a sign-in link in a person's browser. Every user of a machine can read the command lines
+//! of its processes, so a link with a ticket, which is a secret, never stands on one. A private
+//! page leads on to it instead, which the system opens as it opens any HTML file: `xdg-open`,
+//! `open` on macOS, the file's handler on Windows. On Windows the page is protected by the access
+//! list of the user's own directory for temporary files.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;

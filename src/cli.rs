@@ -340,7 +340,8 @@ fn serve(config: Config) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may be.
+/// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may
+/// be.
 fn print(text: &str) {
     let steers = |c: char| !text::is_plain(c) && !matches!(c, '\n' | '\t');
     let escaped = |c: char| {

@@ -1,4 +1,5 @@
-//! JSON Pointer (RFC 6901) into JSON that is not read into a tree: what is found keeps its own text.
+//! JSON Pointer (RFC 6901) into JSON that is not read into a tree: what is found keeps its own
+//! text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -32,7 +33,8 @@ impl Pointer {
         &self.text
     }
 
-    /// What it points at in `json`. So many bytes as are `left` are looked through at most, and taken off it.
+    /// What it points at in `json`. So many bytes as are `left` are looked through at most, and
+    /// taken off it.
     pub(crate) fn find<'j>(&self, json: &'j RawValue, left: &mut usize) -> Option<&'j RawValue> {
         self.tokens.iter().try_fold(json, |json, token| {
             *left = left.checked_sub(json.get().len())?;

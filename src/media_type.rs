@@ -33,8 +33,8 @@ pub(crate) fn is_text(essence: &str) -> bool {
         )
 }
 
-/// Whether a client with these `Accept` fields takes `wanted`. The most specific range counts, and a
-/// weight of zero refuses (RFC 9110 §12.4.2, §12.5.1).
+/// Whether a client with these `Accept` fields takes `wanted`. The most specific range counts, and
+/// a weight of zero refuses (RFC 9110 §12.4.2, §12.5.1).
 pub(crate) fn is_accepted<'a>(
     accept: &(impl Iterator<Item = &'a str> + Clone),
     wanted: &str,

@@ -1,5 +1,6 @@
-//! What differs between operating systems: file protection, opening a browser, and being told to stop.
-//! Where a system has no such thing as Unix's, files inherit the protection of the user's profile directory.
+//! What differs between operating systems: file protection, opening a browser, and being told to
+//! stop. Where a system has no such thing as Unix's, files inherit the protection of the user's
+//! profile directory.
 
 use std::env;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
@@ -42,8 +43,8 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// How many files, sockets among them, this process may have open at a time; `None` where the system has no such
-/// limit, or does not tell without `unsafe`.
+/// How many files, sockets among them, this process may have open at a time; `None` where the
+/// system has no such limit, or does not tell without `unsafe`.
 pub fn most_descriptors() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits
@@ -52,7 +53,8 @@ pub fn most_descriptors() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The given options, refusing a link in the file's place, and not waiting for the other end of a pipe.
+/// The given options, refusing a link in the file's place, and not waiting for the other end of a
+/// pipe.
 pub fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
@@ -76,7 +78,8 @@ pub fn has_other_names(metadata: &Metadata) -> bool {
     return false;
 }
 
-/// Locks `file` for as long as it is open, so that others can read it and see by [`is_held`] that it is locked.
+/// Locks `file` for as long as it is open, so that others can read it and see by [`is_held`] that
+/// it is locked.
 ///
 /// # Errors
 /// The operating system's.
@@ -89,8 +92,8 @@ pub fn hold(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether somebody holds `file` by [`hold`]. Those who ask at the same time do not take each other for its holder;
-/// but on Windows they may.
+/// Whether somebody holds `file` by [`hold`]. Those who ask at the same time do not take each other
+/// for its holder; but on Windows they may.
 ///
 /// # Errors
 /// The operating system's.
@@ -125,8 +128,8 @@ pub fn is_own(metadata: &Metadata) -> bool {
     return true;
 }
 
-/// Whether something is mounted at `path` itself: such a file cannot be replaced by a rename (EBUSY). Container
-/// runtimes do that when a single file is mounted.
+/// Whether something is mounted at `path` itself: such a file cannot be replaced by a rename
+/// (EBUSY). Container runtimes do that when a single file is mounted.
 #[cfg_attr(not(unix), allow(unused_variables))]
 pub fn is_mount_point(path: &Path) -> bool {
     #[cfg(unix)]
@@ -148,8 +151,8 @@ fn is_on_a_device_of_its_own(path: &Path) -> bool {
         .is_some_and(|directory| device(path) != device(directory))
 }
 
-/// Linux lists all mounts (proc_pid_mountinfo(5)). The device would not do: what is mounted may be of the same one,
-/// and a file of an overlay may be of another one than its directory.
+/// Linux lists all mounts (proc_pid_mountinfo(5)). The device would not do: what is mounted may be
+/// of the same one, and a file of an overlay may be of another one than its directory.
 #[cfg(unix)]
 fn is_listed_mount(path: &Path) -> bool {
     let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else {
@@ -170,8 +173,9 @@ fn is_listed_mount(path: &Path) -> bool {
         .any(|mount_point| mount_point == escaped)
 }
 
-/// Whether nobody but this user and root can have written `file` or, where it is a link, have put it at
-/// `path`. Where a system has no such thing as Unix's owners and modes, this is not looked at.
+/// Whether nobody but this user and root can have written `file` or, where it is a link, have put
+/// it at `path`. Where a system has no such thing as Unix's owners and modes, this is not looked
+/// at.
 ///
 /// # Errors
 /// The operating system's.
@@ -229,7 +233,8 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The browser that `$BROWSER` names: a command that may have arguments, one of them with `%s` for the address.
+/// The browser that `$BROWSER` names: a command that may have arguments, one of them with `%s` for
+/// the address.
 pub fn named_browser() -> Option<String> {
     let command = env::var("BROWSER").ok()?;
     if command.trim().is_empty() {
@@ -238,8 +243,8 @@ pub fn named_browser() -> Option<String> {
     Some(command)
 }
 
-/// Opens `address`, a URL or the path of a page, in the browser that is named, else in the system's own. Gives whether
-/// there is one. Every user of the machine can read `address` then.
+/// Opens `address`, a URL or the path of a page, in the browser that is named, else in the system's
+/// own. Gives whether there is one. Every user of the machine can read `address` then.
 pub fn open_in_browser(address: &str) -> bool {
     for opener in browsers() {
         let mut command = browser_command(&opener, address);
@@ -280,7 +285,8 @@ fn browsers() -> Vec<String> {
     found
 }
 
-/// `opener`, given `address` as one argument or a part of one. There is no shell that could read it.
+/// `opener`, given `address` as one argument or a part of one. There is no shell that could read
+/// it.
 fn browser_command(opener: &str, address: &str) -> Command {
     let mut words = opener.split_whitespace();
     let mut command = Command::new(words.next().unwrap_or_default());
@@ -304,17 +310,17 @@ pub enum Told {
     Reopen,
 }
 
-/// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has an
-/// effect unless it is asked for.
+/// Ctrl-C and SIGTERM, asked for from now on: also as process 1 of a container, where neither has
+/// an effect unless it is asked for.
 pub struct Signals(
     #[cfg(unix)] signal_hook::iterator::Signals,
     #[cfg(not(unix))] std::sync::Arc<std::sync::atomic::AtomicBool>,
 );
 
 impl Signals {
-    /// Asks for them, and for SIGHUP where there is something to `reopen`, even if it is ignored, as under `nohup`.
-    /// Otherwise SIGHUP keeps the action that we inherit: a terminal that goes away ends us, but not under `nohup`.
-    /// Only Unix has SIGHUP.
+    /// Asks for them, and for SIGHUP where there is something to `reopen`, even if it is ignored,
+    /// as under `nohup`. Otherwise SIGHUP keeps the action that we inherit: a terminal that goes
+    /// away ends us, but not under `nohup`. Only Unix has SIGHUP.
     ///
     /// # Errors
     /// The operating system's.

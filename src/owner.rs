@@ -1,15 +1,19 @@
-//! Who owns the token file. One process at a time: a server, or a `login` or `logout` while no server runs.
+//! Who owns the token file. One process at a time: a server, or a `login` or `logout` while no
+//! server runs.
 //!
-//! The owner holds a lock on `<token file>.lock` for as long as it lives; the operating system frees it when the
-//! process ends, however it ends. Version 0.1.0 takes the same lock for each change, so it cannot change the file
-//! of an owner. The lock file is never removed: a lock on a removed file excludes nobody.
+//! The owner holds a lock on `<token file>.lock` for as long as it lives; the operating system
+//! frees it when the process ends, however it ends. Version 0.1.0 takes the same lock for each
+//! change, so it cannot change the file of an owner. The lock file is never removed: a lock on a
+//! removed file excludes nobody.
 //!
-//! `<token file>.owner` says who the owner is and at which origin it can be spoken to. The verbs send the access
-//! key there, so this file is trusted only if it is a private file of this user and its writer still lives: the
-//! owner holds a second lock, on the file itself. A file that a killed process has left behind is not locked.
+//! `<token file>.owner` says who the owner is and at which origin it can be spoken to. The verbs
+//! send the access key there, so this file is trusted only if it is a private file of this user and
+//! its writer still lives: the owner holds a second lock, on the file itself. A file that a killed
+//! process has left behind is not locked.
 //!
-//! Linux and macOS have advisory locks (`flock`). Locks of Windows are mandatory: what is locked exclusively cannot
-//! be read by others. Hence the information has a file of its own, which is locked in shared mode there.
+//! Linux and macOS have advisory locks (`flock`). Locks of Windows are mandatory: what is locked
+//! exclusively cannot be read by others. Hence the information has a file of its own, which is
+//! locked in shared mode there.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -62,7 +66,8 @@ impl Purpose {
 pub struct OwnerInfo {
     /// The owner's process.
     pub pid: u32,
-    /// Where it can be spoken to. A server that is starting or stopping has none, nor has a device-code sign-in.
+    /// Where it can be spoken to. A server that is starting or stopping has none, nor has a
+    /// device-code sign-in.
     pub origin: Option<String>,
     /// What it does.
     pub purpose: Purpose,
@@ -124,8 +129,8 @@ impl Owner {
     /// Takes the lock of `token_file`, and waits at most `patience` for another process to free it.
     ///
     /// # Errors
-    /// Another process keeps it; the file system refuses; something that is no regular file is in the way; or the
-    /// token file could never be replaced.
+    /// Another process keeps it; the file system refuses; something that is no regular file is in
+    /// the way; or the token file could never be replaced.
     pub fn acquire(
         token_file: &Path,
         purpose: Purpose,
@@ -187,7 +192,8 @@ impl Drop for Owner {
     fn drop(&mut self) {
         // An owner file that stays is not locked any more, so nobody trusts it.
         let _ = fs::remove_file(beside(&self.token_file, ".owner"));
-        // Closing the file alone would leave the lock to a child process that is just being started.
+        // Closing the file alone would leave the lock to a child process that is just being
+        // started.
         if let Some(info) = locked(&self.info).take() {
             let _ = info.unlock();
         }
@@ -198,7 +204,8 @@ impl Drop for Owner {
 /// Who owns `token_file` now; `None` when nobody does.
 ///
 /// # Errors
-/// Somebody owns it and does not say who it is; the lock file cannot be read, or is no regular file.
+/// Somebody owns it and does not say who it is; the lock file cannot be read, or is no regular
+/// file.
 pub fn current(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     let lock_path = beside(token_file, ".lock");
     match fs::symlink_metadata(&lock_path) {
@@ -256,7 +263,8 @@ fn write_info(token_file: &Path, purpose: Purpose, origin: Option<&str>) -> Resu
     })
 }
 
-/// Writes a new file `aside`, locks it and moves it to `path`, so that nobody ever sees it unlocked.
+/// Writes a new file `aside`, locks it and moves it to `path`, so that nobody ever sees it
+/// unlocked.
 fn write_locked(aside: &Path, path: &Path, text: &str) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create_new(true).read(true).write(true);

@@ -26,8 +26,8 @@ pub struct OwnerClient<'a> {
 }
 
 impl<'a> OwnerClient<'a> {
-    /// A client of the server at `origin`, which is sent the access key for as long as it owns `token_file`; on
-    /// record there as `name`.
+    /// A client of the server at `origin`, which is sent the access key for as long as it owns
+    /// `token_file`; on record there as `name`.
     ///
     /// # Errors
     /// The access key would go over a network without encryption.

@@ -1,4 +1,5 @@
-//! Bytes in pieces that are written one after another, so that a long one need not be copied to stand beside others.
+//! Bytes in pieces that are written one after another, so that a long one need not be copied to
+//! stand beside others.
 
 use std::sync::Arc;
 

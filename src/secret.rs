@@ -17,8 +17,8 @@ use crate::error::{Failure, Kind};
 /// this one starts inherits it.
 pub const ACCESS_KEY: &str = "SERVER_ACCESS_KEY";
 
-/// A string that has no `Display`, whose `Debug` hides it, and which only [`Secret::expose`]
-/// hands out, so that every use of it can be found by that word. Its memory is wiped when it is dropped.
+/// A string that has no `Display`, whose `Debug` hides it, and which only [`Secret::expose`] hands
+/// out, so that every use of it can be found by that word. Its memory is wiped when it is dropped.
 #[derive(Clone, Default)]
 pub struct Secret(Zeroizing<String>);
 
@@ -37,12 +37,14 @@ impl Secret {
         random_base64url::<32>().map(Self::new)
     }
 
-    /// The value itself, to be sent where it belongs. Nothing else formats it: see [`Secret::between`].
+    /// The value itself, to be sent where it belongs. Nothing else formats it: see
+    /// [`Secret::between`].
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// `before`, the value and `after` as one text, which is a secret as well: a link, a header, a cookie.
+    /// `before`, the value and `after` as one text, which is a secret as well: a link, a header, a
+    /// cookie.
     pub fn between(&self, before: &str, after: &str) -> Self {
         let length = before.len() + self.0.len() + after.len();
         // A buffer that grows would leave copies behind that nobody wipes.

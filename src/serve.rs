@@ -21,7 +21,8 @@ use crate::routes::Routes;
 
 /// How long a server may take to say that it runs.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Open files of the server itself: listeners, logs, the token file and its locks, and a few to spare.
+/// Open files of the server itself: listeners, logs, the token file and its locks, and a few to
+/// spare.
 const OWN_DESCRIPTORS: usize = 16;
 
 /// Where a server that listens at `host` can be asked.
@@ -130,7 +131,8 @@ impl Server {
 
     /// Accepts nothing more, lets requests in flight finish, and returns.
     pub fn stop(&self) {
-        // Requests in flight may take a while; whoever wants to speak to this server waits for its end.
+        // Requests in flight may take a while; whoever wants to speak to this server waits for its
+        // end.
         self.auth.announce(None);
         self.http.stop();
         // Those who still ask Entra whether a device code was used end, too.
@@ -146,8 +148,9 @@ impl Drop for Server {
     }
 }
 
-/// Where processes of this machine can speak to a server that listens at `address`. It is an address, not
-/// `localhost`: another user's process may listen on the loopback address of the other family.
+/// Where processes of this machine can speak to a server that listens at `address`. It is an
+/// address, not `localhost`: another user's process may listen on the loopback address of the other
+/// family.
 fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
     let Some(mut address) = address else {
         return config.redirect_uri.origin.clone();
@@ -181,8 +184,8 @@ fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
     Failure::new(Kind::Configuration, message).hint(hint)
 }
 
-/// How many of `most` connections this process has descriptors for: one more for the call of the API that each may
-/// make, half a one for those that end or are refused, and some for files.
+/// How many of `most` connections this process has descriptors for: one more for the call of the
+/// API that each may make, half a one for those that end or are refused, and some for files.
 fn places(most: usize, descriptors: Option<usize>) -> usize {
     let Some(descriptors) = descriptors else {
         return most;

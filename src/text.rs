@@ -7,8 +7,8 @@ pub fn is_plain_label(text: &str) -> bool {
     text.chars().all(is_plain)
 }
 
-/// `text` with every character that is not plain as `\uXXXX`: inside a JSON string it means the same
-/// text (RFC 8259 §7).
+/// `text` with every character that is not plain as `\uXXXX`: inside a JSON string it means the
+/// same text (RFC 8259 §7).
 pub fn json_escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

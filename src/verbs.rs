@@ -1,5 +1,5 @@
-//! The verbs for a person at a terminal. `login` and `logout` act through the process that owns the token file,
-//! or own it themselves; `status` only reads.
+//! The verbs for a person at a terminal. `login` and `logout` act through the process that owns the
+//! token file, or own it themselves; `status` only reads.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,7 +31,8 @@ use crate::secret::{Secret, SecretJson};
 use crate::serve::Server;
 use crate::text::json_escaped;
 
-/// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or stopping.
+/// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or
+/// stopping.
 const STEP: Duration = Duration::from_millis(100);
 /// How long the server is asked to wait for the end of one that is under way, in seconds.
 const WAIT: u64 = 2;
@@ -97,9 +98,9 @@ fn login_at(
     if text_of(&before, "signed_in_at") == iso8601_seconds(clock.now()) {
         thread::sleep(Duration::from_secs(1));
     }
-    // A plain link is no secret, so every browser can be started with it. But where the server has a key, only a link
-    // with a ticket works without typing the key. And after a failure, only a sign-in that is begun here can be told
-    // from the one that failed.
+    // A plain link is no secret, so every browser can be started with it. But where the server has
+    // a key, only a link with a ticket works without typing the key. And after a failure, only a
+    // sign-in that is begun here can be told from the one that failed.
     let has_failed = before.get("last_sign_in_error").is_some();
     let is_begun = server.has_access_key() || login.with_code || has_failed;
     let mut lifetime = LIFETIME;
@@ -123,8 +124,8 @@ fn login_at(
     sign_in.wait()
 }
 
-/// A sign-in that the server at `origin` offers, also to a person who is signed in already: who says `login` wants
-/// to sign in anew, perhaps as somebody else.
+/// A sign-in that the server at `origin` offers, also to a person who is signed in already: who
+/// says `login` wants to sign in anew, perhaps as somebody else.
 fn offer(server: &OwnerClient<'_>, user_id: &str, with_code: bool) -> Result<SecretJson, Failure> {
     let mut arguments = json!({ "user_id": user_id });
     if with_code {
@@ -329,8 +330,8 @@ fn ended(auth: &Auth, attempt: &Attempt) -> Result<String, Failure> {
 
 // ---- Signing out ----
 
-/// Forgets the tokens of `user_id` (without one, of the only account); says so. `access_key` is that of a server
-/// that runs.
+/// Forgets the tokens of `user_id` (without one, of the only account); says so. `access_key` is
+/// that of a server that runs.
 ///
 /// # Errors
 /// Nobody, or several to choose from; the token file is out of order.
@@ -378,8 +379,8 @@ fn signed_out(user_id: &str, logout_url: &str) -> String {
 
 // ---- Who is meant, and who does it ----
 
-/// The origin of the server that owns `token_file`; `None` when nobody owns it. One that is starting or stopping is
-/// waited for.
+/// The origin of the server that owns `token_file`; `None` when nobody owns it. One that is
+/// starting or stopping is waited for.
 fn running_server(token_file: &Path) -> Result<Option<String>, Failure> {
     let deadline = Instant::now() + owner::PATIENCE;
     loop {
@@ -449,8 +450,8 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 
 // ---- Status ----
 
-/// Who is signed in, in which token file, and whether a server is running, as lines or as JSON; and whether
-/// anybody is signed in. The token file is only read, so it can be asked beside any owner.
+/// Who is signed in, in which token file, and whether a server is running, as lines or as JSON; and
+/// whether anybody is signed in. The token file is only read, so it can be asked beside any owner.
 ///
 /// # Errors
 /// The token file cannot be read.

@@ -4,12 +4,12 @@ use url::form_urlencoded;
 
 use super::authority::Application;
 
-/// A line for each meaning: Entra's numbers for it and the OAuth errors that are told by name, a title, and the
-/// remedy. `{…}` is filled in from the configuration. Every other line is a heading.
+/// A line for each meaning: Entra's numbers for it and the OAuth errors that are told by name, a
+/// title, and the remedy. `{…}` is filled in from the configuration. Every other line is a heading.
 const ROWS: &str = include_str!("aadsts.txt");
 
-/// Errors that Entra shows on its own page alone, since it does not trust the redirect URI: they never
-/// reach this server.
+/// Errors that Entra shows on its own page alone, since it does not trust the redirect URI: they
+/// never reach this server.
 const OWN_PAGE: [u32; 3] = [50011, 700_016, 90002];
 
 /// Help with an error of Entra.
@@ -104,7 +104,8 @@ fn value(name: &str, application: &Application<'_>) -> String {
     }
 }
 
-/// The resource of the last of `scopes`: the configured ones come last, and one without a resource is Graph's.
+/// The resource of the last of `scopes`: the configured ones come last, and one without a resource
+/// is Graph's.
 fn resource(scopes: &str) -> &str {
     let last = scopes.rsplit(' ').next().unwrap_or(scopes);
     match last.rsplit_once('/') {

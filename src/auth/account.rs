@@ -44,7 +44,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Whether `other` is the same person's at the same application and authority, whatever the tenant is called.
+    /// Whether `other` is the same person's at the same application and authority, whatever the
+    /// tenant is called.
     pub fn is_same_but_for_tenant_name(&self, other: &Self) -> bool {
         self.person.is_some()
             && self.person == other.person

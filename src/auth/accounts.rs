@@ -1,9 +1,9 @@
-//! The accounts: one slot for each in one map behind one mutex. This process owns the token file, so
-//! this map is the truth, and the file is what survives a restart.
+//! The accounts: one slot for each in one map behind one mutex. This process owns the token file,
+//! so this map is the truth, and the file is what survives a restart.
 //!
 //! A change is on the disk before the map shows it, with one exception: an account that Entra has
-//! just refreshed is kept in memory if the disk fails, because the tokens in the file may be good for
-//! nothing by then. It is written with the next change, and tried again with each later call.
+//! just refreshed is kept in memory if the disk fails, because the tokens in the file may be good
+//! for nothing by then. It is written with the next change, and tried again with each later call.
 //!
 //! The map's lock is never held across the disk or the network. Who looks up an account waits for
 //! neither.
@@ -49,7 +49,8 @@ pub struct Due {
 
 /// A refresh that Entra, or the way to it, has refused.
 pub struct RefusedRefresh {
-    /// During which seconds since 1970 it is not tried again. A clock that is set back ends it, too.
+    /// During which seconds since 1970 it is not tried again. A clock that is set back ends it,
+    /// too.
     pub during: Range<u64>,
     /// The claims that it asked for.
     pub claims: Option<Claims>,
@@ -111,7 +112,8 @@ impl Memory {
 
 /// The accounts of one server.
 pub struct Accounts {
-    /// Held while the file is written, and locked before `memory`. `None` once the server has stopped.
+    /// Held while the file is written, and locked before `memory`. `None` once the server has
+    /// stopped.
     file: Mutex<Option<OwnFile>>,
     memory: Mutex<Memory>,
     /// Whether a thread is about to write what the disk has not taken.
@@ -213,8 +215,8 @@ impl Accounts {
         Arc::ptr_eq(current, account).then(|| act(slot))
     }
 
-    /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed in,
-    /// one is forgotten.
+    /// Notes what the next sign-in of `user_id` must bring. Of too many people who have not signed
+    /// in, one is forgotten.
     pub fn note(&self, user_id: &str, due: Due) {
         let mut memory = locked(&self.memory);
         if !memory.slots.contains_key(user_id) {
@@ -258,8 +260,8 @@ impl Accounts {
         Ok(Change::Done(before))
     }
 
-    /// Forgets the account of `user_id` and all that is known of it, also at another name of its tenant; gives the
-    /// account.
+    /// Forgets the account of `user_id` and all that is known of it, also at another name of its
+    /// tenant; gives the account.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -334,8 +336,8 @@ impl Accounts {
         written
     }
 
-    /// Writes what is unwritten on a thread of its own, so that no call waits for a disk that may hang. If there is
-    /// no thread to be had, the next call tries again.
+    /// Writes what is unwritten on a thread of its own, so that no call waits for a disk that may
+    /// hang. If there is no thread to be had, the next call tries again.
     pub fn retry(self: &Arc<Self>) {
         let has_trouble = locked(&self.memory).trouble.is_some();
         if !has_trouble || self.is_retrying.swap(true, Ordering::AcqRel) {

@@ -14,7 +14,8 @@ use super::{Auth, Chosen, PAUSE};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 
-/// So often in a minute Entra is asked for a token of one account because the API wants another one.
+/// So often in a minute Entra is asked for a token of one account because the API wants another
+/// one.
 const MOST_RENEWED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
@@ -91,8 +92,9 @@ impl Auth {
 
     // ---- Another token, for an API that does not take the one it was sent ----
 
-    /// Another token in place of that of `rejected`: one with the `claims` of the API's challenge, if
-    /// it has made one. Entra is asked only if it `may_refresh`. `None`: the API's answer stands.
+    /// Another token in place of that of `rejected`: one with the `claims` of the API's challenge,
+    /// if it has made one. Entra is asked only if it `may_refresh`. `None`: the API's answer
+    /// stands.
     pub fn renew(
         &self,
         user_id: &str,
@@ -138,8 +140,9 @@ impl Auth {
         ))
     }
 
-    /// A token that was fetched for the API. `None` if there was one a moment ago and the API does not
-    /// take that either, if it has had too many in the last minute, or if there is no refresh token.
+    /// A token that was fetched for the API. `None` if there was one a moment ago and the API does
+    /// not take that either, if it has had too many in the last minute, or if there is no refresh
+    /// token.
     fn renewed(
         &self,
         user_id: &str,
@@ -250,8 +253,8 @@ impl Auth {
             Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
             _ => {}
         }
-        // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit log
-        // once more before.
+        // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit
+        // log once more before.
         let _ = self.audit.record(&entry);
         refresh
     }
@@ -265,8 +268,8 @@ impl Auth {
         claims: Option<&Claims>,
     ) -> Refresh {
         let mut refreshed = Account::clone(account);
-        // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and person.
-        // An account that does not know its person learns it here.
+        // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and
+        // person. An account that does not know its person learns it here.
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
@@ -309,7 +312,8 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
-    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they are.
+    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they
+    /// are.
     fn note_unfit(
         &self,
         user_id: &str,
@@ -383,9 +387,9 @@ impl Auth {
         self.accounts.replace(user_id, account, &Arc::new(ended))
     }
 
-    /// Remembers that a refresh of `account` with `claims` has failed, so that the same is not asked
-    /// again for a while, and what a sign-in must bring instead. `false` if the person signed in anew,
-    /// or out, meanwhile: the refusal says nothing of what they have now.
+    /// Remembers that a refresh of `account` with `claims` has failed, so that the same is not
+    /// asked again for a while, and what a sign-in must bring instead. `false` if the person signed
+    /// in anew, or out, meanwhile: the refusal says nothing of what they have now.
     fn remember_refused(
         &self,
         user_id: &str,
@@ -417,7 +421,8 @@ impl Auth {
         is_remembered.is_some()
     }
 
-    /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked again.
+    /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked
+    /// again.
     fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
         let now = self.now();
         self.accounts.with_slot(user_id, |slot| {
@@ -471,7 +476,8 @@ fn still_of_one(
     before: &Account,
     now: Arc<Account>,
 ) -> Result<Arc<Account>, Failure> {
-    // An account of the Python server may not know its person. It learns it in a refresh, which is no new sign-in.
+    // An account of the Python server may not know its person. It learns it in a refresh, which is
+    // no new sign-in.
     let is_one = match &before.person {
         Some(person) => now.person.as_ref() == Some(person),
         None => now.signed_in_at == before.signed_in_at,

@@ -165,9 +165,9 @@ impl Authority {
         self.host.origin().ascii_serialization()
     }
 
-    /// Whether `issuer` is the `iss` of an ID token that comes from here for the tenant `tid`, in lower
-    /// case. It may bear another name than the host that was asked for it: that of the cloud for an
-    /// alias of it, that with the tenant's GUID for External ID.
+    /// Whether `issuer` is the `iss` of an ID token that comes from here for the tenant `tid`, in
+    /// lower case. It may bear another name than the host that was asked for it: that of the cloud
+    /// for an alias of it, that with the tenant's GUID for External ID.
     pub fn issues(&self, issuer: &str, tid: &str) -> bool {
         let is_of = |origin: &str| issuer == format!("{origin}/{tid}/v2.0");
         let own = self.origin();
@@ -234,8 +234,8 @@ impl Authority {
         url
     }
 
-    /// The endpoint `name`: `authorize`, where the browser is sent to sign in; `token`; or `logout`, where
-    /// the browser's own session with Entra is ended, which revokes no token.
+    /// The endpoint `name`: `authorize`, where the browser is sent to sign in; `token`; or
+    /// `logout`, where the browser's own session with Entra is ended, which revokes no token.
     pub fn endpoint(&self, name: &str) -> Url {
         let mut url = self.host.clone();
         url.set_path(&format!("/{}/oauth2/v2.0/{name}", self.tenant.segment()));

@@ -28,9 +28,10 @@ pub fn parameter(claims: Option<&Claims>) -> &str {
 }
 
 impl Claims {
-    /// The claims for the access token that a challenge demands, with our capability among them. Nothing
-    /// else of `json` is kept: an API has no say in the ID token or in what `UserInfo` returns. `None` when
-    /// `json` is too long, not of the form of §5.5, or demands nothing for the access token.
+    /// The claims for the access token that a challenge demands, with our capability among them.
+    /// Nothing else of `json` is kept: an API has no say in the ID token or in what `UserInfo`
+    /// returns. `None` when `json` is too long, not of the form of §5.5, or demands nothing for the
+    /// access token.
     pub fn of_challenge(json: &str) -> Option<Self> {
         if json.len() > MOST_CLAIMS_BYTES {
             return None;
@@ -54,8 +55,8 @@ impl Claims {
         Some(Self(json!({"access_token": access_token}).to_string()))
     }
 
-    /// Whether these are the same claims as `other`, but for the time that a token must be newer than (`nbf`),
-    /// which is another one in each challenge.
+    /// Whether these are the same claims as `other`, but for the time that a token must be newer
+    /// than (`nbf`), which is another one in each challenge.
     pub fn is_like(&self, other: &Self) -> bool {
         let timeless = |claims: &Self| {
             let mut json: Value = serde_json::from_str(&claims.0).unwrap_or_default();
@@ -81,8 +82,8 @@ pub enum Challenge {
 }
 
 impl Challenge {
-    /// Reads all `WWW-Authenticate` fields of an answer; `None` when they demand neither. Claims come
-    /// first, since the scopes of a token that is no longer good do not matter.
+    /// Reads all `WWW-Authenticate` fields of an answer; `None` when they demand neither. Claims
+    /// come first, since the scopes of a token that is no longer good do not matter.
     pub fn of_backend<'a>(fields: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut challenges = Vec::new();
         for field in fields {
@@ -120,8 +121,8 @@ impl AuthChallenge<'_> {
         values.next().is_none().then_some(value)
     }
 
-    /// Entra's documents require `error` beside `claims`, namely `insufficient_claims`; Azure Resource
-    /// Manager says `invalid_token`.
+    /// Entra's documents require `error` beside `claims`, namely `insufficient_claims`; Azure
+    /// Resource Manager says `invalid_token`.
     fn claims(&self) -> Option<Claims> {
         matches!(
             self.parameter("error")?,
@@ -190,8 +191,9 @@ fn read<'a>(mut rest: &'a str, challenges: &mut Vec<AuthChallenge<'a>>) {
     }
 }
 
-/// A value and what follows it; `None` when its quotes are not closed. One without quotes ends at white
-/// space or a comma, though more than a token stands there: unquoted addresses and Base64 are common.
+/// A value and what follows it; `None` when its quotes are not closed. One without quotes ends at
+/// white space or a comma, though more than a token stands there: unquoted addresses and Base64 are
+/// common.
 fn value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
         let (value, after) = split(text, |c| " \t,".contains(c));

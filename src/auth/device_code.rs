@@ -112,8 +112,8 @@ impl DeviceAuthorization {
     }
 }
 
-/// The interval after a poll that ended in `error`, in seconds, where it was `interval` before; `None`
-/// when there is nothing more to poll for (§3.5). The kind of the error then says why.
+/// The interval after a poll that ended in `error`, in seconds, where it was `interval` before;
+/// `None` when there is nothing more to poll for (§3.5). The kind of the error then says why.
 pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     match error {
         "authorization_pending" => Some(interval),
@@ -122,7 +122,8 @@ pub fn next_interval(error: &str, interval: u64) -> Option<u64> {
     }
 }
 
-/// The interval after a poll that could not be made, in seconds, where it was `interval` before (§3.5).
+/// The interval after a poll that could not be made, in seconds, where it was `interval` before
+/// (§3.5).
 pub fn less_often(interval: u64) -> u64 {
     interval
         .saturating_mul(2)

@@ -1,6 +1,6 @@
-//! Signing in with a device code (RFC 8628): the person enters it in a browser on any device, while we
-//! ask Entra now and then whether they have finished. It is off by default, because such codes can be
-//! phished.
+//! Signing in with a device code (RFC 8628): the person enters it in a browser on any device, while
+//! we ask Entra now and then whether they have finished. It is off by default, because such codes
+//! can be phished.
 
 use std::sync::Arc;
 use std::thread;
@@ -19,7 +19,8 @@ const PURPOSE: &str = "the sign-in with a device code";
 
 impl Auth {
     /// A sign-in of `user_id` with a device code, which must bring `requirements`: one that still
-    /// waits for the person, or a new one, on record as that of a client that calls itself `client`.
+    /// waits for the person, or a new one, on record as that of a client that calls itself
+    /// `client`.
     ///
     /// # Errors
     /// A `user_id` that cannot be one; Entra gives no code, or has given none a moment ago.

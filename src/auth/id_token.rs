@@ -47,7 +47,8 @@ impl Identity {
 }
 
 /// Checks `id_token` against a request of `client_id` to `authority` at the time `now` (seconds
-/// since 1970). `nonce` is that of the authorization request; a device code and a refresh have none.
+/// since 1970). `nonce` is that of the authorization request; a device code and a refresh have
+/// none.
 ///
 /// # Errors
 /// What does not agree.

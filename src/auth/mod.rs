@@ -1,40 +1,42 @@
-//! Signing people in with Microsoft Entra ID, and keeping their access tokens fresh. This is the whole
-//! auth path; an auditor reads this page first, then the files in the order below.
+//! Signing people in with Microsoft Entra ID, and keeping their access tokens fresh. This is the
+//! whole auth path; an auditor reads this page first, then the files in the order below.
 //!
 //! **A sign-in.** A client asks for a sign-in of `user_id` ([`Auth::offer`]) and shows the person a
-//! link, `/auth/login?ticket=…`. The browser that opens it gets a cookie and is sent to Entra with an
-//! authorization request: a state, a nonce and the challenge of a code verifier that only this process
-//! knows ([`Auth::open`], [`request`]). Entra posts the authorization response to the redirect URI
-//! ([`Auth::deliver`], [`response`]). The browser that delivered it is sent on to `/auth/complete` with
-//! a receipt. If it has the receipt and the cookie, it is the browser that opened the link: then the
-//! code is redeemed with the verifier, the ID token is checked against the request, and the account is
-//! stored ([`Auth::complete`], [`pending`] has the reasons).
+//! link, `/auth/login?ticket=…`. The browser that opens it gets a cookie and is sent to Entra with
+//! an authorization request: a state, a nonce and the challenge of a code verifier that only this
+//! process knows ([`Auth::open`], [`request`]). Entra posts the authorization response to the
+//! redirect URI ([`Auth::deliver`], [`response`]). The browser that delivered it is sent on to
+//! `/auth/complete` with a receipt. If it has the receipt and the cookie, it is the browser that
+//! opened the link: then the code is redeemed with the verifier, the ID token is checked against
+//! the request, and the account is stored ([`Auth::complete`], [`pending`] has the reasons).
 //!
 //! **A call.** It asks for the account's access token ([`Auth::acquire`]). A token that is good for
-//! five more minutes comes from memory. Otherwise one caller passes the account's gate and refreshes;
-//! the others wait, or use what is left of the token. The new refresh token is on the disk before the
-//! new access token is used. If the API refuses a token, or wants other claims, [`Auth::renew`] gets
-//! another one. Where Entra wants the person, the call fails with `SignInRequired`, and what the next
-//! sign-in must bring is kept with the account.
+//! five more minutes comes from memory. Otherwise one caller passes the account's gate and
+//! refreshes; the others wait, or use what is left of the token. The new refresh token is on the
+//! disk before the new access token is used. If the API refuses a token, or wants other claims,
+//! [`Auth::renew`] gets another one. Where Entra wants the person, the call fails with
+//! `SignInRequired`, and what the next sign-in must bring is kept with the account.
 //!
 //! **Who is who.** An account belongs to one application, one authority and one tenant, and is one
-//! person (`tid` and `oid`). A refresh, or a sign-in that a call has asked for, must fit all of that.
+//! person (`tid` and `oid`). A refresh, or a sign-in that a call has asked for, must fit all of
+//! that.
 //!
-//! **State** has two homes: [`accounts`], one slot for each account in one map that is written to the
-//! [`token_file`], and [`pending`], the sign-ins that are under way. This process owns the token file.
+//! **State** has two homes: [`accounts`], one slot for each account in one map that is written to
+//! the [`token_file`], and [`pending`], the sign-ins that are under way. This process owns the
+//! token file.
 //!
 //! **Invariants**
-//! - An access token leaves this module only when the refresh token that came with it is on the disk,
-//!   or kept in memory until the disk takes it.
+//! - An access token leaves this module only when the refresh token that came with it is on the
+//!   disk, or kept in memory until the disk takes it.
 //! - At most one refresh of an account is on its way to Entra.
 //! - No lock that another account needs is held across the network.
 //! - A code is redeemed once, for a browser that has shown both secrets of its sign-in.
 //!
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
-//! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is where
-//! browsers come in. The leaves, each a contract that is read once: [`account`], [`token_file`],
-//! [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`standing`], [`waiting`], [`device_code`] with
-//! [`device_sign_in`], [`aadsts`], [`python_file`].
+//! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is
+//! where browsers come in. The leaves, each a contract that is read once: [`account`],
+//! [`token_file`], [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`standing`],
+//! [`waiting`], [`device_code`] with [`device_sign_in`], [`aadsts`], [`python_file`].
 
 pub mod aadsts;
 pub mod account;

@@ -1,5 +1,5 @@
-//! An OAuth error as Entra says it, and what it means: decided by `error`, `suberror` and `claims` alone.
-//! Microsoft warns not to branch on numbers or texts; they choose the hint.
+//! An OAuth error as Entra says it, and what it means: decided by `error`, `suberror` and `claims`
+//! alone. Microsoft warns not to branch on numbers or texts; they choose the hint.
 
 use serde_json::Value;
 
@@ -95,7 +95,8 @@ impl OauthError {
         })
     }
 
-    /// What to do, from `error` and `suberror` alone: Microsoft warns not to branch on numbers or texts.
+    /// What to do, from `error` and `suberror` alone: Microsoft warns not to branch on numbers or
+    /// texts.
     pub fn kind(&self) -> Kind {
         match (self.error.as_str(), self.suberror.as_deref()) {
             // A sign-in would only show the same message, or wants an app that enforces the policy.
@@ -112,8 +113,8 @@ impl OauthError {
         }
     }
 
-    /// Whether the refresh token that was sent is good for nothing any more. Where Entra only wants to see
-    /// the person, it says in which matter, and the token may serve again.
+    /// Whether the refresh token that was sent is good for nothing any more. Where Entra only wants
+    /// to see the person, it says in which matter, and the token may serve again.
     pub fn ends_refresh_token(&self) -> bool {
         let is_of_the_token = match self.suberror.as_deref() {
             Some(suberror) => matches!(suberror, "bad_token" | "token_expired" | "client_mismatch"),
@@ -122,8 +123,8 @@ impl OauthError {
         self.error == "invalid_grant" && is_of_the_token
     }
 
-    /// What the next sign-in must bring, if this one was `sent`. No prompt is added: Entra itself asks
-    /// for the consent that is missing.
+    /// What the next sign-in must bring, if this one was `sent`. No prompt is added: Entra itself
+    /// asks for the consent that is missing.
     pub fn requirements(&self, sent: &Requirements) -> Requirements {
         let own_claims = self.claims.as_deref().and_then(Claims::of_challenge);
         Requirements {

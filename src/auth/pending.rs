@@ -13,8 +13,8 @@
 //! complete the sign-in as that person.
 //!
 //! A sign-in with a device code is `Polling` from its beginning. Every sign-in is over ten minutes
-//! (a device code: when the code expires) after it began; while its code is being redeemed, twice that.
-//! What others may know of it is in [`super::waiting`].
+//! (a device code: when the code expires) after it began; while its code is being redeemed, twice
+//! that. What others may know of it is in [`super::waiting`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -147,8 +147,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether its time is not over. What is being redeemed has come in time, and takes seconds: much later, whoever
-    /// redeemed it is gone.
+    /// Whether its time is not over. What is being redeemed has come in time, and takes seconds:
+    /// much later, whoever redeemed it is gone.
     pub(super) fn is_current(&self, now: u64) -> bool {
         let more = match self.phase {
             Phase::Redeeming(_) => LIFETIME,
@@ -283,8 +283,9 @@ impl PendingSignIns {
         Ok(attempt)
     }
 
-    /// A sign-in of `user_id` that can be shown again, so that a client that asks and asks pushes out
-    /// nobody else's: a link that nobody has opened, or a device code, with half its life to come.
+    /// A sign-in of `user_id` that can be shown again, so that a client that asks and asks pushes
+    /// out nobody else's: a link that nobody has opened, or a device code, with half its life to
+    /// come.
     pub fn offered(
         &self,
         user_id: &str,
@@ -315,9 +316,9 @@ impl PendingSignIns {
         }
     }
 
-    /// Opens the link with `ticket` in a browser. Until Entra has answered, it may be opened anew, so a
-    /// link scanner that came first does not use it up. The browser that opened it last holds it: what
-    /// Entra answers to an earlier one belongs to no sign-in any more.
+    /// Opens the link with `ticket` in a browser. Until Entra has answered, it may be opened anew,
+    /// so a link scanner that came first does not use it up. The browser that opened it last holds
+    /// it: what Entra answers to an earlier one belongs to no sign-in any more.
     pub fn open(
         &self,
         ticket: &str,
@@ -350,8 +351,8 @@ impl PendingSignIns {
 
     /// Takes an authorization response. The same one may come twice, as when a browser has lost the
     /// reply to the first: until it is redeemed it gets the same receipt. `shows` is given if the
-    /// request carries cookies, as the GET of query mode does and the cross-site POST does not; then
-    /// the browser must be the one that opened the link.
+    /// request carries cookies, as the GET of query mode does and the cross-site POST does not;
+    /// then the browser must be the one that opened the link.
     pub fn deliver(
         &self,
         response: AuthorizationResponse,
@@ -389,8 +390,8 @@ impl PendingSignIns {
         }
     }
 
-    /// Gives what is to be redeemed to the browser that shows both secrets, once. A browser that did
-    /// not deliver the answer changes nothing.
+    /// Gives what is to be redeemed to the browser that shows both secrets, once. A browser that
+    /// did not deliver the answer changes nothing.
     pub fn complete(
         &self,
         handle: &str,
@@ -422,7 +423,8 @@ impl PendingSignIns {
         }
     }
 
-    /// Notes how the sign-in `handle` ended, and wakes whoever waits for it. Only the first end counts.
+    /// Notes how the sign-in `handle` ended, and wakes whoever waits for it. Only the first end
+    /// counts.
     pub fn end(&self, handle: &str, outcome: Outcome) {
         let mut entries = locked(&self.entries);
         let entry = entries.iter_mut().find(|entry| entry.has_handle(handle));
@@ -462,8 +464,8 @@ impl PendingSignIns {
     }
 }
 
-/// The name of the cookie that binds the sign-in `handle` to a browser. Each sign-in has its own, so
-/// that two in one browser do not disturb each other.
+/// The name of the cookie that binds the sign-in `handle` to a browser. Each sign-in has its own,
+/// so that two in one browser do not disturb each other.
 pub fn cookie_name(handle: &str) -> String {
     format!("entra_auth_mcp_{handle}")
 }

@@ -66,8 +66,8 @@ impl Auth {
         }
     }
 
-    /// What a sign-in of `user_id` that is begun now must bring: what is due, with `prompt` if there
-    /// is one.
+    /// What a sign-in of `user_id` that is begun now must bring: what is due, with `prompt` if
+    /// there is one.
     pub fn next_requirements(&self, user_id: &str, prompt: Option<Prompt>) -> Requirements {
         let due = self.due(user_id).unwrap_or_default();
         Requirements {
@@ -141,8 +141,8 @@ impl Auth {
     }
 
     /// Takes an authorization response from a browser; gives what the browser is sent on with to
-    /// [`Auth::complete`]: the handle of the sign-in and the receipt. `shows` is given if the request
-    /// carries cookies.
+    /// [`Auth::complete`]: the handle of the sign-in and the receipt. `shows` is given if the
+    /// request carries cookies.
     pub fn deliver(
         &self,
         response: AuthorizationResponse,
@@ -155,8 +155,8 @@ impl Auth {
         }
     }
 
-    /// Completes the sign-in `handle` in the browser that brings `receipt` and `shows` these cookies,
-    /// and calls itself `client`.
+    /// Completes the sign-in `handle` in the browser that brings `receipt` and `shows` these
+    /// cookies, and calls itself `client`.
     pub fn complete(&self, handle: &str, receipt: &str, shows: Shows<'_>, client: &str) -> Outcome {
         match self.pending.complete(handle, receipt, shows)? {
             Completion::Ended(outcome) => outcome,
@@ -360,8 +360,8 @@ impl Auth {
 
     // ---- Giving up, and signing out ----
 
-    /// Takes back the sign-in `handle` that the person does not want. What the account can do without
-    /// it stays as it is.
+    /// Takes back the sign-in `handle` that the person does not want. What the account can do
+    /// without it stays as it is.
     pub fn withdraw(&self, handle: &str, user_id: &str) {
         self.pending.withdraw(handle);
         let account = self.account(user_id);
@@ -376,8 +376,8 @@ impl Auth {
         });
     }
 
-    /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in memory,
-    /// for a client that calls itself `client`; gives its `user_id`.
+    /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in
+    /// memory, for a client that calls itself `client`; gives its `user_id`.
     pub fn sign_out(&self, user_id: Option<&str>, client: &str) -> Result<String, Failure> {
         let Chosen { user_id, account } = match self.choose(user_id) {
             Err(nobody) if nobody.kind == Kind::SignInRequired => {

@@ -58,8 +58,9 @@ pub fn binding(config: &Config) -> Binding {
     }
 }
 
-/// Whether `account` belongs to the application, authority and tenant of `config`. That a domain name
-/// has become its GUID is no difference; whether two domain names are one tenant only Entra knows.
+/// Whether `account` belongs to the application, authority and tenant of `config`. That a domain
+/// name has become its GUID is no difference; whether two domain names are one tenant only Entra
+/// knows.
 pub fn fits(account: &Account, config: &Config) -> bool {
     let own = binding(config);
     let tenant = config.authority.tenant();

@@ -1,5 +1,5 @@
-//! The token endpoint (RFC 6749 §4.1.3, §5, §6; RFC 8628 §3.4): one grant, one function, one form; one
-//! POST; what an error means. A public client: no secret, ever.
+//! The token endpoint (RFC 6749 §4.1.3, §5, §6; RFC 8628 §3.4): one grant, one function, one form;
+//! one POST; what an error means. A public client: no secret, ever.
 
 use std::time::{Duration, SystemTime};
 
@@ -32,8 +32,8 @@ const LONGEST_RETRY: Duration = Duration::from_secs(3600);
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
 
-/// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), with the scopes and claims of the
-/// authorization request.
+/// Redeems an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5), with the scopes and claims of
+/// the authorization request.
 pub fn redeem<'a>(
     application: &Application<'a>,
     code: &'a Secret,
@@ -67,8 +67,8 @@ pub fn refresh<'a>(
     ]
 }
 
-/// `form` as it is sent, in a buffer that does not grow, because what is left behind of it would not
-/// be wiped.
+/// `form` as it is sent, in a buffer that does not grow, because what is left behind of it would
+/// not be wiped.
 pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
     let most = form
         .iter()

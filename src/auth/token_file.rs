@@ -14,8 +14,8 @@
 //!
 //! Times are seconds since 1970. `tid` and `oid` are `null` for an account that was taken over from
 //! the Python server and not refreshed since; `access_token`, `refresh_at` and `refresh_token` are
-//! `null` if there is none. One process owns the file (see [`crate::owner`]), so nothing here takes a
-//! lock. This is the only source file that touches it.
+//! `null` if there is none. One process owns the file (see [`crate::owner`]), so nothing here takes
+//! a lock. This is the only source file that touches it.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
@@ -88,9 +88,9 @@ pub struct TokenFile {
 
 impl TokenFile {
     /// Opens the file at `path`, which need not exist, and gives its accounts. A file of an older
-    /// program is converted and kept under another name; its accounts belong to `binding`, and those
-    /// of the Python server asked for `requested_scope`. A file that cannot be understood is kept
-    /// under another name.
+    /// program is converted and kept under another name; its accounts belong to `binding`, and
+    /// those of the Python server asked for `requested_scope`. A file that cannot be understood is
+    /// kept under another name.
     ///
     /// # Errors
     /// It is no regular file, is of a newer version, or cannot be read or written.
@@ -135,8 +135,9 @@ impl TokenFile {
         Ok((file, accounts))
     }
 
-    /// The accounts of the file at `path`, whoever owns it: it is replaced as a whole, so no lock is
-    /// needed. Nothing is changed. `binding` is for accounts that do not say what they belong to.
+    /// The accounts of the file at `path`, whoever owns it: it is replaced as a whole, so no lock
+    /// is needed. Nothing is changed. `binding` is for accounts that do not say what they belong
+    /// to.
     ///
     /// # Errors
     /// It is no regular file, is of a newer version, cannot be read, or cannot be understood.

@@ -1,5 +1,5 @@
-//! What may be known of the pending sign-ins from outside the auth path: which are under way, how they
-//! ended, and waiting for their end. Nothing here takes a step of a sign-in.
+//! What may be known of the pending sign-ins from outside the auth path: which are under way, how
+//! they ended, and waiting for their end. Nothing here takes a step of a sign-in.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError};

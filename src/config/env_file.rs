@@ -41,8 +41,8 @@ pub struct BadLine {
 }
 
 /// Reads the text of a `.env` file: `NAME=value` or `export NAME=value`, values bare, in single
-/// quotes (taken literally) or in double quotes (with `\n`, `\r`, `\t`, `\"`, `\\` and `\$`), comments, CRLF, a
-/// byte-order mark. A later line wins over an earlier one of the same name.
+/// quotes (taken literally) or in double quotes (with `\n`, `\r`, `\t`, `\"`, `\\` and `\$`),
+/// comments, CRLF, a byte-order mark. A later line wins over an earlier one of the same name.
 ///
 /// # Errors
 /// Every line that is none of these.

@@ -1,4 +1,5 @@
-//! The settings: environment and `.env` become one validated [`Config`], or a list of every mistake.
+//! The settings: environment and `.env` become one validated [`Config`], or a list of every
+//! mistake.
 //!
 //! `settings` is the table of them, `reader` makes values of their texts, `doubts` says what is
 //! probably not meant, and `env_file` reads the file.

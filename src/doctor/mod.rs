@@ -1,7 +1,7 @@
 //! Finds out what is wrong with the settings, this machine, the network or the app registration.
 //!
-//! It sends no token, takes no lock, and changes nothing: to see whether the directory of the token file can be
-//! written, it makes an empty file there and removes it.
+//! It sends no token, takes no lock, and changes nothing: to see whether the directory of the token
+//! file can be written, it makes an empty file there and removes it.
 
 mod offline;
 mod online;
@@ -15,8 +15,8 @@ use crate::auth::aadsts;
 use crate::clock::Clock;
 use crate::config::Config;
 
-/// Checks what can be checked; the network only with settings that are valid. `variables` are the settings, or
-/// why they cannot be read.
+/// Checks what can be checked; the network only with settings that are valid. `variables` are the
+/// settings, or why they cannot be read.
 pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -> Report {
     let mut report = Report::default();
     report.findings.push(offline::clock(clock));

@@ -32,7 +32,8 @@ pub fn clock(clock: &Clock) -> Finding {
     Finding::failure("clock", &message, "Set this machine's clock.")
 }
 
-/// Checks everything that does not depend on an invalid setting. Gives the settings when all are valid.
+/// Checks everything that does not depend on an invalid setting. Gives the settings when all are
+/// valid.
 pub fn check(
     variables: BTreeMap<String, String>,
     clock: &Clock,
@@ -77,7 +78,8 @@ pub fn check(
     invalid.is_empty().then_some(config)
 }
 
-/// `variables` with the defaults in place of `invalid` settings, and something harmless where there is no default.
+/// `variables` with the defaults in place of `invalid` settings, and something harmless where there
+/// is no default.
 fn without(mut variables: BTreeMap<String, String>, invalid: &[&str]) -> BTreeMap<String, String> {
     variables.retain(|name, _| !invalid.contains(&name.as_str()));
     for required in ["AZURE_CLIENT_ID", "AZURE_TENANT_ID"] {
@@ -88,8 +90,8 @@ fn without(mut variables: BTreeMap<String, String>, invalid: &[&str]) -> BTreeMa
     variables
 }
 
-/// Whether the port is free or a server of ours listens there. Where any port will do, `config` gets the one
-/// that was found.
+/// Whether the port is free or a server of ours listens there. Where any port will do, `config`
+/// gets the one that was found.
 fn port(config: &mut Config) -> Finding {
     let host = config.server_host.clone();
     let port = config.server_port;

@@ -26,8 +26,8 @@ use crate::text::is_guid;
 
 /// How long each step may take.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// How many seconds our clock and Entra's may differ: above the first there is a warning, above the second
-/// sign-ins fail.
+/// How many seconds our clock and Entra's may differ: above the first there is a warning, above the
+/// second sign-ins fail.
 const GOOD_SKEW: u64 = 60;
 const MOST_SKEW: u64 = 300;
 /// The variables that ureq takes a proxy from, in its order.
@@ -44,8 +44,8 @@ const NOBODY: u32 = 50058;
 /// The redirect URI is not registered, or none is.
 const OF_REDIRECT_URI: [u32; 2] = [50011, 500_113];
 
-/// Checks the authority and the backend of `config`. What would come after a failure is left out: it would fail
-/// for the same reason.
+/// Checks the authority and the backend of `config`. What would come after a failure is left out:
+/// it would fail for the same reason.
 pub fn check(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
     for proxy in proxy_variables() {
         if !proxy.is_url {
@@ -111,7 +111,8 @@ fn proxy_variables() -> Vec<ProxyVariable> {
     found
 }
 
-/// The answer from `url`, which `setting` names, after a look at proxy, name and TLS on the way there.
+/// The answer from `url`, which `setting` names, after a look at proxy, name and TLS on the way
+/// there.
 fn reach(
     check: &'static str,
     url: &Url,
@@ -193,8 +194,8 @@ fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Opti
     receiver.recv_timeout(DEADLINE).ok()
 }
 
-/// The answer from `url`, without a token. Where there is none, that is a failure of `check`, or of TLS where the
-/// other side is not trusted.
+/// The answer from `url`, without a token. Where there is none, that is a failure of `check`, or of
+/// TLS where the other side is not trusted.
 fn get(check: &'static str, url: &Url) -> Result<Response<Body>, Finding> {
     let agent = agent_config(url)
         .timeout_global(Some(DEADLINE))
@@ -273,7 +274,8 @@ fn no_document(config: &Config, url: &Url, status: u16) -> Finding {
     Finding::failure("discovery", &message, &mend)
 }
 
-/// Whether ID tokens of `issuer` are accepted. Where any tenant is meant, the document has a template.
+/// Whether ID tokens of `issuer` are accepted. Where any tenant is meant, the document has a
+/// template.
 fn is_accepted(authority: &Authority, issuer: &str) -> bool {
     match authority.tenant().guid() {
         Some(_) => authority.may_be_issuer(issuer),
@@ -341,8 +343,8 @@ fn skew(headers: &HeaderMap, clock: &Clock) -> Option<Finding> {
     })
 }
 
-/// Asks Entra to answer the redirect URI without a page, as nobody is signed in here: it does so only when
-/// client and redirect URI are registered. What it sends there goes nowhere.
+/// Asks Entra to answer the redirect URI without a page, as nobody is signed in here: it does so
+/// only when client and redirect URI are registered. What it sends there goes nowhere.
 fn registration(config: &Config) -> Result<Finding, Finding> {
     let proofs = Proofs::random().map_err(|failure| Finding::failed("registration", failure))?;
     let requirements = Requirements {

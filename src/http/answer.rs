@@ -170,8 +170,8 @@ impl Output {
         self.write_all(&mut locked(&self.state), pieces)
     }
 
-    /// Writes a part of an answer. Meanwhile another connection may take the slot, if the client does
-    /// not read.
+    /// Writes a part of an answer. Meanwhile another connection may take the slot, if the client
+    /// does not read.
     fn write_answer<'b>(
         &self,
         state: &mut State,
@@ -403,8 +403,8 @@ impl<'a> Answer<'a> {
         matches!(state.form, Form::Closed) || self.output.slot.client_is_gone()
     }
 
-    /// Repeats `step`, which blocks no longer than it is told, until it gives `true`, or the server is
-    /// told to stop.
+    /// Repeats `step`, which blocks no longer than it is told, until it gives `true`, or the server
+    /// is told to stop.
     ///
     /// # Errors
     /// The client has left. Nothing more is sent to it.

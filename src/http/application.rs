@@ -8,7 +8,8 @@ pub const SMALL_BODY: usize = 64 * 1024;
 
 /// The application behind the connections.
 pub trait Application: Send + Sync {
-    /// Whether a body of more than [`SMALL_BODY`] is waited for; the body of `request` has not come yet.
+    /// Whether a body of more than [`SMALL_BODY`] is waited for; the body of `request` has not come
+    /// yet.
     fn takes_large_body(&self, request: &Request<'_>) -> bool;
 
     /// Answers one request; called on the connection's thread. Where `answer` has become a stream

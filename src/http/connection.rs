@@ -1,5 +1,5 @@
-//! One connection, on one thread at a time: each request is read and answered before the next, until
-//! the client or the server closes the connection.
+//! One connection, on one thread at a time: each request is read and answered before the next,
+//! until the client or the server closes the connection.
 
 use std::io::{self, ErrorKind, Read as _};
 use std::iter;

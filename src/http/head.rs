@@ -168,7 +168,8 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
 /// Path and query of the request target (RFC 9112 §3.2).
 fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, &'a str), Refusal> {
     let (before_query, query) = target.split_once('?').unwrap_or((target, ""));
-    // The absolute form must be taken (§3.2.2); it must agree with Host, so that both mean the same.
+    // The absolute form must be taken (§3.2.2); it must agree with Host, so that both mean the
+    // same.
     let path = match before_query.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));

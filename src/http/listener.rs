@@ -54,9 +54,9 @@ const DRAWS: u32 = 16;
 
 impl Listeners {
     /// Binds `host` at `port`; 0 takes a free one. `localhost` is both loopback families, and so is
-    /// the address of either where the server `is_reached_as_localhost`: a browser may try the other
-    /// one first, and whoever listens there would get what it brings. A family that the machine lacks
-    /// is no way for anybody.
+    /// the address of either where the server `is_reached_as_localhost`: a browser may try the
+    /// other one first, and whoever listens there would get what it brings. A family that the
+    /// machine lacks is no way for anybody.
     ///
     /// # Errors
     /// The address that was asked for does not exist, or one of those is taken.
@@ -178,7 +178,8 @@ impl HttpServer {
         // Their descriptors may be what the connections below need.
         slots.evict_idle();
         for (address, _) in &self.listeners {
-            // A connection wakes the blocked accept; where none can be made, the deadline ends the wait.
+            // A connection wakes the blocked accept; where none can be made, the deadline ends the
+            // wait.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
         }
         let deadline = Instant::now() + self.shared.limits.shutdown;
@@ -285,8 +286,8 @@ fn spawn_work(shared: &Arc<Shared>, slot: Arc<Slot>, is_quiet: bool) -> io::Resu
     spawn("connection", move || work(&shared, slot, is_quiet))
 }
 
-/// Serves the connection, and then others while there are any. A connection that goes quiet gets a new
-/// thread: a call leaves a stack of 80 KB, which would stay for as long as the client does.
+/// Serves the connection, and then others while there are any. A connection that goes quiet gets a
+/// new thread: a call leaves a stack of 80 KB, which would stay for as long as the client does.
 fn work(shared: &Arc<Shared>, mut slot: Arc<Slot>, mut is_quiet: bool) {
     loop {
         match connection::serve(shared, &slot, is_quiet) {

@@ -1,9 +1,9 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) on `std::net`: a bounded number of connections, a thread each,
 //! with absolute deadlines and strict framing.
 //!
-//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its server
-//! half cannot be exposed to clients (README, "Dependencies"), so accepting, reading and writing is
-//! done here.
+//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its
+//! server half cannot be exposed to clients (README, "Dependencies"), so accepting, reading and
+//! writing is done here.
 
 pub(crate) mod answer;
 pub(crate) mod application;

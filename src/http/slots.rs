@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::workers::Workers;
 use crate::sync::locked;
 
-/// Beyond the limit there may be this part of it once more: connections that were given up and whose
-/// threads have not ended yet,
+/// Beyond the limit there may be this part of it once more: connections that were given up and
+/// whose threads have not ended yet,
 const ENDING_PART: usize = 4;
 /// and this part: connections that were refused, whose threads wait until the client has read why.
 const REFUSALS_PART: usize = 16;
@@ -57,8 +57,8 @@ fn clock() -> u64 {
 }
 
 impl Slot {
-    /// Whether the client has closed its side. The socket is nonblocking meanwhile, so nobody else may
-    /// use it.
+    /// Whether the client has closed its side. The socket is nonblocking meanwhile, so nobody else
+    /// may use it.
     pub fn client_is_gone(&self) -> bool {
         let peeked = self
             .socket
@@ -179,12 +179,14 @@ impl Slots {
         held.len()
     }
 
-    /// Closes the connection that has been idle for the longest time; without one, the one whose request
-    /// body is overdue the longest; without one, the one whose client has not read its answer for the
-    /// longest time. `false` when there is none, or none for as long as a client may take.
+    /// Closes the connection that has been idle for the longest time; without one, the one whose
+    /// request body is overdue the longest; without one, the one whose client has not read its
+    /// answer for the longest time. `false` when there is none, or none for as long as a client may
+    /// take.
     pub fn evict_longest_idle(&self) -> bool {
         let mut slots: Vec<Arc<Slot>> = self.held().iter().filter_map(Weak::upgrade).collect();
-        // `IN_REQUEST` comes last: a request that ends now leaves its connection idle most recently.
+        // `IN_REQUEST` comes last: a request that ends now leaves its connection idle most
+        // recently.
         slots.sort_by_cached_key(|slot| {
             slot.idle_since
                 .load(Ordering::Acquire)

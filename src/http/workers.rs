@@ -1,4 +1,5 @@
-//! Threads that have done their work and wait a moment for more, which is cheaper than a new thread.
+//! Threads that have done their work and wait a moment for more, which is cheaper than a new
+//! thread.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;

@@ -16,10 +16,11 @@ use ureq::tls::{RootCerts, TlsConfig};
 use url::Url;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection reads into, and one byte more than the head of an answer may have: one that fills it would
-/// else look like a connection that has ended;
+/// What a connection reads into, and one byte more than the head of an answer may have: one that
+/// fills it would else look like a connection that has ended;
 const INPUT_BYTES: usize = 64 * 1024;
-/// and what it sends from, which holds each line of the head of a request: more than most servers take.
+/// and what it sends from, which holds each line of the head of a request: more than most servers
+/// take.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
 /// An agent that verifies TLS with the operating system's certificates, follows no redirect and
 /// speaks plain HTTP only to a loopback host.
@@ -53,8 +54,8 @@ pub fn explain(error: &ureq::Error) -> String {
     format!("{error}. {}", mend(error))
 }
 
-/// Whether the name of the host could not be resolved. The standard library has no kind for it: on Unix there are its
-/// words, on Windows the numbers from WSAHOST_NOT_FOUND to WSANO_DATA.
+/// Whether the name of the host could not be resolved. The standard library has no kind for it: on
+/// Unix there are its words, on Windows the numbers from WSAHOST_NOT_FOUND to WSANO_DATA.
 pub fn is_unresolved(error: &ureq::Error) -> bool {
     match error {
         ureq::Error::HostNotFound => true,

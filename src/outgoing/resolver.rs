@@ -1,5 +1,5 @@
-//! The addresses of the host that is called, remembered for a moment: ureq looks them up for each request, on a
-//! thread of its own, also where the connection is open already.
+//! The addresses of the host that is called, remembered for a moment: ureq looks them up for each
+//! request, on a thread of its own, also where the connection is open already.
 
 use std::fmt;
 use std::sync::Mutex;

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 /// The longest wait that is told apart: sixty-eight years (RFC 9111 §1.2.2).
 const LONGEST: u64 = 1 << 31;
 
-/// How long `field` says to wait, counted from `now`, in whole seconds: so many, or until a date. `None` where it says
-/// neither, or the date has passed.
+/// How long `field` says to wait, counted from `now`, in whole seconds: so many, or until a date.
+/// `None` where it says neither, or the date has passed.
 pub fn parse(field: &str, now: SystemTime) -> Option<Duration> {
     let field = field.trim();
     if !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit()) {

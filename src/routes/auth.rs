@@ -62,8 +62,9 @@ impl Routes {
         ))
     }
 
-    /// Whether the person at this browser has asked for a sign-in, and not a page of somebody else's
-    /// that has led the browser here, where a session with Microsoft would sign in without a click.
+    /// Whether the person at this browser has asked for a sign-in, and not a page of somebody
+    /// else's that has led the browser here, where a session with Microsoft would sign in without a
+    /// click.
     ///
     /// Fetch Metadata tells, for a document that the person has navigated to. Beyond loopback, and
     /// for a browser that sends no such metadata, the person presses the button of a page of ours:
@@ -200,8 +201,8 @@ impl Routes {
             match (&response.outcome, is_own) {
                 // It redeems nothing, and nobody else is shown it.
                 (Err(_), true) => {}
-                // A code in an address is never redeemed: somebody else may have put it there. He may
-                // be waiting to be sent that address, so his sign-in ends.
+                // A code in an address is never redeemed: somebody else may have put it there. He
+                // may be waiting to be sent that address, so his sign-in ends.
                 (Ok(_), false) => {
                     let _ = self.auth.deliver(response, Some(&shows), client);
                     return Ok(self.not_how_a_sign_in_ends());

@@ -134,8 +134,8 @@ impl Routes {
         }
     }
 
-    /// Where there is an access key, who asks for a path must have it. A browser may ask what it may send before
-    /// it sends it.
+    /// Where there is an access key, who asks for a path must have it. A browser may ask what it
+    /// may send before it sends it.
     fn is_let_in(&self, request: &Request<'_>, whom: For) -> bool {
         let Some(key) = &self.config.access_key else {
             return true;
@@ -173,7 +173,8 @@ impl Routes {
             )?;
             return Ok(self.shown(self.callback(request), NOT_COMPLETED));
         }
-        // The form for the key may stand at any allowed host, and is looked at more strictly: see `take_key`.
+        // The form for the key may stand at any allowed host, and is looked at more strictly: see
+        // `take_key`.
         let cors = if path == KEY_FORM {
             None
         } else {
@@ -238,7 +239,8 @@ impl Routes {
         Ok(page(self, request))
     }
 
-    /// The path below the prefix of the redirect URI. Some proxies strip that prefix, others do not.
+    /// The path below the prefix of the redirect URI. Some proxies strip that prefix, others do
+    /// not.
     fn path<'r>(&self, request: &Request<'r>) -> &'r str {
         let path = request.head.path;
         match path.strip_prefix(self.config.redirect_uri.prefix()) {
@@ -341,7 +343,8 @@ impl Routes {
         )
     }
 
-    /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would lose that.
+    /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would
+    /// lose that.
     fn health(&self, _request: &Request<'_>) -> Reply {
         let health = match self.auth.trouble() {
             Some(_) => json!({"status": "degraded", "reason": TROUBLE}),
@@ -461,8 +464,8 @@ fn user_agent<'r>(request: &Request<'r>) -> &'r str {
     request.field("user-agent").unwrap_or_default()
 }
 
-/// The label that a page of ours offers to sign in under. Another site has no say in it: a click on our page needs no
-/// further confirmation.
+/// The label that a page of ours offers to sign in under. Another site has no say in it: a click on
+/// our page needs no further confirmation.
 fn who_signs_in_next(request: &Request<'_>) -> Option<String> {
     request
         .parameter("user_id")

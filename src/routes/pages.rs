@@ -88,7 +88,8 @@ impl Pages {
             html.into(),
             referrer_policy,
         );
-        // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its hash.
+        // Nothing is loaded, nothing runs, nobody frames us; the one style sheet is named by its
+        // hash.
         let hash = BASE64_STANDARD.encode(Sha256::digest(STYLE));
         let policy = format!(
             "default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
@@ -149,8 +150,8 @@ impl Pages {
         self.page(200, "Sign in?", include_str!("pages/confirm.html"), &values)
     }
 
-    /// Asks for the access key. Then comes the start page, and there the sign-in of `user_id`, if one
-    /// is named: the policy that lets the form be sent would not let it lead on to Entra.
+    /// Asks for the access key. Then comes the start page, and there the sign-in of `user_id`, if
+    /// one is named: the policy that lets the form be sent would not let it lead on to Entra.
     pub(super) fn ask_for_key(&self, user_id: Option<&str>, was_wrong: bool) -> Reply {
         let refusal = if was_wrong {
             "That is not the access key of this server."
@@ -162,8 +163,8 @@ impl Pages {
         self.page_with(401, "Access key", template, &values, true)
     }
 
-    /// The start page: who is signed in, how a client is connected, and what to do about errors that
-    /// only Microsoft's page shows. `user_id` is who is about to sign in.
+    /// The start page: who is signed in, how a client is connected, and what to do about errors
+    /// that only Microsoft's page shows. `user_id` is who is about to sign in.
     pub(super) fn home(
         &self,
         accounts: &[(&str, &Account, Standing)],

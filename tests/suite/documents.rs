@@ -99,3 +99,17 @@ fn the_map_and_the_readme_name_every_file_of_the_auth_path() {
         assert!(readme.contains(&format!("`{name}`")), "README.md: {name}");
     }
 }
+
+#[test]
+fn the_map_says_how_long_the_files_of_the_main_line_are() {
+    let map = read("src/lib.rs");
+    let mut count = 0;
+    for (before, after) in map.lines().filter_map(|line| line.split_once("` (")) {
+        let (_, path) = before.split_once('`').unwrap();
+        let said: usize = after.split(' ').next().unwrap().parse().unwrap();
+        let lines = read(&format!("src/{path}")).lines().count();
+        assert!(said.abs_diff(lines) <= 10 + lines / 20, "{path}: {lines}");
+        count += 1;
+    }
+    assert_eq!(count, 10);
+}
