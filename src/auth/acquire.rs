@@ -19,31 +19,6 @@ use crate::error::{Failure, Kind};
 const MOST_RENEWED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
-/// How a refresh ended.
-enum Refresh {
-    /// With a good token: just fetched, or fetched by another call while this one waited its turn.
-    Refreshed(Arc<Account>),
-    /// There is no refresh token.
-    NothingToRefreshWith,
-    /// Entra, or the way to it, gives no token now.
-    RefusedForNow(Failure),
-    /// Entra wants the person.
-    SignInRequired(Failure),
-    /// The person signed in anew, or out, meanwhile.
-    Superseded,
-}
-
-/// Why a token is wanted.
-#[derive(Clone, Copy)]
-struct Wanted<'a> {
-    /// The account with the token that the API does not take, if it is that.
-    rejected: Option<&'a Account>,
-    /// The claims that the token must have.
-    claims: Option<&'a Claims>,
-    /// What the client calls itself, for the audit log.
-    client: &'a str,
-}
-
 impl Auth {
     // ---- A token for a call ----
 
@@ -66,19 +41,9 @@ impl Auth {
             None if self.is_valid(account) => return Ok(Arc::clone(account)),
             None => gate.enter(),
         };
-        let wanted = Wanted {
-            rejected: None,
-            claims: None,
-            client,
-        };
-        let failure = match self.refresh(user_id, &gate, wanted) {
-            Refresh::Refreshed(refreshed) => return still_of_one(user_id, account, refreshed),
-            Refresh::NothingToRefreshWith => Failure::new(
-                Kind::SignInRequired,
-                format!("The sign-in of {user_id} has ended."),
-            ),
-            Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => failure,
-            Refresh::Superseded => not_signed_in(user_id),
+        let failure = match self.refresh_if_due(user_id, &gate, client) {
+            Ok(refreshed) => return still_of_one(user_id, account, refreshed),
+            Err(failure) => failure,
         };
         // Who signed out meanwhile is told that, and not why the refresh failed.
         let current = self.account(user_id);
@@ -88,6 +53,31 @@ impl Auth {
             return still_of_one(user_id, account, current);
         }
         Err(failure)
+    }
+
+    /// The account behind `gate`, which the caller has passed, with a fresh token.
+    fn refresh_if_due(
+        &self,
+        user_id: &str,
+        gate: &Gate,
+        client: &str,
+    ) -> Result<Arc<Account>, Failure> {
+        let account = self.behind(user_id, gate)?;
+        // Another call has refreshed it while this one waited.
+        if self.is_fresh(&account) {
+            return Ok(account);
+        }
+        match self.refused_before(user_id, None) {
+            Some(failure) if account.refresh_token.is_some() => Err(failure),
+            _ => self.refresh(user_id, &account, None, client),
+        }
+    }
+
+    /// The account behind `gate`. Whoever waited while the person signed in anew has passed the gate
+    /// of the old account.
+    fn behind(&self, user_id: &str, gate: &Gate) -> Result<Arc<Account>, Failure> {
+        let account = self.accounts.behind(user_id, gate);
+        account.ok_or_else(|| not_signed_in(user_id))
     }
 
     // ---- Another token, for an API that does not take the one it was sent ----
@@ -103,13 +93,8 @@ impl Auth {
         claims: Option<&Claims>,
         may_refresh: bool,
     ) -> Result<Option<Arc<Account>>, Failure> {
-        let wanted = Wanted {
-            rejected: Some(rejected),
-            claims,
-            client,
-        };
         let renewed = if may_refresh {
-            self.renewed(user_id, rejected, wanted)
+            self.renewed(user_id, client, rejected, claims)
         } else {
             Ok(None)
         };
@@ -146,8 +131,9 @@ impl Auth {
     fn renewed(
         &self,
         user_id: &str,
+        client: &str,
         rejected: &Account,
-        wanted: Wanted<'_>,
+        claims: Option<&Claims>,
     ) -> Result<Option<Arc<Account>>, Failure> {
         let gate = self.accounts.gate(user_id);
         let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
@@ -162,23 +148,25 @@ impl Auth {
         if account.refresh_token.is_none() {
             return Ok(None);
         }
-        if let Some(failure) = self.refused_before(user_id, wanted.claims) {
+        if let Some(failure) = self.refused_before(user_id, claims) {
             return Err(failure);
         }
-        if !self.may_renew(user_id, wanted.claims) {
+        if !self.may_renew(user_id, claims) {
             return Ok(None);
         }
-        match self.refresh(user_id, &gate, wanted) {
-            Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
-            Refresh::NothingToRefreshWith => Ok(None),
-            Refresh::RefusedForNow(failure) | Refresh::SignInRequired(failure) => Err(failure),
-            Refresh::Superseded => {
-                let current = self
-                    .account(user_id)
-                    .filter(|current| self.is_valid(current));
-                let current = current.ok_or_else(|| not_signed_in(user_id))?;
-                still_of_one(user_id, rejected, current).map(Some)
-            }
+        let refreshed = self
+            .behind(user_id, &gate)
+            .and_then(|account| self.refresh(user_id, &account, claims, client));
+        let failure = match refreshed {
+            Ok(refreshed) => return still_of_one(user_id, rejected, refreshed).map(Some),
+            Err(failure) => failure,
+        };
+        // The person may have signed in anew meanwhile.
+        let is_another =
+            |current: &Arc<Account>| self.is_valid(current) && !has_token_of(current, rejected);
+        match self.account(user_id).filter(is_another) {
+            Some(current) => still_of_one(user_id, rejected, current).map(Some),
+            None => Err(failure),
         }
     }
 
@@ -216,47 +204,34 @@ impl Auth {
 
     // ---- The refresh, by whoever has passed the gate ----
 
-    fn refresh(&self, user_id: &str, gate: &Gate, wanted: Wanted<'_>) -> Refresh {
-        // Who waited while the person signed in anew has passed the gate of the old account.
-        let Some(account) = self.accounts.behind(user_id, gate) else {
-            return Refresh::Superseded;
-        };
-        let is_rejected = wanted
-            .rejected
-            .is_some_and(|rejected| has_token_of(&account, rejected));
-        if self.is_fresh(&account) && !is_rejected {
-            return Refresh::Refreshed(account);
-        }
+    /// Asks Entra for fresh tokens of `account`, once, and notes on the account what came of it.
+    fn refresh(
+        &self,
+        user_id: &str,
+        account: &Arc<Account>,
+        claims: Option<&Claims>,
+        client: &str,
+    ) -> Result<Arc<Account>, Failure> {
         let Some(refresh_token) = &account.refresh_token else {
-            return Refresh::NothingToRefreshWith;
+            let message = format!("The sign-in of {user_id} has ended.");
+            return Err(Failure::new(Kind::SignInRequired, message));
         };
-        if let Some(failure) = self.refused_before(user_id, wanted.claims) {
-            return match failure.kind {
-                Kind::SignInRequired => Refresh::SignInRequired(failure),
-                _ => Refresh::RefusedForNow(failure),
-            };
-        }
-        let form =
-            token_endpoint::refresh(&self.config.application(), refresh_token, wanted.claims);
-        let mut entry = Entry::new(Event::Refresh, user_id, wanted.client);
-        entry.account = Some(Arc::clone(&account));
-        let answer = self.token_endpoint.token(&self.config, form, PURPOSE);
-        entry.failed(answer.as_ref().err().map(Refusal::failure));
-        let refresh = match answer {
-            Ok(tokens) => self.store_refreshed(user_id, &account, tokens, wanted.claims),
-            Err(refusal) => self.note_refusal_of(user_id, &account, refusal, wanted.claims),
+        let form = token_endpoint::refresh(&self.config.application(), refresh_token, claims);
+        let mut entry = Entry::new(Event::Refresh, user_id, client);
+        entry.account = Some(Arc::clone(account));
+        let refreshed = match self.token_endpoint.token(&self.config, form, PURPOSE) {
+            Ok(tokens) => self.store_refreshed(user_id, account, tokens, claims),
+            Err(refusal) => Err(self.note_refusal_of(user_id, account, refusal, claims)),
         };
-        match &refresh {
+        match &refreshed {
             // An account of the Python server knows its person now.
-            Refresh::Refreshed(refreshed) => entry.account = Some(Arc::clone(refreshed)),
-            // Also of tokens that are not for this account.
-            Refresh::SignInRequired(failure) => entry.failed(Some(failure)),
-            _ => {}
+            Ok(refreshed) => entry.account = Some(Arc::clone(refreshed)),
+            Err(failure) => entry.failed(Some(failure)),
         }
         // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit
         // log once more before.
         let _ = self.audit.record(&entry);
-        refresh
+        refreshed
     }
 
     /// Stores what Entra has issued in place of `account`.
@@ -266,19 +241,21 @@ impl Auth {
         account: &Arc<Account>,
         tokens: TokenResponse,
         claims: Option<&Claims>,
-    ) -> Refresh {
+    ) -> Result<Arc<Account>, Failure> {
         let mut refreshed = Account::clone(account);
         // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and
         // person. An account that does not know its person learns it here.
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
-                Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
+                Err(failure) => {
+                    return Err(self.note_unfit(user_id, account, &failure.message, claims));
+                }
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
                 let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
-                return self.note_unfit(user_id, account, message, claims);
+                return Err(self.note_unfit(user_id, account, message, claims));
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -299,7 +276,7 @@ impl Auth {
         }
         let refreshed = Arc::new(refreshed);
         if !self.accounts.replace(user_id, account, &refreshed) {
-            return Refresh::Superseded;
+            return Err(not_signed_in(user_id));
         }
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.refused = None;
@@ -309,37 +286,37 @@ impl Auth {
             }
         });
         log::info!("the tokens of {user_id} were refreshed");
-        Refresh::Refreshed(refreshed)
+        Ok(refreshed)
     }
 
-    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they
-    /// are.
+    /// Takes note that what Entra has issued is not for `account`; gives what the call is told. The
+    /// tokens at hand stay as they are.
     fn note_unfit(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         message: &str,
         claims: Option<&Claims>,
-    ) -> Refresh {
+    ) -> Failure {
         log::warn!("the refresh of {user_id} brought nothing: {message}");
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
         let due = Some(for_claims(claims));
         if self.remember_refused(user_id, account, &failure, claims, due) {
-            Refresh::SignInRequired(failure)
+            failure
         } else {
-            Refresh::Superseded
+            not_signed_in(user_id)
         }
     }
 
-    /// Takes note of a refusal, and ends what it ends.
+    /// Takes note of a refusal, and ends what it ends; gives what the call is told.
     fn note_refusal_of(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         refusal: Refusal,
         claims: Option<&Claims>,
-    ) -> Refresh {
+    ) -> Failure {
         let failure = refusal.failure().clone();
         log::warn!(
             "the tokens of {user_id} could not be refreshed: {}",
@@ -352,15 +329,12 @@ impl Auth {
         let due = error
             .as_ref()
             .map(|error| error.requirements(&for_claims(claims)));
-        if !self.remember_refused(user_id, account, &failure, claims, due) {
-            return Refresh::Superseded;
-        }
-        match error {
-            None => Refresh::RefusedForNow(failure),
-            Some(error) if self.end_tokens(user_id, account, &error, claims) => {
-                Refresh::SignInRequired(failure)
-            }
-            Some(_) => Refresh::Superseded,
+        let is_of_account = self.remember_refused(user_id, account, &failure, claims, due)
+            && error.is_none_or(|error| self.end_tokens(user_id, account, &error, claims));
+        if is_of_account {
+            failure
+        } else {
+            not_signed_in(user_id)
         }
     }
 
