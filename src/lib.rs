@@ -17,7 +17,7 @@
 //! 6. `auth/id_token.rs` (110 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (350 lines): one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs` (390 lines): one slot for each account, and when it is written
-//! 9. `auth/acquire.rs` (500 lines): from "a call needs a token" to the token
+//! 9. `auth/acquire.rs` (470 lines): from "a call needs a token" to the token
 //! 10. `routes/auth.rs` (270 lines): where browsers come in
 //!
 //! Then the leaves, each a contract that is read once, about 2,100 lines: `auth/account.rs`,

@@ -77,7 +77,7 @@ pub struct Slot {
     /// The last refresh, if it was refused.
     pub refused: Option<RefusedRefresh>,
     /// When Entra was asked for a token because the API wanted another one, and for which claims.
-    pub renewed: Vec<(u64, Option<Claims>)>,
+    pub asked: Vec<(u64, Option<Claims>)>,
 }
 
 /// How signing in went.

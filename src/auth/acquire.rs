@@ -16,7 +16,7 @@ use crate::error::{Failure, Kind};
 
 /// So often in a minute Entra is asked for a token of one account because the API wants another
 /// one.
-const MOST_RENEWED: usize = 16;
+const MOST_ASKED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
 impl Auth {
@@ -93,12 +93,12 @@ impl Auth {
         claims: Option<&Claims>,
         may_refresh: bool,
     ) -> Result<Option<Arc<Account>>, Failure> {
-        let renewed = if may_refresh {
-            self.renewed(user_id, client, rejected, claims)
+        let another = if may_refresh {
+            self.another_token(user_id, client, rejected, claims)
         } else {
             Ok(None)
         };
-        let refused = match renewed {
+        let refused = match another {
             Ok(Some(account)) => return Ok(Some(account)),
             Ok(None) => None,
             Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => {
@@ -128,7 +128,7 @@ impl Auth {
     /// A token that was fetched for the API. `None` if there was one a moment ago and the API does
     /// not take that either, if it has had too many in the last minute, or if there is no refresh
     /// token.
-    fn renewed(
+    fn another_token(
         &self,
         user_id: &str,
         client: &str,
@@ -151,7 +151,7 @@ impl Auth {
         if let Some(failure) = self.refused_before(user_id, claims) {
             return Err(failure);
         }
-        if !self.may_renew(user_id, claims) {
+        if !self.may_ask(user_id, claims) {
             return Ok(None);
         }
         let refreshed = self
@@ -172,22 +172,22 @@ impl Auth {
 
     /// Whether Entra may be asked for a token with `claims` because the API wants one: not for the
     /// same twice in a minute, and not too often in all. If it may, that counts.
-    fn may_renew(&self, user_id: &str, claims: Option<&Claims>) -> bool {
+    fn may_ask(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
-        let may_renew = self.accounts.with_slot(user_id, |slot| {
-            slot.renewed
+        let may_ask = self.accounts.with_slot(user_id, |slot| {
+            slot.asked
                 .retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
             let is_repeated = slot
-                .renewed
+                .asked
                 .iter()
-                .any(|(_, asked)| asked.as_ref() == claims);
-            if is_repeated || slot.renewed.len() >= MOST_RENEWED {
+                .any(|(_, before)| before.as_ref() == claims);
+            if is_repeated || slot.asked.len() >= MOST_ASKED {
                 return false;
             }
-            slot.renewed.push((now, claims.cloned()));
+            slot.asked.push((now, claims.cloned()));
             true
         });
-        may_renew.unwrap_or(false)
+        may_ask.unwrap_or(false)
     }
 
     /// Whether `user_id` has just signed in for `claims`.
