@@ -19,6 +19,16 @@ use crate::error::{Failure, Kind};
 const MOST_ASKED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
+/// How a refresh ended.
+enum Refresh {
+    /// The account has a good token: just fetched, or fetched by another call meanwhile.
+    Refreshed(Arc<Account>),
+    /// There is none to be had: Entra wants the person, or is not to be had itself.
+    Refused(Failure),
+    /// The person signed in anew, or out, meanwhile.
+    Superseded,
+}
+
 impl Auth {
     // ---- A token for a call ----
 
@@ -42,8 +52,9 @@ impl Auth {
             None => gate.enter(),
         };
         let failure = match self.refresh_if_due(user_id, &gate, client) {
-            Ok(refreshed) => return still_of_one(user_id, account, refreshed),
-            Err(failure) => failure,
+            Refresh::Refreshed(refreshed) => return still_of_one(user_id, account, refreshed),
+            Refresh::Refused(failure) => failure,
+            Refresh::Superseded => not_signed_in(user_id),
         };
         // Who signed out meanwhile is told that, and not why the refresh failed.
         let current = self.account(user_id);
@@ -55,29 +66,16 @@ impl Auth {
         Err(failure)
     }
 
-    /// The account behind `gate`, which the caller has passed, with a fresh token.
-    fn refresh_if_due(
-        &self,
-        user_id: &str,
-        gate: &Gate,
-        client: &str,
-    ) -> Result<Arc<Account>, Failure> {
-        let account = self.behind(user_id, gate)?;
-        // Another call has refreshed it while this one waited.
-        if self.is_fresh(&account) {
-            return Ok(account);
+    /// Refreshes the account behind `gate`, which the caller has passed, if that is still due.
+    fn refresh_if_due(&self, user_id: &str, gate: &Gate, client: &str) -> Refresh {
+        match self.accounts.behind(user_id, gate) {
+            Some(account) if self.is_fresh(&account) => Refresh::Refreshed(account),
+            Some(account) => match self.refused_before(user_id, None) {
+                Some(failure) if account.refresh_token.is_some() => Refresh::Refused(failure),
+                _ => self.refresh(user_id, &account, None, client),
+            },
+            None => Refresh::Superseded,
         }
-        match self.refused_before(user_id, None) {
-            Some(failure) if account.refresh_token.is_some() => Err(failure),
-            _ => self.refresh(user_id, &account, None, client),
-        }
-    }
-
-    /// The account behind `gate`. Whoever waited while the person signed in anew has passed the gate
-    /// of the old account.
-    fn behind(&self, user_id: &str, gate: &Gate) -> Result<Arc<Account>, Failure> {
-        let account = self.accounts.behind(user_id, gate);
-        account.ok_or_else(|| not_signed_in(user_id))
     }
 
     // ---- Another token, for an API that does not take the one it was sent ----
@@ -154,19 +152,18 @@ impl Auth {
         if !self.may_ask(user_id, claims) {
             return Ok(None);
         }
-        let refreshed = self
-            .behind(user_id, &gate)
-            .and_then(|account| self.refresh(user_id, &account, claims, client));
-        let failure = match refreshed {
-            Ok(refreshed) => return still_of_one(user_id, rejected, refreshed).map(Some),
-            Err(failure) => failure,
+        let refresh = match self.accounts.behind(user_id, &gate) {
+            Some(account) => self.refresh(user_id, &account, claims, client),
+            None => Refresh::Superseded,
         };
-        // The person may have signed in anew meanwhile.
-        let is_another =
-            |current: &Arc<Account>| self.is_valid(current) && !has_token_of(current, rejected);
-        match self.account(user_id).filter(is_another) {
-            Some(current) => still_of_one(user_id, rejected, current).map(Some),
-            None => Err(failure),
+        match refresh {
+            Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
+            Refresh::Refused(failure) => Err(failure),
+            Refresh::Superseded => {
+                let current = self.account(user_id).filter(|now| self.is_valid(now));
+                let current = current.ok_or_else(|| not_signed_in(user_id))?;
+                still_of_one(user_id, rejected, current).map(Some)
+            }
         }
     }
 
@@ -211,22 +208,23 @@ impl Auth {
         account: &Arc<Account>,
         claims: Option<&Claims>,
         client: &str,
-    ) -> Result<Arc<Account>, Failure> {
+    ) -> Refresh {
         let Some(refresh_token) = &account.refresh_token else {
             let message = format!("The sign-in of {user_id} has ended.");
-            return Err(Failure::new(Kind::SignInRequired, message));
+            return Refresh::Refused(Failure::new(Kind::SignInRequired, message));
         };
         let form = token_endpoint::refresh(&self.config.application(), refresh_token, claims);
         let mut entry = Entry::new(Event::Refresh, user_id, client);
         entry.account = Some(Arc::clone(account));
         let refreshed = match self.token_endpoint.token(&self.config, form, PURPOSE) {
             Ok(tokens) => self.store_refreshed(user_id, account, tokens, claims),
-            Err(refusal) => Err(self.note_refusal_of(user_id, account, refusal, claims)),
+            Err(refusal) => self.note_refusal_of(user_id, account, refusal, claims),
         };
         match &refreshed {
             // An account of the Python server knows its person now.
-            Ok(refreshed) => entry.account = Some(Arc::clone(refreshed)),
-            Err(failure) => entry.failed(Some(failure)),
+            Refresh::Refreshed(refreshed) => entry.account = Some(Arc::clone(refreshed)),
+            Refresh::Refused(failure) => entry.failed(Some(failure)),
+            Refresh::Superseded => entry.failed(Some(&not_signed_in(user_id))),
         }
         // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit
         // log once more before.
@@ -241,21 +239,19 @@ impl Auth {
         account: &Arc<Account>,
         tokens: TokenResponse,
         claims: Option<&Claims>,
-    ) -> Result<Arc<Account>, Failure> {
+    ) -> Refresh {
         let mut refreshed = Account::clone(account);
         // OpenID Connect Core §12.2: an ID token must be of the same issuer, application and
         // person. An account that does not know its person learns it here.
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
-                Err(failure) => {
-                    return Err(self.note_unfit(user_id, account, &failure.message, claims));
-                }
+                Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
                 let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
-                return Err(self.note_unfit(user_id, account, message, claims));
+                return self.note_unfit(user_id, account, message, claims);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -276,7 +272,7 @@ impl Auth {
         }
         let refreshed = Arc::new(refreshed);
         if !self.accounts.replace(user_id, account, &refreshed) {
-            return Err(not_signed_in(user_id));
+            return Refresh::Superseded;
         }
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.refused = None;
@@ -286,37 +282,37 @@ impl Auth {
             }
         });
         log::info!("the tokens of {user_id} were refreshed");
-        Ok(refreshed)
+        Refresh::Refreshed(refreshed)
     }
 
-    /// Takes note that what Entra has issued is not for `account`; gives what the call is told. The
-    /// tokens at hand stay as they are.
+    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they
+    /// are.
     fn note_unfit(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         message: &str,
         claims: Option<&Claims>,
-    ) -> Failure {
+    ) -> Refresh {
         log::warn!("the refresh of {user_id} brought nothing: {message}");
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
         let due = Some(for_claims(claims));
         if self.remember_refused(user_id, account, &failure, claims, due) {
-            failure
+            Refresh::Refused(failure)
         } else {
-            not_signed_in(user_id)
+            Refresh::Superseded
         }
     }
 
-    /// Takes note of a refusal, and ends what it ends; gives what the call is told.
+    /// Takes note of a refusal, and ends what it ends.
     fn note_refusal_of(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         refusal: Refusal,
         claims: Option<&Claims>,
-    ) -> Failure {
+    ) -> Refresh {
         let failure = refusal.failure().clone();
         log::warn!(
             "the tokens of {user_id} could not be refreshed: {}",
@@ -332,9 +328,9 @@ impl Auth {
         let is_of_account = self.remember_refused(user_id, account, &failure, claims, due)
             && error.is_none_or(|error| self.end_tokens(user_id, account, &error, claims));
         if is_of_account {
-            failure
+            Refresh::Refused(failure)
         } else {
-            not_signed_in(user_id)
+            Refresh::Superseded
         }
     }
 
