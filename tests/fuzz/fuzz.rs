@@ -5,7 +5,11 @@ use std::sync::LazyLock;
 
 static ORACLE: LazyLock<oracles::Oracle> = LazyLock::new(|| {
     let wanted = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
-    oracles::ALL.into_iter().find(|(name, _)| *name == wanted).expect("there is such a target").1
+    oracles::ALL
+        .into_iter()
+        .find(|(name, _)| *name == wanted)
+        .expect("there is such a target")
+        .1
 });
 
 libfuzzer_sys::fuzz_target!(|input: &[u8]| ORACLE(input));

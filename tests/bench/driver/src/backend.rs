@@ -8,7 +8,9 @@ use std::time::Duration;
 /// `[{…}, …]` of nearly so many bytes, never more, with the quotes and escapes that real data has.
 pub fn json(bytes: usize) -> String {
     let item = |n: usize| {
-        format!(r#"{{"id":{n},"subject":"Re: \"Budget\" – näher","from":"ada@contoso.example","isRead":true}}"#)
+        format!(
+            r#"{{"id":{n},"subject":"Re: \"Budget\" – näher","from":"ada@contoso.example","isRead":true}}"#
+        )
     };
     let count = (bytes - 2) / (item(1_000_000).len() + 1);
     let items: Vec<String> = (0..count).map(|n| item(1_000_000 + n)).collect();
@@ -23,13 +25,19 @@ pub fn start() -> String {
     let answers: [Vec<u8>; 2] = [1024, 1024 * 1024].map(|size| answer("200 OK", &json(size)));
     let answers: &'static [Vec<u8>; 2] = Box::leak(Box::new(answers));
     for socket in listener.incoming().flatten() {
-        thread::Builder::new().stack_size(128 * 1024).spawn(move || serve(socket, answers)).unwrap();
+        thread::Builder::new()
+            .stack_size(128 * 1024)
+            .spawn(move || serve(socket, answers))
+            .unwrap();
     }
     url
 }
 
 fn answer(status: &str, body: &str) -> Vec<u8> {
-    let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     [head.as_bytes(), body.as_bytes()].concat()
 }
 
@@ -44,7 +52,9 @@ fn serve(mut socket: TcpStream, [small, large]: &[Vec<u8>; 2]) {
         }
         let text = String::from_utf8_lossy(&head).to_ascii_lowercase();
         let sent = match text.split(' ').nth(1) {
-            _ if !text.contains("\r\nauthorization: bearer bench\r\n") => socket.write_all(&answer("401 No", "{}")),
+            _ if !text.contains("\r\nauthorization: bearer bench\r\n") => {
+                socket.write_all(&answer("401 No", "{}"))
+            }
             Some("/large") => socket.write_all(large),
             Some("/slow") => {
                 thread::sleep(Duration::from_millis(20));

@@ -17,12 +17,17 @@ impl Client {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
         socket.set_read_timeout(Some(Duration::from_secs(60)))?;
-        Ok(Self { socket, buffer: vec![0; 64 * 1024] })
+        Ok(Self {
+            socket,
+            buffer: vec![0; 64 * 1024],
+        })
     }
 
     /// The body of the answer to `request`.
     pub fn exchange(&mut self, request: &[u8]) -> Result<&[u8], String> {
-        self.socket.write_all(request).map_err(|error| error.to_string())?;
+        self.socket
+            .write_all(request)
+            .map_err(|error| error.to_string())?;
         let (mut filled, mut whole) = (0, None);
         loop {
             match whole {
@@ -30,7 +35,10 @@ impl Client {
                 Some((_, end)) if self.buffer.len() < end => self.buffer.resize(end, 0),
                 _ => {}
             }
-            let count = self.socket.read(&mut self.buffer[filled..]).map_err(|error| error.to_string())?;
+            let count = self
+                .socket
+                .read(&mut self.buffer[filled..])
+                .map_err(|error| error.to_string())?;
             if count == 0 {
                 return Err("the connection was closed".to_owned());
             }
@@ -45,20 +53,27 @@ impl Client {
     pub fn is_closed(&self) -> bool {
         let _ = self.socket.set_nonblocking(true);
         matches!(self.socket.peek(&mut [0]), Ok(0))
-            || self.socket.peek(&mut [0]).is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
+            || self
+                .socket
+                .peek(&mut [0])
+                .is_err_and(|error| error.kind() != std::io::ErrorKind::WouldBlock)
     }
 }
 
 /// Where body and answer end, once the head is there.
 fn measured(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
-    let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
+    let Some(head) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
     let text = std::str::from_utf8(&bytes[..head]).map_err(|error| error.to_string())?;
     if !text.starts_with("HTTP/1.1 200") {
         return Err(String::from_utf8_lossy(bytes).into_owned());
     }
     let mut fields = text.split("\r\n").filter_map(|line| line.split_once(": "));
     let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
-    let length: usize = length.and_then(|(_, value)| value.parse().ok()).ok_or("there is no length")?;
+    let length: usize = length
+        .and_then(|(_, value)| value.parse().ok())
+        .ok_or("there is no length")?;
     Ok(Some((head + 4, head + 4 + length)))
 }
 
@@ -104,9 +119,16 @@ pub fn run(
     };
     let all: Result<Vec<Vec<u32>>, String> = thread::scope(|scope| {
         let threads: Vec<_> = (0..connections).map(|_| scope.spawn(one)).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     let mut latencies = all?.concat();
     latencies.sort_unstable();
-    Ok(Outcome { requests: latencies.len(), seconds: begun.elapsed().as_secs_f64(), latencies })
+    Ok(Outcome {
+        requests: latencies.len(),
+        seconds: begun.elapsed().as_secs_f64(),
+        latencies,
+    })
 }

@@ -45,14 +45,33 @@ impl Drop for Running {
 
 impl Peer {
     pub fn start(&self, backend: &str, work: &Path) -> Result<Running, String> {
-        let address = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).unwrap();
+        let address = TcpListener::bind("127.0.0.1:0")
+            .and_then(|free| free.local_addr())
+            .unwrap();
         let tokens = work.join("tokens.json");
-        let account = json!({"client_id": CLIENT_ID, "tid": "t", "oid": "o", "username": "ada", "name": "Ada",
-            "requested_scope": "openid profile offline_access api://backend/access", "granted_scope": "",
-            "access_token": "bench", "expires_at": 4_102_444_800_u64, "refresh_at": null, "refresh_token": null,
-            "signed_in_at": 1_785_236_400});
-        fs::write(&tokens, json!({"version": 1, "accounts": {"ada": account}}).to_string()).unwrap();
-        let fill = |word: &String| word.replace("{port}", &address.port().to_string()).replace("{backend}", backend);
+        let account = json!({
+            "user_id": "ada",
+            "client_id": CLIENT_ID,
+            "authority": "https://login.microsoftonline.com",
+            "tenant": "contoso.example",
+            "tid": "t",
+            "oid": "o",
+            "username": "ada",
+            "name": "Ada",
+            "requested_scope": "openid profile offline_access api://backend/access",
+            "granted_scope": "",
+            "access_token": "bench",
+            "expires_at": 4_102_444_800_u64,
+            "refresh_at": null,
+            "refresh_token": null,
+            "signed_in_at": 1_785_236_400
+        });
+        let file = json!({"version": 2, "accounts": [account]});
+        fs::write(&tokens, file.to_string()).unwrap();
+        let fill = |word: &String| {
+            word.replace("{port}", &address.port().to_string())
+                .replace("{backend}", backend)
+        };
         let begun = Instant::now();
         let child = Command::new(&self.command[0])
             .args(self.command[1..].iter().map(fill))
@@ -68,7 +87,11 @@ impl Peer {
             .stderr(Stdio::null())
             .spawn()
             .map_err(|error| format!("{}: {error}", self.command[0]))?;
-        let mut running = Running { child, address, start_up: 0.0 };
+        let mut running = Running {
+            child,
+            address,
+            start_up: 0.0,
+        };
         let request = self.request(address, Ask::List);
         while begun.elapsed() < Duration::from_secs(30) {
             if Client::connect(address).is_ok_and(|mut client| client.exchange(&request).is_ok()) {
@@ -86,11 +109,14 @@ impl Peer {
             Ask::List if !self.is_mcp => ("/list", "", json!({})),
             Ask::Call(path) if !self.is_mcp => (path, "", json!({})),
             Ask::List => ("/mcp", "tools/list", json!({})),
-            Ask::Call(path) => {
-                ("/mcp", "tools/call", json!({"name": "api_get_request", "arguments": {"endpoint": path}}))
-            }
+            Ask::Call(path) => (
+                "/mcp",
+                "tools/call",
+                json!({"name": "api_get_request", "arguments": {"endpoint": path}}),
+            ),
         };
-        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        let body =
+            json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
         format!(
             "POST {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
              Accept: application/json, text/event-stream\r\nMCP-Protocol-Version: 2025-06-18\r\n\
@@ -110,10 +136,14 @@ impl Peer {
         let answer: Value = serde_json::from_slice(body).unwrap_or_default();
         if ask == Ask::List {
             let tools = answer.pointer("/result/tools").and_then(Value::as_array);
-            return tools.is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "api_get_request"));
+            return tools
+                .is_some_and(|tools| tools.iter().any(|tool| tool["name"] == "api_get_request"));
         }
         let data: Value = serde_json::from_str(data).unwrap();
-        let text = answer.pointer("/result/content/0/text").and_then(Value::as_str).unwrap_or_default();
+        let text = answer
+            .pointer("/result/content/0/text")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let text: Value = serde_json::from_str(text).unwrap_or_default();
         answer.pointer("/result/structuredContent/data") == Some(&data) && text["data"] == data
     }
@@ -122,15 +152,29 @@ impl Peer {
 impl Running {
     /// Processor time so far, in seconds. The clock of /proc ticks 100 times a second (proc(5)).
     pub fn cpu(&self) -> f64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
-        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        [11, 12].iter().filter_map(|&at| fields.get(at)?.parse::<f64>().ok()).sum::<f64>() / 100.0
+        let stat =
+            fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let fields: Vec<&str> = stat
+            .rsplit(") ")
+            .next()
+            .unwrap_or_default()
+            .split(' ')
+            .collect();
+        [11, 12]
+            .iter()
+            .filter_map(|&at| fields.get(at)?.parse::<f64>().ok())
+            .sum::<f64>()
+            / 100.0
     }
 
     /// A figure of /proc/PID/status in MiB: `VmRSS` or `VmHWM`.
     pub fn memory(&self, name: &str) -> f64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap_or_default();
         line.trim_start_matches(":")
             .split_whitespace()
             .next()

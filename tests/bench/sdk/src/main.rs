@@ -34,7 +34,9 @@ impl Api {
         let internal = |error: reqwest::Error| ErrorData::internal_error(error.to_string(), None);
         let url = format!("{}{endpoint}", self.base);
         let request = self.client.get(&url).bearer_auth("bench");
-        let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
+        let request = headers.iter().fold(request, |request, (name, value)| {
+            request.header(name, value)
+        });
         let answer = request.send().await.map_err(internal)?;
         let status = answer.status();
         let data: Value = answer.json().await.map_err(internal)?;
@@ -55,12 +57,19 @@ impl ServerHandler for Api {
 async fn main() {
     let mut arguments = std::env::args().skip(1);
     let (port, base) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let api = Api { client: reqwest::Client::new(), base: base.into() };
+    let api = Api {
+        client: reqwest::Client::new(),
+        base: base.into(),
+    };
     let mut config = StreamableHttpServerConfig::default();
     config.legacy_session_mode = false;
     config.json_response = true;
     let sessions = Arc::new(LocalSessionManager::default());
     let service = StreamableHttpService::new(move || Ok(api.clone()), sessions, config);
-    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.unwrap();
-    axum::serve(listener, axum::Router::new().nest_service("/mcp", service)).await.unwrap();
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}"))
+        .await
+        .unwrap();
+    axum::serve(listener, axum::Router::new().nest_service("/mcp", service))
+        .await
+        .unwrap();
 }
