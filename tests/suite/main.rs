@@ -23,6 +23,7 @@ mod big_bodies;
 mod bindings;
 mod browsers;
 mod challenges;
+mod clients;
 mod confinement;
 mod corpus;
 mod device_code;

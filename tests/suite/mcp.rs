@@ -1408,7 +1408,14 @@ fn check_schema(schema: &Value, at: &str) {
                 );
             }
             "additionalProperties" if value.is_boolean() => {}
-            "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
+            "additionalProperties" | "items" => check_schema(value, &at),
+            "anyOf" => {
+                let branches = value.as_array().unwrap();
+                assert!(branches.len() > 1, "{at}");
+                for branch in branches {
+                    check_schema(branch, &at);
+                }
+            }
             "minLength" | "maxLength" | "maxProperties" | "minItems" | "maxItems" => {
                 assert!(value.is_u64(), "{at}");
             }

@@ -110,10 +110,13 @@ impl Tools {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
         };
-        listed
-            .as_array_mut()
-            .into_iter()
-            .for_each(|tools| tools.retain(can_be_called));
+        if let Some(tools) = listed.as_array_mut() {
+            tools.retain(can_be_called);
+            tools
+                .iter_mut()
+                .filter_map(|tool| tool.get_mut("inputSchema"))
+                .for_each(schema::list);
+        }
         Ok(Self {
             api,
             seal: Seal::new()?,
