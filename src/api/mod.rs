@@ -228,14 +228,19 @@ fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
 }
 
-/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not JSON.
+/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not JSON,
+/// or if that text is an object or an array: some clients write JSON into a string, and no API wants
+/// such a string.
 fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers
         .entry(CONTENT_TYPE)
         .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(data.get().as_bytes().into());
+        return Ok(json_text(data).map_or_else(
+            || data.get().as_bytes().into(),
+            |text| text.into_bytes().into(),
+        ));
     }
     let text: String = serde_json::from_str(data.get()).map_err(|_| {
         let message = format!("data must be a string to be sent as {media_type}.");
@@ -243,6 +248,16 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
             .hint("Leave out Content-Type to send it as JSON.")
     })?;
     Ok(text.into_bytes().into())
+}
+
+/// The text of a string that is a JSON object or array.
+fn json_text(data: &RawValue) -> Option<String> {
+    // Whatever else is long is not read.
+    let text = data.get().starts_with('"').then_some(data.get())?;
+    let text: String = serde_json::from_str(text).ok()?;
+    let is_json = text.trim_start().starts_with(['{', '['])
+        && serde_json::from_str::<&RawValue>(&text).is_ok();
+    is_json.then_some(text)
 }
 
 /// The form that a body is, by its media type.

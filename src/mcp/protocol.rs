@@ -257,11 +257,13 @@ impl Protocol {
         answer: &CallAnswer<'_>,
     ) -> Result<Called, RpcError> {
         let name = tool_name(params)?;
-        let arguments = params
+        let given = params
             .get("arguments")
             .map_or_else(|| Some(Object::default()), read);
-        let arguments = arguments
-            .ok_or_else(|| RpcError::new(INVALID_PARAMS, "arguments must be an object."))?;
+        let given =
+            given.ok_or_else(|| RpcError::new(INVALID_PARAMS, "arguments must be an object."))?;
+        let meant = self.tools.meant(&name, &given);
+        let arguments = meant.arguments(&given);
         let returned = if client.is_modern {
             self.tools.returned(params, &name, &arguments)?
         } else {

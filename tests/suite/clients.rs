@@ -232,3 +232,134 @@ fn what_is_not_listed_is_checked_all_the_same() {
     );
     assert!(bench.backend.requests().is_empty());
 }
+
+// ---- JSON as text ----
+
+#[test]
+fn data_that_is_json_as_text_is_sent_as_that_json() {
+    let mut bench = Bench::new();
+    for (text, content_type) in [
+        (r#"{"subject":"x"}"#, None),
+        (r#"[{"a":1.50},null]"#, None),
+        ("{}", None),
+        ("[]", None),
+        (
+            " {\n\t\"subject\": \"Gr\\u00fc\u{df}e \u{1f389}\"\n}\n",
+            None,
+        ),
+        (r#"{"n":12345678901234567890123456789}"#, None),
+        (r#"{"op":"replace"}"#, Some("application/merge-patch+json")),
+        (
+            r#"[{"op":"remove","path":"/a"}]"#,
+            Some("Application/JSON; charset=utf-8"),
+        ),
+    ] {
+        for tool in WITH_DATA {
+            let mut arguments = json!({"endpoint": "/echo", "data": text});
+            if let Some(content_type) = content_type {
+                arguments["headers"] = json!({"Content-Type": content_type});
+            }
+            let sent = bench.sent(tool, arguments);
+            assert_eq!(String::from_utf8(sent.body.clone()).unwrap(), text);
+            assert_eq!(
+                sent.header("content-type"),
+                Some(content_type.unwrap_or("application/json"))
+            );
+        }
+    }
+}
+
+#[test]
+fn data_that_is_no_object_or_array_as_text_stays_a_string() {
+    let mut bench = Bench::new();
+    for text in [
+        "",
+        "x",
+        "7",
+        "true",
+        "null",
+        "\"x\"",
+        "{",
+        "{a: 1}",
+        "[1,]",
+        "{} {}",
+        "{\"a\":1} and more",
+        "[see here]",
+    ] {
+        let sent = bench.sent(
+            "api_post_request",
+            json!({"endpoint": "/echo", "data": text}),
+        );
+        assert_eq!(sent.body, json!(text).to_string().as_bytes(), "{text:?}");
+    }
+    // A text is a text.
+    let sent = bench.sent(
+        "api_post_request",
+        json!({"endpoint": "/echo", "data": "{\"a\":1}", "headers": {"Content-Type": "text/plain"}}),
+    );
+    assert_eq!(sent.body, br#"{"a":1}"#);
+}
+
+#[test]
+fn params_headers_and_select_may_be_json_as_text() {
+    let mut bench = Bench::new();
+    for tool in API {
+        let arguments = json!({
+            "endpoint": "/echo",
+            "params": " {\"$top\": 1.50, \"k\": [\"a\", true]}",
+            "headers": "{\"If-Match\": \"W/\\\"1\\\"\"}",
+            "select": "[\"/method\", \"/none\"]",
+        });
+        let answer = bench.mcp.ok(tool, arguments);
+        let sent = bench.backend.last();
+        assert_eq!(sent.target, "/v1.0/echo?%24top=1.50&k=a&k=true");
+        assert_eq!(sent.header("if-match"), Some("W/\"1\""));
+        assert_eq!(answer["data"], json!({"/method": sent.method}), "{answer}");
+        assert_eq!(answer["not_found"], json!(["/none"]), "{answer}");
+    }
+}
+
+#[test]
+fn text_that_is_not_the_json_of_the_argument_is_refused() {
+    let mut bench = Bench::new();
+    for (argument, text, words) in [
+        ("params", "a=b", "params must be of type object"),
+        ("params", "[1]", "params must be of type object"),
+        ("params", "{\"a\":1", "params must be of type object"),
+        // One reader takes the first, the next one the last.
+        (
+            "params",
+            r#"{"a":1,"a":2}"#,
+            "params must be of type object",
+        ),
+        ("params", r#"{"a":{"b":1}}"#, "params.a must be of type"),
+        ("headers", "If-Match: *", "headers must be of type object"),
+        (
+            "headers",
+            r#"{"If-Match":7}"#,
+            "headers.If-Match must be of type string",
+        ),
+        (
+            "headers",
+            r#"{"Authorization":"Bearer x"}"#,
+            "\"Authorization\"",
+        ),
+        ("select", r#"{"a":"/b"}"#, "select"),
+        (
+            "select",
+            "[7]",
+            "every item of select must be of type string",
+        ),
+        ("user_id", "[7]", "[7]"),
+    ] {
+        let refused = bench.mcp.fails(
+            "api_get_request",
+            json!({"endpoint": "/echo", argument: text}),
+        );
+        assert!(
+            refused["message"].as_str().unwrap().contains(words),
+            "{refused}"
+        );
+    }
+    assert!(bench.backend.requests().is_empty());
+}

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_result;
+pub(crate) mod meaning;
 pub(crate) mod result;
 pub(crate) mod schema;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use self::meaning::Meanings;
 use self::result::add;
 use super::call_answer::CallAnswer;
 use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitation};
@@ -126,6 +128,11 @@ impl Tools {
             config,
             auth,
         })
+    }
+
+    /// What is meant by the arguments that are `given` to the tool `name`.
+    pub(super) fn meant(&self, name: &str, given: &Object<'_>) -> Meanings {
+        Meanings::of(self.input_schema(name), given)
     }
 
     /// What a repeated call of the tool `name` brings back with it.
