@@ -2,9 +2,9 @@
 
 use crate::support::backend::Backend;
 use crate::support::entra::{ADA, Entra};
-use crate::support::http::Request;
+use crate::support::http::{Reply, Request};
 use crate::support::server::{Mcp, Running, Setup, TempDir};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 const WITH_DATA: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
 const API: [&str; 5] = [
@@ -25,9 +25,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|setup| setup)
+    }
+
+    fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
-        let server = Setup::new(&entra, Some(&backend)).start();
+        let server = change(Setup::new(&entra, Some(&backend))).start();
         let mut mcp = server.modern();
         mcp.sign_in(ADA);
         Self {
@@ -36,6 +40,21 @@ impl Bench {
             backend,
             _entra: entra,
         }
+    }
+
+    /// The names of the arguments that `tool` is listed with.
+    fn properties(&mut self, tool: &str) -> Vec<String> {
+        let listed = self.mcp.result("tools/list", json!({}));
+        let mut tools = listed["tools"].as_array().unwrap().iter();
+        let tool = tools.find(|known| known["name"] == tool).unwrap();
+        let properties = tool["inputSchema"]["properties"].as_object().unwrap();
+        properties.keys().cloned().collect()
+    }
+
+    /// From now on every path of the backend is there.
+    fn answer_any(&self) {
+        self.backend
+            .on(|_| Some(Reply::of_json(200, &json!({})).into()));
     }
 
     /// Calls `tool`, which succeeds; gives what has reached the backend.
@@ -356,6 +375,164 @@ fn text_that_is_not_the_json_of_the_argument_is_refused() {
             "api_get_request",
             json!({"endpoint": "/echo", argument: text}),
         );
+        assert!(
+            refused["message"].as_str().unwrap().contains(words),
+            "{refused}"
+        );
+    }
+    assert!(bench.backend.requests().is_empty());
+}
+
+// ---- null and "" for what was not given ----
+
+#[test]
+fn null_of_an_optional_argument_is_as_if_it_were_not_given() {
+    let mut bench = Bench::new();
+    for tool in API {
+        let properties = bench.properties(tool);
+        let mut arguments: Map<String, Value> = properties
+            .into_iter()
+            .map(|name| (name, Value::Null))
+            .collect();
+        arguments.insert("endpoint".to_owned(), json!("/echo"));
+        let sent = bench.sent(tool, arguments.into());
+        assert_eq!(sent.target, "/v1.0/echo", "{tool}");
+        assert!(
+            sent.body.is_empty() && sent.header("content-type").is_none(),
+            "{sent:?}"
+        );
+    }
+    for arguments in [
+        json!({"user_id": null}),
+        json!({"user_id": null, "wait_seconds": null}),
+    ] {
+        assert_eq!(
+            bench.mcp.ok("check_auth_status", arguments)["authenticated"],
+            true
+        );
+    }
+    let begun = bench.mcp.ok(
+        "authenticate_user",
+        json!({"user_id": "new", "prompt": null, "method": null}),
+    );
+    assert_eq!(begun["already_signed_in"], false);
+    assert_eq!(
+        bench.mcp.ok("logout_user", json!({"user_id": null}))["user_id"],
+        ADA
+    );
+}
+
+#[test]
+fn an_empty_text_is_as_if_it_were_not_given_where_it_cannot_be_a_value() {
+    let files = TempDir::new();
+    let mut bench = Bench::with(|setup| setup.with("FILES_DIR", files.0.to_str().unwrap()));
+    for tool in API {
+        let sent = bench.sent(
+            tool,
+            json!({"endpoint": "/echo", "user_id": "", "params": "", "headers": ""}),
+        );
+        assert_eq!(sent.target, "/v1.0/echo", "{tool}");
+    }
+    bench.sent(
+        "api_get_request",
+        json!({"endpoint": "/echo", "save_to": ""}),
+    );
+    let sent = bench.sent(
+        "api_put_request",
+        json!({"endpoint": "/echo", "body_file": "", "data": [1]}),
+    );
+    assert_eq!(sent.body, b"[1]");
+    assert_eq!(
+        bench.mcp.ok(
+            "check_auth_status",
+            json!({"user_id": "", "wait_seconds": ""})
+        )["authenticated"],
+        true
+    );
+    let begun = bench.mcp.ok(
+        "authenticate_user",
+        json!({"user_id": "new", "prompt": "", "method": ""}),
+    );
+    assert_eq!(begun["already_signed_in"], false);
+    // A body, the base URL itself, and the whole answer.
+    let sent = bench.sent("api_post_request", json!({"endpoint": "/echo", "data": ""}));
+    assert_eq!(sent.body, b"\"\"");
+    bench.answer_any();
+    let sent = bench.sent("api_get_request", json!({"endpoint": "", "select": ""}));
+    assert_eq!(sent.target, "/v1.0/");
+    assert_eq!(
+        bench.mcp.ok("logout_user", json!({"user_id": ""}))["user_id"],
+        ADA
+    );
+}
+
+#[test]
+fn nulls_in_params_and_headers_are_as_if_they_were_not_given() {
+    let mut bench = Bench::new();
+    for (params, headers) in [
+        (
+            json!({"a": null, "n": 1.50, "b": "", "c": null, "\"d\u{fc}\"": "e"}),
+            json!({"If-Match": null, "Prefer": "x", "Authorization": null}),
+        ),
+        (
+            json!(r#"{"a":null,"n":1.5,"b":"","\"dü\"":"e"}"#),
+            json!(r#"{"If-Match":null,"Prefer":"x"}"#),
+        ),
+    ] {
+        let sent = bench.sent(
+            "api_get_request",
+            json!({"endpoint": "/echo", "params": params, "headers": headers}),
+        );
+        let mut query = sent.query.clone();
+        query.sort();
+        let expected = [("\"d\u{fc}\"", "e"), ("b", ""), ("n", "1.5")];
+        assert_eq!(
+            query,
+            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+        );
+        assert_eq!(
+            (sent.header("prefer"), sent.header("if-match")),
+            (Some("x"), None)
+        );
+    }
+    let sent = bench.sent(
+        "api_get_request",
+        json!({"endpoint": "/echo", "params": {"a": null}, "headers": {"a": null}}),
+    );
+    assert_eq!(sent.target, "/v1.0/echo");
+}
+
+#[test]
+fn what_is_demanded_must_be_given() {
+    let mut bench = Bench::new();
+    for (tool, arguments, words) in [
+        (
+            "api_get_request",
+            json!({"endpoint": null}),
+            "endpoint must be of type string",
+        ),
+        (
+            "authenticate_user",
+            json!({"user_id": null}),
+            "user_id must be of type string",
+        ),
+        (
+            "authenticate_user",
+            json!({"user_id": ""}),
+            "user_id must be at least 1",
+        ),
+        (
+            "api_get_request",
+            json!({"endpoint": "/echo", "params": {"a": [null]}}),
+            "every item of params.a",
+        ),
+        (
+            "api_get_request",
+            json!({"endpoint": "/echo", "select": [null]}),
+            "every item of select",
+        ),
+    ] {
+        let refused = bench.mcp.fails(tool, arguments);
         assert!(
             refused["message"].as_str().unwrap().contains(words),
             "{refused}"

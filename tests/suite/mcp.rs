@@ -1703,11 +1703,6 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
         ),
         (
             "check_auth_status",
-            json!({"wait_seconds": null}),
-            &["wait_seconds", "integer"],
-        ),
-        (
-            "check_auth_status",
             json!({"user_id": "ada", "wait": 5}),
             &["\"wait\"", "wait_seconds"],
         ),
@@ -1715,11 +1710,6 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
             "logout_user",
             json!({"user_id": true}),
             &["user_id", "string"],
-        ),
-        (
-            "logout_user",
-            json!({"user_id": ""}),
-            &["user_id", "at least 1"],
         ),
         (
             "api_get_request",
@@ -1740,7 +1730,7 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
         "api_patch_request",
         "api_delete_request",
     ] {
-        cases.extend::<[(&str, Value, &[&str]); 12]>([
+        cases.extend::<[(&str, Value, &[&str]); 11]>([
             (tool, json!({}), &["\"endpoint\"", "missing"]),
             (tool, json!({"url": "/me"}), &["\"url\"", "endpoint"]),
             (tool, json!({"endpoint": 7}), &["endpoint", "string"]),
@@ -1758,11 +1748,6 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
                 tool,
                 json!({"endpoint": "/me", "params": "a=b"}),
                 &["params", "object"],
-            ),
-            (
-                tool,
-                json!({"endpoint": "/me", "params": {"$top": null}}),
-                &["params.$top", "number"],
             ),
             (
                 tool,

@@ -10,7 +10,7 @@ use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{Object, read, shown};
 
 /// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
-const MOST_BYTES: usize = 256 * 1024;
+pub(super) const MOST_BYTES: usize = 256 * 1024;
 const LENGTH: [&str; 2] = ["minLength", "maxLength"];
 /// What only we check. Gemini's API refuses a whole session for the first; no model needs any.
 const UNLISTED: [&str; 6] = [
@@ -79,16 +79,21 @@ pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String
         };
         check_value(Some(property), value, name)?;
     }
-    let mut required = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    let missing = required.find(|name| arguments.get(name).is_none());
+    let missing = required(schema).find(|name| arguments.get(name).is_none());
     missing.map_or(Ok(()), |missing| {
         Err(format!("The argument {missing:?} is missing."))
     })
+}
+
+/// The arguments that an object `schema` demands.
+fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    let names = schema.get("required").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether it demands `name`.
+pub(super) fn is_required(schema: Option<&Value>, name: &str) -> bool {
+    schema.is_some_and(|schema| required(schema).any(|required| required == name))
 }
 
 /// The schemas of which a value must fit one: those of `anyOf`, each of another type, or `schema` itself.
