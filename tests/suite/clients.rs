@@ -1,11 +1,15 @@
 //! What clients, frameworks and the APIs of models do to a server, and must not be failed for.
 
 use crate::support::backend::Backend;
+use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Reply, Request};
+use crate::support::mcp::input_required;
 use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Map, Value, json};
 
+/// The revisions before the newest.
+const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 const WITH_DATA: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
 const API: [&str; 5] = [
     "api_get_request",
@@ -18,7 +22,7 @@ const API: [&str; 5] = [
 /// A server with Ada signed in, and an MCP client of it.
 struct Bench {
     mcp: Mcp,
-    _server: Running,
+    server: Running,
     backend: Backend,
     _entra: Entra,
 }
@@ -36,7 +40,7 @@ impl Bench {
         mcp.sign_in(ADA);
         Self {
             mcp,
-            _server: server,
+            server,
             backend,
             _entra: entra,
         }
@@ -539,4 +543,135 @@ fn what_is_demanded_must_be_given() {
         );
     }
     assert!(bench.backend.requests().is_empty());
+}
+
+#[test]
+fn null_in_the_protocol_is_as_if_it_were_not_given() {
+    let bench = Bench::new();
+    for revision in LEGACY {
+        let mut mcp = bench.server.legacy(revision);
+        for params in [
+            Value::Null,
+            json!({"cursor": null}),
+            json!({"cursor": null, "_meta": null}),
+        ] {
+            assert!(mcp.result("tools/list", params)["tools"].is_array());
+        }
+        assert_eq!(mcp.result("ping", Value::Null), json!({}));
+        let pong = mcp.result(
+            "tools/call",
+            json!({"name": "ping", "arguments": null, "_meta": null}),
+        );
+        assert_eq!(pong["isError"], false);
+    }
+    let mut mcp = bench.server.modern();
+    assert!(mcp.result("tools/list", json!({"cursor": null}))["tools"].is_array());
+    for extra in [
+        json!({"arguments": null}),
+        json!({"requestState": null, "inputResponses": null}),
+    ] {
+        let mut params = json!({"name": "ping"});
+        params
+            .as_object_mut()
+            .unwrap()
+            .extend(extra.as_object().unwrap().clone());
+        assert_eq!(mcp.result("tools/call", params)["isError"], false);
+    }
+    // What is demanded is missing then.
+    let reply = mcp.send("tools/call", json!({"name": null}));
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["code"]),
+        (400, &json!(-32602))
+    );
+}
+
+// ---- Arguments that clients add ----
+
+#[test]
+fn arguments_that_clients_add_to_every_call_are_ignored() {
+    let mut bench = Bench::new();
+    let added = json!({"toolCallId": "call_1", "tool_call_id": 7, "sessionId": {"a": 1}, "action": "sendMessage", "chatInput": "hello"});
+    let with_added = |mut arguments: Value| {
+        arguments
+            .as_object_mut()
+            .unwrap()
+            .extend(added.as_object().unwrap().clone());
+        arguments
+    };
+    for tool in [
+        "ping",
+        "get_server_info",
+        "view_userid",
+        "check_auth_status",
+    ] {
+        bench.mcp.ok(tool, with_added(json!({})));
+    }
+    bench
+        .mcp
+        .ok("authenticate_user", with_added(json!({"user_id": "new"})));
+    for tool in API {
+        let sent = bench.sent(tool, with_added(json!({"endpoint": "/echo"})));
+        assert_eq!((sent.target.as_str(), sent.body.len()), ("/v1.0/echo", 0));
+    }
+    bench
+        .mcp
+        .ok("logout_user", with_added(json!({"user_id": ADA})));
+}
+
+#[test]
+fn any_other_unknown_argument_is_refused_with_those_that_exist() {
+    let mut bench = Bench::new();
+    for name in [
+        "toolcallid",
+        "toolCallID",
+        "session_id",
+        "Action",
+        "input",
+        "",
+        "data ",
+    ] {
+        for tool in API {
+            let refused = bench.mcp.fails(
+                tool,
+                json!({"endpoint": "/echo", name: 1, "toolCallId": "x"}),
+            );
+            let message = refused["message"].as_str().unwrap();
+            assert!(message.contains(&format!("{name:?}")), "{message}");
+            for known in bench.properties(tool) {
+                assert!(message.contains(&known), "{message}");
+            }
+        }
+        let refused = bench.mcp.fails("ping", json!({name: null}));
+        assert!(
+            refused["message"]
+                .as_str()
+                .unwrap()
+                .contains("none is taken"),
+            "{refused}"
+        );
+    }
+    assert!(bench.backend.requests().is_empty());
+}
+
+#[test]
+fn a_call_that_comes_back_from_its_sign_in_may_have_another_id_of_its_clients() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    let mut mcp = server.modern_url();
+    let arguments = |id: &str| json!({"endpoint": "/echo", "toolCallId": id, "user_id": null});
+    let asked = mcp.call_with("api_post_request", arguments("1"), json!({}));
+    let asked = input_required(&asked.response);
+    Browser::new().sign_in(&asked.url, ADA);
+    let done = mcp.call_with(
+        "api_post_request",
+        arguments("2"),
+        asked.answered_with("accept"),
+    );
+    assert_eq!(
+        done.response["result"]["isError"], false,
+        "{}",
+        done.response
+    );
+    assert_eq!(backend.requests().len(), 1);
 }

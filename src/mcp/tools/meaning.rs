@@ -1,5 +1,5 @@
 //! What a client means by the arguments that it sends: frameworks write `null` or `""` for what was
-//! not given, and JSON into strings.
+//! not given, JSON into strings, and add arguments of their own.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -7,6 +7,15 @@ use serde_json::value::RawValue;
 use super::schema::{MOST_BYTES, is_required, kind_of, types};
 use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{self, Object, quoted, read};
+
+/// What clients add to every call, n8n above all. It says nothing to a tool that has no such argument.
+const OF_CLIENTS: [&str; 5] = [
+    "toolCallId",
+    "tool_call_id",
+    "sessionId",
+    "action",
+    "chatInput",
+];
 
 enum Meaning {
     Nothing,
@@ -29,6 +38,7 @@ impl Meanings {
                     Meaning::Nothing
                 }
                 Some(property) => something(property, value),
+                None if OF_CLIENTS.contains(&&**name) => Meaning::Nothing,
                 None => Meaning::AsGiven,
             }
         });
