@@ -1,10 +1,13 @@
 //! What clients, frameworks and the APIs of models do to a server, and must not be failed for.
 
+use std::thread;
+use std::time::Duration;
+
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Reply, Request};
-use crate::support::mcp::input_required;
+use crate::support::mcp::{MEDIA_TYPES, as_refs, input_required};
 use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Map, Value, json};
 
@@ -674,4 +677,184 @@ fn a_call_that_comes_back_from_its_sign_in_may_have_another_id_of_its_clients() 
         done.response
     );
     assert_eq!(backend.requests().len(), 1);
+}
+
+// ---- HTTP as clients speak it ----
+
+/// An `initialize` that asks for `version`, under these values of `MCP-Protocol-Version`.
+fn initialize(server: &Running, headers: &[&str], version: &str) -> Reply {
+    let params = json!({"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params});
+    let named = headers
+        .iter()
+        .map(|version| ("MCP-Protocol-Version", *version));
+    let headers: Vec<_> = MEDIA_TYPES.into_iter().chain(named).collect();
+    server
+        .client()
+        .request("POST", "/mcp", &headers, body.to_string().as_bytes())
+}
+
+#[test]
+fn initialize_negotiates_the_version_of_its_body_whatever_its_header_says() {
+    let bench = Bench::new();
+    for headers in [
+        &["2025-11-25"][..],
+        &["2025-03-26"],
+        &["2026-07-28"],
+        &["2024-11-05"],
+        &["2099-01-01"],
+        &["latest"],
+        &[""],
+        &["2025-11-25", "2025-06-18"],
+    ] {
+        for (asked, given) in [
+            ("2025-11-25", "2025-11-25"),
+            ("2025-06-18", "2025-06-18"),
+            ("2025-03-26", "2025-03-26"),
+            ("2026-07-28", "2025-11-25"),
+            ("2024-11-05", "2025-11-25"),
+        ] {
+            let reply = initialize(&bench.server, headers, asked);
+            assert_eq!(reply.status, 200, "{headers:?} {}", reply.text());
+            assert_eq!(
+                reply.json()["result"]["protocolVersion"],
+                given,
+                "{headers:?}"
+            );
+            let session = reply.header("Mcp-Session-Id").unwrap();
+            assert!(session.starts_with(given), "{session}");
+        }
+    }
+}
+
+#[test]
+fn a_slash_behind_the_endpoint_changes_nothing() {
+    let entra = Entra::start();
+    for prefix in ["", "/entra"] {
+        let redirect_uri = format!("https://mcp.contoso.example{prefix}/auth/callback");
+        let server = Setup::new(&entra, None)
+            .with("REDIRECT_URI", &redirect_uri)
+            .with("ALLOWED_ORIGINS", "https://app.contoso.example")
+            .start();
+        for path in ["/mcp/".to_owned(), format!("{prefix}/mcp/")] {
+            let ping = |headers: &[(&str, &str)]| {
+                let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+                let headers = [&MEDIA_TYPES, headers].concat();
+                server
+                    .client()
+                    .request("POST", &path, &headers, body.as_bytes())
+            };
+            assert_eq!(ping(&[]).json()["result"], json!({}), "{path}");
+            let origin = ("Origin", "https://app.contoso.example");
+            assert_eq!(
+                ping(&[origin]).header("Access-Control-Allow-Origin"),
+                Some(origin.1)
+            );
+            assert_eq!(ping(&[("Origin", "https://evil.example")]).status, 403);
+            // A body that is larger than what other paths take.
+            let body = json!({"jsonrpc": "2.0", "id": 1, "method": "ping", "params": {"x": "x".repeat(200_000)}});
+            let reply =
+                server
+                    .client()
+                    .request("POST", &path, &MEDIA_TYPES, body.to_string().as_bytes());
+            assert_eq!(reply.status, 200, "{path}");
+            let reply = server.client().request("GET", &path, &[], b"");
+            assert_eq!(
+                (reply.status, reply.header("Allow")),
+                (405, Some("POST, OPTIONS"))
+            );
+        }
+    }
+}
+
+#[test]
+fn a_slash_behind_the_endpoint_does_not_get_round_the_access_key() {
+    let entra = Entra::start();
+    let key = "k".repeat(43);
+    let server = Setup::new(&entra, None)
+        .with("SERVER_ACCESS_KEY", &key)
+        .start();
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+    let reply = server
+        .client()
+        .request("POST", "/mcp/", &MEDIA_TYPES, body.as_bytes());
+    assert_eq!(reply.status, 401);
+    assert!(reply.header("WWW-Authenticate").is_some());
+    let bearer = format!("Bearer {key}");
+    let headers = [&MEDIA_TYPES[..], &[("Authorization", bearer.as_str())]].concat();
+    let reply = server
+        .client()
+        .request("POST", "/mcp/", &headers, body.as_bytes());
+    assert_eq!(reply.json()["result"], json!({}));
+}
+
+#[test]
+fn who_does_not_ask_for_streams_gets_json_however_long_it_takes() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None)
+        .limits(|limits| {
+            limits.silence = Duration::from_millis(50);
+            limits.keep_alive = Duration::from_millis(50);
+        })
+        .start();
+    for accept in [
+        None,
+        Some(""),
+        Some("application/json"),
+        Some("application/json, text/event-stream;q=0"),
+    ] {
+        let mut mcp = server.modern();
+        let begun = mcp.ok("authenticate_user", json!({"user_id": ADA}));
+        let arguments = json!({"user_id": ADA, "wait_seconds": 20});
+        let params = json!({"name": "check_auth_status", "arguments": arguments, "_meta": {"progressToken": 1}});
+        let mut headers = mcp.headers("tools/call", Some("check_auth_status"));
+        headers.retain(|(name, _)| name != "Accept");
+        headers.extend(accept.map(|accept| ("Accept".to_owned(), accept.to_owned())));
+        let body = mcp.body("tools/call", params);
+        let reply = thread::scope(|scope| {
+            let call = scope.spawn(|| {
+                mcp.http
+                    .request("POST", "/mcp", &as_refs(&headers), body.as_bytes())
+            });
+            // Several times as long as it takes to become a stream.
+            thread::sleep(Duration::from_millis(300));
+            assert!(!call.is_finished(), "{accept:?}");
+            Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+            call.join().unwrap()
+        });
+        assert_eq!(
+            (reply.status, reply.header("Content-Type")),
+            (200, Some("application/json")),
+            "{accept:?}"
+        );
+        assert_eq!(
+            reply.json()["result"]["structuredContent"]["authenticated"],
+            true
+        );
+        server.modern().ok("logout_user", json!({}));
+    }
+}
+
+#[test]
+fn a_subscription_needs_a_client_that_takes_streams() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).start();
+    let mut mcp = server.modern();
+    let mut headers = mcp.headers("subscriptions/listen", None);
+    headers.retain(|(name, _)| name != "Accept");
+    headers.push(("Accept".to_owned(), "application/json".to_owned()));
+    let body = mcp.body("subscriptions/listen", json!({"notifications": {}}));
+    let reply = mcp
+        .http
+        .request("POST", "/mcp", &as_refs(&headers), body.as_bytes());
+    assert_eq!(
+        (reply.status, &reply.json()["error"]["code"]),
+        (406, &json!(-32600))
+    );
+    assert!(
+        reply.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("text/event-stream")
+    );
 }
