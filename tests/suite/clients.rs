@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
-use crate::support::http::{Reply, Request};
+use crate::support::http::{Reply, Request, raw};
 use crate::support::mcp::{MEDIA_TYPES, as_refs, input_required};
 use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Map, Value, json};
@@ -857,4 +857,230 @@ fn a_subscription_needs_a_client_that_takes_streams() {
             .unwrap()
             .contains("text/event-stream")
     );
+}
+
+/// Sends `head`, whose lines end as they should, and `body`; gives status and text of the answer.
+fn sent_raw(server: &Running, head: &[&[u8]], body: &str) -> (u16, String) {
+    let length = format!("Content-Length: {}\r\n\r\n", body.len());
+    let head = head.join(&b"\r\n"[..]);
+    let bytes = [
+        &head[..],
+        b"\r\nConnection: close\r\n",
+        length.as_bytes(),
+        body.as_bytes(),
+    ]
+    .concat();
+    let answer = String::from_utf8_lossy(&raw(&server.address(), &bytes)).into_owned();
+    (answer[9..12].parse().unwrap(), answer)
+}
+
+const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+
+#[test]
+fn a_header_value_may_have_any_bytes_above_ascii() {
+    let bench = Bench::new();
+    let host = format!("Host: {}", bench.server.address());
+    for value in [
+        &b"Jos\xe9"[..],
+        b"\x80",
+        b"a\xff\xfeb",
+        b"\xc3\x28",
+        b"\xc3",
+        b"\xed\xa0\x80",
+        "Jos\u{e9}".as_bytes(),
+    ] {
+        for name in [
+            "X-User",
+            "Cookie",
+            "User-Agent",
+            "Referer",
+            "Accept-Language",
+            "Authorization",
+        ] {
+            let field = [name.as_bytes(), b": ", value].concat();
+            let head = [
+                &b"POST /mcp HTTP/1.1"[..],
+                host.as_bytes(),
+                &field,
+                b"Content-Type: application/json",
+            ];
+            let (status, answer) = sent_raw(&bench.server, &head, PING);
+            assert_eq!(status, 200, "{name} {value:?}: {answer}");
+            assert!(answer.contains(r#""result":{}"#), "{answer}");
+        }
+    }
+}
+
+#[test]
+fn what_a_header_means_here_is_not_read_out_of_opaque_bytes() {
+    let entra = Entra::start();
+    let key = "k".repeat(43);
+    let server = Setup::new(&entra, None)
+        .with("SERVER_ACCESS_KEY", &key)
+        .start();
+    let host = format!("Host: {}", server.address());
+    let bearer = format!("Authorization: Bearer {key}");
+    let with = |bytes: &str, more: &[u8]| [bytes.as_bytes(), more].concat();
+    for (fields, status) in [
+        (vec![host.clone().into(), bearer.clone().into()], 200),
+        // Two of what there may be one of stay two.
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Host: \xff".to_vec(),
+            ],
+            400,
+        ),
+        (vec![with(&host, b"\xe9"), bearer.clone().into()], 400),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Content-Length: \xff".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Transfer-Encoding: \xff".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Origin: http://localhost\xff".to_vec(),
+            ],
+            403,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Expect: 100-continue\xff".to_vec(),
+            ],
+            417,
+        ),
+        (vec![host.clone().into(), with(&bearer, b"\xff")], 401),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"Authorization: \xff".to_vec(),
+            ],
+            401,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X\xe9: a".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X: \xe9\0".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X: \xe9\rY".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X: \xe9\nY: a".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X: \xe9\x1b".to_vec(),
+            ],
+            400,
+        ),
+        (
+            vec![
+                host.clone().into(),
+                bearer.clone().into(),
+                b"X: \xe9\x7f".to_vec(),
+            ],
+            400,
+        ),
+    ] {
+        let mut head: Vec<&[u8]> = vec![b"POST /mcp HTTP/1.1", b"Content-Type: application/json"];
+        head.extend(fields.iter().map(Vec::as_slice));
+        assert_eq!(
+            sent_raw(&server, &head, PING).0,
+            status,
+            "{:?}",
+            String::from_utf8_lossy(&head.concat())
+        );
+    }
+    let head: [&[u8]; 2] = [b"POST /mcp\xff HTTP/1.1", host.as_bytes()];
+    assert_eq!(sent_raw(&server, &head, PING).0, 400);
+}
+
+#[test]
+fn a_cookie_of_ours_is_found_beside_one_of_any_bytes() {
+    let entra = Entra::start();
+    let key = "k".repeat(43);
+    let server = Setup::new(&entra, None)
+        .with("SERVER_ACCESS_KEY", &key)
+        .start();
+    let origin = server.url();
+    let headers = [
+        ("Origin", origin.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let let_in = server.client().request(
+        "POST",
+        "/auth/key",
+        &headers,
+        format!("key={key}").as_bytes(),
+    );
+    let cookie = let_in
+        .header("Set-Cookie")
+        .unwrap()
+        .split(';')
+        .next()
+        .unwrap();
+    let host = format!("Host: {}", server.address());
+    for (cookies, status) in [
+        (
+            [b"Cookie: other=Jos\xe9; ", cookie.as_bytes()].concat(),
+            200,
+        ),
+        (
+            [b"Cookie: ", cookie.as_bytes(), b"; other=\xff"].concat(),
+            200,
+        ),
+        (
+            [b"Cookie: other=Jos\xe9;", cookie.as_bytes(), b"\xe9"].concat(),
+            401,
+        ),
+    ] {
+        let head: [&[u8]; 3] = [b"GET / HTTP/1.1", host.as_bytes(), &cookies];
+        assert_eq!(
+            sent_raw(&server, &head, "").0,
+            status,
+            "{:?}",
+            String::from_utf8_lossy(&cookies)
+        );
+    }
 }

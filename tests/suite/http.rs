@@ -438,7 +438,7 @@ fn a_head_that_two_parsers_could_read_in_two_ways_is_refused_and_what_follows_ne
     assert_eq!(
         refused(
             &server,
-            [b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n", hidden.as_bytes()].concat()
+            [b"GET /\xff\xfe HTTP/1.1\r\nX: ", hidden.as_bytes()].concat()
         ),
         400
     );
