@@ -610,6 +610,13 @@ fn who_does_not_want_to_sign_in_is_left_alone() {
                 refused["message"].as_str().unwrap().contains(words),
                 "{refused}"
             );
+            // A client without a person says so at once, and somebody reads this in its log.
+            let hint = refused["hint"].as_str().unwrap();
+            let start_page = format!("{}/ ", world.server.url());
+            assert!(
+                hint.contains(&start_page) && hint.contains("entra-auth-mcp login"),
+                "{hint}"
+            );
             assert!(!opens(&asked.url), "{tool}");
             assert_eq!(
                 mcp.ok("check_auth_status", json!({}))["pending_sign_in"],

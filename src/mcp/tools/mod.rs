@@ -270,9 +270,13 @@ impl Tools {
         };
         if let Some(message) = given_up {
             self.auth.withdraw(handle, user_id);
-            let failure = Failure::new(Kind::Refused, message);
-            let failure =
-                failure.hint("Nothing was called. Call again only when the user wants to sign in.");
+            // Where there is no person, the client may have said so by itself.
+            let hint = format!(
+                "Nothing was called. Call again only when the user wants to sign in; they can also do so without this \
+                 client, at {}/ or with the command entra-auth-mcp login.",
+                self.config.redirect_uri.base()
+            );
+            let failure = Failure::new(Kind::Refused, message).hint(hint);
             return Resumed::Ended(done(Err(failure)));
         }
         let under_way = self.auth.pending().under_way(handle);
