@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
-use crate::support::entra::{ADA, Entra};
+use crate::support::entra::{ADA, Entra, TokenFailure};
 use crate::support::http::{Reply, Request, raw};
 use crate::support::mcp::{MEDIA_TYPES, as_refs, input_required};
 use crate::support::server::{Mcp, Running, Setup, TempDir};
@@ -1082,5 +1082,50 @@ fn a_cookie_of_ours_is_found_beside_one_of_any_bytes() {
             "{:?}",
             String::from_utf8_lossy(&cookies)
         );
+    }
+}
+
+// ---- What a model is told of a sign-in ----
+
+#[test]
+fn a_call_that_needs_a_sign_in_says_little_but_what_to_do() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    for mut mcp in [server.modern(), server.legacy(LEGACY[0])] {
+        let result = mcp.call("api_get_request", json!({"endpoint": "/me"}));
+        let text = result["content"][0]["text"].as_str().unwrap();
+        assert!(text.starts_with("Nobody is signed in. "), "{text}");
+        assert!(text.len() < 500, "{} bytes: {text}", text.len());
+        assert!(result.to_string().len() < 2000, "{result}");
+        for aside in ["AADSTS", "az ad", "Microsoft's page", "registration"] {
+            assert!(!result.to_string().contains(aside), "{aside}: {result}");
+        }
+    }
+}
+
+#[test]
+fn what_a_model_is_told_of_a_failure_holds_no_command() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    let mut mcp = server.modern();
+    for number in [50011, 7_000_218] {
+        let begun = mcp.ok("authenticate_user", json!({"user_id": ADA}));
+        entra.fail_next_token(TokenFailure::Oauth {
+            error: "invalid_client",
+            aadsts: number,
+            suberror: None,
+            claims: None,
+        });
+        Browser::new().sign_in(begun["sign_in_url"].as_str().unwrap(), ADA);
+        let status = mcp.ok("check_auth_status", json!({"user_id": ADA}));
+        let why = status["last_sign_in_error"].as_str().unwrap();
+        assert!(
+            why.contains("Mobile and desktop applications") && !why.contains("az ad"),
+            "{why}"
+        );
+        let failed = mcp.call("api_get_request", json!({"endpoint": "/me"}));
+        assert!(!failed.to_string().contains("az ad"), "{failed}");
     }
 }
