@@ -228,9 +228,9 @@ fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
 }
 
-/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not JSON,
-/// or if that text is an object or an array: some clients write JSON into a string, and no API wants
-/// such a string.
+/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not
+/// JSON, or if that text is an object or an array: some clients write JSON into a string, and no
+/// API wants such a string.
 fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers
         .entry(CONTENT_TYPE)

@@ -37,7 +37,7 @@ pub fn is_known(number: u32) -> bool {
     row(&number.to_string()).is_some()
 }
 
-/// Help with what Entra shows on its own page alone, for a person: with the command, if there is one.
+/// Help with what Entra shows on its own page alone, for a person: with the command, if any.
 pub fn own_page(application: &Application<'_>) -> Vec<(u32, Advice)> {
     let of_number = |number: u32| {
         let row = row(&number.to_string())?;

@@ -139,8 +139,8 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
         .unwrap_or_default()
         .parse()
         .map_err(|()| MALFORMED)?;
-    // Bytes above 0x7F are opaque (RFC 9110 §5.5). What is no text becomes U+FFFD, so that a value which
-    // has it counts, and is none of those that mean something here.
+    // Bytes above 0x7F are opaque (RFC 9110 §5.5). What is no text becomes U+FFFD, so that a value
+    // which has it counts, and is none of those that mean something here.
     let text = |field: &httparse::Header<'a>| (field.name, String::from_utf8_lossy(field.value));
     let fields = Fields(request.headers.iter().map(text).collect());
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;

@@ -54,8 +54,8 @@ impl<'a> CallAnswer<'a> {
         }
     }
 
-    /// For a call of its own, which becomes a stream when it takes long, if `may_stream`. A client that
-    /// has sent a `token` is told progress then. The call may wait while there is `room`.
+    /// For a call of its own, which becomes a stream when it takes long, if `may_stream`. A client
+    /// that has sent a `token` is told progress then. The call may wait while there is `room`.
     pub(super) fn new(
         answer: &'a mut Answer<'_>,
         token: Option<Box<RawValue>>,

@@ -230,7 +230,7 @@ pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
         .map_or_else(|| Some(Object::default()), read);
     let mut params: Object<'_> =
         params.ok_or_else(|| bad(INVALID_PARAMS, "params must be an object."))?;
-    // Some clients write `null` for what they leave out, and no member of ours means anything by it.
+    // Some clients write `null` for what they leave out, and no member means anything by it.
     params.0.retain(|(_, value)| !is_null(value));
     Ok(Message::Request { id, method, params })
 }

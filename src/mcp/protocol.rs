@@ -1,8 +1,8 @@
 //! `POST /mcp`: both eras of the protocol on one endpoint, stateless in both.
 //!
 //! A request with per-request `_meta`, or with the header `MCP-Protocol-Version: 2026-07-28`, is
-//! modern; every other one is legacy, and so is `initialize` whatever its header says (MCP 2026-07-28
-//! versioning, "Backward Compatibility").
+//! modern; every other one is legacy, and so is `initialize` whatever its header says (MCP
+//! 2026-07-28 versioning, "Backward Compatibility").
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -405,8 +405,8 @@ fn tool_name<'a>(params: &Object<'a>) -> Result<Cow<'a, str>, RpcError> {
         .ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
 }
 
-/// 415 for a body that is not JSON, 406 for a client that does not take JSON. The specification has
-/// clients take event streams, too, but not servers insist on it (MCP 2026-07-28 transports, "Sending
+/// 415 for a body that is not JSON, 406 for a client that does not take JSON. Clients must take
+/// event streams, too, but nothing has a server insist on it (MCP 2026-07-28 transports, "Sending
 /// Messages").
 fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
     let refuse = |status, message| Err(RpcError::new(INVALID_REQUEST, message).at(status));
@@ -428,7 +428,8 @@ fn accepted<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r str> + Clone 
     fields.filter(|field| !field.trim_ascii().is_empty())
 }
 
-/// Whether the client takes an answer of this media type: anything, if it says nothing (RFC 9110 §12.5.1).
+/// Whether the client takes an answer of this media type: anything, if it says nothing (RFC 9110
+/// §12.5.1).
 fn takes(request: &Request<'_>, wanted: &str) -> bool {
     let accepted = accepted(request);
     accepted.clone().next().is_none() || media_type::is_accepted(&accepted, wanted)
@@ -492,8 +493,9 @@ impl Client {
 /// Which client the request is of; its metadata and headers are valid then.
 fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Client, RpcError> {
     let meta: Object<'_> = params.read("_meta").unwrap_or_default();
-    // The header is for the requests after `initialize`, whose body says what is wanted (MCP 2025-11-25
-    // transports, "Protocol Version Header"; 2026-07-28 versioning, "Backward Compatibility").
+    // The header is for the requests after `initialize`, whose body says what is wanted (MCP
+    // 2025-11-25 transports, "Protocol Version Header"; 2026-07-28 versioning, "Backward
+    // Compatibility").
     let is_initialize = method == "initialize";
     let is_named_modern = request.field("mcp-protocol-version") == Some(MODERN) && !is_initialize;
     if meta.get(VERSION_KEY).is_some() || is_named_modern {

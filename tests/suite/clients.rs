@@ -86,8 +86,9 @@ fn listed(settings: &[(&str, &str)]) -> Vec<Value> {
 
 /// Where an input schema breaks the published rules of a model's API.
 ///
-/// Gemini takes a subset of JSON Schema: one type, not a list of them; no `propertyNames`; every array says of what.
-/// OpenAI and Anthropic want an object at the top, without combinators there. Nobody resolves `$ref` alike.
+/// Gemini takes a subset of JSON Schema: one type, not a list of them; no `propertyNames`; an array
+/// says of what. OpenAI and Anthropic want an object at the top, without combinators there. No two
+/// resolve `$ref` alike.
 fn departures(schema: &Value, at: &str) -> Vec<String> {
     const TAKEN: [&str; 10] = [
         "additionalProperties",

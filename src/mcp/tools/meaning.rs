@@ -8,7 +8,7 @@ use super::schema::{MOST_BYTES, is_required, kind_of, types};
 use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{self, Object, quoted, read};
 
-/// What clients add to every call, n8n above all. It says nothing to a tool that has no such argument.
+/// What clients add to every call, n8n above all. It says nothing to a tool without that argument.
 const OF_CLIENTS: [&str; 5] = [
     "toolCallId",
     "tool_call_id",
@@ -60,8 +60,8 @@ impl Meanings {
     }
 }
 
-/// Whether `value` stands for an argument with the schema `property` that was not given: `null`, and
-/// where that cannot be a value, `""`, too.
+/// Whether `value` stands for an argument with the schema `property` that was not given: `null`,
+/// and where that cannot be a value, `""`, too.
 fn is_nothing(property: &Value, value: &RawValue) -> bool {
     match value.get() {
         "null" => true,

@@ -96,7 +96,8 @@ pub(super) fn is_required(schema: Option<&Value>, name: &str) -> bool {
     schema.is_some_and(|schema| required(schema).any(|required| required == name))
 }
 
-/// The schemas of which a value must fit one: those of `anyOf`, each of another type, or `schema` itself.
+/// The schemas of which a value must fit one: those of `anyOf`, each of another type, or `schema`
+/// itself.
 fn branches(schema: &Value) -> &[Value] {
     let branches = schema.get("anyOf").and_then(Value::as_array);
     branches.map_or(slice::from_ref(schema), Vec::as_slice)
