@@ -1,6 +1,6 @@
 //! The API's answer: how much of it is read, and which parts the caller gets.
 
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read};
 use std::string::FromUtf8Error;
 use std::time::{Duration, SystemTime};
 
@@ -10,6 +10,7 @@ use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderValue, Response};
 
+use super::coding::Codings;
 use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
 use super::link;
@@ -67,6 +68,32 @@ pub(crate) struct Answer {
     pub(crate) next: Option<NextPage>,
     /// The file that was sent, or that the body was saved to, by its name.
     pub(crate) file: Option<(String, Moved)>,
+    /// Why the body is not whole. What the head says holds all the same.
+    pub(crate) broken_off: Option<BrokenOff>,
+    /// The content coding that could not be undone.
+    pub(crate) packed: Option<String>,
+}
+
+/// Why a body could not be read to its end.
+pub(crate) struct BrokenOff {
+    pub(crate) reason: String,
+    /// Whether another try may bring all of it.
+    pub(crate) may_pass: bool,
+}
+
+impl BrokenOff {
+    fn by(error: io::Error) -> Self {
+        // What cannot be unpacked would be the same the next time.
+        let is_malformed = matches!(
+            error.kind(),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData
+        );
+        let error = ureq::Error::from(error);
+        Self {
+            may_pass: !is_malformed && matches!(error, ureq::Error::Io(_)),
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// Where the next page is.
@@ -78,6 +105,11 @@ pub(crate) enum NextPage {
 }
 
 impl Answer {
+    /// Whether the API has done what it was asked for.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
@@ -138,6 +170,7 @@ impl Reading<'_> {
         let content_type = response.headers().get(CONTENT_TYPE).map(text);
         let part = self.part(&mut response, content_type.as_deref())?;
         let headers = response.headers();
+        let packed = Codings::of(headers).unknown().map(str::to_owned);
         let is_page = response.status().is_success();
         let next = if is_page {
             self.next_page(part.next_link, headers)
@@ -149,8 +182,8 @@ impl Reading<'_> {
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
-        let is_cut = part.truncated.is_some();
-        let (data, image) = present(part.body, content_type.as_deref(), is_cut);
+        let is_cut = part.truncated.is_some() || part.broken_off.is_some();
+        let (data, image) = present(part.body, content_type.as_deref(), packed.is_some(), is_cut);
         Ok(Answer {
             status: response.status().as_u16(),
             endpoint: self.called.as_str().to_owned(),
@@ -164,6 +197,8 @@ impl Reading<'_> {
             not_found: part.not_found,
             next,
             file: part.saved,
+            broken_off: part.broken_off,
+            packed,
             content_type,
         })
     }
@@ -174,13 +209,21 @@ impl Reading<'_> {
         content_type: Option<&str>,
     ) -> Result<Part, NotSaved> {
         let is_success = response.status().is_success();
-        // 204 and 205 have no content (RFC 9110 §15.3.5).
-        let has_content = is_success && !matches!(response.status().as_u16(), 204 | 205);
+        // These have no content, whatever their headers say (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+        if matches!(response.status().as_u16(), 204 | 205 | 304) {
+            return Ok(self.empty());
+        }
         match &self.wanted.save_to {
-            Some(destination) if has_content => self.saved(response, destination),
-            _ => self
-                .handed_on(response, content_type, is_success)
-                .map_err(NotSaved::There),
+            Some(destination) if is_success => self.saved(response, destination),
+            _ => Ok(self.handed_on(response, content_type, is_success)),
+        }
+    }
+
+    fn empty(&self) -> Part {
+        let selection = self.wanted.select.as_ref();
+        Part {
+            not_found: selection.map(Selection::pointers).unwrap_or_default(),
+            ..Part::default()
         }
     }
 
@@ -189,16 +232,18 @@ impl Reading<'_> {
         response: &mut Response<Body>,
         destination: &Destination<'_>,
     ) -> Result<Part, NotSaved> {
+        let codings = Codings::of(response.headers());
         let declared = response.body().content_length();
+        let declared = declared.filter(|_| codings.is_plain());
         let reader = response.body_mut().with_config().limit(u64::MAX).reader();
+        let reader = codings
+            .unpacked(Box::new(reader))
+            .map_err(NotSaved::There)?;
         let moved = destination.save(reader, declared, self.watch)?;
         Ok(Part {
             length: moved.bytes,
-            body: Ok(String::new()),
-            truncated: None,
-            not_found: Vec::new(),
-            next_link: None,
             saved: Some((destination.name.clone(), moved)),
+            ..Part::default()
         })
     }
 
@@ -208,8 +253,10 @@ impl Reading<'_> {
         response: &mut Response<Body>,
         content_type: Option<&str>,
         is_success: bool,
-    ) -> io::Result<Part> {
+    ) -> Part {
+        let codings = Codings::of(response.headers());
         let is_json = is_success
+            && codings.unknown().is_none()
             && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         let most = self.max_bytes;
@@ -218,16 +265,20 @@ impl Reading<'_> {
         } else {
             most
         };
-        let (bytes, truncated) = read(response, read_most)?;
+        let (bytes, ending) = read(response, &codings, read_most);
+        let (truncated, broken_off) = match ending {
+            Ending::Whole => (None, None),
+            Ending::Longer(length) => (Some(length), None),
+            Ending::Broken(broken) => (None, Some(broken)),
+        };
+        let is_whole_json = is_json && truncated.is_none() && broken_off.is_none();
         let mut part = Part {
             length: truncated.unwrap_or(bytes.len() as u64),
             body: String::from_utf8(bytes),
             truncated,
-            not_found: Vec::new(),
-            next_link: None,
-            saved: None,
+            broken_off,
+            ..Part::default()
         };
-        let is_whole_json = is_json && truncated.is_none();
         let text = part.body.as_ref().ok().filter(|_| is_whole_json);
         let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
         let json = text
@@ -253,7 +304,7 @@ impl Reading<'_> {
             (None, _) => {}
         }
         part.next_link = next_link;
-        Ok(part)
+        part
     }
 
     /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that was called).
@@ -279,10 +330,33 @@ struct Part {
     /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
     truncated: Option<u64>,
+    broken_off: Option<BrokenOff>,
     not_found: Vec<String>,
     next_link: Option<String>,
     /// The file that it was saved to.
     saved: Option<(String, Moved)>,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            body: Ok(String::new()),
+            truncated: None,
+            broken_off: None,
+            not_found: Vec::new(),
+            next_link: None,
+            saved: None,
+        }
+    }
+}
+
+/// How reading a body ended.
+enum Ending {
+    Whole,
+    /// The body goes on; so long is all of it.
+    Longer(u64),
+    Broken(BrokenOff),
 }
 
 /// The first `most` bytes of `body`, and its length when it was longer.
@@ -299,25 +373,35 @@ fn cut(
     )
 }
 
-/// The first `most` bytes of the body, and its length when it is longer.
-fn read(response: &mut Response<Body>, most: usize) -> io::Result<(Vec<u8>, Option<u64>)> {
+/// The first `most` bytes of the body, unpacked.
+fn read(response: &mut Response<Body>, codings: &Codings, most: usize) -> (Vec<u8>, Ending) {
     let declared = response.body().content_length();
+    let declared = declared.filter(|_| codings.is_plain());
     let limit = u64::try_from(most).unwrap_or(u64::MAX);
-    let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(expected + 1);
-    reader.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() <= most {
-        return Ok((bytes, None));
-    }
-    bytes.truncate(most);
-    let counted = || {
-        let mut rest = reader.take(MOST_COUNTED_BYTES);
-        // The caller's part is complete; the rest is read only to be counted.
-        let _ = io::copy(&mut rest, &mut io::sink());
-        limit + 1 + MOST_COUNTED_BYTES - rest.limit()
+    let reader = response.body_mut().with_config().limit(u64::MAX).reader();
+    let mut reader = match codings.unpacked(Box::new(reader)) {
+        Ok(reader) => reader,
+        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error))),
     };
-    Ok((bytes, Some(declared.unwrap_or_else(counted))))
+    let read = reader.by_ref().take(limit + 1).read_to_end(&mut bytes);
+    let is_longer = bytes.len() > most;
+    bytes.truncate(most);
+    match read {
+        _ if is_longer => {
+            let counted = || {
+                let mut rest = reader.take(MOST_COUNTED_BYTES);
+                // The caller's part is complete; the rest is read only to be counted.
+                let _ = io::copy(&mut rest, &mut io::sink());
+                limit + 1 + MOST_COUNTED_BYTES - rest.limit()
+            };
+            let length = declared.unwrap_or_else(counted);
+            (bytes, Ending::Longer(length))
+        }
+        Ok(_) => (bytes, Ending::Whole),
+        Err(error) => (bytes, Ending::Broken(BrokenOff::by(error))),
+    }
 }
 
 /// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
@@ -349,11 +433,13 @@ fn text(value: &HeaderValue) -> String {
 fn present(
     body: Result<String, FromUtf8Error>,
     content_type: Option<&str>,
+    packed: bool,
     truncated: bool,
 ) -> (String, Option<(String, String)>) {
     let media_type = media_type::essence(content_type.unwrap_or_default());
-    let is_json = media_type::is_json(&media_type);
-    let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
+    let is_json = !packed && media_type::is_json(&media_type);
+    let is_text =
+        is_json || (!packed && (media_type.is_empty() || media_type::is_text(&media_type)));
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
         Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => {
@@ -382,6 +468,6 @@ fn present(
     );
     (
         data,
-        (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)),
+        (media_type.starts_with("image/") && !truncated && !packed).then_some((media_type, base64)),
     )
 }

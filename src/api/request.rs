@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
@@ -75,6 +75,7 @@ impl Backend {
     pub fn new(base: Url, max_response_bytes: usize) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
+            .accept_encoding("gzip")
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
@@ -143,6 +144,10 @@ impl Backend {
             .header(AUTHORIZATION, bearer);
         for (name, value) in &request.headers {
             head = head.header(name, value);
+        }
+        // A range of what is packed could not be unpacked (RFC 9110 §14.2).
+        if request.headers.contains_key(RANGE) && !request.headers.contains_key(ACCEPT_ENCODING) {
+            head = head.header(ACCEPT_ENCODING, "identity");
         }
         let mut sent = None;
         let response = match &request.body {
@@ -303,6 +308,14 @@ fn pause_before_retry(
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
+        // The API has done it, and only its answer was lost: done again, a DELETE would find nothing.
+        Ok(answer) if answer.is_done() => {
+            let is_worth_it = answer
+                .broken_off
+                .as_ref()
+                .is_some_and(|broken| broken.may_pass);
+            (method == "GET" && is_worth_it).then_some(pause)
+        }
         Ok(answer) if is_idempotent => match answer.status {
             429 => Some(answer.retry_after.unwrap_or(THROTTLED)),
             502..=504 => Some(answer.retry_after.unwrap_or(pause)),

@@ -17,6 +17,7 @@ mod aadsts;
 mod access_key;
 mod accounts;
 mod adversity;
+mod answers;
 mod attacks;
 mod audit;
 mod big_bodies;

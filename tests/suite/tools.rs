@@ -1305,7 +1305,7 @@ fn a_backend_that_is_down_is_reported_as_such() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
+fn an_answer_whose_head_breaks_off_or_is_none_is_reported_as_such() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
     for broken in [
         "SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(),
@@ -1313,11 +1313,6 @@ fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
         "HTTP/1.1 200 OK\r\nContent-Le".to_owned(),
         "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
         format!("{ok}Content-Length: ten\r\n\r\n12345"),
-        format!("{ok}Content-Length: 10\r\n\r\n12345"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\na\r\n12345"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n"),
-        format!("{ok}Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n12345"),
     ] {
         assert_reported(&broken, {
             let broken = broken.clone();
@@ -1326,11 +1321,6 @@ fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
     }
     assert_reported("closed", || Answer::Close);
     assert_reported("reset", || Answer::Reset);
-    assert_reported("half of gzip", || {
-        Reply::new(200, "text/plain", &gzip(b"0123456789")[..18])
-            .with("Content-Encoding", "gzip")
-            .into()
-    });
     assert_reported("an endless head", || {
         Answer::script(|stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\n")?;

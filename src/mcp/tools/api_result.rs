@@ -18,7 +18,8 @@ pub(super) fn of(called: Called) -> Pieces {
     members.add("status", Some(answer.status));
     members.add("endpoint", Some(&answer.endpoint));
     members.add("content_type", Some(&answer.content_type));
-    members.add("truncated", Some(answer.truncated.is_some()));
+    let is_cut = answer.truncated.is_some() || answer.broken_off.is_some();
+    members.add("truncated", Some(is_cut));
     members.add("total_bytes", answer.truncated);
     members.add("error", error);
     members.add("message", error.map(|error| message(error, &answer)));
@@ -71,7 +72,30 @@ fn message(error: &str, answer: &Answer) -> String {
     }
 }
 
-fn hint(answer: &Answer) -> Option<&'static str> {
+/// What to make of the answer, a sentence or two for each thing that is not as it should be.
+fn hint(answer: &Answer) -> Option<String> {
+    let mut hints = Vec::new();
+    if let Some(broken) = &answer.broken_off {
+        let acted = if answer.is_done() {
+            "The API has done what it was asked for: do not repeat a call that changes something. "
+        } else {
+            ""
+        };
+        hints.push(format!(
+            "{acted}Its answer broke off ({}); data has what came of it.",
+            broken.reason
+        ));
+    }
+    if let Some(coding) = &answer.packed {
+        hints.push(format!(
+            "The body is packed in a coding that this server cannot undo ({coding}): it is as it came."
+        ));
+    }
+    hints.extend(hint_of_status(answer).map(str::to_owned));
+    (!hints.is_empty()).then(|| hints.join(" "))
+}
+
+fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
         401 => Some(
             "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",

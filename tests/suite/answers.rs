@@ -1,0 +1,279 @@
+//! Answers as real APIs give them: packed, broken off, in other character sets, with more than was asked for.
+
+use std::io::Write as _;
+
+use crate::support::http::{Answer, Reply};
+use crate::support::server::World;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use serde_json::{Value, json};
+
+const WRITES: [&str; 4] = [
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
+
+/// What `tool` makes of `reply`; the call was sent once.
+fn called(world: &World, tool: &str, reply: Reply) -> Value {
+    called_by(world, tool, move || reply.clone().into())
+}
+
+/// The same of an answer that is `wire`, byte for byte.
+fn called_raw(world: &World, tool: &str, wire: impl AsRef<[u8]>) -> Value {
+    let wire = wire.as_ref().to_vec();
+    called_by(world, tool, move || Answer::raw(wire.clone()))
+}
+
+fn called_by(
+    world: &World,
+    tool: &str,
+    answer: impl Fn() -> Answer + Send + Sync + 'static,
+) -> Value {
+    world.backend.on(move |_| Some(answer()));
+    let before = world.backend.requests().len();
+    let mut result = world.server.modern().call(tool, json!({"endpoint": "/x"}));
+    assert_eq!(world.backend.requests().len(), before + 1, "{result}");
+    let content = result["structuredContent"].take();
+    assert_eq!(result["isError"] == true, content["success"] == false);
+    content
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+// ---- What the API has done is not reported as failed ----
+
+/// RFC 9110 §15.3.5, §15.3.6, §15.4.5.
+#[test]
+fn an_answer_without_content_is_a_success_whatever_its_headers_say_of_the_content() {
+    let world = World::signed_in();
+    for status in [204, 205, 304] {
+        for coding in [
+            "gzip", "GZIP", "x-gzip", "deflate", "br", "identity", "gzip, br", "",
+        ] {
+            for tool in WRITES {
+                let reply =
+                    Reply::new(status, "application/json", "").with("Content-Encoding", coding);
+                let content = called(&world, tool, reply);
+                assert_eq!(
+                    (&content["success"], &content["status"], &content["data"]),
+                    (&json!(true), &json!(status), &Value::Null),
+                    "{tool} {coding}: {content}"
+                );
+                assert_eq!(content["truncated"], false, "{content}");
+            }
+        }
+    }
+    // As a HEAD would be answered: with a length, and without the content.
+    let head = "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n\r\n";
+    let content = called_raw(&world, "api_get_request", head);
+    assert_eq!(
+        (&content["status"], &content["data"]),
+        (&json!(304), &Value::Null)
+    );
+}
+
+#[test]
+fn nothing_is_unpacked_where_nothing_came() {
+    let world = World::signed_in();
+    for (status, coding) in [
+        (200, "gzip"),
+        (201, "x-gzip"),
+        (202, "deflate"),
+        (200, "gzip, gzip"),
+    ] {
+        let reply = Reply::new(status, "application/json", "").with("Content-Encoding", coding);
+        for reply in [reply.clone().with("Transfer-Encoding", "chunked"), reply] {
+            let content = called(&world, "api_post_request", reply);
+            assert_eq!(
+                (&content["status"], &content["data"], &content["truncated"]),
+                (&json!(status), &Value::Null, &json!(false)),
+                "{coding}: {content}"
+            );
+            assert!(content.get("hint").is_none(), "{content}");
+        }
+    }
+}
+
+#[test]
+fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
+    let world = World::signed_in();
+    let json = br#"{"text":"gr\u00fc\u00dfe"}"#;
+    for (codings, body) in [
+        (&["gzip"][..], gzip(json)),
+        (&["GZIP"], gzip(json)),
+        (&["x-gzip"], gzip(json)),
+        (&["X-GZip"], gzip(json)),
+        (&["deflate"], zlib(json)),
+        (&["Deflate"], deflate(json)),
+        (&["identity"], json.to_vec()),
+        (&[""], json.to_vec()),
+        (&["Identity", "gzip"], gzip(json)),
+        (&["gzip", "identity"], gzip(json)),
+        (&["gzip, identity, "], gzip(json)),
+        // The last one was applied last (RFC 9110 §8.4).
+        (&["deflate, gzip"], gzip(&zlib(json))),
+        (&["gzip", "gzip"], gzip(&gzip(json))),
+        (&["gzip"], [gzip(&json[..5]), gzip(&json[5..])].concat()),
+    ] {
+        let reply = Reply::new(201, "application/json", body);
+        let reply = codings.iter().fold(reply, |reply, coding| {
+            reply.with("Content-Encoding", coding)
+        });
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(
+            content["data"],
+            json!({"text": "grüße"}),
+            "{codings:?}: {content}"
+        );
+        assert!(content.get("hint").is_none(), "{content}");
+    }
+}
+
+#[test]
+fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
+    let world = World::signed_in();
+    for coding in [
+        "br",
+        "zstd",
+        "compress",
+        "gzip, br",
+        "br, gzip",
+        "gzip,gzip,gzip,gzip",
+        "é",
+    ] {
+        let reply = Reply::new(201, "application/json", "packed").with("Content-Encoding", coding);
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(content["success"], true, "{content}");
+        assert_eq!(
+            content["data"]["base64"],
+            BASE64_STANDARD.encode("packed"),
+            "{content}"
+        );
+        let name = coding.split(',').next().unwrap();
+        assert!(
+            content["hint"].as_str().unwrap().contains(name),
+            "{content}"
+        );
+    }
+    let picture = Reply::new(200, "image/png", "packed").with("Content-Encoding", "br");
+    world.backend.on(move |_| Some(picture.clone().into()));
+    let result = world
+        .server
+        .modern()
+        .call("api_get_request", json!({"endpoint": "/x"}));
+    assert_eq!(result["content"].as_array().unwrap().len(), 1, "{result}");
+}
+
+#[test]
+fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
+    let world = World::signed_in();
+    let ok = "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nETag: \"1\"\r\n";
+    let half_of_gzip = gzip(b"0123456789")[..18].to_vec();
+    for (what, answer, data) in [
+        (
+            "a length",
+            format!("{ok}Content-Length: 10\r\n\r\n12345").into_bytes(),
+            json!("12345"),
+        ),
+        (
+            "nothing",
+            format!("{ok}Content-Length: 10\r\n\r\n").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "a chunk",
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n").into_bytes(),
+            json!("12345"),
+        ),
+        (
+            "no chunk",
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "no gzip",
+            format!("{ok}Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n12345").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "half of gzip",
+            [
+                format!("{ok}Content-Encoding: gzip\r\nContent-Length: 18\r\n\r\n").into_bytes(),
+                half_of_gzip,
+            ]
+            .concat(),
+            json!(null),
+        ),
+    ] {
+        for tool in WRITES {
+            let content = called_raw(&world, tool, &answer);
+            assert_eq!(
+                (
+                    &content["success"],
+                    &content["status"],
+                    &content["truncated"]
+                ),
+                (&json!(true), &json!(201), &json!(true)),
+                "{what}: {content}"
+            );
+            assert_eq!(content["headers"]["etag"], "\"1\"", "{what}: {content}");
+            if what != "half of gzip" {
+                assert_eq!(content["data"], data, "{what}: {content}");
+            }
+            let hint = content["hint"].as_str().unwrap();
+            assert!(
+                hint.contains("has done") && hint.contains("broke off"),
+                "{hint}"
+            );
+        }
+    }
+    // A refusal whose text is lost is a refusal.
+    let no = "HTTP/1.1 409 Conflict\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nno";
+    let content = called_raw(&world, "api_post_request", no);
+    assert_eq!(
+        (&content["error"], &content["status"], &content["data"]),
+        (&json!("http_error"), &json!(409), &json!("no")),
+        "{content}"
+    );
+    assert!(
+        !content["hint"].as_str().unwrap().contains("has done"),
+        "{content}"
+    );
+}
+
+/// A part of what is packed could not be unpacked.
+#[test]
+fn a_range_is_asked_for_unpacked() {
+    let world = World::signed_in();
+    let arguments = json!({"endpoint": "/me", "headers": {"Range": "bytes=0-9"}});
+    world.server.modern().ok("api_get_request", arguments);
+    assert_eq!(
+        world.backend.last().header("accept-encoding"),
+        Some("identity")
+    );
+    world
+        .server
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(world.backend.last().header("accept-encoding"), Some("gzip"));
+}
