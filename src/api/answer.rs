@@ -13,6 +13,7 @@ use ureq::http::{HeaderMap, HeaderValue, Response};
 use super::coding::Codings;
 use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
+use super::json_text::Found;
 use super::link;
 use super::select::Selection;
 use crate::auth::challenge::Challenge;
@@ -182,8 +183,13 @@ impl Reading<'_> {
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
-        let is_cut = part.truncated.is_some() || part.broken_off.is_some();
-        let (data, image) = present(part.body, content_type.as_deref(), packed.is_some(), is_cut);
+        let form = Form {
+            content_type: content_type.as_deref(),
+            is_packed: packed.is_some(),
+            is_fit: part.is_fit,
+            is_cut: part.truncated.is_some() || part.broken_off.is_some(),
+        };
+        let (data, image) = present(part.body, &form);
         Ok(Answer {
             status: response.status().as_u16(),
             endpoint: self.called.as_str().to_owned(),
@@ -255,8 +261,7 @@ impl Reading<'_> {
         is_success: bool,
     ) -> Part {
         let codings = Codings::of(response.headers());
-        let is_json = is_success
-            && codings.unknown().is_none()
+        let is_json = codings.unknown().is_none()
             && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         let most = self.max_bytes;
@@ -279,7 +284,13 @@ impl Reading<'_> {
             broken_off,
             ..Part::default()
         };
-        let text = part.body.as_ref().ok().filter(|_| is_whole_json);
+        if is_whole_json && let Ok(text) = part.body {
+            let found = Found::in_text(&text);
+            part.body = Ok(found.mended(text));
+            part.is_fit = found.is_fit;
+        }
+        let text = part.body.as_ref().ok();
+        let text = text.filter(|_| is_whole_json && is_success);
         let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
         let json = text
             .filter(is_worth_it)
@@ -291,6 +302,8 @@ impl Reading<'_> {
             (Some(selection), Some(json)) => {
                 let selected = selection.of(json, most);
                 part.body = String::from_utf8(selected.parts);
+                // A part is less deep than the whole.
+                part.is_fit = part.is_fit || is_fit(&part.body);
                 part.truncated = (selected.length > most).then_some(selected.length as u64);
                 part.not_found = selected.not_found;
             }
@@ -329,6 +342,8 @@ struct Part {
     length: u64,
     /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
+    /// Whether it can be handed on as JSON, if it is JSON.
+    is_fit: bool,
     truncated: Option<u64>,
     broken_off: Option<BrokenOff>,
     not_found: Vec<String>,
@@ -342,6 +357,7 @@ impl Default for Part {
         Self {
             length: 0,
             body: Ok(String::new()),
+            is_fit: true,
             truncated: None,
             broken_off: None,
             not_found: Vec::new(),
@@ -357,6 +373,10 @@ enum Ending {
     /// The body goes on; so long is all of it.
     Longer(u64),
     Broken(BrokenOff),
+}
+
+fn is_fit(body: &Result<String, FromUtf8Error>) -> bool {
+    body.as_ref().is_ok_and(|text| Found::in_text(text).is_fit)
 }
 
 /// The first `most` bytes of `body`, and its length when it was longer.
@@ -429,26 +449,39 @@ fn text(value: &HeaderValue) -> String {
     String::from_utf8_lossy(value.as_bytes()).into_owned()
 }
 
+/// What is known of a body besides its bytes.
+struct Form<'a> {
+    content_type: Option<&'a str>,
+    /// In a content coding that could not be undone.
+    is_packed: bool,
+    /// Whether every parser takes it, if it is JSON.
+    is_fit: bool,
+    is_cut: bool,
+}
+
 /// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is returned as one, too.
 fn present(
     body: Result<String, FromUtf8Error>,
-    content_type: Option<&str>,
-    packed: bool,
-    truncated: bool,
+    form: &Form<'_>,
 ) -> (String, Option<(String, String)>) {
-    let media_type = media_type::essence(content_type.unwrap_or_default());
-    let is_json = !packed && media_type::is_json(&media_type);
+    let media_type = media_type::essence(form.content_type.unwrap_or_default());
+    let is_json = !form.is_packed && media_type::is_json(&media_type);
     let is_text =
-        is_json || (!packed && (media_type.is_empty() || media_type::is_text(&media_type)));
+        is_json || (!form.is_packed && (media_type.is_empty() || media_type::is_text(&media_type)));
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => {
+        Ok(json)
+            if is_json
+                && form.is_fit
+                && !form.is_cut
+                && serde_json::from_str::<&RawValue>(&json).is_ok() =>
+        {
             return (json, None);
         }
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),
         // A cut may fall into the middle of a character.
-        Err(error) if is_text && truncated && error.utf8_error().error_len().is_none() => {
+        Err(error) if is_text && form.is_cut && error.utf8_error().error_len().is_none() => {
             let whole = error
                 .as_bytes()
                 .get(..error.utf8_error().valid_up_to())
@@ -463,11 +496,12 @@ fn present(
     let base64 = BASE64_STANDARD.encode(&bytes);
     let data = format!(
         r#"{{"base64":"{base64}","content_type":{},"size":{}}}"#,
-        json!(content_type),
+        json!(form.content_type),
         bytes.len()
     );
     (
         data,
-        (media_type.starts_with("image/") && !truncated && !packed).then_some((media_type, base64)),
+        (media_type.starts_with("image/") && !form.is_cut && !form.is_packed)
+            .then_some((media_type, base64)),
     )
 }

@@ -11,6 +11,7 @@ mod coding;
 pub mod endpoint;
 pub(crate) mod files;
 pub mod headers;
+mod json_text;
 pub(crate) mod link;
 pub mod policy;
 pub(crate) mod request;

@@ -277,3 +277,135 @@ fn a_range_is_asked_for_unpacked() {
         .ok("api_get_request", json!({"endpoint": "/me"}));
     assert_eq!(world.backend.last().header("accept-encoding"), Some("gzip"));
 }
+
+// ---- JSON that some parsers do not take ----
+
+/// The whole message as it was written.
+fn written(world: &World, content_type: &'static str, status: u16, body: &str) -> (String, Value) {
+    let reply = Reply::new(status, content_type, body);
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let mut mcp = world.server.modern();
+    let call = json!({"name": "api_post_request", "arguments": {"endpoint": "/x"}});
+    let reply = mcp.send("tools/call", call);
+    let content = reply.json()["result"]["structuredContent"].clone();
+    (reply.text(), content)
+}
+
+/// RFC 7493 §2.1: no text has half a character. Here `serde_json` stands for the parsers that refuse it.
+#[test]
+fn half_a_surrogate_pair_is_replaced_and_nothing_else_is_changed() {
+    let world = World::signed_in();
+    for (body, data) in [
+        (
+            r#"{"subject":"Hello \ud83d"}"#,
+            r#"{"subject":"Hello \ufffd"}"#,
+        ),
+        (
+            r#"["\uD83D\uDE00","\uDE00\uD83D"]"#,
+            r#"["\uD83D\uDE00","\ufffd\ufffd"]"#,
+        ),
+        (
+            r#"["\uD83D\uD83D\uDE00 \ud83dx"]"#,
+            r#"["\ufffd\uD83D\uDE00 \ufffdx"]"#,
+        ),
+        (
+            r#"{"\udfff":1,"a":"\ud83d\n"}"#,
+            r#"{"\ufffd":1,"a":"\ufffd\n"}"#,
+        ),
+        // No escapes of surrogates.
+        (
+            r#"["\\ud83d","\\\"\\ud83d", "\ue000\ud7ff"]"#,
+            r#"["\\ud83d","\\\"\\ud83d", "\ue000\ud7ff"]"#,
+        ),
+        (r#"["12345678\\","\ud800"]"#, r#"["12345678\\","\ufffd"]"#),
+    ] {
+        for (content_type, status) in [
+            ("application/json", 200),
+            ("application/problem+json", 200),
+            ("application/json", 400),
+        ] {
+            let (text, _) = written(&world, content_type, status, body);
+            assert!(text.contains(&format!("\"data\":{data}")), "{body}: {text}");
+        }
+    }
+    // Wherever it stands in words of eight bytes.
+    for length in 0..20 {
+        let body = format!("[\"{}\\ud83d\"]", "x".repeat(length));
+        let (_, content) = written(&world, "application/json", 201, &body);
+        assert_eq!(
+            content["data"][0],
+            format!("{}\u{fffd}", "x".repeat(length))
+        );
+    }
+}
+
+#[test]
+fn half_a_surrogate_pair_is_replaced_in_what_is_selected() {
+    let world = World::signed_in();
+    let body = r#"{"\ud83d":{"a":"\udc00"},"@odata.nextLink":"/v1.0/x?p=2","b":"\ud83d"}"#;
+    let reply = Reply::new(200, "application/json", body);
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let arguments = json!({"endpoint": "/x", "select": ["/\u{fffd}/a", "/b"]});
+    let content = world.server.modern().ok("api_get_request", arguments);
+    assert_eq!(
+        content["data"],
+        json!({"/\u{fffd}/a": "\u{fffd}", "/b": "\u{fffd}"})
+    );
+    assert_eq!(content["next"], format!("{}/x?p=2", world.backend.url()));
+}
+
+#[test]
+fn what_common_parsers_do_not_take_is_handed_on_as_text() {
+    let world = World::signed_in();
+    let nested = |open: &str, close: &str, levels: usize| {
+        format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    };
+    for (body, is_json) in [
+        (nested("[", "]", 60), true),
+        (nested("[", "]", 61), false),
+        (nested("{\"a\":", "}", 60), true),
+        (nested("{\"a\":", "}", 61), false),
+        (nested("[", "]", 250), false),
+        (nested("[", "]", 100_000), false),
+        // Brackets in strings are no levels, nor are neighbours.
+        (format!("[\"{}\"]", "[".repeat(250)), true),
+        (format!("[\"]]]]]\",{}]", nested("[", "]", 60)), false),
+        (format!("[{}[]]", "[],{},".repeat(100)), true),
+        // What no double holds; Python has another limit for integers.
+        (format!("[{}]", "9".repeat(300)), true),
+        (format!("[1{}]", "0".repeat(300)), false),
+        (format!("[1{}]", "0".repeat(4_300)), false),
+        ("[1e299,1E+299,1.5e299,1e-999,-0.5E-400]".to_owned(), true),
+        ("[1e400]".to_owned(), false),
+        ("[1.5E+400]".to_owned(), false),
+        (format!("[-1e{}]", "9".repeat(30)), false),
+        ("[\"1e400\",true,false]".to_owned(), true),
+        (format!("[\"{}\"]", "9".repeat(10_000)), true),
+    ] {
+        for status in [201, 422] {
+            let (text, content) = written(&world, "application/json", status, &body);
+            let shown = &body[..body.len().min(30)];
+            if is_json {
+                assert!(text.contains(&format!("\"data\":{body}")), "{shown}");
+            } else {
+                assert_eq!(content["data"], body, "{shown}");
+            }
+        }
+    }
+    // What is selected from it may be less deep.
+    let body = format!("{{\"deep\":{},\"flat\":[1]}}", nested("[", "]", 70));
+    for (pointer, data) in [
+        ("/flat", json!([1])),
+        ("/deep", json!(nested("[", "]", 70))),
+        (
+            "/deep/0/0/0/0/0/0/0/0/0/0/0/0",
+            serde_json::from_str(&nested("[", "]", 58)).unwrap(),
+        ),
+    ] {
+        let reply = Reply::new(200, "application/json", body.as_bytes());
+        world.backend.on(move |_| Some(reply.clone().into()));
+        let arguments = json!({"endpoint": "/x", "select": pointer});
+        let content = world.server.modern().ok("api_get_request", arguments);
+        assert_eq!(content["data"], data, "{pointer}");
+    }
+}
