@@ -16,6 +16,7 @@ use super::files::{Destination, Moved, NotSaved, Watch};
 use super::json_text::Found;
 use super::link;
 use super::select::Selection;
+use super::tokens::Tokens;
 use crate::auth::challenge::Challenge;
 use crate::error::Kind;
 use crate::json_pointer;
@@ -73,6 +74,8 @@ pub(crate) struct Answer {
     pub(crate) broken_off: Option<BrokenOff>,
     /// The content coding that could not be undone.
     pub(crate) packed: Option<String>,
+    /// Whether a token was taken out of it.
+    pub(crate) had_token: bool,
 }
 
 /// Why a body could not be read to its end.
@@ -160,6 +163,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) watch: Watch<'a>,
     /// How much of a body the caller gets.
     pub(crate) max_bytes: usize,
+    /// What the caller must not get.
+    pub(crate) tokens: &'a Tokens<'a>,
 }
 
 impl Reading<'_> {
@@ -168,10 +173,13 @@ impl Reading<'_> {
     /// # Errors
     /// The connection breaks, or the file cannot be written.
     pub(crate) fn answer(&self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
-        let content_type = response.headers().get(CONTENT_TYPE).map(text);
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map(|value| self.text(value));
         let part = self.part(&mut response, content_type.as_deref())?;
         let headers = response.headers();
-        let packed = Codings::of(headers).unknown().map(str::to_owned);
+        let packed = Codings::of(headers)
+            .unknown()
+            .map(|name| self.tokens.taken_out_of(name.to_owned()));
         let is_page = response.status().is_success();
         let next = if is_page {
             self.next_page(part.next_link, headers)
@@ -179,7 +187,10 @@ impl Reading<'_> {
             None
         };
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
-        let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
+        let challenges = challenges.filter(|value| value.to_str().is_ok());
+        // Scopes and claims are shown.
+        let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
+        let challenge = Challenge::of_backend(challenges.iter().map(String::as_str));
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
@@ -194,7 +205,7 @@ impl Reading<'_> {
             status: response.status().as_u16(),
             endpoint: self.called.as_str().to_owned(),
             challenge,
-            headers: known(headers),
+            headers: self.known(headers),
             data,
             retry_after,
             image,
@@ -206,6 +217,7 @@ impl Reading<'_> {
             broken_off: part.broken_off,
             packed,
             content_type,
+            had_token: self.tokens.has_removed(),
         })
     }
 
@@ -270,7 +282,10 @@ impl Reading<'_> {
         } else {
             most
         };
-        let (bytes, ending) = read(response, &codings, read_most);
+        let (bytes, ending) = read(response, &codings, read_most, 1 + self.tokens.longest());
+        let length = bytes.len() as u64;
+        // Before anything is cut: half a token could not be found.
+        let bytes = self.tokens.taken_out(bytes, read_most);
         let (truncated, broken_off) = match ending {
             Ending::Whole => (None, None),
             Ending::Longer(length) => (Some(length), None),
@@ -278,7 +293,7 @@ impl Reading<'_> {
         };
         let is_whole_json = is_json && truncated.is_none() && broken_off.is_none();
         let mut part = Part {
-            length: truncated.unwrap_or(bytes.len() as u64),
+            length: truncated.unwrap_or(length),
             body: String::from_utf8(bytes),
             truncated,
             broken_off,
@@ -320,6 +335,30 @@ impl Reading<'_> {
         part
     }
 
+    /// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
+    fn known(&self, headers: &HeaderMap) -> Map<String, Value> {
+        let is_handed_on = |name: &str| {
+            HANDED_ON.contains(&name)
+                || name.ends_with("request-id")
+                || name.ends_with("correlation-id")
+        };
+        let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
+        let list = |name| {
+            let values = headers.get_all(name).iter();
+            let values: Vec<_> = values.map(|value| self.text(value)).collect();
+            values.join(", ")
+        };
+        names
+            .map(|name| (name.to_string(), list(name).into()))
+            .collect()
+    }
+
+    /// The text of a header.
+    fn text(&self, value: &HeaderValue) -> String {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        self.tokens.taken_out_of(text)
+    }
+
     /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that was called).
     fn next_page(&self, next_link: Option<String>, headers: &HeaderMap) -> Option<NextPage> {
         let fields = headers
@@ -328,9 +367,10 @@ impl Reading<'_> {
             .filter_map(|value| value.to_str().ok());
         let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
         let link = self.called.join(&link).ok().filter(|_| !link.is_empty())?;
-        let target = self.base.target(link.as_str(), &[]);
+        let link = self.tokens.taken_out_of(link.into());
+        let target = self.base.target(&link, &[]);
         Some(target.map_or_else(
-            |_| NextPage::Elsewhere(link.into()),
+            |_| NextPage::Elsewhere(link.clone()),
             |target| NextPage::Here(target.as_str().to_owned()),
         ))
     }
@@ -393,11 +433,16 @@ fn cut(
     )
 }
 
-/// The first `most` bytes of the body, unpacked.
-fn read(response: &mut Response<Body>, codings: &Codings, most: usize) -> (Vec<u8>, Ending) {
+/// The first `most` bytes of the body, unpacked, and so many `more` as it has.
+fn read(
+    response: &mut Response<Body>,
+    codings: &Codings,
+    most: usize,
+    more: usize,
+) -> (Vec<u8>, Ending) {
     let declared = response.body().content_length();
     let declared = declared.filter(|_| codings.is_plain());
-    let limit = u64::try_from(most).unwrap_or(u64::MAX);
+    let limit = u64::try_from(most.saturating_add(more)).unwrap_or(u64::MAX);
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(expected + 1);
     let reader = response.body_mut().with_config().limit(u64::MAX).reader();
@@ -405,48 +450,22 @@ fn read(response: &mut Response<Body>, codings: &Codings, most: usize) -> (Vec<u
         Ok(reader) => reader,
         Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error))),
     };
-    let read = reader.by_ref().take(limit + 1).read_to_end(&mut bytes);
-    let is_longer = bytes.len() > most;
-    bytes.truncate(most);
-    match read {
-        _ if is_longer => {
-            let counted = || {
-                let mut rest = reader.take(MOST_COUNTED_BYTES);
-                // The caller's part is complete; the rest is read only to be counted.
-                let _ = io::copy(&mut rest, &mut io::sink());
-                limit + 1 + MOST_COUNTED_BYTES - rest.limit()
-            };
-            let length = declared.unwrap_or_else(counted);
-            (bytes, Ending::Longer(length))
-        }
-        Ok(_) => (bytes, Ending::Whole),
-        Err(error) => (bytes, Ending::Broken(BrokenOff::by(error))),
+    let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
+    if bytes.len() > most {
+        let counted = || {
+            let mut rest = reader.take(MOST_COUNTED_BYTES);
+            // The caller's part is complete; the rest is read only to be counted.
+            let _ = io::copy(&mut rest, &mut io::sink());
+            bytes.len() as u64 + MOST_COUNTED_BYTES - rest.limit()
+        };
+        let length = declared.unwrap_or_else(counted);
+        return (bytes, Ending::Longer(length));
     }
-}
-
-/// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
-fn known(headers: &HeaderMap) -> Map<String, Value> {
-    let is_handed_on = |name: &str| {
-        HANDED_ON.contains(&name)
-            || name.ends_with("request-id")
-            || name.ends_with("correlation-id")
-    };
-    let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
-    let list = |name| {
-        headers
-            .get_all(name)
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    names
-        .map(|name| (name.to_string(), list(name).into()))
-        .collect()
-}
-
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+    let ending = read.map_or_else(
+        |error| Ending::Broken(BrokenOff::by(error)),
+        |_| Ending::Whole,
+    );
+    (bytes, ending)
 }
 
 /// What is known of a body besides its bytes.

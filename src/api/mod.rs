@@ -16,6 +16,7 @@ pub(crate) mod link;
 pub mod policy;
 pub(crate) mod request;
 pub(crate) mod select;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -130,8 +131,9 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
-        let mut answer = backend.send(&request, account.token()?)?;
+        let mut answer = backend.send(&request, account.token()?, &[])?;
         let first = answer.challenge.clone();
+        let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has fetched it, or the API
         // had not asked for them yet. A missing scope (403) is for the settings to add: the API has no say in what is
         // asked of the user.
@@ -147,11 +149,14 @@ impl Api {
                     .renew(&chosen.user_id, call.client, &account, claims, may_refresh)?;
             // The API's answer stands.
             let Some(renewed) = renewed else { break };
+            used.push(account);
             account = renewed;
             if request.is_given_up() {
                 break;
             }
-            answer = backend.send(&request, account.token()?)?;
+            let earlier = used.iter().filter_map(|account| account.token().ok());
+            let earlier: Vec<_> = earlier.collect();
+            answer = backend.send(&request, account.token()?, &earlier)?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),

@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{Answer, Reading, Wanted};
 use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
+use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
 use crate::outgoing::resolver::RememberingResolver;
 use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
@@ -92,7 +93,8 @@ impl Backend {
     }
 
     /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed request is
-    /// repeated after a pause, on a new connection, unless the API could then act twice.
+    /// repeated after a pause, on a new connection, unless the API could then act twice. The answer is without the
+    /// token, and without those that were sent `earlier`.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot be moved.
@@ -100,6 +102,7 @@ impl Backend {
         &self,
         request: &Request<'_>,
         access_token: &Secret,
+        earlier: &[&Secret],
     ) -> Result<Answer, Failure> {
         if access_token.expose().len() > MOST_LINE_BYTES {
             let message = format!("The access token has more than {MOST_LINE_BYTES} bytes.");
@@ -114,7 +117,8 @@ impl Backend {
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
-            let result = self.exchange(request, access_token, left);
+            let tokens = Tokens::new(&[&[access_token], earlier].concat());
+            let result = self.exchange(request, access_token, &tokens, left);
             let pause = pauses
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
@@ -133,6 +137,7 @@ impl Backend {
         &self,
         request: &Request<'_>,
         access_token: &Secret,
+        tokens: &Tokens<'_>,
         left: Option<Duration>,
     ) -> Result<Answer, Unanswered> {
         let bearer = access_token.between("Bearer ", "");
@@ -169,6 +174,7 @@ impl Backend {
             wanted: &request.wanted,
             watch: request.watch,
             max_bytes: self.max_response_bytes,
+            tokens,
         };
         let mut answer = reading.answer(response)?;
         answer.file = answer.file.or(sent);

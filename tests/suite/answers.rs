@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use crate::support::http::{Answer, Reply};
+use crate::support::http::{Answer, Reply, Request};
 use crate::support::server::World;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -408,4 +408,216 @@ fn what_common_parsers_do_not_take_is_handed_on_as_text() {
         let content = world.server.modern().ok("api_get_request", arguments);
         assert_eq!(content["data"], data, "{pointer}");
     }
+}
+
+// ---- Tokens that an API sends back ----
+
+const MARKER: &str = "[access token removed]";
+
+fn token_of(request: &Request) -> String {
+    let bearer = request.header("Authorization").unwrap();
+    bearer.strip_prefix("Bearer ").unwrap().to_owned()
+}
+
+/// What `api_get_request` gives when the API answers so to whoever has a token; the whole message has no token.
+fn echoed(
+    world: &World,
+    arguments: Value,
+    answer: impl Fn(&str) -> Reply + Send + Sync + 'static,
+) -> Value {
+    world
+        .backend
+        .on(move |request| Some(answer(&token_of(request)).into()));
+    let before = world.backend.requests().len();
+    let mut mcp = world.server.modern();
+    let reply = mcp.send(
+        "tools/call",
+        json!({"name": "api_get_request", "arguments": arguments}),
+    );
+    for request in &world.backend.requests()[before..] {
+        let token = token_of(request);
+        // Neither all of it nor its end.
+        let end = &token[token.len() - token.len().min(16)..];
+        assert!(!reply.text().contains(end), "{}", reply.text());
+    }
+    reply.json()["result"]["structuredContent"].clone()
+}
+
+fn x() -> Value {
+    json!({"endpoint": "/x"})
+}
+
+#[test]
+fn a_token_that_the_api_sends_back_is_replaced_wherever_it_stands_and_the_result_says_so() {
+    let world = World::signed_in();
+    let echo = |token: &str| json!({"headers": {"authorization": format!("Bearer {token}")}});
+    let clean = json!({"headers": {"authorization": format!("Bearer {MARKER}")}});
+    for status in [200, 401, 403, 418, 500] {
+        let content = echoed(&world, x(), move |token| {
+            Reply::of_json(status, &echo(token))
+        });
+        assert_eq!(content["data"], clean, "{status}");
+        assert!(
+            content["hint"].as_str().unwrap().contains("removed"),
+            "{content}"
+        );
+    }
+    // Twice, at both ends, in a key.
+    let content = echoed(&world, x(), |token| {
+        Reply::new(200, "text/plain", format!("{token}{token}-{token}"))
+    });
+    assert_eq!(content["data"], format!("{MARKER}{MARKER}-{MARKER}"));
+    let content = echoed(&world, x(), |token| Reply::of_json(200, &json!({token: 1})));
+    assert_eq!(content["data"], json!({MARKER: 1}));
+    // In what is no text, and in what was packed.
+    let content = echoed(&world, x(), |token| {
+        let bytes = [b"\xff\0", token.as_bytes(), b"\xfe"].concat();
+        Reply::new(200, "application/octet-stream", bytes)
+    });
+    let bytes = [b"\xff\0", MARKER.as_bytes(), b"\xfe"].concat();
+    assert_eq!(content["data"]["base64"], BASE64_STANDARD.encode(bytes));
+    let content = echoed(&world, x(), move |token| {
+        Reply::new(
+            200,
+            "application/json",
+            gzip(echo(token).to_string().as_bytes()),
+        )
+        .with("Content-Encoding", "gzip")
+        .with("Transfer-Encoding", "chunked")
+    });
+    assert_eq!(content["data"], clean);
+    // Selected.
+    let select = json!({"endpoint": "/x", "select": "/headers/authorization"});
+    let content = echoed(&world, select, move |token| {
+        Reply::of_json(200, &echo(token))
+    });
+    assert_eq!(content["data"], format!("Bearer {MARKER}"));
+    // An answer without one is as it was.
+    let content = echoed(&world, x(), |_| {
+        Reply::of_json(200, &json!({"authorization": "Bearer AT-x"}))
+    });
+    assert_eq!(content["data"]["authorization"], "Bearer AT-x");
+    assert!(content.get("hint").is_none(), "{content}");
+}
+
+#[test]
+fn a_token_in_a_header_of_the_answer_is_replaced_too() {
+    let world = World::signed_in();
+    let content = echoed(&world, x(), |token| {
+        Reply::new(302, &format!("text/plain; t={token}"), "")
+            .with(
+                "Location",
+                &format!("https://elsewhere.example/?access_token={token}"),
+            )
+            .with("X-Request-Id", token)
+            .with("ETag", &format!("\"{token}\""))
+    });
+    assert_eq!(
+        content["redirect_target"],
+        format!("https://elsewhere.example/?access_token={MARKER}")
+    );
+    assert_eq!(content["content_type"], format!("text/plain; t={MARKER}"));
+    assert_eq!(content["headers"]["x-request-id"], MARKER);
+    assert!(
+        content["hint"].as_str().unwrap().contains("removed"),
+        "{content}"
+    );
+    echoed(&world, x(), |token| {
+        Reply::of_json(
+            200,
+            &json!({"@odata.nextLink": format!("/v1.0/x?t={token}")}),
+        )
+    });
+    echoed(&world, x(), |token| {
+        Reply::of_json(200, &json!([])).with("Link", &format!("</v1.0/x?t={token}>; rel=next"))
+    });
+    let content = echoed(&world, x(), |token| {
+        let field = format!("Bearer error=\"insufficient_scope\", scope=\"{token}\"");
+        Reply::of_json(403, &json!({})).with("WWW-Authenticate", &field)
+    });
+    assert!(
+        content["message"].as_str().unwrap().contains("scope"),
+        "{content}"
+    );
+    echoed(&world, x(), |token| {
+        Reply::of_json(200, &json!({})).with("Content-Encoding", token)
+    });
+}
+
+#[test]
+fn a_token_is_replaced_before_the_answer_is_cut() {
+    const MOST: usize = 600;
+    let world =
+        World::signed_in().with(|setup| setup.with("MAX_RESPONSE_BYTES", &MOST.to_string()));
+    for media_type in ["text/plain", "application/json"] {
+        for before in (0..MOST + 20).step_by(7) {
+            for behind in [0, 3, 10_000] {
+                let content = echoed(&world, x(), move |token| {
+                    let body = format!("{}{token}{}", "x".repeat(before), "y".repeat(behind));
+                    Reply::new(200, media_type, body)
+                });
+                let data = content["data"].as_str().unwrap();
+                assert!(
+                    data.len() <= MOST.max(before.min(MOST) + MARKER.len()),
+                    "{data}"
+                );
+                let found = data.trim_start_matches('x');
+                let is_marked = found.starts_with(MARKER);
+                assert_eq!(is_marked, before < MOST, "{before} {behind}: {data}");
+                assert!(!found.contains("AT-"), "{data}");
+            }
+        }
+    }
+}
+
+/// After a 401 there are two of them.
+#[test]
+fn each_token_of_a_call_is_replaced() {
+    let world = World::signed_in();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let for_api = std::sync::Arc::clone(&seen);
+    let content = echoed(&world, x(), move |token| {
+        let mut seen = for_api.lock().unwrap();
+        seen.push(token.to_owned());
+        Reply::of_json(if seen.len() == 1 { 401 } else { 200 }, &json!(*seen))
+    });
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 2 && seen[0] != seen[1], "{seen:?}");
+    assert_eq!(content["data"], json!([MARKER, MARKER]));
+}
+
+/// Tokens of personal accounts are no JWT: they have characters that are escaped in many ways.
+#[test]
+fn an_opaque_token_is_replaced_however_its_characters_are_escaped() {
+    let world = World::signed_in();
+    let token = format!(
+        "EwB{}+/{}/+a=/{}==",
+        "ab1".repeat(20),
+        "Cd2".repeat(110),
+        "e".repeat(20)
+    );
+    let issued = token.clone();
+    world
+        .entra
+        .token_tamper(move |body| body["access_token"] = json!(issued));
+    for (plus, slash, equals) in [
+        ("+", "/", "="),
+        ("\\u002B", "\\/", "\\u003d"),
+        ("\\u002b", "\\u002F", "="),
+        ("%2B", "%2f", "%3D"),
+        ("&#x2B;", "/", "&#61;"),
+    ] {
+        for media_type in ["text/plain", "text/html"] {
+            let content = echoed(&world, x(), move |token| {
+                let written = token
+                    .replace('=', equals)
+                    .replace('+', plus)
+                    .replace('/', slash);
+                let status = if token.starts_with("AT-") { 401 } else { 200 };
+                Reply::new(status, media_type, format!("<{written}>"))
+            });
+            assert_eq!(content["data"], format!("<{MARKER}>"), "{plus}");
+        }
+    }
+    assert_eq!(token_of(&world.backend.last()), token);
 }

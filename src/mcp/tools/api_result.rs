@@ -91,6 +91,11 @@ fn hint(answer: &Answer) -> Option<String> {
             "The body is packed in a coding that this server cannot undo ({coding}): it is as it came."
         ));
     }
+    if answer.had_token {
+        hints.push(
+            "The API has sent back the access token of this call; it was removed.".to_owned(),
+        );
+    }
     hints.extend(hint_of_status(answer).map(str::to_owned));
     (!hints.is_empty()).then(|| hints.join(" "))
 }
