@@ -15,6 +15,7 @@ use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
 use super::json_text::Found;
 use super::link;
+use super::response_headers;
 use super::select::Selection;
 use super::tokens::Tokens;
 use crate::auth::challenge::Challenge;
@@ -33,16 +34,6 @@ const SELECTED_FROM: usize = 16;
 /// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
 const NEXT_LINK: &str = "@odata.nextLink";
 
-/// Response headers that the caller gets, besides request and correlation ids.
-const HANDED_ON: [&str; 6] = [
-    "etag",
-    "last-modified",
-    "location",
-    "retry-after",
-    "link",
-    "preference-applied",
-];
-
 /// An answer, as the caller gets it.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -52,8 +43,10 @@ pub(crate) struct Answer {
     pub(crate) content_type: Option<String>,
     /// What the API demands of the next token.
     pub(crate) challenge: Option<Challenge>,
-    /// Selected headers.
+    /// Its headers, but for some.
     pub(crate) headers: Map<String, Value>,
+    /// How many of them did not fit.
+    pub(crate) headers_left_out: usize,
     /// The body as JSON, for the member `data` of the tool result.
     pub(crate) data: String,
     /// How long to wait before the next call (RFC 9110 §10.2.3).
@@ -191,6 +184,8 @@ impl Reading<'_> {
         // Scopes and claims are shown.
         let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
         let challenge = Challenge::of_backend(challenges.iter().map(String::as_str));
+        let (handed_on, headers_left_out) =
+            response_headers::handed_on(headers, |value| self.text(value));
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
@@ -205,7 +200,8 @@ impl Reading<'_> {
             status: response.status().as_u16(),
             endpoint: self.called.as_str().to_owned(),
             challenge,
-            headers: self.known(headers),
+            headers: handed_on,
+            headers_left_out,
             data,
             retry_after,
             image,
@@ -333,24 +329,6 @@ impl Reading<'_> {
         }
         part.next_link = next_link;
         part
-    }
-
-    /// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
-    fn known(&self, headers: &HeaderMap) -> Map<String, Value> {
-        let is_handed_on = |name: &str| {
-            HANDED_ON.contains(&name)
-                || name.ends_with("request-id")
-                || name.ends_with("correlation-id")
-        };
-        let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
-        let list = |name| {
-            let values = headers.get_all(name).iter();
-            let values: Vec<_> = values.map(|value| self.text(value)).collect();
-            values.join(", ")
-        };
-        names
-            .map(|name| (name.to_string(), list(name).into()))
-            .collect()
     }
 
     /// The text of a header.

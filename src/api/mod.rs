@@ -15,6 +15,7 @@ mod json_text;
 pub(crate) mod link;
 pub mod policy;
 pub(crate) mod request;
+mod response_headers;
 pub(crate) mod select;
 mod tokens;
 

@@ -775,11 +775,13 @@ fn a_resource_is_created_changed_and_deleted() {
 }
 
 #[test]
-fn only_selected_response_headers_are_handed_on() {
+fn response_headers_are_handed_on_but_for_cookies_the_connections_and_policies() {
     let mut bench = Bench::new();
     let handed_on = [
         ("ETag", "\"7\""),
+        ("Last-Modified", "Tue, 01 Sep 2026 00:00:00 GMT"),
         ("Location", "https://elsewhere.example/x"),
+        ("Content-Location", "/x/7"),
         ("Retry-After", "120"),
         ("Link", "<https://api.example/x?page=2>; rel=\"next\""),
         ("request-id", "a"),
@@ -787,25 +789,104 @@ fn only_selected_response_headers_are_handed_on() {
         ("client-request-id", "c"),
         ("X-Correlation-Id", "d"),
         ("x-ms-request-id", "e"),
+        // What stands in a header alone: a new id, the next page, an operation to poll, a total, a name, a limit.
+        ("OData-EntityId", "https://api.example/x(7)"),
+        ("OData-Version", "4.0"),
+        ("Preference-Applied", "return=minimal"),
+        ("x-ms-continuationtoken", "abc=="),
+        ("Operation-Location", "https://api.example/operations/7"),
+        (
+            "Azure-AsyncOperation",
+            "https://api.example/operations/7?v=1",
+        ),
+        ("X-Total-Count", "4711"),
+        ("Content-Range", "bytes 0-9/100"),
+        ("Content-Disposition", "attachment; filename=\"a.pdf\""),
+        ("Content-Language", "de"),
+        ("Accept-Ranges", "bytes"),
+        ("Allow", "GET, PUT"),
+        ("X-RateLimit-Remaining", "12"),
+        ("RateLimit", "\"default\";r=50;t=30"),
+        ("Deprecation", "@1688169599"),
+        ("Sunset", "Wed, 11 Nov 2026 23:59:59 GMT"),
+        ("Warning", "199 - \"old\""),
+        ("Cache-Control", "max-age=60"),
+        ("Date", "Tue, 01 Sep 2026 00:00:00 GMT"),
+        ("Server", "x"),
+        ("X-Powered-By", "x"),
+        ("X-Cookie-Policy-Id", "7"),
     ];
     let kept_back = [
         ("Set-Cookie", "session=secret"),
+        ("Set-Cookie2", "session=secret"),
         ("WWW-Authenticate", "Bearer"),
-        ("Server", "x"),
-        ("X-Powered-By", "x"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Proxy-Status", "x"),
+        ("Authentication-Info", "nextnonce=\"x\""),
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Trailer", "x"),
+        ("Upgrade", "h2c"),
+        ("Alt-Svc", "h3=\":443\""),
+        ("Content-Encoding", "identity"),
         ("Strict-Transport-Security", "max-age=1"),
+        ("Content-Security-Policy", "default-src 'none'"),
+        ("Content-Security-Policy-Report-Only", "default-src 'none'"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("X-XSS-Protection", "0"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Permissions-Policy", "camera=()"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "x"),
+        ("X-Permitted-Cross-Domain-Policies", "none"),
+        ("Report-To", "{}"),
+        ("NEL", "{}"),
+        ("Expect-CT", "max-age=0"),
     ];
-    let reply = handed_on
-        .iter()
-        .chain(&kept_back)
-        .fold(Reply::of_json(200, &json!({})), |reply, (name, value)| {
-            reply.with(name, value)
-        });
-    let answer = bench.got(reply);
-    let expected = handed_on
-        .iter()
-        .map(|(name, value)| (name.to_lowercase(), json!(value)));
-    assert_eq!(answer["headers"], Value::Object(expected.collect()));
+    for status in [200, 404] {
+        bench.answer(handed_on.iter().chain(&kept_back).fold(
+            Reply::of_json(status, &json!({})),
+            |reply, (name, value)| reply.with(name, value),
+        ));
+        let answer = bench.get("/x")["structuredContent"].take();
+        let expected = handed_on
+            .iter()
+            .map(|(name, value)| (name.to_lowercase(), json!(value)));
+        assert_eq!(answer["headers"], Value::Object(expected.collect()));
+    }
+}
+
+/// A head may have 64 KiB; the model pays for each of them.
+#[test]
+fn response_headers_are_handed_on_within_a_bound_and_the_useful_ones_first() {
+    let mut bench = Bench::new();
+    let many = (0..100).fold(Reply::of_json(200, &json!({})), |reply, n| {
+        reply.with(&format!("X-Noise-{n}"), &"n".repeat(300))
+    });
+    let long = "l".repeat(8_000);
+    let answer = bench.got(
+        many.with("Location", &long)
+            .with("Operation-Location", "/o"),
+    );
+    let headers = answer["headers"].as_object().unwrap();
+    assert_eq!(headers["location"], long);
+    assert_eq!(headers["operation-location"], "/o");
+    let length = |(name, value): (&String, &Value)| name.len() + value.as_str().unwrap().len();
+    let (count, bytes) = (headers.len(), headers.iter().map(length).sum::<usize>());
+    assert!(bytes <= 16 * 1024 && bytes > 15 * 1024, "{bytes}");
+    let left_out = format!("{} response headers", 102 - count);
+    assert!(
+        answer["hint"].as_str().unwrap().contains(&left_out),
+        "{answer}"
+    );
+    // One that is too long alone takes no other with it.
+    let reply = Reply::of_json(200, &json!({})).with("X-Long", &"l".repeat(20_000));
+    let answer = bench.got(reply.with("X-Total-Count", "7"));
+    assert_eq!(answer["headers"], json!({"x-total-count": "7"}));
 }
 
 /// RFC 9110 §5.3: several fields of one name mean their values, joined by commas.

@@ -96,6 +96,12 @@ fn hint(answer: &Answer) -> Option<String> {
             "The API has sent back the access token of this call; it was removed.".to_owned(),
         );
     }
+    if answer.headers_left_out > 0 {
+        hints.push(format!(
+            "{} response headers were left out: together they are too long.",
+            answer.headers_left_out
+        ));
+    }
     hints.extend(hint_of_status(answer).map(str::to_owned));
     (!hints.is_empty()).then(|| hints.join(" "))
 }
