@@ -15,6 +15,7 @@ use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
 use super::json_text::Found;
 use super::link;
+use super::next_link::{self, NEXT_LINK};
 use super::response_headers;
 use super::select::Selection;
 use super::tokens::Tokens;
@@ -31,9 +32,6 @@ const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How many times longer than the caller gets an answer may be for parts of it to be selected.
 const SELECTED_FROM: usize = 16;
-/// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
-const NEXT_LINK: &str = "@odata.nextLink";
-
 /// An answer, as the caller gets it.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -69,6 +67,8 @@ pub(crate) struct Answer {
     pub(crate) packed: Option<String>,
     /// Whether a token was taken out of it.
     pub(crate) had_token: bool,
+    /// Whether any part of it can be selected.
+    pub(crate) can_select: bool,
 }
 
 /// Why a body could not be read to its end.
@@ -206,6 +206,7 @@ impl Reading<'_> {
             retry_after,
             image,
             truncated: part.truncated,
+            can_select: part.can_select,
             length: part.length,
             not_found: part.not_found,
             next,
@@ -278,7 +279,12 @@ impl Reading<'_> {
         } else {
             most
         };
-        let (bytes, ending) = read(response, &codings, read_most, 1 + self.tokens.longest());
+        let limits = Limits {
+            most: read_most,
+            more: 1 + self.tokens.longest(),
+            searched: (is_json && is_success).then(|| most.saturating_mul(SELECTED_FROM)),
+        };
+        let (bytes, ending, next_of_cut) = read(response, &codings, &limits);
         let length = bytes.len() as u64;
         // Before anything is cut: half a token could not be found.
         let bytes = self.tokens.taken_out(bytes, read_most);
@@ -287,12 +293,15 @@ impl Reading<'_> {
             Ending::Longer(length) => (Some(length), None),
             Ending::Broken(broken) => (None, Some(broken)),
         };
+        let reach = most.saturating_mul(SELECTED_FROM) as u64;
+        let is_in_reach = truncated.is_none_or(|length| length <= reach);
         let is_whole_json = is_json && truncated.is_none() && broken_off.is_none();
         let mut part = Part {
             length: truncated.unwrap_or(length),
             body: String::from_utf8(bytes),
             truncated,
             broken_off,
+            can_select: is_json && is_success && is_in_reach,
             ..Part::default()
         };
         if is_whole_json && let Ok(text) = part.body {
@@ -308,7 +317,7 @@ impl Reading<'_> {
             .and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let next_link = json
             .and_then(|json| json_pointer::member(json, NEXT_LINK))
-            .and_then(|link| serde_json::from_str(link.get()).ok());
+            .and_then(|link| serde_json::from_str::<String>(link.get()).ok());
         match (selection, json) {
             (Some(selection), Some(json)) => {
                 let selected = selection.of(json, most);
@@ -327,7 +336,7 @@ impl Reading<'_> {
             }
             (None, _) => {}
         }
-        part.next_link = next_link;
+        part.next_link = next_link.or(next_of_cut);
         part
     }
 
@@ -362,6 +371,7 @@ struct Part {
     body: Result<String, FromUtf8Error>,
     /// Whether it can be handed on as JSON, if it is JSON.
     is_fit: bool,
+    can_select: bool,
     truncated: Option<u64>,
     broken_off: Option<BrokenOff>,
     not_found: Vec<String>,
@@ -376,6 +386,7 @@ impl Default for Part {
             length: 0,
             body: Ok(String::new()),
             is_fit: true,
+            can_select: false,
             truncated: None,
             broken_off: None,
             not_found: Vec::new(),
@@ -411,39 +422,56 @@ fn cut(
     )
 }
 
-/// The first `most` bytes of the body, unpacked, and so many `more` as it has.
+/// How far a body is read.
+struct Limits {
+    /// What may be handed on,
+    most: usize,
+    /// what is read beyond that, to find what stands across the border,
+    more: usize,
+    /// and how much of a longer JSON answer is searched for the next page.
+    searched: Option<usize>,
+}
+
+/// The beginning of the body, unpacked, how it ended, and the next page if it is longer than may be handed on.
 fn read(
     response: &mut Response<Body>,
     codings: &Codings,
-    most: usize,
-    more: usize,
-) -> (Vec<u8>, Ending) {
+    limits: &Limits,
+) -> (Vec<u8>, Ending, Option<String>) {
     let declared = response.body().content_length();
     let declared = declared.filter(|_| codings.is_plain());
-    let limit = u64::try_from(most.saturating_add(more)).unwrap_or(u64::MAX);
+    let limit = u64::try_from(limits.most.saturating_add(limits.more)).unwrap_or(u64::MAX);
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(expected + 1);
     let reader = response.body_mut().with_config().limit(u64::MAX).reader();
     let mut reader = match codings.unpacked(Box::new(reader)) {
         Ok(reader) => reader,
-        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error))),
+        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error)), None),
     };
     let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
-    if bytes.len() > most {
+    if bytes.len() > limits.most {
+        let mut rest = reader.take(MOST_COUNTED_BYTES);
+        let searched = limits.searched.map(|searched| searched as u64);
+        let next_link = searched.and_then(|searched| {
+            // What not even `select` could reach is not read for this.
+            let more = searched.saturating_sub(bytes.len() as u64);
+            let is_in_reach = declared.is_none_or(|declared| declared <= searched);
+            let more = rest.by_ref().take(if is_in_reach { more } else { 0 });
+            next_link::in_stream(bytes.chain(more))
+        });
         let counted = || {
-            let mut rest = reader.take(MOST_COUNTED_BYTES);
             // The caller's part is complete; the rest is read only to be counted.
             let _ = io::copy(&mut rest, &mut io::sink());
             bytes.len() as u64 + MOST_COUNTED_BYTES - rest.limit()
         };
         let length = declared.unwrap_or_else(counted);
-        return (bytes, Ending::Longer(length));
+        return (bytes, Ending::Longer(length), next_link);
     }
     let ending = read.map_or_else(
         |error| Ending::Broken(BrokenOff::by(error)),
         |_| Ending::Whole,
     );
-    (bytes, ending)
+    (bytes, ending, None)
 }
 
 /// What is known of a body besides its bytes.

@@ -13,6 +13,7 @@ pub(crate) mod files;
 pub mod headers;
 mod json_text;
 pub(crate) mod link;
+mod next_link;
 pub mod policy;
 pub(crate) mod request;
 mod response_headers;

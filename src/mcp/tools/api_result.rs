@@ -9,6 +9,9 @@ use crate::pieces::Pieces;
 
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
+const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
+                   /value/40 or a list of them, and for the next page with next, if it is there.";
+
 /// The members of the result of a call that the API has answered.
 pub(super) fn of(called: Called) -> Pieces {
     let Called { answer, sent_as } = called;
@@ -85,6 +88,9 @@ fn hint(answer: &Answer) -> Option<String> {
             "{acted}Its answer broke off ({}); data has what came of it.",
             broken.reason
         ));
+    }
+    if answer.truncated.is_some() && answer.can_select {
+        hints.push(CUT.to_owned());
     }
     if let Some(coding) = &answer.packed {
         hints.push(format!(
