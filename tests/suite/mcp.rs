@@ -1488,7 +1488,7 @@ fn every_tool_takes_the_arguments_it_is_said_to_take() {
         ("check_auth_status", (&["user_id", "wait_seconds"], &[])),
         ("logout_user", (&["user_id"], &[])),
         ("api_get_request", (&reads, &["endpoint"])),
-        ("api_delete_request", (&reads, &["endpoint"])),
+        ("api_delete_request", (&writes, &["endpoint"])),
         ("api_post_request", (&writes, &["endpoint"])),
         ("api_put_request", (&writes, &["endpoint"])),
         ("api_patch_request", (&writes, &["endpoint"])),
@@ -1720,7 +1720,7 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
             &["\"data\"", "endpoint"],
         ),
         (
-            "api_delete_request",
+            "api_get_request",
             json!({"endpoint": "/me", "data": null}),
             &["\"data\"", "endpoint"],
         ),

@@ -22,7 +22,14 @@ const METHODS: [(&str, &str); 5] = [
     ("api_patch_request", "PATCH"),
     ("api_delete_request", "DELETE"),
 ];
-const WITH_DATA: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
+/// Of these a request without a body says so.
+const ANTICIPATING: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
+const WITH_DATA: [&str; 4] = [
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
 
 /// A server with Ada signed in, and an MCP client of it.
 struct Bench {
@@ -253,13 +260,17 @@ fn a_string_goes_as_its_text_under_the_content_type_given() {
         ("text/plain", ""),
     ] {
         let headers = json!({"Content-Type": content_type});
-        bench.mcp.ok(
-            "api_post_request",
-            json!({"endpoint": "/echo", "data": text, "headers": headers}),
-        );
-        let request = bench.backend.last();
-        assert_eq!(String::from_utf8(request.body.clone()).unwrap(), text);
-        assert_eq!(values_of(&request, "content-type"), [content_type]);
+        for tool in WITH_DATA {
+            let arguments = json!({"endpoint": "/echo", "data": text, "headers": headers});
+            bench.mcp.ok(tool, arguments);
+            let request = bench.backend.last();
+            assert_eq!(String::from_utf8(request.body.clone()).unwrap(), text);
+            assert_eq!(values_of(&request, "content-type"), [content_type]);
+            assert_eq!(
+                values_of(&request, "content-length"),
+                [text.len().to_string()]
+            );
+        }
     }
 }
 
@@ -296,7 +307,7 @@ fn without_data_there_is_no_body() {
     for (tool, _) in METHODS {
         bench.mcp.ok(tool, json!({"endpoint": "/echo"}));
         let request = bench.backend.last();
-        let length = if WITH_DATA.contains(&tool) {
+        let length = if ANTICIPATING.contains(&tool) {
             vec!["0"]
         } else {
             vec![]
@@ -665,7 +676,6 @@ fn bad_arguments_are_refused_before_a_token_is_fetched() {
             json!({"endpoint": "https://evil.example/me"}),
         ),
         ("api_get_request", json!({"endpoint": "/me", "data": {}})),
-        ("api_delete_request", json!({"endpoint": "/me", "data": {}})),
         ("api_get_request", json!({"endpoint": "/me", "unknown": 1})),
         (
             "api_get_request",
