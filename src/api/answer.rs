@@ -1,6 +1,6 @@
 //! The API's answer: how much of it is read, and which parts the caller gets.
 
-use std::io::{self, Read as _};
+use std::io::{self, ErrorKind, Read};
 use std::string::FromUtf8Error;
 use std::time::{Duration, SystemTime};
 
@@ -10,10 +10,15 @@ use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderValue, Response};
 
+use super::coding::Codings;
 use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
+use super::json_text::Found;
 use super::link;
+use super::next_link::{self, NEXT_LINK};
+use super::response_headers;
 use super::select::Selection;
+use super::tokens::Tokens;
 use crate::auth::challenge::Challenge;
 use crate::error::Kind;
 use crate::json_pointer;
@@ -27,19 +32,6 @@ const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// How many times longer than the caller gets an answer may be for parts of it to be selected.
 const SELECTED_FROM: usize = 16;
-/// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
-const NEXT_LINK: &str = "@odata.nextLink";
-
-/// Response headers that the caller gets, besides request and correlation ids.
-const HANDED_ON: [&str; 6] = [
-    "etag",
-    "last-modified",
-    "location",
-    "retry-after",
-    "link",
-    "preference-applied",
-];
-
 /// An answer, as the caller gets it.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -49,8 +41,10 @@ pub(crate) struct Answer {
     pub(crate) content_type: Option<String>,
     /// What the API demands of the next token.
     pub(crate) challenge: Option<Challenge>,
-    /// Selected headers.
+    /// Its headers, but for some.
     pub(crate) headers: Map<String, Value>,
+    /// How many of them did not fit.
+    pub(crate) headers_left_out: usize,
     /// The body as JSON, for the member `data` of the tool result.
     pub(crate) data: String,
     /// How long to wait before the next call (RFC 9110 §10.2.3).
@@ -67,6 +61,36 @@ pub(crate) struct Answer {
     pub(crate) next: Option<NextPage>,
     /// The file that was sent, or that the body was saved to, by its name.
     pub(crate) file: Option<(String, Moved)>,
+    /// Why the body is not whole. What the head says holds all the same.
+    pub(crate) broken_off: Option<BrokenOff>,
+    /// The content coding that could not be undone.
+    pub(crate) packed: Option<String>,
+    /// Whether a token was taken out of it.
+    pub(crate) had_token: bool,
+    /// Whether any part of it can be selected.
+    pub(crate) can_select: bool,
+}
+
+/// Why a body could not be read to its end.
+pub(crate) struct BrokenOff {
+    pub(crate) reason: String,
+    /// Whether another try may bring all of it.
+    pub(crate) may_pass: bool,
+}
+
+impl BrokenOff {
+    fn by(error: io::Error) -> Self {
+        // What cannot be unpacked would be the same the next time.
+        let is_malformed = matches!(
+            error.kind(),
+            ErrorKind::InvalidInput | ErrorKind::InvalidData
+        );
+        let error = ureq::Error::from(error);
+        Self {
+            may_pass: !is_malformed && matches!(error, ureq::Error::Io(_)),
+            reason: error.to_string(),
+        }
+    }
 }
 
 /// Where the next page is.
@@ -78,6 +102,11 @@ pub(crate) enum NextPage {
 }
 
 impl Answer {
+    /// Whether the API has done what it was asked for.
+    pub(crate) fn is_done(&self) -> bool {
+        matches!(self.status, 200..300)
+    }
+
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
@@ -127,6 +156,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) watch: Watch<'a>,
     /// How much of a body the caller gets.
     pub(crate) max_bytes: usize,
+    /// What the caller must not get.
+    pub(crate) tokens: &'a Tokens<'a>,
 }
 
 impl Reading<'_> {
@@ -135,9 +166,13 @@ impl Reading<'_> {
     /// # Errors
     /// The connection breaks, or the file cannot be written.
     pub(crate) fn answer(&self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
-        let content_type = response.headers().get(CONTENT_TYPE).map(text);
+        let content_type = response.headers().get(CONTENT_TYPE);
+        let content_type = content_type.map(|value| self.text(value));
         let part = self.part(&mut response, content_type.as_deref())?;
         let headers = response.headers();
+        let packed = Codings::of(headers)
+            .unknown()
+            .map(|name| self.tokens.taken_out_of(name.to_owned()));
         let is_page = response.status().is_success();
         let next = if is_page {
             self.next_page(part.next_link, headers)
@@ -145,26 +180,41 @@ impl Reading<'_> {
             None
         };
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
-        let challenge = Challenge::of_backend(challenges.filter_map(|value| value.to_str().ok()));
+        let challenges = challenges.filter(|value| value.to_str().is_ok());
+        // Scopes and claims are shown.
+        let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
+        let challenge = Challenge::of_backend(challenges.iter().map(String::as_str));
+        let (handed_on, headers_left_out) =
+            response_headers::handed_on(headers, |value| self.text(value));
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
-        let is_cut = part.truncated.is_some();
-        let (data, image) = present(part.body, content_type.as_deref(), is_cut);
+        let form = Form {
+            content_type: content_type.as_deref(),
+            is_packed: packed.is_some(),
+            is_fit: part.is_fit,
+            is_cut: part.truncated.is_some() || part.broken_off.is_some(),
+        };
+        let (data, image) = present(part.body, &form);
         Ok(Answer {
             status: response.status().as_u16(),
             endpoint: self.called.as_str().to_owned(),
             challenge,
-            headers: known(headers),
+            headers: handed_on,
+            headers_left_out,
             data,
             retry_after,
             image,
             truncated: part.truncated,
+            can_select: part.can_select,
             length: part.length,
             not_found: part.not_found,
             next,
             file: part.saved,
+            broken_off: part.broken_off,
+            packed,
             content_type,
+            had_token: self.tokens.has_removed(),
         })
     }
 
@@ -174,13 +224,21 @@ impl Reading<'_> {
         content_type: Option<&str>,
     ) -> Result<Part, NotSaved> {
         let is_success = response.status().is_success();
-        // 204 and 205 have no content (RFC 9110 §15.3.5).
-        let has_content = is_success && !matches!(response.status().as_u16(), 204 | 205);
+        // These have no content, whatever their headers say (RFC 9110 §15.3.5, §15.3.6, §15.4.5).
+        if matches!(response.status().as_u16(), 204 | 205 | 304) {
+            return Ok(self.empty());
+        }
         match &self.wanted.save_to {
-            Some(destination) if has_content => self.saved(response, destination),
-            _ => self
-                .handed_on(response, content_type, is_success)
-                .map_err(NotSaved::There),
+            Some(destination) if is_success => self.saved(response, destination),
+            _ => Ok(self.handed_on(response, content_type, is_success)),
+        }
+    }
+
+    fn empty(&self) -> Part {
+        let selection = self.wanted.select.as_ref();
+        Part {
+            not_found: selection.map(Selection::pointers).unwrap_or_default(),
+            ..Part::default()
         }
     }
 
@@ -189,16 +247,18 @@ impl Reading<'_> {
         response: &mut Response<Body>,
         destination: &Destination<'_>,
     ) -> Result<Part, NotSaved> {
+        let codings = Codings::of(response.headers());
         let declared = response.body().content_length();
+        let declared = declared.filter(|_| codings.is_plain());
         let reader = response.body_mut().with_config().limit(u64::MAX).reader();
+        let reader = codings
+            .unpacked(Box::new(reader))
+            .map_err(NotSaved::There)?;
         let moved = destination.save(reader, declared, self.watch)?;
         Ok(Part {
             length: moved.bytes,
-            body: Ok(String::new()),
-            truncated: None,
-            not_found: Vec::new(),
-            next_link: None,
             saved: Some((destination.name.clone(), moved)),
+            ..Part::default()
         })
     }
 
@@ -208,8 +268,9 @@ impl Reading<'_> {
         response: &mut Response<Body>,
         content_type: Option<&str>,
         is_success: bool,
-    ) -> io::Result<Part> {
-        let is_json = is_success
+    ) -> Part {
+        let codings = Codings::of(response.headers());
+        let is_json = codings.unknown().is_none()
             && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         let most = self.max_bytes;
@@ -218,28 +279,51 @@ impl Reading<'_> {
         } else {
             most
         };
-        let (bytes, truncated) = read(response, read_most)?;
+        let limits = Limits {
+            most: read_most,
+            more: 1 + self.tokens.longest(),
+            searched: (is_json && is_success).then(|| most.saturating_mul(SELECTED_FROM)),
+        };
+        let (bytes, ending, next_of_cut) = read(response, &codings, &limits);
+        let length = bytes.len() as u64;
+        // Before anything is cut: half a token could not be found.
+        let bytes = self.tokens.taken_out(bytes, read_most);
+        let (truncated, broken_off) = match ending {
+            Ending::Whole => (None, None),
+            Ending::Longer(length) => (Some(length), None),
+            Ending::Broken(broken) => (None, Some(broken)),
+        };
+        let reach = most.saturating_mul(SELECTED_FROM) as u64;
+        let is_in_reach = truncated.is_none_or(|length| length <= reach);
+        let is_whole_json = is_json && truncated.is_none() && broken_off.is_none();
         let mut part = Part {
-            length: truncated.unwrap_or(bytes.len() as u64),
+            length: truncated.unwrap_or(length),
             body: String::from_utf8(bytes),
             truncated,
-            not_found: Vec::new(),
-            next_link: None,
-            saved: None,
+            broken_off,
+            can_select: is_json && is_success && is_in_reach,
+            ..Part::default()
         };
-        let is_whole_json = is_json && truncated.is_none();
-        let text = part.body.as_ref().ok().filter(|_| is_whole_json);
+        if is_whole_json && let Ok(text) = part.body {
+            let found = Found::in_text(&text);
+            part.body = Ok(found.mended(text));
+            part.is_fit = found.is_fit;
+        }
+        let text = part.body.as_ref().ok();
+        let text = text.filter(|_| is_whole_json && is_success);
         let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
         let json = text
             .filter(is_worth_it)
             .and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
         let next_link = json
             .and_then(|json| json_pointer::member(json, NEXT_LINK))
-            .and_then(|link| serde_json::from_str(link.get()).ok());
+            .and_then(|link| serde_json::from_str::<String>(link.get()).ok());
         match (selection, json) {
             (Some(selection), Some(json)) => {
                 let selected = selection.of(json, most);
                 part.body = String::from_utf8(selected.parts);
+                // A part is less deep than the whole.
+                part.is_fit = part.is_fit || is_fit(&part.body);
                 part.truncated = (selected.length > most).then_some(selected.length as u64);
                 part.not_found = selected.not_found;
             }
@@ -252,8 +336,14 @@ impl Reading<'_> {
             }
             (None, _) => {}
         }
-        part.next_link = next_link;
-        Ok(part)
+        part.next_link = next_link.or(next_of_cut);
+        part
+    }
+
+    /// The text of a header.
+    fn text(&self, value: &HeaderValue) -> String {
+        let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
+        self.tokens.taken_out_of(text)
     }
 
     /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that was called).
@@ -264,9 +354,10 @@ impl Reading<'_> {
             .filter_map(|value| value.to_str().ok());
         let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
         let link = self.called.join(&link).ok().filter(|_| !link.is_empty())?;
-        let target = self.base.target(link.as_str(), &[]);
+        let link = self.tokens.taken_out_of(link.into());
+        let target = self.base.target(&link, &[]);
         Some(target.map_or_else(
-            |_| NextPage::Elsewhere(link.into()),
+            |_| NextPage::Elsewhere(link.clone()),
             |target| NextPage::Here(target.as_str().to_owned()),
         ))
     }
@@ -278,11 +369,43 @@ struct Part {
     length: u64,
     /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
+    /// Whether it can be handed on as JSON, if it is JSON.
+    is_fit: bool,
+    can_select: bool,
     truncated: Option<u64>,
+    broken_off: Option<BrokenOff>,
     not_found: Vec<String>,
     next_link: Option<String>,
     /// The file that it was saved to.
     saved: Option<(String, Moved)>,
+}
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            length: 0,
+            body: Ok(String::new()),
+            is_fit: true,
+            can_select: false,
+            truncated: None,
+            broken_off: None,
+            not_found: Vec::new(),
+            next_link: None,
+            saved: None,
+        }
+    }
+}
+
+/// How reading a body ended.
+enum Ending {
+    Whole,
+    /// The body goes on; so long is all of it.
+    Longer(u64),
+    Broken(BrokenOff),
+}
+
+fn is_fit(body: &Result<String, FromUtf8Error>) -> bool {
+    body.as_ref().is_ok_and(|text| Found::in_text(text).is_fit)
 }
 
 /// The first `most` bytes of `body`, and its length when it was longer.
@@ -299,70 +422,91 @@ fn cut(
     )
 }
 
-/// The first `most` bytes of the body, and its length when it is longer.
-fn read(response: &mut Response<Body>, most: usize) -> io::Result<(Vec<u8>, Option<u64>)> {
+/// How far a body is read.
+struct Limits {
+    /// What may be handed on,
+    most: usize,
+    /// what is read beyond that, to find what stands across the border,
+    more: usize,
+    /// and how much of a longer JSON answer is searched for the next page.
+    searched: Option<usize>,
+}
+
+/// The beginning of the body, unpacked, how it ended, and the next page if it is longer than may be handed on.
+fn read(
+    response: &mut Response<Body>,
+    codings: &Codings,
+    limits: &Limits,
+) -> (Vec<u8>, Ending, Option<String>) {
     let declared = response.body().content_length();
-    let limit = u64::try_from(most).unwrap_or(u64::MAX);
-    let mut reader = response.body_mut().with_config().limit(u64::MAX).reader();
+    let declared = declared.filter(|_| codings.is_plain());
+    let limit = u64::try_from(limits.most.saturating_add(limits.more)).unwrap_or(u64::MAX);
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(expected + 1);
-    reader.by_ref().take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() <= most {
-        return Ok((bytes, None));
-    }
-    bytes.truncate(most);
-    let counted = || {
+    let reader = response.body_mut().with_config().limit(u64::MAX).reader();
+    let mut reader = match codings.unpacked(Box::new(reader)) {
+        Ok(reader) => reader,
+        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error)), None),
+    };
+    let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
+    if bytes.len() > limits.most {
         let mut rest = reader.take(MOST_COUNTED_BYTES);
-        // The caller's part is complete; the rest is read only to be counted.
-        let _ = io::copy(&mut rest, &mut io::sink());
-        limit + 1 + MOST_COUNTED_BYTES - rest.limit()
-    };
-    Ok((bytes, Some(declared.unwrap_or_else(counted))))
+        let searched = limits.searched.map(|searched| searched as u64);
+        let next_link = searched.and_then(|searched| {
+            // What not even `select` could reach is not read for this.
+            let more = searched.saturating_sub(bytes.len() as u64);
+            let is_in_reach = declared.is_none_or(|declared| declared <= searched);
+            let more = rest.by_ref().take(if is_in_reach { more } else { 0 });
+            next_link::in_stream(bytes.chain(more))
+        });
+        let counted = || {
+            // The caller's part is complete; the rest is read only to be counted.
+            let _ = io::copy(&mut rest, &mut io::sink());
+            bytes.len() as u64 + MOST_COUNTED_BYTES - rest.limit()
+        };
+        let length = declared.unwrap_or_else(counted);
+        return (bytes, Ending::Longer(length), next_link);
+    }
+    let ending = read.map_or_else(
+        |error| Ending::Broken(BrokenOff::by(error)),
+        |_| Ending::Whole,
+    );
+    (bytes, ending, None)
 }
 
-/// The headers that the caller gets. Several of one name are joined to a list (RFC 9110 §5.3).
-fn known(headers: &HeaderMap) -> Map<String, Value> {
-    let is_handed_on = |name: &str| {
-        HANDED_ON.contains(&name)
-            || name.ends_with("request-id")
-            || name.ends_with("correlation-id")
-    };
-    let names = headers.keys().filter(|name| is_handed_on(name.as_str()));
-    let list = |name| {
-        headers
-            .get_all(name)
-            .iter()
-            .map(text)
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    names
-        .map(|name| (name.to_string(), list(name).into()))
-        .collect()
-}
-
-fn text(value: &HeaderValue) -> String {
-    String::from_utf8_lossy(value.as_bytes()).into_owned()
+/// What is known of a body besides its bytes.
+struct Form<'a> {
+    content_type: Option<&'a str>,
+    /// In a content coding that could not be undone.
+    is_packed: bool,
+    /// Whether every parser takes it, if it is JSON.
+    is_fit: bool,
+    is_cut: bool,
 }
 
 /// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is returned as one, too.
 fn present(
     body: Result<String, FromUtf8Error>,
-    content_type: Option<&str>,
-    truncated: bool,
+    form: &Form<'_>,
 ) -> (String, Option<(String, String)>) {
-    let media_type = media_type::essence(content_type.unwrap_or_default());
-    let is_json = media_type::is_json(&media_type);
-    let is_text = is_json || media_type.is_empty() || media_type::is_text(&media_type);
+    let media_type = media_type::essence(form.content_type.unwrap_or_default());
+    let is_json = !form.is_packed && media_type::is_json(&media_type);
+    let is_text =
+        is_json || (!form.is_packed && (media_type.is_empty() || media_type::is_text(&media_type)));
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json) if is_json && !truncated && serde_json::from_str::<&RawValue>(&json).is_ok() => {
+        Ok(json)
+            if is_json
+                && form.is_fit
+                && !form.is_cut
+                && serde_json::from_str::<&RawValue>(&json).is_ok() =>
+        {
             return (json, None);
         }
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),
         // A cut may fall into the middle of a character.
-        Err(error) if is_text && truncated && error.utf8_error().error_len().is_none() => {
+        Err(error) if is_text && form.is_cut && error.utf8_error().error_len().is_none() => {
             let whole = error
                 .as_bytes()
                 .get(..error.utf8_error().valid_up_to())
@@ -377,11 +521,12 @@ fn present(
     let base64 = BASE64_STANDARD.encode(&bytes);
     let data = format!(
         r#"{{"base64":"{base64}","content_type":{},"size":{}}}"#,
-        json!(content_type),
+        json!(form.content_type),
         bytes.len()
     );
     (
         data,
-        (media_type.starts_with("image/") && !truncated).then_some((media_type, base64)),
+        (media_type.starts_with("image/") && !form.is_cut && !form.is_packed)
+            .then_some((media_type, base64)),
     )
 }

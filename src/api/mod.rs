@@ -7,13 +7,18 @@
 //! can bring that, the call fails and says so. Every call leaves one line in the audit log.
 
 pub(crate) mod answer;
+mod coding;
 pub mod endpoint;
 pub(crate) mod files;
 pub mod headers;
+mod json_text;
 pub(crate) mod link;
+mod next_link;
 pub mod policy;
 pub(crate) mod request;
+mod response_headers;
 pub(crate) mod select;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -128,8 +133,9 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
-        let mut answer = backend.send(&request, account.token()?)?;
+        let mut answer = backend.send(&request, account.token()?, &[])?;
         let first = answer.challenge.clone();
+        let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has fetched it, or the API
         // had not asked for them yet. A missing scope (403) is for the settings to add: the API has no say in what is
         // asked of the user.
@@ -145,11 +151,14 @@ impl Api {
                     .renew(&chosen.user_id, call.client, &account, claims, may_refresh)?;
             // The API's answer stands.
             let Some(renewed) = renewed else { break };
+            used.push(account);
             account = renewed;
             if request.is_given_up() {
                 break;
             }
-            answer = backend.send(&request, account.token()?)?;
+            let earlier = used.iter().filter_map(|account| account.token().ok());
+            let earlier: Vec<_> = earlier.collect();
+            answer = backend.send(&request, account.token()?, &earlier)?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),
@@ -228,14 +237,19 @@ fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
 }
 
-/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not JSON.
+/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not
+/// JSON, or if that text is an object or an array: some clients write JSON into a string, and no
+/// API wants such a string.
 fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers
         .entry(CONTENT_TYPE)
         .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(data.get().as_bytes().into());
+        return Ok(json_text(data).map_or_else(
+            || data.get().as_bytes().into(),
+            |text| text.into_bytes().into(),
+        ));
     }
     let text: String = serde_json::from_str(data.get()).map_err(|_| {
         let message = format!("data must be a string to be sent as {media_type}.");
@@ -243,6 +257,16 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
             .hint("Leave out Content-Type to send it as JSON.")
     })?;
     Ok(text.into_bytes().into())
+}
+
+/// The text of a string that is a JSON object or array.
+fn json_text(data: &RawValue) -> Option<String> {
+    // Whatever else is long is not read.
+    let text = data.get().starts_with('"').then_some(data.get())?;
+    let text: String = serde_json::from_str(text).ok()?;
+    let is_json = text.trim_start().starts_with(['{', '['])
+        && serde_json::from_str::<&RawValue>(&text).is_ok();
+    is_json.then_some(text)
 }
 
 /// The form that a body is, by its media type.

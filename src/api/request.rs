@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
 use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{Answer, Reading, Wanted};
 use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
+use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
 use crate::outgoing::resolver::RememberingResolver;
 use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
@@ -75,6 +76,7 @@ impl Backend {
     pub fn new(base: Url, max_response_bytes: usize) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
+            .accept_encoding("gzip")
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
@@ -91,7 +93,8 @@ impl Backend {
     }
 
     /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed request is
-    /// repeated after a pause, on a new connection, unless the API could then act twice.
+    /// repeated after a pause, on a new connection, unless the API could then act twice. The answer is without the
+    /// token, and without those that were sent `earlier`.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot be moved.
@@ -99,6 +102,7 @@ impl Backend {
         &self,
         request: &Request<'_>,
         access_token: &Secret,
+        earlier: &[&Secret],
     ) -> Result<Answer, Failure> {
         if access_token.expose().len() > MOST_LINE_BYTES {
             let message = format!("The access token has more than {MOST_LINE_BYTES} bytes.");
@@ -113,7 +117,8 @@ impl Backend {
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
-            let result = self.exchange(request, access_token, left);
+            let tokens = Tokens::new(&[&[access_token], earlier].concat());
+            let result = self.exchange(request, access_token, &tokens, left);
             let pause = pauses
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
@@ -132,6 +137,7 @@ impl Backend {
         &self,
         request: &Request<'_>,
         access_token: &Secret,
+        tokens: &Tokens<'_>,
         left: Option<Duration>,
     ) -> Result<Answer, Unanswered> {
         let bearer = access_token.between("Bearer ", "");
@@ -143,6 +149,10 @@ impl Backend {
             .header(AUTHORIZATION, bearer);
         for (name, value) in &request.headers {
             head = head.header(name, value);
+        }
+        // A range of what is packed could not be unpacked (RFC 9110 §14.2).
+        if request.headers.contains_key(RANGE) && !request.headers.contains_key(ACCEPT_ENCODING) {
+            head = head.header(ACCEPT_ENCODING, "identity");
         }
         let mut sent = None;
         let response = match &request.body {
@@ -164,6 +174,7 @@ impl Backend {
             wanted: &request.wanted,
             watch: request.watch,
             max_bytes: self.max_response_bytes,
+            tokens,
         };
         let mut answer = reading.answer(response)?;
         answer.file = answer.file.or(sent);
@@ -303,6 +314,14 @@ fn pause_before_retry(
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
+        // The API has done it, and only its answer was lost: done again, a DELETE would find nothing.
+        Ok(answer) if answer.is_done() => {
+            let is_worth_it = answer
+                .broken_off
+                .as_ref()
+                .is_some_and(|broken| broken.may_pass);
+            (method == "GET" && is_worth_it).then_some(pause)
+        }
         Ok(answer) if is_idempotent => match answer.status {
             429 => Some(answer.retry_after.unwrap_or(THROTTLED)),
             502..=504 => Some(answer.retry_after.unwrap_or(pause)),

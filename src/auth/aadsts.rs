@@ -21,7 +21,8 @@ pub struct Advice {
     pub remedy: String,
 }
 
-/// Help with AADSTS `number`, for `application`.
+/// Help with AADSTS `number`, for `application`. It goes to models, too, which may have a shell:
+/// commands are not part of it.
 pub fn advice(number: u32, application: &Application<'_>) -> Option<Advice> {
     Some(row(&number.to_string())?.advice(application))
 }
@@ -36,17 +37,25 @@ pub fn is_known(number: u32) -> bool {
     row(&number.to_string()).is_some()
 }
 
-/// Help with what Entra shows on its own page alone.
+/// Help with what Entra shows on its own page alone, for a person: with the command, if any.
 pub fn own_page(application: &Application<'_>) -> Vec<(u32, Advice)> {
-    OWN_PAGE
-        .into_iter()
-        .filter_map(|number| Some((number, advice(number, application)?)))
-        .collect()
+    let of_number = |number: u32| {
+        let row = row(&number.to_string())?;
+        let mut advice = row.advice(application);
+        if let Some(command) = row.command {
+            advice.remedy += " ";
+            advice.remedy += &filled(command, application);
+        }
+        Some((number, advice))
+    };
+    OWN_PAGE.into_iter().filter_map(of_number).collect()
 }
 
 struct Row {
     title: &'static str,
     template: &'static str,
+    /// What a person can run in place of that.
+    command: Option<&'static str>,
 }
 
 /// The row of `code`, a number or a name.
@@ -57,29 +66,37 @@ fn row(code: &str) -> Option<Row> {
         if let (Some(title), Some(template)) = (columns.next(), columns.next())
             && codes.any(|known| known == code)
         {
-            return Some(Row { title, template });
+            let command = columns.next();
+            return Some(Row {
+                title,
+                template,
+                command,
+            });
         }
     }
     None
 }
 
 impl Row {
-    /// Filled in in one pass, as a value is no template.
     fn advice(&self, application: &Application<'_>) -> Advice {
-        let mut remedy = String::new();
-        let mut rest = self.template;
-        while let Some((before, after)) = rest.split_once('{') {
-            let (name, after) = after.split_once('}').unwrap_or((after, ""));
-            remedy += before;
-            remedy += &value(name, application);
-            rest = after;
-        }
-        remedy += rest;
         Advice {
             title: self.title,
-            remedy,
+            remedy: filled(self.template, application),
         }
     }
+}
+
+/// `template` with the values of `application`; in one pass, as a value is no template.
+fn filled(template: &str, application: &Application<'_>) -> String {
+    let mut text = String::new();
+    let mut rest = template;
+    while let Some((before, after)) = rest.split_once('{') {
+        let (name, after) = after.split_once('}').unwrap_or((after, ""));
+        text += before;
+        text += &value(name, application);
+        rest = after;
+    }
+    text + rest
 }
 
 /// What stands for `{name}` in a remedy.

@@ -1,6 +1,7 @@
 //! The request head (RFC 9112 §2, §3, §5, §6), read strictly: what two parsers could read in two
 //! ways is refused, so that nobody in front of us and we ever disagree where a request ends.
 
+use std::borrow::Cow;
 use std::str;
 
 use tiny_http::Method;
@@ -75,7 +76,9 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     }
     // Garbage is refused at once instead of waiting for an end that never comes.
     check_lines(fresh)?;
-    let is_no_text = str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some());
+    let line = bytes.split_inclusive(|byte| *byte == b'\n').next();
+    let is_no_text = line
+        .is_some_and(|line| str::from_utf8(line).is_err_and(|error| error.error_len().is_some()));
     let is_empty_line = matches!(bytes, [b'\n', ..] | [b'\r', b'\n', ..]);
     if is_no_text || is_empty_line {
         Err(MALFORMED)
@@ -112,12 +115,9 @@ fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
 pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     check_lines(head)?;
     // Looked at first, as the parser calls other versions malformed and skips empty lines.
-    let lines = str::from_utf8(head).map_err(|_| MALFORMED)?;
-    match lines
-        .split(['\r', '\n'])
-        .next()
-        .and_then(|line| line.rsplit(' ').next())
-    {
+    let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next();
+    let line = str::from_utf8(line.unwrap_or_default()).map_err(|_| MALFORMED)?;
+    match line.rsplit(' ').next() {
         Some("HTTP/1.1" | "HTTP/1.0") => {}
         Some(version) if version.starts_with("HTTP/") => {
             return Err(refusal(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here."));
@@ -139,16 +139,10 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
         .unwrap_or_default()
         .parse()
         .map_err(|()| MALFORMED)?;
-    let text =
-        |field: &httparse::Header<'a>| str::from_utf8(field.value).map(|value| (field.name, value));
-    let fields = Fields(
-        request
-            .headers
-            .iter()
-            .map(text)
-            .collect::<Result<_, _>>()
-            .map_err(|_| MALFORMED)?,
-    );
+    // Bytes above 0x7F are opaque (RFC 9110 §5.5). What is no text becomes U+FFFD, so that a value
+    // which has it counts, and is none of those that mean something here.
+    let text = |field: &httparse::Header<'a>| (field.name, String::from_utf8_lossy(field.value));
+    let fields = Fields(request.headers.iter().map(text).collect());
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
     let framing = fields.framing(is_http_11)?;
     let keep_alive = is_http_11 && !fields.ask_to_close();
@@ -188,19 +182,19 @@ fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, 
 }
 
 /// Names and values of the header fields.
-pub(super) struct Fields<'a>(Vec<(&'a str, &'a str)>);
+pub(super) struct Fields<'a>(Vec<(&'a str, Cow<'a, str>)>);
 
-impl<'a> Fields<'a> {
+impl Fields<'_> {
     /// Every value of the field `name`, in any case.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &'a str> + Clone {
+    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
         self.0
             .iter()
             .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| *value)
+            .map(|(_, value)| &**value)
     }
 
     /// Exactly one `Host`, of `host` or `host:port` (RFC 9112 §3.2).
-    fn host(&self) -> Result<&'a str, Refusal> {
+    fn host(&self) -> Result<&str, Refusal> {
         let mut hosts = self.values("host");
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
             return Err(refusal(400, "There must be exactly one Host."));

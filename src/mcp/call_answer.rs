@@ -54,18 +54,21 @@ impl<'a> CallAnswer<'a> {
         }
     }
 
-    /// For a call of its own, which becomes a stream when it takes long. A client that has sent a
-    /// `token` is told progress. The call may wait while there is `room`.
+    /// For a call of its own, which becomes a stream when it takes long, if `may_stream`. A client
+    /// that has sent a `token` is told progress then. The call may wait while there is `room`.
     pub(super) fn new(
         answer: &'a mut Answer<'_>,
         token: Option<Box<RawValue>>,
         room: &'a Room,
+        may_stream: bool,
     ) -> Self {
         let progress = token.map(|token| Arc::new(Progress::new(token)));
         let sign_of_life = progress
             .clone()
             .map(|progress| -> SignOfLife { Box::new(move || progress.goes_on()) });
-        answer.allow_stream(sign_of_life);
+        if may_stream {
+            answer.allow_stream(sign_of_life);
+        }
         Self {
             answer,
             progress,

@@ -128,6 +128,11 @@ impl<'a> Object<'a> {
             .map(|(_, value)| *value)
     }
 
+    /// The value of `name`, when it is not `null`.
+    fn given(&self, name: &str) -> Option<&'a RawValue> {
+        self.get(name).filter(|value| !is_null(value))
+    }
+
     /// The value of `name`, when it is a string; as it stands in the text unless it has escapes.
     pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
         self.read(name).map(|Text(text)| text)
@@ -152,7 +157,7 @@ pub enum Message<'a> {
         id: &'a RawValue,
         /// What is asked for.
         method: Cow<'a, str>,
-        /// Empty where there are none.
+        /// Empty where there are none. None is `null`.
         params: Object<'a>,
     },
     /// It wants none, and there is none that we act on: closing the connection is what cancels.
@@ -221,10 +226,17 @@ pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
         return Err(bad(INVALID_REQUEST, "id must be a string or an integer."));
     }
     let params = object
-        .get("params")
+        .given("params")
         .map_or_else(|| Some(Object::default()), read);
-    let params = params.ok_or_else(|| bad(INVALID_PARAMS, "params must be an object."))?;
+    let mut params: Object<'_> =
+        params.ok_or_else(|| bad(INVALID_PARAMS, "params must be an object."))?;
+    // Some clients write `null` for what they leave out, and no member means anything by it.
+    params.0.retain(|(_, value)| !is_null(value));
     Ok(Message::Request { id, method, params })
+}
+
+fn is_null(value: &RawValue) -> bool {
+    value.get() == "null"
 }
 
 /// Whether `id` is a string or an integer: what ids and progress tokens are.

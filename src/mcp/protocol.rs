@@ -1,7 +1,8 @@
 //! `POST /mcp`: both eras of the protocol on one endpoint, stateless in both.
 //!
 //! A request with per-request `_meta`, or with the header `MCP-Protocol-Version: 2026-07-28`, is
-//! modern; every other one is legacy (MCP 2026-07-28 versioning, "Backward Compatibility").
+//! modern; every other one is legacy, and so is `initialize` whatever its header says (MCP
+//! 2026-07-28 versioning, "Backward Compatibility").
 
 use std::borrow::Cow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -25,6 +26,7 @@ use crate::http::message::{Reply, Request, empty_reply, json_reply, with_field};
 use crate::pieces::Pieces;
 use crate::{media_type, secret};
 
+const EVENT_STREAM: &str = "text/event-stream";
 const HEADER_MISMATCH: i32 = -32020;
 const UNSUPPORTED_VERSION: i32 = -32022;
 
@@ -116,13 +118,18 @@ impl Protocol {
         let client = client(request, method, params)?;
         match method {
             "subscriptions/listen" if client.is_modern => {
+                if !takes(request, EVENT_STREAM) {
+                    let message = "Accept must list text/event-stream for subscriptions/listen.";
+                    return Err(RpcError::new(INVALID_REQUEST, message).at(406));
+                }
                 return self.subscription(id, params, answer);
             }
             "initialize" if !client.is_modern => return initialize(id, params),
             _ => {}
         }
         let performed = if method == "tools/call" {
-            let answer = CallAnswer::new(answer, progress_token(params), &self.waiting);
+            let token = progress_token(params);
+            let answer = CallAnswer::new(answer, token, &self.waiting, asks_for_stream(request));
             self.call(&client, params, &answer)
         } else {
             self.perform(&client, method, params)
@@ -257,11 +264,13 @@ impl Protocol {
         answer: &CallAnswer<'_>,
     ) -> Result<Called, RpcError> {
         let name = tool_name(params)?;
-        let arguments = params
+        let given = params
             .get("arguments")
             .map_or_else(|| Some(Object::default()), read);
-        let arguments = arguments
-            .ok_or_else(|| RpcError::new(INVALID_PARAMS, "arguments must be an object."))?;
+        let given =
+            given.ok_or_else(|| RpcError::new(INVALID_PARAMS, "arguments must be an object."))?;
+        let meant = self.tools.meant(&name, &given);
+        let arguments = meant.arguments(&given);
         let returned = if client.is_modern {
             self.tools.returned(params, &name, &arguments)?
         } else {
@@ -396,8 +405,9 @@ fn tool_name<'a>(params: &Object<'a>) -> Result<Cow<'a, str>, RpcError> {
         .ok_or_else(|| RpcError::new(INVALID_PARAMS, "tools/call needs the name of a tool."))
 }
 
-/// 415 for a body that is not JSON, 406 for a client that cannot take both kinds of answer (MCP
-/// 2026-07-28 transports, "Sending Messages").
+/// 415 for a body that is not JSON, 406 for a client that does not take JSON. Clients must take
+/// event streams, too, but nothing has a server insist on it (MCP 2026-07-28 transports, "Sending
+/// Messages").
 fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
     let refuse = |status, message| Err(RpcError::new(INVALID_REQUEST, message).at(status));
     if !media_type::is(
@@ -406,15 +416,28 @@ fn check_media_types(request: &Request<'_>) -> Result<(), RpcError> {
     ) {
         return refuse(415, "Content-Type must be application/json.");
     }
-    let accept = request.fields("accept");
-    let is_accepted = |wanted| media_type::is_accepted(&accept, wanted);
-    if !is_accepted("application/json") || !is_accepted("text/event-stream") {
-        return refuse(
-            406,
-            "Accept must list application/json and text/event-stream.",
-        );
+    if !takes(request, "application/json") {
+        return refuse(406, "Accept must list application/json.");
     }
     Ok(())
+}
+
+/// What the client says that it takes.
+fn accepted<'r>(request: &Request<'r>) -> impl Iterator<Item = &'r str> + Clone {
+    let fields = request.fields("accept");
+    fields.filter(|field| !field.trim_ascii().is_empty())
+}
+
+/// Whether the client takes an answer of this media type: anything, if it says nothing (RFC 9110
+/// §12.5.1).
+fn takes(request: &Request<'_>, wanted: &str) -> bool {
+    let accepted = accepted(request);
+    accepted.clone().next().is_none() || media_type::is_accepted(&accepted, wanted)
+}
+
+/// Whether a call may become a stream. A client that says nothing of streams may not know them.
+fn asks_for_stream(request: &Request<'_>) -> bool {
+    media_type::is_accepted(&accepted(request), EVENT_STREAM)
 }
 
 /// `MCP-Protocol-Version`, when it is there and spoken here.
@@ -470,7 +493,12 @@ impl Client {
 /// Which client the request is of; its metadata and headers are valid then.
 fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Client, RpcError> {
     let meta: Object<'_> = params.read("_meta").unwrap_or_default();
-    if meta.get(VERSION_KEY).is_some() || request.field("mcp-protocol-version") == Some(MODERN) {
+    // The header is for the requests after `initialize`, whose body says what is wanted (MCP
+    // 2025-11-25 transports, "Protocol Version Header"; 2026-07-28 versioning, "Backward
+    // Compatibility").
+    let is_initialize = method == "initialize";
+    let is_named_modern = request.field("mcp-protocol-version") == Some(MODERN) && !is_initialize;
+    if meta.get(VERSION_KEY).is_some() || is_named_modern {
         check_modern(request, method, params, &meta)?;
         let opens_urls = opens_urls(&meta.read(CAPABILITIES_KEY).unwrap_or_default());
         let name = client_name(&meta).unwrap_or_else(|| user_agent(request));
@@ -480,14 +508,11 @@ fn client(request: &Request<'_>, method: &str, params: &Object<'_>) -> Result<Cl
             name,
         });
     }
-    // `initialize` begins a session, whichever one the client had before.
-    let version = if method == "initialize" {
-        version_header(request)?
-    } else {
-        Some(version(request)?)
+    // It begins a session, too, whichever one the client had before.
+    let opens_urls = !is_initialize && {
+        let session = request.field("mcp-session-id").unwrap_or_default();
+        version(request)? == LEGACY[0] && session.split('.').take(2).eq([LEGACY[0], URLS])
     };
-    let session = request.field("mcp-session-id").unwrap_or_default();
-    let opens_urls = version == Some(LEGACY[0]) && session.split('.').take(2).eq([LEGACY[0], URLS]);
     Ok(Client {
         is_modern: false,
         opens_urls,

@@ -44,6 +44,8 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .input_buffer_size(INPUT_BYTES)
         .max_response_header_size(INPUT_BYTES - 1)
         .output_buffer_size(OUTPUT_BYTES)
+        // Without this header any coding would do (RFC 9110 §12.5.3).
+        .accept_encoding("identity")
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
         .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))

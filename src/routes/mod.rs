@@ -243,10 +243,12 @@ impl Routes {
     /// not.
     fn path<'r>(&self, request: &Request<'r>) -> &'r str {
         let path = request.head.path;
-        match path.strip_prefix(self.config.redirect_uri.prefix()) {
+        let path = match path.strip_prefix(self.config.redirect_uri.prefix()) {
             Some(below) if below.starts_with('/') => below,
             _ => path,
-        }
+        };
+        // Some clients and proxies add the slash.
+        if path == "/mcp/" { "/mcp" } else { path }
     }
 
     /// A redirect URI without a path shares it with the start page.

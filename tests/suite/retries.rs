@@ -80,10 +80,13 @@ fn what_may_be_repeated_is_repeated_and_goes_through() {
         assert_eq!(call("reset"), 3);
         fail_first(&world, 2, || Answer::Close);
         assert_eq!(call("closed"), 3);
-        fail_first(&world, 1, || {
-            Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
-        });
-        assert_eq!(call("broken off"), 2);
+        // Of a write that was answered with success, only the answer would be worth another try.
+        if tool == "api_get_request" {
+            fail_first(&world, 1, || {
+                Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+            });
+            assert_eq!(call("broken off"), 2);
+        }
         for code in [429, 503] {
             fail_first(&world, 2, status(code, soon()));
             assert_eq!(call("soon"), 3);

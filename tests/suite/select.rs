@@ -423,3 +423,73 @@ fn a_next_page_outside_the_base_is_said_to_be_so() {
         (None, None)
     );
 }
+
+/// A page that is too long for the caller still has a next one, and its rest can be had.
+#[test]
+fn of_a_page_that_is_cut_the_next_one_is_named_and_that_select_finds_the_rest() {
+    const MOST: usize = 1_000;
+    let world =
+        World::signed_in().with(|setup| setup.with("MAX_RESPONSE_BYTES", &MOST.to_string()));
+    let url = world.backend.url();
+    let items = |bytes: usize| format!("[\"{}\"]", "x".repeat(bytes));
+    let link = "\"@odata.nextLink\":\"/v1.0/doc?p=2\"";
+    let first = |bytes| format!("{{{link},\"value\":{}}}", items(bytes));
+    let last = |bytes| format!("{{\"value\":{},{link}}}", items(bytes));
+    let deeper = |bytes| {
+        format!(
+            "{{\"a\":{{{link}}},\"b\":\"{{\",\"value\":{}}}",
+            items(bytes)
+        )
+    };
+    for (body, has_next, can_select) in [
+        (first(2_000), true, true),
+        (last(2_000), true, true),
+        (last(15_000), true, true),
+        (deeper(2_000), false, true),
+        (format!("[{},{{{link}}}]", items(2_000)), false, true),
+        // Beyond the reach of select only what has come is looked at.
+        (first(50_000), true, false),
+        (last(50_000), false, false),
+    ] {
+        for chunked in [false, true] {
+            let reply = Reply::new(200, "application/json", body.as_bytes());
+            let reply = if chunked {
+                reply.with("Transfer-Encoding", "chunked")
+            } else {
+                reply
+            };
+            answer(&world, reply);
+            let mut mcp = world.server.modern();
+            let page = mcp.ok("api_get_request", json!({"endpoint": "/doc"}));
+            let shown = &body[..body.len().min(60)];
+            assert_eq!(page["truncated"], true, "{shown}");
+            assert_eq!(page["total_bytes"], body.len(), "{shown}");
+            let next = has_next.then(|| json!(format!("{url}/doc?p=2")));
+            assert_eq!(page.get("next"), next.as_ref(), "{shown}");
+            let hint = page["hint"].as_str().unwrap_or_default();
+            assert_eq!(hint.contains("select"), can_select, "{shown}: {hint}");
+            let arguments = json!({"endpoint": "/doc", "select": "/nothing"});
+            let selected = mcp.ok("api_get_request", arguments);
+            assert_eq!(selected["data"].is_null(), can_select, "{shown}");
+            assert_eq!(selected.get("next"), next.as_ref(), "{shown}");
+        }
+    }
+    // What is no JSON, no object, or no success has none.
+    for reply in [
+        Reply::new(200, "text/plain", first(2_000)),
+        Reply::new(500, "application/json", first(2_000)),
+    ] {
+        answer(&world, reply);
+        let content = world
+            .server
+            .modern()
+            .call("api_get_request", json!({"endpoint": "/doc"}));
+        let content = &content["structuredContent"];
+        assert_eq!(
+            (content.get("next"), &content["truncated"]),
+            (None, &json!(true))
+        );
+        let hint = content["hint"].as_str().unwrap_or_default();
+        assert!(!hint.contains("select"), "{hint}");
+    }
+}

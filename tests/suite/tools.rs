@@ -22,7 +22,14 @@ const METHODS: [(&str, &str); 5] = [
     ("api_patch_request", "PATCH"),
     ("api_delete_request", "DELETE"),
 ];
-const WITH_DATA: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
+/// Of these a request without a body says so.
+const ANTICIPATING: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
+const WITH_DATA: [&str; 4] = [
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
 
 /// A server with Ada signed in, and an MCP client of it.
 struct Bench {
@@ -208,7 +215,6 @@ fn data_reaches_the_backend_byte_for_byte_as_json() {
         r#"{"escapes":"\u00fc\/\ud83c\udf89 ü🎉"}"#,
         r#""just text""#,
         "true",
-        "null",
     ] {
         for tool in WITH_DATA {
             bench.call_as_written(tool, &format!(r#"{{"endpoint":"/echo","data":{data}}}"#));
@@ -253,26 +259,24 @@ fn a_string_goes_as_its_text_under_the_content_type_given() {
         ("text/plain", ""),
     ] {
         let headers = json!({"Content-Type": content_type});
-        bench.mcp.ok(
-            "api_post_request",
-            json!({"endpoint": "/echo", "data": text, "headers": headers}),
-        );
-        let request = bench.backend.last();
-        assert_eq!(String::from_utf8(request.body.clone()).unwrap(), text);
-        assert_eq!(values_of(&request, "content-type"), [content_type]);
+        for tool in WITH_DATA {
+            let arguments = json!({"endpoint": "/echo", "data": text, "headers": headers});
+            bench.mcp.ok(tool, arguments);
+            let request = bench.backend.last();
+            assert_eq!(String::from_utf8(request.body.clone()).unwrap(), text);
+            assert_eq!(values_of(&request, "content-type"), [content_type]);
+            assert_eq!(
+                values_of(&request, "content-length"),
+                [text.len().to_string()]
+            );
+        }
     }
 }
 
 #[test]
 fn what_is_no_string_cannot_go_as_text() {
     let mut bench = Bench::new();
-    for data in [
-        json!({"a": 1}),
-        json!([1]),
-        json!(1),
-        json!(true),
-        json!(null),
-    ] {
+    for data in [json!({"a": 1}), json!([1]), json!(1), json!(true)] {
         let arguments =
             json!({"endpoint": "/echo", "data": data, "headers": {"Content-Type": "text/plain"}});
         let refused = bench.mcp.fails("api_post_request", arguments);
@@ -296,7 +300,7 @@ fn without_data_there_is_no_body() {
     for (tool, _) in METHODS {
         bench.mcp.ok(tool, json!({"endpoint": "/echo"}));
         let request = bench.backend.last();
-        let length = if WITH_DATA.contains(&tool) {
+        let length = if ANTICIPATING.contains(&tool) {
             vec!["0"]
         } else {
             vec![]
@@ -665,15 +669,10 @@ fn bad_arguments_are_refused_before_a_token_is_fetched() {
             json!({"endpoint": "https://evil.example/me"}),
         ),
         ("api_get_request", json!({"endpoint": "/me", "data": {}})),
-        ("api_delete_request", json!({"endpoint": "/me", "data": {}})),
         ("api_get_request", json!({"endpoint": "/me", "unknown": 1})),
         (
             "api_get_request",
             json!({"endpoint": "/me", "params": "a=b"}),
-        ),
-        (
-            "api_get_request",
-            json!({"endpoint": "/me", "params": {"a": null}}),
         ),
         (
             "api_get_request",
@@ -775,11 +774,13 @@ fn a_resource_is_created_changed_and_deleted() {
 }
 
 #[test]
-fn only_selected_response_headers_are_handed_on() {
+fn response_headers_are_handed_on_but_for_cookies_the_connections_and_policies() {
     let mut bench = Bench::new();
     let handed_on = [
         ("ETag", "\"7\""),
+        ("Last-Modified", "Tue, 01 Sep 2026 00:00:00 GMT"),
         ("Location", "https://elsewhere.example/x"),
+        ("Content-Location", "/x/7"),
         ("Retry-After", "120"),
         ("Link", "<https://api.example/x?page=2>; rel=\"next\""),
         ("request-id", "a"),
@@ -787,25 +788,104 @@ fn only_selected_response_headers_are_handed_on() {
         ("client-request-id", "c"),
         ("X-Correlation-Id", "d"),
         ("x-ms-request-id", "e"),
+        // What stands in a header alone: a new id, the next page, an operation to poll, a total, a name, a limit.
+        ("OData-EntityId", "https://api.example/x(7)"),
+        ("OData-Version", "4.0"),
+        ("Preference-Applied", "return=minimal"),
+        ("x-ms-continuationtoken", "abc=="),
+        ("Operation-Location", "https://api.example/operations/7"),
+        (
+            "Azure-AsyncOperation",
+            "https://api.example/operations/7?v=1",
+        ),
+        ("X-Total-Count", "4711"),
+        ("Content-Range", "bytes 0-9/100"),
+        ("Content-Disposition", "attachment; filename=\"a.pdf\""),
+        ("Content-Language", "de"),
+        ("Accept-Ranges", "bytes"),
+        ("Allow", "GET, PUT"),
+        ("X-RateLimit-Remaining", "12"),
+        ("RateLimit", "\"default\";r=50;t=30"),
+        ("Deprecation", "@1688169599"),
+        ("Sunset", "Wed, 11 Nov 2026 23:59:59 GMT"),
+        ("Warning", "199 - \"old\""),
+        ("Cache-Control", "max-age=60"),
+        ("Date", "Tue, 01 Sep 2026 00:00:00 GMT"),
+        ("Server", "x"),
+        ("X-Powered-By", "x"),
+        ("X-Cookie-Policy-Id", "7"),
     ];
     let kept_back = [
         ("Set-Cookie", "session=secret"),
+        ("Set-Cookie2", "session=secret"),
         ("WWW-Authenticate", "Bearer"),
-        ("Server", "x"),
-        ("X-Powered-By", "x"),
+        ("Proxy-Authenticate", "Basic"),
+        ("Proxy-Status", "x"),
+        ("Authentication-Info", "nextnonce=\"x\""),
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Trailer", "x"),
+        ("Upgrade", "h2c"),
+        ("Alt-Svc", "h3=\":443\""),
+        ("Content-Encoding", "identity"),
         ("Strict-Transport-Security", "max-age=1"),
+        ("Content-Security-Policy", "default-src 'none'"),
+        ("Content-Security-Policy-Report-Only", "default-src 'none'"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Frame-Options", "DENY"),
+        ("X-XSS-Protection", "0"),
+        ("Referrer-Policy", "no-referrer"),
+        ("Permissions-Policy", "camera=()"),
+        ("Cross-Origin-Opener-Policy", "same-origin"),
+        ("Cross-Origin-Resource-Policy", "same-origin"),
+        ("Access-Control-Allow-Origin", "*"),
+        ("Access-Control-Expose-Headers", "x"),
+        ("X-Permitted-Cross-Domain-Policies", "none"),
+        ("Report-To", "{}"),
+        ("NEL", "{}"),
+        ("Expect-CT", "max-age=0"),
     ];
-    let reply = handed_on
-        .iter()
-        .chain(&kept_back)
-        .fold(Reply::of_json(200, &json!({})), |reply, (name, value)| {
-            reply.with(name, value)
-        });
-    let answer = bench.got(reply);
-    let expected = handed_on
-        .iter()
-        .map(|(name, value)| (name.to_lowercase(), json!(value)));
-    assert_eq!(answer["headers"], Value::Object(expected.collect()));
+    for status in [200, 404] {
+        bench.answer(handed_on.iter().chain(&kept_back).fold(
+            Reply::of_json(status, &json!({})),
+            |reply, (name, value)| reply.with(name, value),
+        ));
+        let answer = bench.get("/x")["structuredContent"].take();
+        let expected = handed_on
+            .iter()
+            .map(|(name, value)| (name.to_lowercase(), json!(value)));
+        assert_eq!(answer["headers"], Value::Object(expected.collect()));
+    }
+}
+
+/// A head may have 64 KiB; the model pays for each of them.
+#[test]
+fn response_headers_are_handed_on_within_a_bound_and_the_useful_ones_first() {
+    let mut bench = Bench::new();
+    let many = (0..100).fold(Reply::of_json(200, &json!({})), |reply, n| {
+        reply.with(&format!("X-Noise-{n}"), &"n".repeat(300))
+    });
+    let long = "l".repeat(8_000);
+    let answer = bench.got(
+        many.with("Location", &long)
+            .with("Operation-Location", "/o"),
+    );
+    let headers = answer["headers"].as_object().unwrap();
+    assert_eq!(headers["location"], long);
+    assert_eq!(headers["operation-location"], "/o");
+    let length = |(name, value): (&String, &Value)| name.len() + value.as_str().unwrap().len();
+    let (count, bytes) = (headers.len(), headers.iter().map(length).sum::<usize>());
+    assert!(bytes <= 16 * 1024 && bytes > 15 * 1024, "{bytes}");
+    let left_out = format!("{} response headers", 102 - count);
+    assert!(
+        answer["hint"].as_str().unwrap().contains(&left_out),
+        "{answer}"
+    );
+    // One that is too long alone takes no other with it.
+    let reply = Reply::of_json(200, &json!({})).with("X-Long", &"l".repeat(20_000));
+    let answer = bench.got(reply.with("X-Total-Count", "7"));
+    assert_eq!(answer["headers"], json!({"x-total-count": "7"}));
 }
 
 /// RFC 9110 §5.3: several fields of one name mean their values, joined by commas.
@@ -1305,7 +1385,7 @@ fn a_backend_that_is_down_is_reported_as_such() {
 }
 
 #[test]
-fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
+fn an_answer_whose_head_breaks_off_or_is_none_is_reported_as_such() {
     let ok = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n";
     for broken in [
         "SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(),
@@ -1313,11 +1393,6 @@ fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
         "HTTP/1.1 200 OK\r\nContent-Le".to_owned(),
         "HTTP/1.1 100 Continue\r\n\r\n".to_owned(),
         format!("{ok}Content-Length: ten\r\n\r\n12345"),
-        format!("{ok}Content-Length: 10\r\n\r\n12345"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\na\r\n12345"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"),
-        format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n"),
-        format!("{ok}Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n12345"),
     ] {
         assert_reported(&broken, {
             let broken = broken.clone();
@@ -1326,11 +1401,6 @@ fn an_answer_that_breaks_off_or_is_none_is_reported_as_such() {
     }
     assert_reported("closed", || Answer::Close);
     assert_reported("reset", || Answer::Reset);
-    assert_reported("half of gzip", || {
-        Reply::new(200, "text/plain", &gzip(b"0123456789")[..18])
-            .with("Content-Encoding", "gzip")
-            .into()
-    });
     assert_reported("an endless head", || {
         Answer::script(|stream| {
             stream.write_all(b"HTTP/1.1 200 OK\r\n")?;

@@ -9,6 +9,9 @@ use crate::pieces::Pieces;
 
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
+const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
+                   /value/40 or a list of them, and for the next page with next, if it is there.";
+
 /// The members of the result of a call that the API has answered.
 pub(super) fn of(called: Called) -> Pieces {
     let Called { answer, sent_as } = called;
@@ -18,7 +21,8 @@ pub(super) fn of(called: Called) -> Pieces {
     members.add("status", Some(answer.status));
     members.add("endpoint", Some(&answer.endpoint));
     members.add("content_type", Some(&answer.content_type));
-    members.add("truncated", Some(answer.truncated.is_some()));
+    let is_cut = answer.truncated.is_some() || answer.broken_off.is_some();
+    members.add("truncated", Some(is_cut));
     members.add("total_bytes", answer.truncated);
     members.add("error", error);
     members.add("message", error.map(|error| message(error, &answer)));
@@ -71,7 +75,44 @@ fn message(error: &str, answer: &Answer) -> String {
     }
 }
 
-fn hint(answer: &Answer) -> Option<&'static str> {
+/// What to make of the answer, a sentence or two for each thing that is not as it should be.
+fn hint(answer: &Answer) -> Option<String> {
+    let mut hints = Vec::new();
+    if let Some(broken) = &answer.broken_off {
+        let acted = if answer.is_done() {
+            "The API has done what it was asked for: do not repeat a call that changes something. "
+        } else {
+            ""
+        };
+        hints.push(format!(
+            "{acted}Its answer broke off ({}); data has what came of it.",
+            broken.reason
+        ));
+    }
+    if answer.truncated.is_some() && answer.can_select {
+        hints.push(CUT.to_owned());
+    }
+    if let Some(coding) = &answer.packed {
+        hints.push(format!(
+            "The body is packed in a coding that this server cannot undo ({coding}): it is as it came."
+        ));
+    }
+    if answer.had_token {
+        hints.push(
+            "The API has sent back the access token of this call; it was removed.".to_owned(),
+        );
+    }
+    if answer.headers_left_out > 0 {
+        hints.push(format!(
+            "{} response headers were left out: together they are too long.",
+            answer.headers_left_out
+        ));
+    }
+    hints.extend(hint_of_status(answer).map(str::to_owned));
+    (!hints.is_empty()).then(|| hints.join(" "))
+}
+
+fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
         401 => Some(
             "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",

@@ -2,6 +2,7 @@
 
 mod api;
 mod api_result;
+pub(crate) mod meaning;
 pub(crate) mod result;
 pub(crate) mod schema;
 
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use self::meaning::Meanings;
 use self::result::add;
 use super::call_answer::CallAnswer;
 use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitation};
@@ -110,10 +112,13 @@ impl Tools {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
         };
-        listed
-            .as_array_mut()
-            .into_iter()
-            .for_each(|tools| tools.retain(can_be_called));
+        if let Some(tools) = listed.as_array_mut() {
+            tools.retain(can_be_called);
+            tools
+                .iter_mut()
+                .filter_map(|tool| tool.get_mut("inputSchema"))
+                .for_each(schema::list);
+        }
         Ok(Self {
             api,
             seal: Seal::new()?,
@@ -123,6 +128,11 @@ impl Tools {
             config,
             auth,
         })
+    }
+
+    /// What is meant by the arguments that are `given` to the tool `name`.
+    pub(super) fn meant(&self, name: &str, given: &Object<'_>) -> Meanings {
+        Meanings::of(self.input_schema(name), given)
     }
 
     /// What a repeated call of the tool `name` brings back with it.
@@ -260,9 +270,13 @@ impl Tools {
         };
         if let Some(message) = given_up {
             self.auth.withdraw(handle, user_id);
-            let failure = Failure::new(Kind::Refused, message);
-            let failure =
-                failure.hint("Nothing was called. Call again only when the user wants to sign in.");
+            // Where there is no person, the client may have said so by itself.
+            let hint = format!(
+                "Nothing was called. Call again only when the user wants to sign in; they can also do so without this \
+                 client, at {}/ or with the command entra-auth-mcp login.",
+                self.config.redirect_uri.base()
+            );
+            let failure = Failure::new(Kind::Refused, message).hint(hint);
             return Resumed::Ended(done(Err(failure)));
         }
         let under_way = self.auth.pending().under_way(handle);

@@ -1,17 +1,58 @@
 //! Checks a tool's arguments against its input schema: the part of JSON Schema 2020-12 that our own
-//! schemas use.
+//! schemas use. What is listed of these schemas is less, and keeps to what every model's API takes.
 
 use std::slice;
 
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{Object, read, shown};
 
 /// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
-const MOST_BYTES: usize = 256 * 1024;
+pub(super) const MOST_BYTES: usize = 256 * 1024;
 const LENGTH: [&str; 2] = ["minLength", "maxLength"];
+/// What only we check. Gemini's API refuses a whole session for the first; no model needs any.
+const UNLISTED: [&str; 6] = [
+    "propertyNames",
+    "maxProperties",
+    "minItems",
+    "maxItems",
+    "minLength",
+    "maxLength",
+];
+
+/// Makes the `schema` that is checked into the one that is listed.
+pub(super) fn list(schema: &mut Value) {
+    let Some(keywords) = schema.as_object_mut() else {
+        return;
+    };
+    keywords.retain(|keyword, _| !UNLISTED.contains(&keyword.as_str()));
+    if !keywords.contains_key("type") && !keywords.contains_key("anyOf") {
+        keywords.insert("anyOf".to_owned(), any_json());
+    }
+    for (keyword, inner) in keywords {
+        match (keyword.as_str(), inner) {
+            ("properties", Value::Object(properties)) => properties.values_mut().for_each(list),
+            ("anyOf", Value::Array(branches)) => branches.iter_mut().for_each(list),
+            ("items" | "additionalProperties", inner) => list(inner),
+            _ => {}
+        }
+    }
+}
+
+/// The branches of what may be any JSON value. Some clients make a string of an argument without a
+/// type, and some APIs refuse it, or an array that does not say of what. The object says that it is
+/// open: what makes schemas strict would close it.
+fn any_json() -> Value {
+    let object = json!({"type": "object", "additionalProperties": true});
+    let scalars = ["string", "number", "boolean"].map(|kind| json!({"type": kind}));
+    let mut flat = vec![object];
+    flat.extend(scalars);
+    let array = json!({"type": "array", "items": {"anyOf": flat}});
+    flat.insert(1, array);
+    flat.into()
+}
 
 /// Checks `arguments` against an object `schema`.
 ///
@@ -38,41 +79,50 @@ pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String
         };
         check_value(Some(property), value, name)?;
     }
-    let mut required = schema
-        .get("required")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str);
-    let missing = required.find(|name| arguments.get(name).is_none());
+    let missing = required(schema).find(|name| arguments.get(name).is_none());
     missing.map_or(Ok(()), |missing| {
         Err(format!("The argument {missing:?} is missing."))
     })
 }
 
+/// The arguments that an object `schema` demands.
+fn required(schema: &Value) -> impl Iterator<Item = &str> {
+    let names = schema.get("required").and_then(Value::as_array);
+    names.into_iter().flatten().filter_map(Value::as_str)
+}
+
+/// Whether it demands `name`.
+pub(super) fn is_required(schema: Option<&Value>, name: &str) -> bool {
+    schema.is_some_and(|schema| required(schema).any(|required| required == name))
+}
+
+/// The schemas of which a value must fit one: those of `anyOf`, each of another type, or `schema`
+/// itself.
+fn branches(schema: &Value) -> &[Value] {
+    let branches = schema.get("anyOf").and_then(Value::as_array);
+    branches.map_or(slice::from_ref(schema), Vec::as_slice)
+}
+
+/// The types that a value may have; none where it may be anything.
+pub(super) fn types(schema: &Value) -> impl Iterator<Item = &str> {
+    let types = branches(schema).iter().map(|branch| branch.get("type"));
+    types.flatten().filter_map(Value::as_str)
+}
+
 /// Without a type it may be anything, and is not even looked at.
 fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(), String> {
-    let Some((schema, types)) = schema.and_then(|schema| Some((schema, schema.get("type")?)))
-    else {
+    let Some(schema) = schema.filter(|schema| types(schema).next().is_some()) else {
         return Ok(());
     };
-    let types = types
-        .as_array()
-        .map_or(slice::from_ref(types), Vec::as_slice);
-    let types = types.iter().filter_map(Value::as_str);
     let kind = kind_of(value);
     let number: Option<f64> = if kind == "number" { read(value) } else { None };
     // 60.0 is an integer, too (JSON Schema 2020-12 core §4.2.3).
     let is_integer = number.is_some_and(|number| number.fract() == 0.0);
-    if !types
-        .clone()
-        .any(|wanted| wanted == kind || (wanted == "integer" && is_integer))
-    {
-        return Err(format!(
-            "{name} must be of type {}.",
-            types.collect::<Vec<_>>().join(" or ")
-        ));
-    }
+    let fits = |branch: &&Value| types(branch).any(|t| t == kind || (t == "integer" && is_integer));
+    let Some(schema) = branches(schema).iter().find(fits) else {
+        let types: Vec<&str> = types(schema).collect();
+        return Err(format!("{name} must be of type {}.", types.join(" or ")));
+    };
     let unreadable = || format!("{name} cannot be read.");
     let size = |count: usize| f64::from(u32::try_from(count).unwrap_or(u32::MAX));
     match kind {
@@ -147,7 +197,7 @@ fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(
 }
 
 /// The type of JSON Schema that `value` has; integers are numbers here.
-fn kind_of(value: &RawValue) -> &'static str {
+pub(super) fn kind_of(value: &RawValue) -> &'static str {
     match value.get().as_bytes().first() {
         Some(b'"') => "string",
         Some(b'{') => "object",

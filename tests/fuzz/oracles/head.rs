@@ -43,7 +43,8 @@ fn in_pieces(input: &[u8], step: usize) -> Result<Option<usize>, Refusal> {
 }
 
 fn has_one_meaning(bytes: &[u8], head: &Head<'_>) {
-    let text = std::str::from_utf8(bytes).expect("a head is UTF-8");
+    // Values of fields need not be text.
+    let text = &String::from_utf8_lossy(bytes);
     assert!(
         text.chars()
             .all(|c| !c.is_control() || matches!(c, '\r' | '\n' | '\t') || !c.is_ascii()),

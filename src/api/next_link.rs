@@ -1,0 +1,41 @@
+//! Where the next page is, in an answer that is too long to be kept.
+
+use std::fmt;
+use std::io::{BufReader, Read};
+
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde_json::Deserializer;
+
+use crate::json_pointer::Text;
+
+/// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
+pub(crate) const NEXT_LINK: &str = "@odata.nextLink";
+
+/// The next page by the JSON object that `reader` gives, which may end anywhere. It is not read further than to there.
+pub(crate) fn in_stream(reader: impl Read) -> Option<String> {
+    let mut found = None;
+    let mut json = Deserializer::from_reader(BufReader::new(reader));
+    // It fails where the object is cut, and behind what was found.
+    let _ = json.deserialize_map(Search(&mut found));
+    found
+}
+
+struct Search<'f>(&'f mut Option<String>);
+
+impl<'de> Visitor<'de> for Search<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(name)) = map.next_key()? {
+            if name == NEXT_LINK {
+                *self.0 = map.next_value()?;
+                return Ok(());
+            }
+            map.next_value::<IgnoredAny>()?;
+        }
+        Ok(())
+    }
+}

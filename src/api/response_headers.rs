@@ -1,0 +1,116 @@
+//! The response headers that the caller gets: all but those that are of no use to it or none of its business.
+
+use serde_json::{Map, Value};
+use ureq::http::header::CONNECTION;
+use ureq::http::{HeaderMap, HeaderValue};
+
+/// Names and values together have so many bytes at most.
+const MOST_BYTES: usize = 16 * 1024;
+
+/// These come first, whatever else there is.
+const FIRST: [&str; 6] = [
+    "location",
+    "operation-location",
+    "azure-asyncoperation",
+    "link",
+    "retry-after",
+    "etag",
+];
+
+/// Headers that are not handed on: cookies; what is about the connection, the framing and the coding (RFC 9110
+/// §7.6.1, §8.4, §8.6), with `Content-Type`, which the result has beside them; and challenges, of which the server
+/// itself makes something.
+const KEPT_BACK: [&str; 16] = [
+    "alt-svc",
+    "authentication-info",
+    "connection",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "http2-settings",
+    "keep-alive",
+    "set-cookie",
+    "set-cookie2",
+    "te",
+    "trailer",
+    "trailers",
+    "transfer-encoding",
+    "upgrade",
+    "www-authenticate",
+];
+
+/// What browsers are told: security policies and reports about them.
+const POLICIES: [&str; 22] = [
+    "clear-site-data",
+    "content-security-policy",
+    "content-security-policy-report-only",
+    "document-policy",
+    "expect-ct",
+    "feature-policy",
+    "nel",
+    "origin-agent-cluster",
+    "p3p",
+    "permissions-policy",
+    "public-key-pins",
+    "public-key-pins-report-only",
+    "referrer-policy",
+    "report-to",
+    "reporting-endpoints",
+    "strict-transport-security",
+    "timing-allow-origin",
+    "x-content-type-options",
+    "x-dns-prefetch-control",
+    "x-download-options",
+    "x-frame-options",
+    "x-xss-protection",
+];
+
+/// How the names of other ones begin.
+const PREFIXES: [&str; 4] = [
+    "access-control-",
+    "cross-origin-",
+    "proxy-",
+    "x-permitted-cross-domain",
+];
+
+/// The headers as the caller gets them, and how many did not fit. `text` makes a text of a value. Several of one name
+/// are joined to a list (RFC 9110 §5.3).
+pub(crate) fn handed_on(
+    headers: &HeaderMap,
+    text: impl Fn(&HeaderValue) -> String,
+) -> (Map<String, Value>, usize) {
+    // The sender names more that are about the connection (RFC 9110 §7.6.1).
+    let connection = headers.get_all(CONNECTION).iter();
+    let options: Vec<_> = connection
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|name| name.trim().to_ascii_lowercase())
+        .collect();
+    let is_handed_on = |name: &str| {
+        !KEPT_BACK.contains(&name)
+            && !POLICIES.contains(&name)
+            && !PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            && !options.iter().any(|option| option == name)
+    };
+    let names = || {
+        headers
+            .keys()
+            .map(|name| name.as_str())
+            .filter(|name| is_handed_on(name))
+    };
+    let first = names().filter(|name| FIRST.contains(name));
+    let rest = names().filter(|name| !FIRST.contains(name));
+    let (mut map, mut left, mut left_out) = (Map::new(), MOST_BYTES, 0);
+    for name in first.chain(rest) {
+        let values: Vec<_> = headers.get_all(name).iter().map(&text).collect();
+        let value = values.join(", ");
+        match left.checked_sub(name.len() + value.len()) {
+            Some(rest) => {
+                left = rest;
+                map.insert(name.to_owned(), value.into());
+            }
+            None => left_out += 1,
+        }
+    }
+    (map, left_out)
+}

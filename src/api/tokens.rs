@@ -1,0 +1,252 @@
+//! Takes the access tokens that were sent with a call out of what the API answers: some APIs send back what they
+//! were sent, and no assistant is given a token.
+
+use std::cell::{Cell, OnceCell};
+use std::ops::Range;
+
+use crate::secret::Secret;
+
+/// What stands in the place of a token.
+const MARKER: &[u8] = b"[access token removed]";
+/// Nothing shorter is searched for.
+const LEAST_BYTES: usize = 8;
+/// How many bytes of a token are searched for. Those of a signature are unlike any others.
+const MOST_ANCHOR_BYTES: usize = 256;
+/// How many bytes are looked at in each step,
+const GRAM_BYTES: usize = 4;
+/// and how many bits tell them apart.
+const HASH_BITS: u32 = 12;
+/// The longest way in which one character is written, as in `\u002b`.
+const MOST_FORM_BYTES: usize = 6;
+
+/// The tokens that were sent with a call.
+pub(crate) struct Tokens<'a> {
+    tokens: Vec<Needle<'a>>,
+    has_removed: Cell<bool>,
+}
+
+impl<'a> Tokens<'a> {
+    pub(crate) fn new(tokens: &[&'a Secret]) -> Self {
+        let tokens = tokens.iter().filter_map(|token| Needle::new(token));
+        Self {
+            tokens: tokens.collect(),
+            has_removed: Cell::new(false),
+        }
+    }
+
+    /// Whether one was taken out of anything.
+    pub(crate) fn has_removed(&self) -> bool {
+        self.has_removed.get()
+    }
+
+    /// The most bytes that a token can have in an answer.
+    pub(crate) fn longest(&self) -> usize {
+        let longest = self.tokens.iter().map(Needle::longest).max();
+        longest.unwrap_or_default()
+    }
+
+    /// The first `most` of `bytes` without the tokens that begin there. It is copied only if there is one.
+    pub(crate) fn taken_out(&self, mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
+        let mut found: Vec<_> = self
+            .tokens
+            .iter()
+            .flat_map(|token| token.all_in(&bytes))
+            .collect();
+        found.sort_by_key(|range| range.start);
+        let (mut kept, mut at) = (Vec::new(), 0);
+        for range in found {
+            if range.start >= most {
+                break;
+            }
+            if range.start < at {
+                at = at.max(range.end);
+                continue;
+            }
+            kept.extend_from_slice(bytes.get(at..range.start).unwrap_or_default());
+            kept.extend_from_slice(MARKER);
+            at = range.end;
+        }
+        if at == 0 {
+            bytes.truncate(most);
+            return bytes;
+        }
+        self.has_removed.set(true);
+        let end = bytes.len().min(most);
+        kept.extend_from_slice(bytes.get(at..end).unwrap_or_default());
+        kept
+    }
+
+    /// `text` without the tokens.
+    pub(crate) fn taken_out_of(&self, text: String) -> String {
+        let bytes = self.taken_out(text.into_bytes(), usize::MAX);
+        // A token is ASCII, and so is the marker.
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+/// One token, and the part of it that is searched for.
+struct Needle<'a> {
+    token: &'a [u8],
+    anchor: Range<usize>,
+    /// Made when there is something long enough to be searched.
+    steps: OnceCell<Steps>,
+}
+
+impl<'a> Needle<'a> {
+    fn new(token: &'a Secret) -> Option<Self> {
+        let token = token.expose().as_bytes();
+        if token.len() < LEAST_BYTES {
+            return None;
+        }
+        Some(Self {
+            token,
+            anchor: anchor_of(token),
+            steps: OnceCell::new(),
+        })
+    }
+
+    fn longest(&self) -> usize {
+        let forms = self
+            .token
+            .iter()
+            .map(|c| if is_plain(*c) { 1 } else { MOST_FORM_BYTES });
+        forms.sum()
+    }
+
+    /// Where it stands in `text`.
+    fn all_in(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        // Each way to write it is as long at least.
+        if text.len() < self.token.len() {
+            return found;
+        }
+        let Some(anchor) = self.token.get(self.anchor.clone()) else {
+            return found;
+        };
+        let steps = self.steps.get_or_init(|| Steps::new(anchor));
+        let mut at = 0;
+        while let Some(start) = steps.find(anchor, text, at) {
+            let (range, is_whole) = self.around(text, start..start + anchor.len());
+            // Where a token repeats itself, the next place may be the right one.
+            at = if is_whole { range.end } else { start + 1 };
+            found.push(range);
+        }
+        found
+    }
+
+    /// What of the token stands around its anchor, and whether that is all of it.
+    fn around(&self, text: &[u8], anchor: Range<usize>) -> (Range<usize>, bool) {
+        let (mut start, mut end) = (anchor.start, anchor.end);
+        let mut is_whole = true;
+        for c in self.token.iter().take(self.anchor.start).rev() {
+            let before = text.get(..start).unwrap_or_default();
+            let form = form(*c, |form| ends_with(before, form));
+            let Some(form) = form else {
+                is_whole = false;
+                break;
+            };
+            start -= form;
+        }
+        for c in self.token.iter().skip(self.anchor.end) {
+            let behind = text.get(end..).unwrap_or_default();
+            let form = form(*c, |form| {
+                behind
+                    .get(..form.len())
+                    .is_some_and(|start| start.eq_ignore_ascii_case(form))
+            });
+            let Some(form) = form else {
+                is_whole = false;
+                break;
+            };
+            end += form;
+        }
+        (start..end, is_whole)
+    }
+}
+
+fn ends_with(text: &[u8], form: &[u8]) -> bool {
+    let start = text.len().checked_sub(form.len());
+    let end = start.and_then(|start| text.get(start..));
+    end.is_some_and(|end| end.eq_ignore_ascii_case(form))
+}
+
+/// The part to be searched for: the end of the longest run of characters that are written in one way only.
+fn anchor_of(token: &[u8]) -> Range<usize> {
+    let (mut longest, mut start) = (0..0, 0);
+    for (at, c) in token.iter().chain([&b'/']).enumerate() {
+        if !is_plain(*c) {
+            if at - start > longest.len() {
+                longest = start..at;
+            }
+            start = at + 1;
+        }
+    }
+    if longest.len() < LEAST_BYTES {
+        longest = 0..token.len();
+    }
+    longest.end - longest.len().min(MOST_ANCHOR_BYTES)..longest.end
+}
+
+/// Whether JSON, forms and HTML write it as it is.
+fn is_plain(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_')
+}
+
+/// The length of the way in which `c` is written, if it is one that `is_there`: itself, or escaped as in JSON (`\/`,
+/// `\u002b`), a URL (`%2B`) or HTML (`&#x2B;`, `&#43;`).
+fn form(c: u8, is_there: impl Fn(&[u8]) -> bool) -> Option<usize> {
+    if is_plain(c) {
+        return is_there(&[c]).then_some(1);
+    }
+    let is_there = |form: &String| is_there(form.as_bytes());
+    // A character may be the end of a longer way to write it.
+    let forms = [
+        format!("\\{}", char::from(c)),
+        format!("\\u{c:04x}"),
+        format!("%{c:02x}"),
+        format!("&#x{c:x};"),
+        format!("&#{c};"),
+        char::from(c).to_string(),
+    ];
+    forms.iter().find(|form| is_there(form)).map(String::len)
+}
+
+/// How far a search may step on, by the last bytes of where it stands (Wu and Manber). So most bytes of a long text
+/// are never looked at.
+struct Steps {
+    steps: Vec<u8>,
+}
+
+impl Steps {
+    fn new(anchor: &[u8]) -> Self {
+        let last = anchor.len() - GRAM_BYTES;
+        let step = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
+        let mut steps = vec![step(last + 1); 1 << HASH_BITS];
+        for (at, gram) in anchor.windows(GRAM_BYTES).enumerate() {
+            let known = gram
+                .first_chunk()
+                .and_then(|gram| steps.get_mut(hash(*gram)));
+            if let Some(known) = known {
+                *known = step(last - at);
+            }
+        }
+        Self { steps }
+    }
+
+    /// Where `anchor` stands next in `text`, from `at` on.
+    fn find(&self, anchor: &[u8], text: &[u8], mut at: usize) -> Option<usize> {
+        loop {
+            let end = at + anchor.len();
+            let gram = text.get(end - GRAM_BYTES..end)?.first_chunk()?;
+            let step = self.steps.get(hash(*gram)).copied().unwrap_or_default();
+            if step == 0 && text.get(at..end) == Some(anchor) {
+                return Some(at);
+            }
+            at += usize::from(step.max(1));
+        }
+    }
+}
+
+fn hash(gram: [u8; GRAM_BYTES]) -> usize {
+    (u32::from_le_bytes(gram).wrapping_mul(0x9e37_79b1) >> (u32::BITS - HASH_BITS)) as usize
+}

@@ -1,0 +1,623 @@
+//! Answers as real APIs give them: packed, broken off, in other character sets, with more than was asked for.
+
+use std::io::Write as _;
+
+use crate::support::http::{Answer, Reply, Request};
+use crate::support::server::World;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use serde_json::{Value, json};
+
+const WRITES: [&str; 4] = [
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
+
+/// What `tool` makes of `reply`; the call was sent once.
+fn called(world: &World, tool: &str, reply: Reply) -> Value {
+    called_by(world, tool, move || reply.clone().into())
+}
+
+/// The same of an answer that is `wire`, byte for byte.
+fn called_raw(world: &World, tool: &str, wire: impl AsRef<[u8]>) -> Value {
+    let wire = wire.as_ref().to_vec();
+    called_by(world, tool, move || Answer::raw(wire.clone()))
+}
+
+fn called_by(
+    world: &World,
+    tool: &str,
+    answer: impl Fn() -> Answer + Send + Sync + 'static,
+) -> Value {
+    world.backend.on(move |_| Some(answer()));
+    let before = world.backend.requests().len();
+    let mut result = world.server.modern().call(tool, json!({"endpoint": "/x"}));
+    assert_eq!(world.backend.requests().len(), before + 1, "{result}");
+    let content = result["structuredContent"].take();
+    assert_eq!(result["isError"] == true, content["success"] == false);
+    content
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zlib(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn deflate(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+// ---- What the API has done is not reported as failed ----
+
+/// RFC 9110 §15.3.5, §15.3.6, §15.4.5.
+#[test]
+fn an_answer_without_content_is_a_success_whatever_its_headers_say_of_the_content() {
+    let world = World::signed_in();
+    for status in [204, 205, 304] {
+        for coding in [
+            "gzip", "GZIP", "x-gzip", "deflate", "br", "identity", "gzip, br", "",
+        ] {
+            for tool in WRITES {
+                let reply =
+                    Reply::new(status, "application/json", "").with("Content-Encoding", coding);
+                let content = called(&world, tool, reply);
+                assert_eq!(
+                    (&content["success"], &content["status"], &content["data"]),
+                    (&json!(true), &json!(status), &Value::Null),
+                    "{tool} {coding}: {content}"
+                );
+                assert_eq!(content["truncated"], false, "{content}");
+            }
+        }
+    }
+    // As a HEAD would be answered: with a length, and without the content.
+    let head = "HTTP/1.1 304 Not Modified\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n\r\n";
+    let content = called_raw(&world, "api_get_request", head);
+    assert_eq!(
+        (&content["status"], &content["data"]),
+        (&json!(304), &Value::Null)
+    );
+}
+
+#[test]
+fn nothing_is_unpacked_where_nothing_came() {
+    let world = World::signed_in();
+    for (status, coding) in [
+        (200, "gzip"),
+        (201, "x-gzip"),
+        (202, "deflate"),
+        (200, "gzip, gzip"),
+    ] {
+        let reply = Reply::new(status, "application/json", "").with("Content-Encoding", coding);
+        for reply in [reply.clone().with("Transfer-Encoding", "chunked"), reply] {
+            let content = called(&world, "api_post_request", reply);
+            assert_eq!(
+                (&content["status"], &content["data"], &content["truncated"]),
+                (&json!(status), &Value::Null, &json!(false)),
+                "{coding}: {content}"
+            );
+            assert!(content.get("hint").is_none(), "{content}");
+        }
+    }
+}
+
+#[test]
+fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
+    let world = World::signed_in();
+    let json = br#"{"text":"gr\u00fc\u00dfe"}"#;
+    for (codings, body) in [
+        (&["gzip"][..], gzip(json)),
+        (&["GZIP"], gzip(json)),
+        (&["x-gzip"], gzip(json)),
+        (&["X-GZip"], gzip(json)),
+        (&["deflate"], zlib(json)),
+        (&["Deflate"], deflate(json)),
+        (&["identity"], json.to_vec()),
+        (&[""], json.to_vec()),
+        (&["Identity", "gzip"], gzip(json)),
+        (&["gzip", "identity"], gzip(json)),
+        (&["gzip, identity, "], gzip(json)),
+        // The last one was applied last (RFC 9110 §8.4).
+        (&["deflate, gzip"], gzip(&zlib(json))),
+        (&["gzip", "gzip"], gzip(&gzip(json))),
+        (&["gzip"], [gzip(&json[..5]), gzip(&json[5..])].concat()),
+    ] {
+        let reply = Reply::new(201, "application/json", body);
+        let reply = codings.iter().fold(reply, |reply, coding| {
+            reply.with("Content-Encoding", coding)
+        });
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(
+            content["data"],
+            json!({"text": "grüße"}),
+            "{codings:?}: {content}"
+        );
+        assert!(content.get("hint").is_none(), "{content}");
+    }
+}
+
+#[test]
+fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
+    let world = World::signed_in();
+    for coding in [
+        "br",
+        "zstd",
+        "compress",
+        "gzip, br",
+        "br, gzip",
+        "gzip,gzip,gzip,gzip",
+        "é",
+    ] {
+        let reply = Reply::new(201, "application/json", "packed").with("Content-Encoding", coding);
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(content["success"], true, "{content}");
+        assert_eq!(
+            content["data"]["base64"],
+            BASE64_STANDARD.encode("packed"),
+            "{content}"
+        );
+        let name = coding.split(',').next().unwrap();
+        assert!(
+            content["hint"].as_str().unwrap().contains(name),
+            "{content}"
+        );
+    }
+    let picture = Reply::new(200, "image/png", "packed").with("Content-Encoding", "br");
+    world.backend.on(move |_| Some(picture.clone().into()));
+    let result = world
+        .server
+        .modern()
+        .call("api_get_request", json!({"endpoint": "/x"}));
+    assert_eq!(result["content"].as_array().unwrap().len(), 1, "{result}");
+}
+
+#[test]
+fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
+    let world = World::signed_in();
+    let ok = "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nETag: \"1\"\r\n";
+    let half_of_gzip = gzip(b"0123456789")[..18].to_vec();
+    for (what, answer, data) in [
+        (
+            "a length",
+            format!("{ok}Content-Length: 10\r\n\r\n12345").into_bytes(),
+            json!("12345"),
+        ),
+        (
+            "nothing",
+            format!("{ok}Content-Length: 10\r\n\r\n").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "a chunk",
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n").into_bytes(),
+            json!("12345"),
+        ),
+        (
+            "no chunk",
+            format!("{ok}Transfer-Encoding: chunked\r\n\r\nzz\r\n12345\r\n0\r\n\r\n").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "no gzip",
+            format!("{ok}Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\n12345").into_bytes(),
+            Value::Null,
+        ),
+        (
+            "half of gzip",
+            [
+                format!("{ok}Content-Encoding: gzip\r\nContent-Length: 18\r\n\r\n").into_bytes(),
+                half_of_gzip,
+            ]
+            .concat(),
+            json!(null),
+        ),
+    ] {
+        for tool in WRITES {
+            let content = called_raw(&world, tool, &answer);
+            assert_eq!(
+                (
+                    &content["success"],
+                    &content["status"],
+                    &content["truncated"]
+                ),
+                (&json!(true), &json!(201), &json!(true)),
+                "{what}: {content}"
+            );
+            assert_eq!(content["headers"]["etag"], "\"1\"", "{what}: {content}");
+            if what != "half of gzip" {
+                assert_eq!(content["data"], data, "{what}: {content}");
+            }
+            let hint = content["hint"].as_str().unwrap();
+            assert!(
+                hint.contains("has done") && hint.contains("broke off"),
+                "{hint}"
+            );
+        }
+    }
+    // A refusal whose text is lost is a refusal.
+    let no = "HTTP/1.1 409 Conflict\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nno";
+    let content = called_raw(&world, "api_post_request", no);
+    assert_eq!(
+        (&content["error"], &content["status"], &content["data"]),
+        (&json!("http_error"), &json!(409), &json!("no")),
+        "{content}"
+    );
+    assert!(
+        !content["hint"].as_str().unwrap().contains("has done"),
+        "{content}"
+    );
+}
+
+/// A part of what is packed could not be unpacked.
+#[test]
+fn a_range_is_asked_for_unpacked() {
+    let world = World::signed_in();
+    let arguments = json!({"endpoint": "/me", "headers": {"Range": "bytes=0-9"}});
+    world.server.modern().ok("api_get_request", arguments);
+    assert_eq!(
+        world.backend.last().header("accept-encoding"),
+        Some("identity")
+    );
+    world
+        .server
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(world.backend.last().header("accept-encoding"), Some("gzip"));
+}
+
+// ---- JSON that some parsers do not take ----
+
+/// The whole message as it was written.
+fn written(world: &World, content_type: &'static str, status: u16, body: &str) -> (String, Value) {
+    let reply = Reply::new(status, content_type, body);
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let mut mcp = world.server.modern();
+    let call = json!({"name": "api_post_request", "arguments": {"endpoint": "/x"}});
+    let reply = mcp.send("tools/call", call);
+    let content = reply.json()["result"]["structuredContent"].clone();
+    (reply.text(), content)
+}
+
+/// RFC 7493 §2.1: no text has half a character. Here `serde_json` stands for the parsers that refuse it.
+#[test]
+fn half_a_surrogate_pair_is_replaced_and_nothing_else_is_changed() {
+    let world = World::signed_in();
+    for (body, data) in [
+        (
+            r#"{"subject":"Hello \ud83d"}"#,
+            r#"{"subject":"Hello \ufffd"}"#,
+        ),
+        (
+            r#"["\uD83D\uDE00","\uDE00\uD83D"]"#,
+            r#"["\uD83D\uDE00","\ufffd\ufffd"]"#,
+        ),
+        (
+            r#"["\uD83D\uD83D\uDE00 \ud83dx"]"#,
+            r#"["\ufffd\uD83D\uDE00 \ufffdx"]"#,
+        ),
+        (
+            r#"{"\udfff":1,"a":"\ud83d\n"}"#,
+            r#"{"\ufffd":1,"a":"\ufffd\n"}"#,
+        ),
+        // No escapes of surrogates.
+        (
+            r#"["\\ud83d","\\\"\\ud83d", "\ue000\ud7ff"]"#,
+            r#"["\\ud83d","\\\"\\ud83d", "\ue000\ud7ff"]"#,
+        ),
+        (r#"["12345678\\","\ud800"]"#, r#"["12345678\\","\ufffd"]"#),
+    ] {
+        for (content_type, status) in [
+            ("application/json", 200),
+            ("application/problem+json", 200),
+            ("application/json", 400),
+        ] {
+            let (text, _) = written(&world, content_type, status, body);
+            assert!(text.contains(&format!("\"data\":{data}")), "{body}: {text}");
+        }
+    }
+    // Wherever it stands in words of eight bytes.
+    for length in 0..20 {
+        let body = format!("[\"{}\\ud83d\"]", "x".repeat(length));
+        let (_, content) = written(&world, "application/json", 201, &body);
+        assert_eq!(
+            content["data"][0],
+            format!("{}\u{fffd}", "x".repeat(length))
+        );
+    }
+}
+
+#[test]
+fn half_a_surrogate_pair_is_replaced_in_what_is_selected() {
+    let world = World::signed_in();
+    let body = r#"{"\ud83d":{"a":"\udc00"},"@odata.nextLink":"/v1.0/x?p=2","b":"\ud83d"}"#;
+    let reply = Reply::new(200, "application/json", body);
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let arguments = json!({"endpoint": "/x", "select": ["/\u{fffd}/a", "/b"]});
+    let content = world.server.modern().ok("api_get_request", arguments);
+    assert_eq!(
+        content["data"],
+        json!({"/\u{fffd}/a": "\u{fffd}", "/b": "\u{fffd}"})
+    );
+    assert_eq!(content["next"], format!("{}/x?p=2", world.backend.url()));
+}
+
+#[test]
+fn what_common_parsers_do_not_take_is_handed_on_as_text() {
+    let world = World::signed_in();
+    let nested = |open: &str, close: &str, levels: usize| {
+        format!("{}1{}", open.repeat(levels), close.repeat(levels))
+    };
+    for (body, is_json) in [
+        (nested("[", "]", 60), true),
+        (nested("[", "]", 61), false),
+        (nested("{\"a\":", "}", 60), true),
+        (nested("{\"a\":", "}", 61), false),
+        (nested("[", "]", 250), false),
+        (nested("[", "]", 100_000), false),
+        // Brackets in strings are no levels, nor are neighbours.
+        (format!("[\"{}\"]", "[".repeat(250)), true),
+        (format!("[\"]]]]]\",{}]", nested("[", "]", 60)), false),
+        (format!("[{}[]]", "[],{},".repeat(100)), true),
+        // What no double holds; Python has another limit for integers.
+        (format!("[{}]", "9".repeat(300)), true),
+        (format!("[1{}]", "0".repeat(300)), false),
+        (format!("[1{}]", "0".repeat(4_300)), false),
+        ("[1e299,1E+299,1.5e299,1e-999,-0.5E-400]".to_owned(), true),
+        ("[1e400]".to_owned(), false),
+        ("[1.5E+400]".to_owned(), false),
+        (format!("[-1e{}]", "9".repeat(30)), false),
+        ("[\"1e400\",true,false]".to_owned(), true),
+        (format!("[\"{}\"]", "9".repeat(10_000)), true),
+    ] {
+        for status in [201, 422] {
+            let (text, content) = written(&world, "application/json", status, &body);
+            let shown = &body[..body.len().min(30)];
+            if is_json {
+                assert!(text.contains(&format!("\"data\":{body}")), "{shown}");
+            } else {
+                assert_eq!(content["data"], body, "{shown}");
+            }
+        }
+    }
+    // What is selected from it may be less deep.
+    let body = format!("{{\"deep\":{},\"flat\":[1]}}", nested("[", "]", 70));
+    for (pointer, data) in [
+        ("/flat", json!([1])),
+        ("/deep", json!(nested("[", "]", 70))),
+        (
+            "/deep/0/0/0/0/0/0/0/0/0/0/0/0",
+            serde_json::from_str(&nested("[", "]", 58)).unwrap(),
+        ),
+    ] {
+        let reply = Reply::new(200, "application/json", body.as_bytes());
+        world.backend.on(move |_| Some(reply.clone().into()));
+        let arguments = json!({"endpoint": "/x", "select": pointer});
+        let content = world.server.modern().ok("api_get_request", arguments);
+        assert_eq!(content["data"], data, "{pointer}");
+    }
+}
+
+// ---- Tokens that an API sends back ----
+
+const MARKER: &str = "[access token removed]";
+
+fn token_of(request: &Request) -> String {
+    let bearer = request.header("Authorization").unwrap();
+    bearer.strip_prefix("Bearer ").unwrap().to_owned()
+}
+
+/// What `api_get_request` gives when the API answers so to whoever has a token; the whole message has no token.
+fn echoed(
+    world: &World,
+    arguments: Value,
+    answer: impl Fn(&str) -> Reply + Send + Sync + 'static,
+) -> Value {
+    world
+        .backend
+        .on(move |request| Some(answer(&token_of(request)).into()));
+    let before = world.backend.requests().len();
+    let mut mcp = world.server.modern();
+    let reply = mcp.send(
+        "tools/call",
+        json!({"name": "api_get_request", "arguments": arguments}),
+    );
+    for request in &world.backend.requests()[before..] {
+        let token = token_of(request);
+        // Neither all of it nor its end.
+        let end = &token[token.len() - token.len().min(16)..];
+        assert!(!reply.text().contains(end), "{}", reply.text());
+    }
+    reply.json()["result"]["structuredContent"].clone()
+}
+
+fn x() -> Value {
+    json!({"endpoint": "/x"})
+}
+
+#[test]
+fn a_token_that_the_api_sends_back_is_replaced_wherever_it_stands_and_the_result_says_so() {
+    let world = World::signed_in();
+    let echo = |token: &str| json!({"headers": {"authorization": format!("Bearer {token}")}});
+    let clean = json!({"headers": {"authorization": format!("Bearer {MARKER}")}});
+    for status in [200, 401, 403, 418, 500] {
+        let content = echoed(&world, x(), move |token| {
+            Reply::of_json(status, &echo(token))
+        });
+        assert_eq!(content["data"], clean, "{status}");
+        assert!(
+            content["hint"].as_str().unwrap().contains("removed"),
+            "{content}"
+        );
+    }
+    // Twice, at both ends, in a key.
+    let content = echoed(&world, x(), |token| {
+        Reply::new(200, "text/plain", format!("{token}{token}-{token}"))
+    });
+    assert_eq!(content["data"], format!("{MARKER}{MARKER}-{MARKER}"));
+    let content = echoed(&world, x(), |token| Reply::of_json(200, &json!({token: 1})));
+    assert_eq!(content["data"], json!({MARKER: 1}));
+    // In what is no text, and in what was packed.
+    let content = echoed(&world, x(), |token| {
+        let bytes = [b"\xff\0", token.as_bytes(), b"\xfe"].concat();
+        Reply::new(200, "application/octet-stream", bytes)
+    });
+    let bytes = [b"\xff\0", MARKER.as_bytes(), b"\xfe"].concat();
+    assert_eq!(content["data"]["base64"], BASE64_STANDARD.encode(bytes));
+    let content = echoed(&world, x(), move |token| {
+        Reply::new(
+            200,
+            "application/json",
+            gzip(echo(token).to_string().as_bytes()),
+        )
+        .with("Content-Encoding", "gzip")
+        .with("Transfer-Encoding", "chunked")
+    });
+    assert_eq!(content["data"], clean);
+    // Selected.
+    let select = json!({"endpoint": "/x", "select": "/headers/authorization"});
+    let content = echoed(&world, select, move |token| {
+        Reply::of_json(200, &echo(token))
+    });
+    assert_eq!(content["data"], format!("Bearer {MARKER}"));
+    // An answer without one is as it was.
+    let content = echoed(&world, x(), |_| {
+        Reply::of_json(200, &json!({"authorization": "Bearer AT-x"}))
+    });
+    assert_eq!(content["data"]["authorization"], "Bearer AT-x");
+    assert!(content.get("hint").is_none(), "{content}");
+}
+
+#[test]
+fn a_token_in_a_header_of_the_answer_is_replaced_too() {
+    let world = World::signed_in();
+    let content = echoed(&world, x(), |token| {
+        Reply::new(302, &format!("text/plain; t={token}"), "")
+            .with(
+                "Location",
+                &format!("https://elsewhere.example/?access_token={token}"),
+            )
+            .with("X-Request-Id", token)
+            .with("ETag", &format!("\"{token}\""))
+    });
+    assert_eq!(
+        content["redirect_target"],
+        format!("https://elsewhere.example/?access_token={MARKER}")
+    );
+    assert_eq!(content["content_type"], format!("text/plain; t={MARKER}"));
+    assert_eq!(content["headers"]["x-request-id"], MARKER);
+    assert!(
+        content["hint"].as_str().unwrap().contains("removed"),
+        "{content}"
+    );
+    echoed(&world, x(), |token| {
+        Reply::of_json(
+            200,
+            &json!({"@odata.nextLink": format!("/v1.0/x?t={token}")}),
+        )
+    });
+    echoed(&world, x(), |token| {
+        Reply::of_json(200, &json!([])).with("Link", &format!("</v1.0/x?t={token}>; rel=next"))
+    });
+    let content = echoed(&world, x(), |token| {
+        let field = format!("Bearer error=\"insufficient_scope\", scope=\"{token}\"");
+        Reply::of_json(403, &json!({})).with("WWW-Authenticate", &field)
+    });
+    assert!(
+        content["message"].as_str().unwrap().contains("scope"),
+        "{content}"
+    );
+    echoed(&world, x(), |token| {
+        Reply::of_json(200, &json!({})).with("Content-Encoding", token)
+    });
+}
+
+#[test]
+fn a_token_is_replaced_before_the_answer_is_cut() {
+    const MOST: usize = 600;
+    let world =
+        World::signed_in().with(|setup| setup.with("MAX_RESPONSE_BYTES", &MOST.to_string()));
+    for media_type in ["text/plain", "application/json"] {
+        for before in (0..MOST + 20).step_by(7) {
+            for behind in [0, 3, 10_000] {
+                let content = echoed(&world, x(), move |token| {
+                    let body = format!("{}{token}{}", "x".repeat(before), "y".repeat(behind));
+                    Reply::new(200, media_type, body)
+                });
+                let data = content["data"].as_str().unwrap();
+                assert!(
+                    data.len() <= MOST.max(before.min(MOST) + MARKER.len()),
+                    "{data}"
+                );
+                let found = data.trim_start_matches('x');
+                let is_marked = found.starts_with(MARKER);
+                assert_eq!(is_marked, before < MOST, "{before} {behind}: {data}");
+                assert!(!found.contains("AT-"), "{data}");
+            }
+        }
+    }
+}
+
+/// After a 401 there are two of them.
+#[test]
+fn each_token_of_a_call_is_replaced() {
+    let world = World::signed_in();
+    let seen = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let for_api = std::sync::Arc::clone(&seen);
+    let content = echoed(&world, x(), move |token| {
+        let mut seen = for_api.lock().unwrap();
+        seen.push(token.to_owned());
+        Reply::of_json(if seen.len() == 1 { 401 } else { 200 }, &json!(*seen))
+    });
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() == 2 && seen[0] != seen[1], "{seen:?}");
+    assert_eq!(content["data"], json!([MARKER, MARKER]));
+}
+
+/// Tokens of personal accounts are no JWT: they have characters that are escaped in many ways.
+#[test]
+fn an_opaque_token_is_replaced_however_its_characters_are_escaped() {
+    let world = World::signed_in();
+    let token = format!(
+        "EwB{}+/{}/+a=/{}==",
+        "ab1".repeat(20),
+        "Cd2".repeat(110),
+        "e".repeat(20)
+    );
+    let issued = token.clone();
+    world
+        .entra
+        .token_tamper(move |body| body["access_token"] = json!(issued));
+    for (plus, slash, equals) in [
+        ("+", "/", "="),
+        ("\\u002B", "\\/", "\\u003d"),
+        ("\\u002b", "\\u002F", "="),
+        ("%2B", "%2f", "%3D"),
+        ("&#x2B;", "/", "&#61;"),
+    ] {
+        for media_type in ["text/plain", "text/html"] {
+            let content = echoed(&world, x(), move |token| {
+                let written = token
+                    .replace('=', equals)
+                    .replace('+', plus)
+                    .replace('/', slash);
+                let status = if token.starts_with("AT-") { 401 } else { 200 };
+                Reply::new(status, media_type, format!("<{written}>"))
+            });
+            assert_eq!(content["data"], format!("<{MARKER}>"), "{plus}");
+        }
+    }
+    assert_eq!(token_of(&world.backend.last()), token);
+}
