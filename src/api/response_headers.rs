@@ -95,7 +95,7 @@ pub(crate) fn handed_on(
     let names = || {
         headers
             .keys()
-            .map(|name| name.as_str())
+            .map(ureq::http::HeaderName::as_str)
             .filter(|name| is_handed_on(name))
     };
     let first = names().filter(|name| FIRST.contains(name));
