@@ -7,6 +7,7 @@
 //! can bring that, the call fails and says so. Every call leaves one line in the audit log.
 
 pub(crate) mod answer;
+mod charset;
 mod coding;
 pub mod endpoint;
 pub(crate) mod files;

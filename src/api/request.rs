@@ -92,9 +92,9 @@ impl Backend {
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed request is
-    /// repeated after a pause, on a new connection, unless the API could then act twice. The answer is without the
-    /// token, and without those that were sent `earlier`.
+    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed
+    /// request is repeated after a pause, on a new connection, unless the API could then act twice.
+    /// The answer is without the token, and without those that were sent `earlier`.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot be moved.
@@ -314,7 +314,8 @@ fn pause_before_retry(
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
-        // The API has done it, and only its answer was lost: done again, a DELETE would find nothing.
+        // The API has done it, and only its answer was lost: done again, a DELETE would find
+        // nothing.
         Ok(answer) if answer.is_done() => {
             let is_worth_it = answer
                 .broken_off
