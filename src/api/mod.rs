@@ -1,10 +1,13 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
-//! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the settings must allow
-//! it ([`policy`], [`headers`]), and a file that it moves must lie below `FILES_DIR` ([`files`]). Only then is the
-//! user's access token acquired and sent ([`request`]). The answer is read as far as the caller gets it ([`answer`],
-//! [`select`], [`link`]). If the API does not accept the token, the call is repeated with a new one. If only a sign-in
-//! can bring that, the call fails and says so. Every call leaves one line in the audit log.
+//! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
+//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must lie below
+//! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
+//! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
+//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), and fit for every parser
+//! ([`json_text`]). If the API does not accept the token, the call is repeated with a new one. If
+//! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
+//! audit log.
 
 pub(crate) mod answer;
 mod charset;
