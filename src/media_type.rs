@@ -22,14 +22,51 @@ pub(crate) fn is_json(essence: &str) -> bool {
     essence == "application/json" || essence.ends_with("+json")
 }
 
+/// Whether it is JSON by one of its names, some of which are older than its own.
+pub(crate) fn is_called_json(essence: &str) -> bool {
+    is_json(essence) || matches!(essence, "text/json" | "text/x-json" | "application/x-json")
+}
+
+/// The parameter `name` of a media type (RFC 9110 §5.6.6).
+pub(crate) fn parameter<'v>(value: &'v str, name: &str) -> Option<&'v str> {
+    let mut parameters = value
+        .split(';')
+        .skip(1)
+        .filter_map(|text| text.split_once('='));
+    let (_, value) = parameters.find(|(given, _)| given.trim().eq_ignore_ascii_case(name))?;
+    Some(value.trim().trim_matches(['"', '\''])).filter(|value| !value.is_empty())
+}
+
 /// Whether the media type is fit to be read.
 pub(crate) fn is_text(essence: &str) -> bool {
     let subtype = essence.strip_prefix("application/").unwrap_or_default();
     essence.starts_with("text/")
+        // A batch of answers (OData): text, if all of its parts are.
+        || essence.starts_with("multipart/")
+        || essence.starts_with("message/")
         || essence.ends_with("+xml")
+        || essence.ends_with("+yaml")
+        || essence.ends_with("+json-seq")
         || matches!(
             subtype,
-            "xml" | "javascript" | "yaml" | "x-www-form-urlencoded" | "x-ndjson"
+            "ecmascript"
+                | "graphql"
+                | "http"
+                | "javascript"
+                | "json-seq"
+                | "jsonl"
+                | "jsonlines"
+                | "ndjson"
+                | "sql"
+                | "toml"
+                | "x-javascript"
+                | "x-jsonlines"
+                | "x-ndjson"
+                | "x-www-form-urlencoded"
+                | "x-yaml"
+                | "xml"
+                | "xml-dtd"
+                | "yaml"
         )
 }
 

@@ -256,8 +256,8 @@ fn write_info(token_file: &Path, purpose: Purpose, origin: Option<&str>) -> Resu
     let path = beside(token_file, ".owner");
     let suffix = secret::random_base64url::<4>()?;
     let aside = beside(token_file, &format!(".owner-{suffix}"));
-    // Over an old file, a rename may wait for the disk (ext4). What stands there is the owner's, or of
-    // nobody who lives.
+    // Over an old file, a rename may wait for the disk (ext4). What stands there is the owner's, or
+    // of nobody who lives.
     let _ = fs::remove_file(&path);
     let info = json!({ "pid": process::id(), "origin": origin, "purpose": purpose.name() });
     write_locked(&aside, &path, &info.to_string()).map_err(|error| {

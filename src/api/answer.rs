@@ -10,6 +10,7 @@ use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderValue, Response};
 
+use super::charset::{BYTE_ORDER_MARK, Charset};
 use super::coding::Codings;
 use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
@@ -20,7 +21,7 @@ use super::response_headers;
 use super::select::Selection;
 use super::tokens::Tokens;
 use crate::auth::challenge::Challenge;
-use crate::error::Kind;
+use crate::error;
 use crate::json_pointer;
 use crate::media_type;
 use crate::outgoing::retry_after;
@@ -113,13 +114,13 @@ impl Answer {
             ..300 | 304 => None,
             300..400 => Some(REDIRECT),
             // The settings must be changed before this call can succeed.
-            400.. if self.missing_scopes().is_some() => Some(Kind::Configuration.code()),
+            400.. if self.missing_scopes().is_some() => Some(error::Kind::Configuration.code()),
             400.. => Some("http_error"),
         }
     }
 
-    /// The scopes that the token lacks, when the API refuses the call for that (RFC 6750 §3.1). The list is empty
-    /// when the API does not name them.
+    /// The scopes that the token lacks, when the API refuses the call for that (RFC 6750 §3.1). The
+    /// list is empty when the API does not name them.
     pub(crate) fn missing_scopes(&self) -> Option<&[String]> {
         match (self.status, &self.challenge) {
             (403, Some(Challenge::InsufficientScope(scopes))) => Some(scopes),
@@ -191,6 +192,7 @@ impl Reading<'_> {
             .and_then(|value| retry_after::parse(value.to_str().ok()?, SystemTime::now()));
         let form = Form {
             content_type: content_type.as_deref(),
+            kind: Kind::of(content_type.as_deref(), packed.is_some()),
             is_packed: packed.is_some(),
             is_fit: part.is_fit,
             is_cut: part.truncated.is_some() || part.broken_off.is_some(),
@@ -270,8 +272,8 @@ impl Reading<'_> {
         is_success: bool,
     ) -> Part {
         let codings = Codings::of(response.headers());
-        let is_json = codings.unknown().is_none()
-            && media_type::is_json(&media_type::essence(content_type.unwrap_or_default()));
+        let kind = Kind::of(content_type, codings.unknown().is_some());
+        let is_json = kind == Kind::Json;
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         let most = self.max_bytes;
         let read_most = if is_json && selection.is_some() {
@@ -281,14 +283,26 @@ impl Reading<'_> {
         };
         let limits = Limits {
             most: read_most,
-            more: 1 + self.tokens.longest(),
+            // UTF-16 has two bytes for each of them.
+            more: 2 + 2 * self.tokens.longest(),
             searched: (is_json && is_success).then(|| most.saturating_mul(SELECTED_FROM)),
         };
         let (bytes, ending, next_of_cut) = read(response, &codings, &limits);
         let length = bytes.len() as u64;
+        let (bytes, end) = match kind {
+            Kind::Other => (bytes, read_most),
+            Kind::Json | Kind::Text => {
+                let declared =
+                    content_type.and_then(|value| media_type::parameter(value, "charset"));
+                Charset::of(&bytes, declared, is_json).decoded(bytes, read_most)
+            }
+        };
+        let decoded = bytes.len();
         // Before anything is cut: half a token could not be found.
-        let bytes = self.tokens.taken_out(bytes, read_most);
+        let bytes = self.tokens.taken_out(bytes, end.min(read_most));
         let (truncated, broken_off) = match ending {
+            // In UTF-8 it may be longer than it was.
+            Ending::Whole if decoded > read_most => (Some(decoded as u64), None),
             Ending::Whole => (None, None),
             Ending::Longer(length) => (Some(length), None),
             Ending::Broken(broken) => (None, Some(broken)),
@@ -346,7 +360,8 @@ impl Reading<'_> {
         self.tokens.taken_out_of(text)
     }
 
-    /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that was called).
+    /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that
+    /// was called).
     fn next_page(&self, next_link: Option<String>, headers: &HeaderMap) -> Option<NextPage> {
         let fields = headers
             .get_all(LINK)
@@ -432,7 +447,8 @@ struct Limits {
     searched: Option<usize>,
 }
 
-/// The beginning of the body, unpacked, how it ended, and the next page if it is longer than may be handed on.
+/// The beginning of the body, unpacked, how it ended, and the next page if it is longer than may be
+/// handed on.
 fn read(
     response: &mut Response<Body>,
     codings: &Codings,
@@ -457,7 +473,8 @@ fn read(
             let more = searched.saturating_sub(bytes.len() as u64);
             let is_in_reach = declared.is_none_or(|declared| declared <= searched);
             let more = rest.by_ref().take(if is_in_reach { more } else { 0 });
-            next_link::in_stream(bytes.chain(more))
+            let start = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
+            next_link::in_stream(start.chain(more))
         });
         let counted = || {
             // The caller's part is complete; the rest is read only to be counted.
@@ -474,9 +491,42 @@ fn read(
     (bytes, ending, None)
 }
 
+/// What a body is, by its header.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Json,
+    Text,
+    Other,
+}
+
+impl Kind {
+    /// Nothing can be made of one that is still packed.
+    fn of(content_type: Option<&str>, is_packed: bool) -> Self {
+        let content_type = content_type.unwrap_or_default();
+        let media_type = media_type::essence(content_type);
+        let is_medium = ["image/", "audio/", "video/", "font/"]
+            .iter()
+            .any(|start| media_type.starts_with(start));
+        let has_charset = || media_type::parameter(content_type, "charset").is_some();
+        if is_packed {
+            Self::Other
+        } else if media_type::is_called_json(&media_type) {
+            Self::Json
+        } else if media_type.is_empty()
+            || media_type::is_text(&media_type)
+            || (!is_medium && has_charset())
+        {
+            Self::Text
+        } else {
+            Self::Other
+        }
+    }
+}
+
 /// What is known of a body besides its bytes.
 struct Form<'a> {
     content_type: Option<&'a str>,
+    kind: Kind,
     /// In a content coding that could not be undone.
     is_packed: bool,
     /// Whether every parser takes it, if it is JSON.
@@ -484,15 +534,14 @@ struct Form<'a> {
     is_cut: bool,
 }
 
-/// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is returned as one, too.
+/// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is
+/// returned as one, too.
 fn present(
     body: Result<String, FromUtf8Error>,
     form: &Form<'_>,
 ) -> (String, Option<(String, String)>) {
     let media_type = media_type::essence(form.content_type.unwrap_or_default());
-    let is_json = !form.is_packed && media_type::is_json(&media_type);
-    let is_text =
-        is_json || (!form.is_packed && (media_type.is_empty() || media_type::is_text(&media_type)));
+    let (is_json, is_text) = (form.kind == Kind::Json, form.kind != Kind::Other);
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
         Ok(json)

@@ -24,7 +24,8 @@ pub(crate) enum Codings {
 }
 
 impl Codings {
-    /// Those that `headers` name. The names have no case, and `identity` is no coding (§8.4.1, §12.5.3).
+    /// Those that `headers` name. The names have no case, and `identity` is no coding (§8.4.1,
+    /// §12.5.3).
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let fields = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = fields
@@ -63,7 +64,8 @@ impl Codings {
         }
     }
 
-    /// What `reader` gives, unpacked. Where nothing comes, there is nothing to unpack, whatever the header says.
+    /// What `reader` gives, unpacked. Where nothing comes, there is nothing to unpack, whatever the
+    /// header says.
     ///
     /// # Errors
     /// Those of `reader`.
@@ -89,7 +91,8 @@ impl Codings {
     }
 }
 
-/// Whether it begins as zlib does (RFC 1950 §2.2). Some send deflate without it (RFC 9110 §8.4.1.2).
+/// Whether it begins as zlib does (RFC 1950 §2.2). Some send deflate without it (RFC 9110
+/// §8.4.1.2).
 fn is_zlib(start: &[u8]) -> bool {
     match *start {
         [method, flags, ..] => {

@@ -1,5 +1,5 @@
-//! Endpoints are confined to the API's base URL. One that would leave it, or that some server could read as if it
-//! did, is refused before a token is fetched.
+//! Endpoints are confined to the API's base URL. One that would leave it, or that some server could
+//! read as if it did, is refused before a token is fetched.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,8 @@ use url::{Url, form_urlencoded};
 
 use crate::error::{Failure, Kind};
 
-/// Characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn into dots and slashes.
+/// Characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn into dots and
+/// slashes.
 const LOOKALIKES: [char; 10] = [
     '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}',
     '\u{ff0f}', '\u{ff3c}',
@@ -49,7 +50,8 @@ impl Target {
 }
 
 impl Base {
-    /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and `parameters` mean.
+    /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and
+    /// `parameters` mean.
     ///
     /// # Errors
     /// The endpoint would leave the base, or the API could read it as if it did.
@@ -162,8 +164,9 @@ impl Base {
 }
 
 /// Whether a segment could be read as `.` or `..`, however often a server decodes it, whichever
-/// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3, §5.2.4).
-/// What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629 §10).
+/// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3,
+/// §5.2.4). What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629
+/// §10).
 fn escapes(segment: &str) -> bool {
     let mut decoded = Cow::Borrowed(segment);
     loop {
@@ -190,8 +193,9 @@ fn escapes(segment: &str) -> bool {
     }
 }
 
-/// Whether two dots stand beside a character that is not ASCII, or have an invisible one between them. Some
-/// APIs map such a character to a slash or a backslash (`∖`, `¥`, `₩`, `⧵`, `⧸`), others drop it.
+/// Whether two dots stand beside a character that is not ASCII, or have an invisible one between
+/// them. Some APIs map such a character to a slash or a backslash (`∖`, `¥`, `₩`, `⧵`, `⧸`), others
+/// drop it.
 fn has_disguised_dots(segment: &str) -> bool {
     let mut runs = segment.split(|c: char| c.is_ascii() && c != '.');
     runs.any(|run| {
@@ -201,7 +205,8 @@ fn has_disguised_dots(segment: &str) -> bool {
     })
 }
 
-/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes it.
+/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes
+/// it.
 fn has_wide_escape(text: &str) -> bool {
     let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));

@@ -1,5 +1,6 @@
-//! The files below `FILES_DIR`, the only ones that calls may read or create. A name is checked part by part
-//! before anything is opened, links are never followed, and the opened file is compared with the intended one.
+//! The files below `FILES_DIR`, the only ones that calls may read or create. A name is checked part
+//! by part before anything is opened, links are never followed, and the opened file is compared
+//! with the intended one.
 
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek as _, SeekFrom, Write};
@@ -36,7 +37,8 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// The files below `directory`, each of at most `most` bytes. `own` are files of the server, by their settings.
+    /// The files below `directory`, each of at most `most` bytes. `own` are files of the server, by
+    /// their settings.
     ///
     /// # Errors
     /// It is not a directory, or it holds one of the server's own files.
@@ -153,7 +155,8 @@ impl Files {
         Ok(path)
     }
 
-    /// The metadata of `file`, when it is still the file at `path`, and no part of `path` is a link.
+    /// The metadata of `file`, when it is still the file at `path`, and no part of `path` is a
+    /// link.
     fn verified(&self, file: &File, path: &Path) -> io::Result<Metadata> {
         let (opened, there) = (file.metadata()?, fs::symlink_metadata(path)?);
         let is_meant = opened.is_file()
@@ -172,7 +175,8 @@ fn refusal(name: &str, reason: &str) -> Failure {
         .hint("Give a path relative to FILES_DIR, such as report.pdf or a/report.pdf; directories are not made, and files not overwritten.")
 }
 
-/// Why `part` of a name is refused. The rules of all systems apply on each, so that a name means the same everywhere.
+/// Why `part` of a name is refused. The rules of all systems apply on each, so that a name means
+/// the same everywhere.
 fn fault(part: &str) -> Option<&'static str> {
     let stem = part
         .split('.')
@@ -222,8 +226,8 @@ fn fault(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name with `c` in it could look like another name. Persian and emoji need the joiners and the
-/// variation selector.
+/// Whether a name with `c` in it could look like another name. Persian and emoji need the joiners
+/// and the variation selector.
 fn is_misleading(c: char) -> bool {
     !is_plain(c) && !matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0f}')
 }
@@ -322,7 +326,8 @@ pub(crate) struct Destination<'a> {
 }
 
 impl Destination<'_> {
-    /// Writes the file from `reader`. `declared` is its length, if known. An incomplete file is removed.
+    /// Writes the file from `reader`. `declared` is its length, if known. An incomplete file is
+    /// removed.
     ///
     /// # Errors
     /// [`NotSaved`]: which side failed.

@@ -34,9 +34,9 @@ const ALLOWED: [&str; 23] = [
     "x-requested-with",
 ];
 
-/// Headers that no setting can add, nor any that begins with `proxy-`. They carry credentials, name the host, or
-/// belong to the connection and the framing (RFC 9110 §7.6.1, §10.1.1; RFC 9112 §6). CGI turns `Proxy` into a
-/// variable that HTTP clients read as their own setting (CVE-2016-5385).
+/// Headers that no setting can add, nor any that begins with `proxy-`. They carry credentials, name
+/// the host, or belong to the connection and the framing (RFC 9110 §7.6.1, §10.1.1; RFC 9112 §6).
+/// CGI turns `Proxy` into a variable that HTTP clients read as their own setting (CVE-2016-5385).
 const NEVER_ALLOWED: [&str; 13] = [
     "authorization",
     "connection",

@@ -1,9 +1,10 @@
-//! JSON that some parsers do not take, although its syntax is right. A client that cannot read a result takes a
-//! call for failed that was done.
+//! JSON that some parsers do not take, although its syntax is right. A client that cannot read a
+//! result takes a call for failed that was done.
 
 /// Common parsers stop at 64 levels; three are those of the result around it, and one is to spare.
 const MOST_LEVELS: usize = 60;
-/// Some parsers refuse what no double holds (more than 308 digits), Python an integer of more than 4,300 digits.
+/// Some parsers refuse what no double holds (more than 308 digits), Python an integer of more than
+/// 4,300 digits.
 const MOST_DIGITS: usize = 300;
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
@@ -47,7 +48,8 @@ impl Found {
         }
     }
 
-    /// The text in which this was found, with U+FFFD in the place of each lone surrogate (RFC 7493 §2.1).
+    /// The text in which this was found, with U+FFFD in the place of each lone surrogate (RFC 7493
+    /// §2.1).
     pub(crate) fn mended(&self, json: String) -> String {
         if self.lone_surrogates.is_empty() {
             return json;
@@ -69,7 +71,8 @@ fn digits(text: &[u8]) -> &[u8] {
     text.get(..end.unwrap_or(text.len())).unwrap_or_default()
 }
 
-/// The exponent with which `text` begins, behind the digits of a number; 0 for none and for a negative one.
+/// The exponent with which `text` begins, behind the digits of a number; 0 for none and for a
+/// negative one.
 fn exponent(text: &[u8]) -> usize {
     let (b"e" | b"E", power) = text.split_at_checked(1).unwrap_or_default() else {
         return 0;
@@ -108,8 +111,8 @@ fn unit(json: &[u8], at: usize) -> Option<u16> {
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// How many bytes stand before the first quotation mark or backslash. Eight are looked at in one step: most of a
-/// long answer is strings.
+/// How many bytes stand before the first quotation mark or backslash. Eight are looked at in one
+/// step: most of a long answer is strings.
 fn plain_length(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
@@ -123,7 +126,8 @@ fn plain_length(text: &[u8]) -> usize {
     words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
-/// The high bit of each byte that is zero; of those above the lowest one that is set, some may be wrong.
+/// The high bit of each byte that is zero; of those above the lowest one that is set, some may be
+/// wrong.
 fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & HIGH_BITS
 }

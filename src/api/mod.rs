@@ -1,12 +1,16 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
-//! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the settings must allow
-//! it ([`policy`], [`headers`]), and a file that it moves must lie below `FILES_DIR` ([`files`]). Only then is the
-//! user's access token acquired and sent ([`request`]). The answer is read as far as the caller gets it ([`answer`],
-//! [`select`], [`link`]). If the API does not accept the token, the call is repeated with a new one. If only a sign-in
-//! can bring that, the call fails and says so. Every call leaves one line in the audit log.
+//! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
+//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must lie below
+//! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
+//! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
+//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), and fit for every parser
+//! ([`json_text`]). If the API does not accept the token, the call is repeated with a new one. If
+//! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
+//! audit log.
 
 pub(crate) mod answer;
+mod charset;
 mod coding;
 pub mod endpoint;
 pub(crate) mod files;
@@ -98,8 +102,8 @@ impl Api {
     /// Makes `call` and records it.
     ///
     /// # Errors
-    /// A sign-in is due; the call is not allowed, or not one; the API cannot be reached, or a file not be moved; the
-    /// audit log cannot be written.
+    /// A sign-in is due; the call is not allowed, or not one; the API cannot be reached, or a file
+    /// not be moved; the audit log cannot be written.
     pub(crate) fn call(&self, call: &Call<'_>) -> Result<Called, Failure> {
         self.auth.audit.ready()?;
         let user_id = call.user_id.unwrap_or_default();
@@ -136,9 +140,9 @@ impl Api {
         let mut answer = backend.send(&request, account.token()?, &[])?;
         let first = answer.challenge.clone();
         let mut used = Vec::new();
-        // Twice, because the first new token may be one without the claims: another call has fetched it, or the API
-        // had not asked for them yet. A missing scope (403) is for the settings to add: the API has no say in what is
-        // asked of the user.
+        // Twice, because the first new token may be one without the claims: another call has
+        // fetched it, or the API had not asked for them yet. A missing scope (403) is for the
+        // settings to add: the API has no say in what is asked of the user.
         for _ in 0..2 {
             let claims = match &answer.challenge {
                 _ if answer.status != 401 => break,

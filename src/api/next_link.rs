@@ -11,7 +11,8 @@ use crate::json_pointer::Text;
 /// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
 pub(crate) const NEXT_LINK: &str = "@odata.nextLink";
 
-/// The next page by the JSON object that `reader` gives, which may end anywhere. It is not read further than to there.
+/// The next page by the JSON object that `reader` gives, which may end anywhere. It is not read
+/// further than to there.
 pub(crate) fn in_stream(reader: impl Read) -> Option<String> {
     let mut found = None;
     let mut json = Deserializer::from_reader(BufReader::new(reader));

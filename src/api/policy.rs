@@ -1,7 +1,7 @@
 //! Which calls of the API this server makes: the methods and endpoints that the settings allow.
 //!
-//! The API may read a path in another way than we do. So when there are patterns, a path that could be read in
-//! more than one way is refused, and the patterns are matched against the only reading.
+//! The API may read a path in another way than we do. So when there are patterns, a path that could
+//! be read in more than one way is refused, and the patterns are matched against the only reading.
 
 use std::borrow::Cow;
 
@@ -19,8 +19,8 @@ pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 const PLAIN: &str = "-._~!$&'()*+=:@";
 const HINT: &str = "Ask whoever runs this server, if it should be.";
 
-/// A pattern of paths below the base URL: `*` stands for any characters of one segment, the segment `**` for any
-/// number of segments.
+/// A pattern of paths below the base URL: `*` stands for any characters of one segment, the segment
+/// `**` for any number of segments.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     segments: Vec<String>,
@@ -101,8 +101,8 @@ impl Policy {
         )))
     }
 
-    /// Refuses a call that some APIs would take for one of another method, if methods are restricted: they read the
-    /// method from a header, or from a field of the query or of a form.
+    /// Refuses a call that some APIs would take for one of another method, if methods are
+    /// restricted: they read the method from a header, or from a field of the query or of a form.
     ///
     /// # Errors
     /// There is such a field; the message names it and the setting.
@@ -193,9 +193,9 @@ fn field_names(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
         .map(|(name, _)| name)
 }
 
-/// Whether some framework reads the method from a header or a field of this name: `_method`, `$method`,
-/// `httpMethod`, `X-HTTP-Method-Override`. Case and punctuation differ between frameworks, and PHP turns `.method`
-/// into `_method`. Plain `method` is an ordinary parameter.
+/// Whether some framework reads the method from a header or a field of this name: `_method`,
+/// `$method`, `httpMethod`, `X-HTTP-Method-Override`. Case and punctuation differ between
+/// frameworks, and PHP turns `.method` into `_method`. Plain `method` is an ordinary parameter.
 fn overrides_method(name: &str) -> bool {
     let name = name.split('[').next().unwrap_or_default();
     let is_letter = |c: &char| c.is_ascii_alphanumeric();
@@ -250,11 +250,13 @@ fn segment_reading(segment: &str) -> Result<String, &'static str> {
     let decoded = percent_decode_str(segment)
         .decode_utf8()
         .map_err(|_| "bytes that are not UTF-8")?;
-    // Path parameters follow a `;` (RFC 3986 §3.3). A server that decodes first ends the path at a `?` or a `#`.
+    // Path parameters follow a `;` (RFC 3986 §3.3). A server that decodes first ends the path at a
+    // `?` or a `#`.
     if decoded.contains(['/', '\\', '%', ';', '?', '#']) {
         return Err("a backslash, a semicolon, or an encoded / % ? or #");
     }
-    // Windows drops spaces and dots at the end of a name. Some servers decode `+` as a space in paths, too.
+    // Windows drops spaces and dots at the end of a name. Some servers decode `+` as a space in
+    // paths, too.
     let is_space = |c: char| c.is_whitespace() || c == '+';
     if decoded.starts_with(is_space) || decoded.ends_with(|c| is_space(c) || c == '.') {
         return Err("a segment that begins or ends with a space or a plus, or ends with a dot");
@@ -304,8 +306,8 @@ fn is_lookalike(c: char) -> bool {
     )
 }
 
-/// `text` without differences of case, by upper case and by lower case: the long s (U+017F) becomes an s, and the
-/// dotted capital I (U+0130) an i, without the combining dot.
+/// `text` without differences of case, by upper case and by lower case: the long s (U+017F) becomes
+/// an s, and the dotted capital I (U+0130) an i, without the combining dot.
 fn fold(text: &str) -> String {
     text.chars()
         .flat_map(char::to_uppercase)
@@ -327,8 +329,8 @@ fn path_fits(pattern: &[String], path: &str) -> bool {
     fits(pattern, &segments, |part| part == "**", segment_fits)
 }
 
-/// Whether `items` fit `pattern`, in which a wildcard stands for any number of items. On a mismatch, the last
-/// wildcard takes one item more; earlier wildcards need not be tried again.
+/// Whether `items` fit `pattern`, in which a wildcard stands for any number of items. On a
+/// mismatch, the last wildcard takes one item more; earlier wildcards need not be tried again.
 fn fits<P, I>(
     mut pattern: &[P],
     mut items: &[I],

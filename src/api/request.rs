@@ -92,12 +92,13 @@ impl Backend {
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed request is
-    /// repeated after a pause, on a new connection, unless the API could then act twice. The answer is without the
-    /// token, and without those that were sent `earlier`.
+    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed
+    /// request is repeated after a pause, on a new connection, unless the API could then act twice.
+    /// The answer is without the token, and without those that were sent `earlier`.
     ///
     /// # Errors
-    /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot be moved.
+    /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
+    /// be moved.
     pub(crate) fn send(
         &self,
         request: &Request<'_>,
@@ -192,7 +193,8 @@ impl Backend {
         let mut reader = source.reader(watch)?;
         let mut head = head.header(CONTENT_LENGTH, source.size);
         if source.size > 0 {
-            // An API that does not take the token says so before the file is sent (RFC 9110 §10.1.1).
+            // An API that does not take the token says so before the file is sent (RFC 9110
+            // §10.1.1).
             head = head.header(EXPECT, "100-continue");
         }
         let request = head.body(SendBody::from_reader(&mut reader))?;
@@ -213,8 +215,8 @@ impl Backend {
         Ok((response, is_whole.then_some(moved)))
     }
 
-    /// Sends the request. One with a limit of time `left` goes on a new connection, since idle ones may be as stale
-    /// as the one that has failed.
+    /// Sends the request. One with a limit of time `left` goes on a new connection, since idle ones
+    /// may be as stale as the one that has failed.
     fn run<B: AsSendBody>(
         &self,
         request: http::Request<B>,
@@ -314,7 +316,8 @@ fn pause_before_retry(
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
-        // The API has done it, and only its answer was lost: done again, a DELETE would find nothing.
+        // The API has done it, and only its answer was lost: done again, a DELETE would find
+        // nothing.
         Ok(answer) if answer.is_done() => {
             let is_worth_it = answer
                 .broken_off

@@ -1,8 +1,9 @@
-//! The response headers that the caller gets: all but those that are of no use to it or none of its business.
+//! The response headers that the caller gets: all but those that are of no use to it or none of its
+//! business.
 
 use serde_json::{Map, Value};
 use ureq::http::header::CONNECTION;
-use ureq::http::{HeaderMap, HeaderValue};
+use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names and values together have so many bytes at most.
 const MOST_BYTES: usize = 16 * 1024;
@@ -17,9 +18,9 @@ const FIRST: [&str; 6] = [
     "etag",
 ];
 
-/// Headers that are not handed on: cookies; what is about the connection, the framing and the coding (RFC 9110
-/// §7.6.1, §8.4, §8.6), with `Content-Type`, which the result has beside them; and challenges, of which the server
-/// itself makes something.
+/// Headers that are not handed on: cookies; what is about the connection, the framing and the
+/// coding (RFC 9110 §7.6.1, §8.4, §8.6), with `Content-Type`, which the result has beside them; and
+/// challenges, of which the server itself makes something.
 const KEPT_BACK: [&str; 16] = [
     "alt-svc",
     "authentication-info",
@@ -73,8 +74,8 @@ const PREFIXES: [&str; 4] = [
     "x-permitted-cross-domain",
 ];
 
-/// The headers as the caller gets them, and how many did not fit. `text` makes a text of a value. Several of one name
-/// are joined to a list (RFC 9110 §5.3).
+/// The headers as the caller gets them, and how many did not fit. `text` makes a text of a value.
+/// Several of one name are joined to a list (RFC 9110 §5.3).
 pub(crate) fn handed_on(
     headers: &HeaderMap,
     text: impl Fn(&HeaderValue) -> String,
@@ -95,7 +96,7 @@ pub(crate) fn handed_on(
     let names = || {
         headers
             .keys()
-            .map(ureq::http::HeaderName::as_str)
+            .map(HeaderName::as_str)
             .filter(|name| is_handed_on(name))
     };
     let first = names().filter(|name| FIRST.contains(name));

@@ -1,5 +1,5 @@
-//! Takes the access tokens that were sent with a call out of what the API answers: some APIs send back what they
-//! were sent, and no assistant is given a token.
+//! Takes the access tokens that were sent with a call out of what the API answers: some APIs send
+//! back what they were sent, and no assistant is given a token.
 
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
@@ -45,7 +45,8 @@ impl<'a> Tokens<'a> {
         longest.unwrap_or_default()
     }
 
-    /// The first `most` of `bytes` without the tokens that begin there. It is copied only if there is one.
+    /// The first `most` of `bytes` without the tokens that begin there. It is copied only if there
+    /// is one.
     pub(crate) fn taken_out(&self, mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
         let mut found: Vec<_> = self
             .tokens
@@ -170,7 +171,8 @@ fn ends_with(text: &[u8], form: &[u8]) -> bool {
     end.is_some_and(|end| end.eq_ignore_ascii_case(form))
 }
 
-/// The part to be searched for: the end of the longest run of characters that are written in one way only.
+/// The part to be searched for: the end of the longest run of characters that are written in one
+/// way only.
 fn anchor_of(token: &[u8]) -> Range<usize> {
     let (mut longest, mut start) = (0..0, 0);
     for (at, c) in token.iter().chain([&b'/']).enumerate() {
@@ -192,8 +194,8 @@ fn is_plain(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_')
 }
 
-/// The length of the way in which `c` is written, if it is one that `is_there`: itself, or escaped as in JSON (`\/`,
-/// `\u002b`), a URL (`%2B`) or HTML (`&#x2B;`, `&#43;`).
+/// The length of the way in which `c` is written, if it is one that `is_there`: itself, or escaped
+/// as in JSON (`\/`, `\u002b`), a URL (`%2B`) or HTML (`&#x2B;`, `&#43;`).
 fn form(c: u8, is_there: impl Fn(&[u8]) -> bool) -> Option<usize> {
     if is_plain(c) {
         return is_there(&[c]).then_some(1);
@@ -211,8 +213,8 @@ fn form(c: u8, is_there: impl Fn(&[u8]) -> bool) -> Option<usize> {
     forms.iter().find(|form| is_there(form)).map(String::len)
 }
 
-/// How far a search may step on, by the last bytes of where it stands (Wu and Manber). So most bytes of a long text
-/// are never looked at.
+/// How far a search may step on, by the last bytes of where it stands (Wu and Manber). So most
+/// bytes of a long text are never looked at.
 struct Steps {
     steps: Vec<u8>,
 }

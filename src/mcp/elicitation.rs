@@ -1,5 +1,5 @@
-//! A sign-in as URL elicitation: the client shows the person where to sign in, and the same call then goes
-//! through (MCP 2026-07-28 and 2025-11-25, "Elicitation").
+//! A sign-in as URL elicitation: the client shows the person where to sign in, and the same call
+//! then goes through (MCP 2026-07-28 and 2025-11-25, "Elicitation").
 
 use base64::prelude::*;
 use ring::hmac;
@@ -11,7 +11,8 @@ use crate::error::Failure;
 use crate::json_pointer::Text;
 use crate::secret::Secret;
 
-/// The call cannot be done before the person has been somewhere (2025-11-25, "URL Elicitation Required Error").
+/// The call cannot be done before the person has been somewhere (2025-11-25, "URL Elicitation
+/// Required Error").
 const URL_ELICITATION_REQUIRED: i32 = -32042;
 /// The key of our one input request.
 const SIGN_IN: &str = "sign_in";
@@ -23,7 +24,8 @@ pub(super) enum UrlElicitation {
     Unsupported,
     /// The client opens what an error asks for, then repeats the call (2025-11-25).
     RequiredError,
-    /// The client opens what the result asks for, then repeats the call with what came of it (2026-07-28).
+    /// The client opens what the result asks for, then repeats the call with what came of it
+    /// (2026-07-28).
     InputRequired,
 }
 
@@ -62,8 +64,8 @@ pub(super) struct Elicitation<'a> {
     pub(super) expires_at: u64,
 }
 
-/// `requestState` goes through the client, which may be anybody's: it is good only with our code, for the
-/// same tool and arguments, until it expires (MCP 2026-07-28 mrtr, "Server Requirements").
+/// `requestState` goes through the client, which may be anybody's: it is good only with our code,
+/// for the same tool and arguments, until it expires (MCP 2026-07-28 mrtr, "Server Requirements").
 pub(super) struct Seal(hmac::Key);
 
 impl Seal {
@@ -103,8 +105,8 @@ impl Seal {
         )
     }
 
-    /// What the `params` of a call of `tool` bring back; `None` for a first call. `now` is in seconds since
-    /// 1970.
+    /// What the `params` of a call of `tool` bring back; `None` for a first call. `now` is in
+    /// seconds since 1970.
     ///
     /// # Errors
     /// State that is not ours, of another call, or expired; a response that is none.
@@ -174,8 +176,8 @@ fn digest_members(digest: &mut Sha256, object: &Object<'_>) {
     digest.update("}");
 }
 
-/// `value`, the same for all that mean the same. Numbers stay as they were written: as a floating point number, a long
-/// one would pass for its neighbour.
+/// `value`, the same for all that mean the same. Numbers stay as they were written: as a floating
+/// point number, a long one would pass for its neighbour.
 fn digest_value(digest: &mut Sha256, value: &RawValue) {
     let first = value.get().as_bytes().first();
     if first == Some(&b'{')
@@ -200,7 +202,8 @@ fn digest_value(digest: &mut Sha256, value: &RawValue) {
     }
 }
 
-/// The person's answer among `inputResponses`, where it is among them; anything else there is ignored.
+/// The person's answer among `inputResponses`, where it is among them; anything else there is
+/// ignored.
 fn action(params: &Object<'_>) -> Result<Option<Action>, ()> {
     let responses: Object<'_> = params.read("inputResponses").ok_or(())?;
     if responses.get(SIGN_IN).is_none() {

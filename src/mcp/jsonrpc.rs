@@ -1,5 +1,5 @@
-//! JSON-RPC 2.0 messages as MCP restricts them. No tree is built: every value keeps the text in which
-//! it was sent, and what the tools pass on to the backend reaches it byte for byte.
+//! JSON-RPC 2.0 messages as MCP restricts them. No tree is built: every value keeps the text in
+//! which it was sent, and what the tools pass on to the backend reaches it byte for byte.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -80,8 +80,8 @@ pub(super) fn quote(json: &mut Vec<u8>, parts: &[&str]) {
     let _ = serde_json::to_writer(Runs(json), &Parts(parts));
 }
 
-/// Takes what stands between two escapes. In JSON that is short, and a call of `memcpy` for each would be half of the
-/// time that a large answer takes with musl's.
+/// Takes what stands between two escapes. In JSON that is short, and a call of `memcpy` for each
+/// would be half of the time that a large answer takes with musl's.
 struct Runs<'a>(&'a mut Vec<u8>);
 
 impl io::Write for Runs<'_> {

@@ -60,8 +60,8 @@ impl Progress {
         }
     }
 
-    /// The notification that `bytes` of `total` were moved, where it is due. A file that is sent again
-    /// begins anew, and is told again when there is more than before.
+    /// The notification that `bytes` of `total` were moved, where it is due. A file that is sent
+    /// again begins anew, and is told again when there is more than before.
     pub(super) fn moved(&self, bytes: u64, total: Option<u64>) -> Option<String> {
         let mut state = locked(&self.state);
         let moved = Moved { bytes, total };

@@ -286,8 +286,8 @@ impl Protocol {
         })
     }
 
-    /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send but
-    /// the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
+    /// `subscriptions/listen`: the tools do not change while we run, so there is nothing to send
+    /// but the acknowledgement, that nothing is watched (MCP 2026-07-28 subscriptions).
     fn subscription(
         &self,
         id: &RawValue,
@@ -555,7 +555,8 @@ fn check_modern(
             "MCP-Protocol-Version does not match the version in _meta, or is missing.",
         ));
     }
-    // A legacy revision has no per-request metadata; whoever sends it means `initialize` to come first.
+    // A legacy revision has no per-request metadata; whoever sends it means `initialize` to come
+    // first.
     if version != MODERN {
         return Err(unsupported(&version));
     }

@@ -1,4 +1,5 @@
-//! Answers as real APIs give them: packed, broken off, in other character sets, with more than was asked for.
+//! Answers as real APIs give them: packed, broken off, in other character sets, with more than was
+//! asked for.
 
 use std::io::Write as _;
 
@@ -291,7 +292,8 @@ fn written(world: &World, content_type: &'static str, status: u16, body: &str) -
     (reply.text(), content)
 }
 
-/// RFC 7493 §2.1: no text has half a character. Here `serde_json` stands for the parsers that refuse it.
+/// RFC 7493 §2.1: no text has half a character. Here `serde_json` stands for the parsers that
+/// refuse it.
 #[test]
 fn half_a_surrogate_pair_is_replaced_and_nothing_else_is_changed() {
     let world = World::signed_in();
@@ -419,7 +421,8 @@ fn token_of(request: &Request) -> String {
     bearer.strip_prefix("Bearer ").unwrap().to_owned()
 }
 
-/// What `api_get_request` gives when the API answers so to whoever has a token; the whole message has no token.
+/// What `api_get_request` gives when the API answers so to whoever has a token; the whole message
+/// has no token.
 fn echoed(
     world: &World,
     arguments: Value,
@@ -620,4 +623,209 @@ fn an_opaque_token_is_replaced_however_its_characters_are_escaped() {
         }
     }
     assert_eq!(token_of(&world.backend.last()), token);
+}
+
+// ---- Media types and character sets ----
+
+fn utf16(text: &str, is_big_endian: bool) -> Vec<u8> {
+    let bytes = |unit: u16| {
+        if is_big_endian {
+            unit.to_be_bytes()
+        } else {
+            unit.to_le_bytes()
+        }
+    };
+    text.encode_utf16().flat_map(bytes).collect()
+}
+
+#[test]
+fn json_is_read_as_json_by_each_of_its_names_and_in_each_character_set() {
+    let world = World::signed_in();
+    let text = r#"{"name":"José 🎉","@odata.nextLink":"/v1.0/x?p=2"}"#.to_owned();
+    let latin = b"{\"name\":\"Jos\xe9 \x80\",\"@odata.nextLink\":\"/v1.0/x?p=2\"}";
+    let with_mark = format!("\u{feff}{text}");
+    for (content_type, body, name) in [
+        (
+            "application/json",
+            with_mark.clone().into_bytes(),
+            "José 🎉",
+        ),
+        ("text/json", text.clone().into_bytes(), "José 🎉"),
+        (
+            "Text/JSON; charset=utf-8",
+            with_mark.clone().into_bytes(),
+            "José 🎉",
+        ),
+        ("text/x-json", text.clone().into_bytes(), "José 🎉"),
+        ("application/x-json", text.clone().into_bytes(), "José 🎉"),
+        (
+            "application/hal+json; charset=\"UTF-8\"",
+            text.clone().into_bytes(),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=iso-8859-1",
+            latin.to_vec(),
+            "José €",
+        ),
+        (
+            "application/json;charset=Windows-1252",
+            latin.to_vec(),
+            "José €",
+        ),
+        // It says so, and is UTF-8 all the same.
+        (
+            "application/json; charset=iso-8859-1",
+            text.clone().into_bytes(),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=utf-16",
+            utf16(&with_mark, true),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=utf-16",
+            utf16(&with_mark, false),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=utf-16",
+            utf16(&text, false),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=utf-16",
+            utf16(&text, true),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset=UTF-16LE",
+            utf16(&text, false),
+            "José 🎉",
+        ),
+        (
+            "application/json; charset='utf-16be'",
+            utf16(&text, true),
+            "José 🎉",
+        ),
+        ("application/json", utf16(&with_mark, false), "José 🎉"),
+    ] {
+        let reply = Reply::new(200, content_type, body);
+        let content = called(&world, "api_get_request", reply.clone());
+        assert_eq!(content["data"]["name"], name, "{content_type}: {content}");
+        assert_eq!(content["next"], format!("{}/x?p=2", world.backend.url()));
+        assert_eq!(content["content_type"], content_type);
+        world.backend.on(move |_| Some(reply.clone().into()));
+        let arguments = json!({"endpoint": "/x", "select": "/name"});
+        let content = world.server.modern().ok("api_get_request", arguments);
+        assert_eq!(content["data"], name, "{content_type}");
+    }
+}
+
+#[test]
+fn text_is_read_by_its_type_and_its_declared_character_set() {
+    let world = World::signed_in();
+    let batch = "--b\r\nContent-Type: application/http\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n--b--";
+    for (content_type, body, text) in [
+        ("application/x-yaml", b"a: 1\n".to_vec(), "a: 1\n"),
+        ("application/vnd.oai.openapi+yaml", b"a: 1".to_vec(), "a: 1"),
+        ("multipart/mixed; boundary=b", batch.into(), batch),
+        (
+            "message/rfc822",
+            b"Subject: x\r\n\r\n".to_vec(),
+            "Subject: x\r\n\r\n",
+        ),
+        ("application/jsonl", b"{}\n{}".to_vec(), "{}\n{}"),
+        ("application/x-own; charset=utf-8", "grüße".into(), "grüße"),
+        (
+            "application/x-own; Charset=latin1",
+            b"gr\xfc\xdfe".to_vec(),
+            "grüße",
+        ),
+        (
+            "text/plain; charset=iso-8859-1",
+            b"gr\xfc\xdfe \x93x\x94".to_vec(),
+            "grüße “x”",
+        ),
+        (
+            "text/csv; header=present; charset=\"windows-1252\"",
+            b"\x80 5".to_vec(),
+            "€ 5",
+        ),
+        (
+            "text/plain; charset=iso-8859-15",
+            b"\xa4 \xbd".to_vec(),
+            "€ œ",
+        ),
+        ("text/plain; charset=us-ascii", b"plain".to_vec(), "plain"),
+        ("text/csv", b"\xef\xbb\xbfa,b".to_vec(), "a,b"),
+        (
+            "text/plain; charset=utf-16",
+            utf16("\u{feff}grüße 🎉", false),
+            "grüße 🎉",
+        ),
+        (
+            "text/plain; charset=utf-16be",
+            utf16("grüße", true),
+            "grüße",
+        ),
+        // Half of a pair, and half of a unit.
+        (
+            "text/plain; charset=utf-16le",
+            b"a\0\x3d\xd8b\0c".to_vec(),
+            "a\u{fffd}b",
+        ),
+    ] {
+        let content = called(
+            &world,
+            "api_get_request",
+            Reply::new(200, content_type, body),
+        );
+        assert_eq!(content["data"], text, "{content_type}");
+    }
+    for (content_type, body) in [
+        ("image/png; charset=utf-8", b"x".as_slice()),
+        ("multipart/mixed; boundary=b", b"--b\r\n\r\n\xff\r\n--b--"),
+        ("application/octet-stream", b"\xef\xbb\xbfa"),
+    ] {
+        let content = called(
+            &world,
+            "api_get_request",
+            Reply::new(200, content_type, body),
+        );
+        assert_eq!(
+            content["data"]["base64"],
+            BASE64_STANDARD.encode(body),
+            "{content_type}"
+        );
+    }
+}
+
+#[test]
+fn a_text_in_another_character_set_is_cut_within_the_bound_and_has_no_token() {
+    const MOST: usize = 600;
+    let world =
+        World::signed_in().with(|setup| setup.with("MAX_RESPONSE_BYTES", &MOST.to_string()));
+    for before in (0..400).step_by(13) {
+        let content = echoed(&world, x(), move |token| {
+            let text = format!("{}{token}{}", "ä".repeat(before), "ö".repeat(1_000));
+            Reply::new(200, "text/plain; charset=utf-16", utf16(&text, false))
+        });
+        let data = content["data"].as_str().unwrap();
+        let most = MOST + MARKER.len();
+        assert!(data.len() <= most && content["truncated"] == true, "{data}");
+        assert!(!data.contains("AT-"), "{data}");
+    }
+    // It becomes longer in UTF-8.
+    let reply = Reply::new(200, "text/plain; charset=latin1", vec![0xe4; 400]);
+    let content = called(&world, "api_get_request", reply);
+    assert_eq!(
+        (
+            &content["data"],
+            &content["truncated"],
+            &content["total_bytes"]
+        ),
+        (&json!("ä".repeat(300)), &json!(true), &json!(800))
+    );
 }

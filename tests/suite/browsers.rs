@@ -1101,6 +1101,23 @@ fn the_link_that_login_prints_keeps_that_path() {
     assert!(link.trim().starts_with(&expected), "{link}");
 }
 
+// CASES C16
+#[test]
+fn what_a_model_is_told_of_our_pages_keeps_that_path() {
+    let redirect_uri = format!("{PUBLIC}/crm/auth/callback");
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None)
+        .with("REDIRECT_URI", &redirect_uri)
+        .start();
+    let mut mcp = server.modern_url();
+    let arguments = json!({"endpoint": "/me"});
+    let asked = mcp.call("api_get_request", arguments).to_string();
+    assert!(asked.contains(PUBLIC), "{asked}");
+    for place in asked.split(PUBLIC).skip(1) {
+        assert!(place.starts_with("/crm/"), "{asked}");
+    }
+}
+
 /// The way of a person who signs in with a link, then with the start page, and signs out.
 fn from_page_to_page_below_crm(stage: &Stage, mut browser: Browser, origin: &str) {
     let link = stage.link(ADA);

@@ -788,7 +788,8 @@ fn response_headers_are_handed_on_but_for_cookies_the_connections_and_policies()
         ("client-request-id", "c"),
         ("X-Correlation-Id", "d"),
         ("x-ms-request-id", "e"),
-        // What stands in a header alone: a new id, the next page, an operation to poll, a total, a name, a limit.
+        // What stands in a header alone: a new id, the next page, an operation to poll, a total, a
+        // name, a limit.
         ("OData-EntityId", "https://api.example/x(7)"),
         ("OData-Version", "4.0"),
         ("Preference-Applied", "return=minimal"),
@@ -985,7 +986,8 @@ fn anything_else_is_handed_on_as_base64_with_type_and_size() {
         ("application/octet-stream", every_byte.as_slice()),
         ("application/pdf", b"%PDF-1.7"),
         // Not UTF-8, whatever the type says.
-        ("text/plain; charset=iso-8859-1", b"gr\xfc\xdfe"),
+        ("text/plain; charset=utf-8", b"gr\xfc\xdfe"),
+        ("text/plain; charset=shift_jis", b"\x83\x65"),
         ("application/json", b"\"\xff\""),
         ("", b"\xff\xfe"),
     ] {

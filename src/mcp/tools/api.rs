@@ -34,8 +34,8 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
     ))
 }
 
-/// Calls the API with `method` as `user_id`, for a client that calls itself `client`; gives the members of the
-/// result.
+/// Calls the API with `method` as `user_id`, for a client that calls itself `client`; gives the
+/// members of the result.
 ///
 /// # Errors
 /// Those of [`Api::call`].

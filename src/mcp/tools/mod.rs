@@ -193,7 +193,8 @@ impl Tools {
     }
 
     fn call_api(&self, call: &ToolCall<'_>, method: &str, user_id: Option<&str>) -> Outcome {
-        // Who was asked to sign in is whom the call is made as, whoever else has signed in meanwhile.
+        // Who was asked to sign in is whom the call is made as, whoever else has signed in
+        // meanwhile.
         let asked = call.returned.as_ref();
         let user_id = user_id.or(asked.map(|returned| returned.user_id.as_str()));
         let watch = |bytes, total| call.answer.moved(bytes, total);
@@ -239,7 +240,8 @@ impl Tools {
 
     // ---- Asking for a sign-in ----
 
-    /// Takes up a call that comes back from asking for a sign-in, which may be under way. `None`: it is made now.
+    /// Takes up a call that comes back from asking for a sign-in, which may be under way. `None`:
+    /// it is made now.
     ///
     /// # Errors
     /// The client has left.
@@ -280,7 +282,8 @@ impl Tools {
             return Resumed::Ended(done(Err(failure)));
         }
         let under_way = self.auth.pending().under_way(handle);
-        // Other calls may go through while this one needs more. A sign-in with another link may have brought it.
+        // Other calls may go through while this one needs more. A sign-in with another link may
+        // have brought it.
         let is_due = self.auth.due(user_id).is_some();
         let brings_more = |attempt: &Arc<Attempt>| attempt.requirements.wanted.is_some() && is_due;
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
@@ -433,7 +436,8 @@ impl Tools {
         }
     }
 
-    /// What the person reads who is asked to sign in: why, as whom, what for, and what to do if it fails.
+    /// What the person reads who is asked to sign in: why, as whom, what for, and what to do if it
+    /// fails.
     fn invitation(&self, attempt: &Attempt, reason: &str) -> String {
         let Attempt {
             user_id, method, ..
@@ -477,7 +481,7 @@ impl Tools {
     fn when_it_fails(&self) -> String {
         format!(
             "If Microsoft's page shows an error, {}/ says what to do.",
-            self.config.redirect_uri.origin
+            self.config.redirect_uri.base()
         )
     }
 

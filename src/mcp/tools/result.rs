@@ -9,7 +9,8 @@ use crate::error::Failure;
 use crate::mcp::jsonrpc::quote;
 use crate::pieces::Pieces;
 
-/// The result whose text and structured content are the JSON object `members`, or why there is none.
+/// The result whose text and structured content are the JSON object `members`, or why there is
+/// none.
 pub(super) fn of(result: Result<Value, Failure>) -> Pieces {
     match result {
         Ok(mut members) => {
@@ -63,8 +64,9 @@ pub(super) fn of_failure(failure: &Failure, offer: Option<&Value>) -> Pieces {
     )
 }
 
-/// The JSON object `members`, with `data`, if any, as one more member; a model reads `text` first, or else the object.
-/// An image is its media type and its bytes in Base64. A long `data` is escaped once and otherwise not copied.
+/// The JSON object `members`, with `data`, if any, as one more member; a model reads `text` first,
+/// or else the object. An image is its media type and its bytes in Base64. A long `data` is escaped
+/// once and otherwise not copied.
 pub(super) fn content(
     text: Option<&str>,
     members: &str,

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{Object, read, shown};
 
-/// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a head of 31 KiB.
+/// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a
+/// head of 31 KiB.
 pub(super) const MOST_BYTES: usize = 256 * 1024;
 const LENGTH: [&str; 2] = ["minLength", "maxLength"];
 /// What only we check. Gemini's API refuses a whole session for the first; no model needs any.

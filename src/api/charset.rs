@@ -1,0 +1,121 @@
+//! Character sets: a text as UTF-8, whatever it came in.
+
+/// The UTF-8 form of U+FEFF, which some put before a text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// What windows-1252 has at 0x80 to 0x9f (WHATWG Encoding, index-windows-1252). Nobody means the
+/// controls that ISO-8859-1 has there.
+const WINDOWS_1252: [char; 32] = [
+    '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
+    '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
+];
+
+/// A character set that can be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Charset {
+    /// Also whatever is not known: what is no UTF-8 then is no text.
+    Utf8,
+    Utf16 {
+        is_big_endian: bool,
+    },
+    Windows1252,
+    /// ISO-8859-15, which has the euro.
+    Latin9,
+}
+
+impl Charset {
+    /// That of `text`, of which a `charset` may be `declared`. A byte order mark counts more
+    /// (WHATWG Encoding, "decode"). JSON is UTF-8 (RFC 8259 §8.1): another charset is believed only
+    /// where it cannot be that.
+    pub(crate) fn of(text: &[u8], declared: Option<&str>, is_json: bool) -> Self {
+        let declared = declared.map(str::to_ascii_lowercase);
+        let mark = match text {
+            [0xfe, 0xff, ..] => Some(true),
+            [0xff, 0xfe, ..] => Some(false),
+            _ => None,
+        };
+        let utf16 = |is_big_endian| Self::Utf16 { is_big_endian };
+        match (mark, declared.as_deref()) {
+            _ if text.starts_with(BYTE_ORDER_MARK) => Self::Utf8,
+            (_, Some("utf-16be")) => utf16(true),
+            (_, Some("utf-16le")) => utf16(false),
+            // Without a mark, most begin with a character of ASCII.
+            (mark, Some("utf-16")) => utf16(mark.unwrap_or(text.first() == Some(&0))),
+            (Some(is_big_endian), None) if is_json => utf16(is_big_endian),
+            (_, Some(_)) if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
+            (
+                _,
+                Some(
+                    "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252"
+                    | "cp1252" | "x-cp1252",
+                ),
+            ) => Self::Windows1252,
+            (_, Some("iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9")) => {
+                Self::Latin9
+            }
+            _ => Self::Utf8,
+        }
+    }
+
+    /// `text` in UTF-8, without a byte order mark, and where in it that which stood at `cut`
+    /// stands.
+    pub(crate) fn decoded(self, mut text: Vec<u8>, cut: usize) -> (Vec<u8>, usize) {
+        if self == Self::Utf8 {
+            if !text.starts_with(BYTE_ORDER_MARK) {
+                return (text, cut);
+            }
+            text.drain(..BYTE_ORDER_MARK.len());
+            return (text, cut.saturating_sub(BYTE_ORDER_MARK.len()));
+        }
+        let start = text.get(..cut).unwrap_or(&text);
+        let cut = if start.len() == text.len() {
+            usize::MAX
+        } else {
+            self.text(start).len()
+        };
+        (self.text(&text).into_bytes(), cut)
+    }
+
+    fn text(self, bytes: &[u8]) -> String {
+        let single = |byte: &u8| {
+            let index = usize::from(byte.wrapping_sub(0x80));
+            match self {
+                Self::Latin9 => latin9(*byte),
+                _ => *WINDOWS_1252.get(index).unwrap_or(&char::from(*byte)),
+            }
+        };
+        let Self::Utf16 { is_big_endian } = self else {
+            return bytes.iter().map(single).collect();
+        };
+        // Half a character at the end is not there.
+        let (pairs, _) = bytes.as_chunks::<2>();
+        let units = pairs.iter().map(|pair| {
+            if is_big_endian {
+                u16::from_be_bytes(*pair)
+            } else {
+                u16::from_le_bytes(*pair)
+            }
+        });
+        let text: String = char::decode_utf16(units)
+            .map(|c| c.unwrap_or(char::REPLACEMENT_CHARACTER))
+            .collect();
+        match text.strip_prefix('\u{feff}') {
+            Some(behind) => behind.to_owned(),
+            None => text,
+        }
+    }
+}
+
+/// ISO-8859-15 differs from ISO-8859-1 in eight places.
+fn latin9(byte: u8) -> char {
+    match byte {
+        0xa4 => '€',
+        0xa6 => 'Š',
+        0xa8 => 'š',
+        0xb4 => 'Ž',
+        0xb8 => 'ž',
+        0xbc => 'Œ',
+        0xbd => 'œ',
+        0xbe => 'Ÿ',
+        _ => char::from(byte),
+    }
+}
