@@ -1108,6 +1108,7 @@ fn what_a_model_is_told_of_our_pages_keeps_that_path() {
     let entra = Entra::start();
     let server = Setup::new(&entra, None)
         .with("REDIRECT_URI", &redirect_uri)
+        .with("BACKEND_API_BASE_URL", "https://api.contoso.example")
         .start();
     let mut mcp = server.modern_url();
     let arguments = json!({"endpoint": "/me"});

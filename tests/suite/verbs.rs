@@ -799,7 +799,15 @@ fn who_takes_the_port_of_a_server_that_ends_during_a_login_is_sent_nothing() {
     let (sender, heard) = mpsc::channel();
     let show = |_: &str, _: Option<&Link>| {
         drop(server.take());
-        let other = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        // The thread that has accepted there is about to let go of it.
+        let begun = Instant::now();
+        let other = loop {
+            match TcpListener::bind(("127.0.0.1", port)) {
+                Ok(other) => break other,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+            }
+            thread::yield_now();
+        };
         let sender = sender.clone();
         thread::spawn(move || {
             let mut bytes = [0; 4096];
