@@ -1,8 +1,10 @@
 //! Takes the access tokens that were sent with a call out of what the API answers: some APIs send
 //! back what they were sent, and no assistant is given a token.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::Cell;
 use std::ops::Range;
+
+use memchr::memmem::Finder;
 
 use crate::secret::Secret;
 
@@ -12,10 +14,6 @@ const MARKER: &[u8] = b"[access token removed]";
 const LEAST_BYTES: usize = 8;
 /// How many bytes of a token are searched for. Those of a signature are unlike any others.
 const MOST_ANCHOR_BYTES: usize = 256;
-/// How many bytes are looked at in each step,
-const GRAM_BYTES: usize = 4;
-/// and how many bits tell them apart.
-const HASH_BITS: u32 = 12;
 /// The longest way in which one character is written, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;
 
@@ -89,8 +87,8 @@ impl<'a> Tokens<'a> {
 struct Needle<'a> {
     token: &'a [u8],
     anchor: Range<usize>,
-    /// Made when there is something long enough to be searched.
-    steps: OnceCell<Steps>,
+    /// Finds that part.
+    finder: Finder<'a>,
 }
 
 impl<'a> Needle<'a> {
@@ -99,10 +97,11 @@ impl<'a> Needle<'a> {
         if token.len() < LEAST_BYTES {
             return None;
         }
+        let anchor = anchor_of(token);
         Some(Self {
             token,
-            anchor: anchor_of(token),
-            steps: OnceCell::new(),
+            finder: Finder::new(token.get(anchor.clone())?),
+            anchor,
         })
     }
 
@@ -117,17 +116,11 @@ impl<'a> Needle<'a> {
     /// Where it stands in `text`.
     fn all_in(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
-        // Each way to write it is as long at least.
-        if text.len() < self.token.len() {
-            return found;
-        }
-        let Some(anchor) = self.token.get(self.anchor.clone()) else {
-            return found;
-        };
-        let steps = self.steps.get_or_init(|| Steps::new(anchor));
         let mut at = 0;
-        while let Some(start) = steps.find(anchor, text, at) {
-            let (range, is_whole) = self.around(text, start..start + anchor.len());
+        while let Some(start) = text.get(at..).and_then(|rest| self.finder.find(rest)) {
+            let start = at + start;
+            let end = start + self.anchor.len();
+            let (range, is_whole) = self.around(text, start..end);
             // Where a token repeats itself, the next place may be the right one.
             at = if is_whole { range.end } else { start + 1 };
             found.push(range);
@@ -211,44 +204,4 @@ fn form(c: u8, is_there: impl Fn(&[u8]) -> bool) -> Option<usize> {
         char::from(c).to_string(),
     ];
     forms.iter().find(|form| is_there(form)).map(String::len)
-}
-
-/// How far a search may step on, by the last bytes of where it stands (Wu and Manber). So most
-/// bytes of a long text are never looked at.
-struct Steps {
-    steps: Vec<u8>,
-}
-
-impl Steps {
-    fn new(anchor: &[u8]) -> Self {
-        let last = anchor.len() - GRAM_BYTES;
-        let step = |length: usize| u8::try_from(length).unwrap_or(u8::MAX);
-        let mut steps = vec![step(last + 1); 1 << HASH_BITS];
-        for (at, gram) in anchor.windows(GRAM_BYTES).enumerate() {
-            let known = gram
-                .first_chunk()
-                .and_then(|gram| steps.get_mut(hash(*gram)));
-            if let Some(known) = known {
-                *known = step(last - at);
-            }
-        }
-        Self { steps }
-    }
-
-    /// Where `anchor` stands next in `text`, from `at` on.
-    fn find(&self, anchor: &[u8], text: &[u8], mut at: usize) -> Option<usize> {
-        loop {
-            let end = at + anchor.len();
-            let gram = text.get(end - GRAM_BYTES..end)?.first_chunk()?;
-            let step = self.steps.get(hash(*gram)).copied().unwrap_or_default();
-            if step == 0 && text.get(at..end) == Some(anchor) {
-                return Some(at);
-            }
-            at += usize::from(step.max(1));
-        }
-    }
-}
-
-fn hash(gram: [u8; GRAM_BYTES]) -> usize {
-    (u32::from_le_bytes(gram).wrapping_mul(0x9e37_79b1) >> (u32::BITS - HASH_BITS)) as usize
 }
