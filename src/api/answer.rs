@@ -323,8 +323,16 @@ impl Reading<'_> {
             part.body = Ok(found.mended(text));
             part.is_fit = found.is_fit;
         }
+        part.next_link = next_of_cut;
+        self.selected(part, selection, is_whole_json && is_success)
+    }
+
+    /// `part` with its next page, and no more of its body than was selected. Only the body of a
+    /// success that `is_whole_json` has either.
+    fn selected(&self, mut part: Part, selection: Option<&Selection>, is_whole_json: bool) -> Part {
+        let most = self.max_bytes;
         let text = part.body.as_ref().ok();
-        let text = text.filter(|_| is_whole_json && is_success);
+        let text = text.filter(|_| is_whole_json);
         let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
         let json = text
             .filter(is_worth_it)
@@ -345,12 +353,12 @@ impl Reading<'_> {
             (Some(selection), None) => {
                 let (body, cut) = cut(part.body, most);
                 part.body = body;
-                part.truncated = truncated.or(cut);
+                part.truncated = part.truncated.or(cut);
                 part.not_found = selection.pointers();
             }
             (None, _) => {}
         }
-        part.next_link = next_link.or(next_of_cut);
+        part.next_link = next_link.or(part.next_link);
         part
     }
 

@@ -37,7 +37,7 @@ impl Meanings {
                 Some(property) if is_nothing(property, value) && !is_required(schema, name) => {
                     Meaning::Nothing
                 }
-                Some(property) => something(property, value),
+                Some(property) => meaning_of(property, value),
                 None if OF_CLIENTS.contains(&&**name) => Meaning::Nothing,
                 None => Meaning::AsGiven,
             }
@@ -76,7 +76,8 @@ fn is_nothing(property: &Value, value: &RawValue) -> bool {
     }
 }
 
-fn something(property: &Value, value: &RawValue) -> Meaning {
+/// What `value` means for the argument with the schema `property`.
+fn meaning_of(property: &Value, value: &RawValue) -> Meaning {
     let json = json_in_text(property, value);
     let without = without_nulls(property, json.as_deref().unwrap_or(value));
     without.or(json).map_or(Meaning::AsGiven, Meaning::Other)
