@@ -35,6 +35,7 @@ mod faults;
 mod files;
 mod hostile;
 mod http;
+mod init;
 mod mcp;
 mod owner;
 mod pages;
