@@ -35,6 +35,7 @@
 //! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
 //! - `owner_client`: speaks to the server that owns the token file
 //! - [`browser`]: opens a link without showing its ticket on a command line
+//! - [`manual`]: the manual that `help` prints
 //! - [`doctor`]: finds what is wrong, offline and online
 //! - [`serve`]: a running server, put together
 //!
@@ -74,6 +75,7 @@ pub mod error;
 pub mod http;
 mod json_pointer;
 mod logging;
+pub mod manual;
 pub mod mcp;
 mod media_type;
 pub mod os;
