@@ -209,7 +209,7 @@ pub const VERBS: &[Usage] = &[
         names: &["help", "--help", "-h"],
         operand: Some("TOPIC"),
         flags: &[],
-        summary: "show this page, or what there is to know of a verb or a topic",
+        summary: "show the overview, how a verb is used, or a topic of the manual",
         details: "",
     },
     Usage {

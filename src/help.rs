@@ -1,35 +1,21 @@
-//! What `help` shows: the overview, a verb, or a topic. No line is longer than [`WIDTH`].
+//! What `help` shows: the overview, how a verb is used, or a topic of the manual. No line is longer
+//! than [`WIDTH`].
 
 use std::fmt::Write as _;
 
-use crate::command_line::{
-    COMMON_FLAGS, Flag, OVERVIEW, Usage, VERBS, Verb, did_you_mean, usage_of,
-};
+use crate::command_line::{COMMON_FLAGS, Flag, OVERVIEW, Usage, VERBS, did_you_mean, usage_of};
 use crate::config::{SETTINGS, Setting};
+use crate::manual::TOPICS;
 
 /// The longest line, in characters.
 const WIDTH: usize = 100;
 /// Where the meanings begin in lists of verbs and flags.
 const MEANING: usize = 20;
-/// The same for settings, whose names are longer.
-const MEANING_OF_SETTING: usize = 26;
+/// The same for settings and topics, whose names are longer.
+const MEANING_OF_TOPIC: usize = 26;
 
 /// A space at which no line ends.
 const NO_BREAK: &str = "\u{a0}";
-
-/// Something to read that is no verb.
-struct Topic {
-    name: &'static str,
-    summary: &'static str,
-    text: fn() -> String,
-}
-
-/// Every topic, in the order of the overview.
-const TOPICS: &[Topic] = &[Topic {
-    name: "settings",
-    summary: "every setting, its default and its meaning",
-    text: settings,
-}];
 
 /// The overview, or what `topic` names: a verb or a topic.
 ///
@@ -43,7 +29,7 @@ pub fn help(topic: Option<&str>) -> Result<String, String> {
         return Ok(about(usage));
     }
     if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
-        return Ok((topic.text)());
+        return Ok(topic.text());
     }
     let mut known: Vec<&str> = VERBS.iter().map(Usage::name).collect();
     known.extend(TOPICS.iter().map(|topic| topic.name));
@@ -63,11 +49,16 @@ fn overview() -> String {
     }
     text += "\nFlags of all verbs that read the settings:\n";
     text += &flags(COMMON_FLAGS.iter());
-    text += "\nTopics:\n";
-    for topic in TOPICS {
-        text += &row(&format!("help {}", topic.name), topic.summary, MEANING);
+    text +=
+        "\nSettings, from the environment and .env, which init writes (help settings says more):\n";
+    for setting in SETTINGS {
+        text += &row(setting.name, &meaning(setting), MEANING_OF_TOPIC);
     }
-    text += "\nentra-auth-mcp help VERB shows the flags of a verb. entra-auth-mcp init writes the settings file.\n\n";
+    text += "\nTopics of the manual:\n";
+    for topic in TOPICS {
+        text += &row(topic.name, topic.title, MEANING_OF_TOPIC);
+    }
+    text += "\nentra-auth-mcp help NAME shows how a verb is used, or a topic.\n";
     text += &wrapped(
         "Exit code: 0 when it went well, 1 when it failed (for status: nobody is signed in), 2 when the \
          command line or the settings cannot be used. That of doctor is its own.",
@@ -101,9 +92,6 @@ fn about(usage: &Usage) -> String {
         text += "\nFlags:\n";
         text += &flags(usage.all_flags());
     }
-    if usage.verb == Verb::Serve {
-        text += "\nentra-auth-mcp help settings shows the settings.\n";
-    }
     text
 }
 
@@ -127,23 +115,11 @@ fn written(flag: &Flag) -> String {
     }
 }
 
-fn settings() -> String {
-    let mut text = wrapped(
-        "Settings are variables of the environment, or lines NAME=value in .env or in the file that \
-         --env-file names. The environment wins over the file; --host and --port win over both.",
-        0,
-    );
-    text += "\n";
-    for Setting {
-        name,
-        default,
-        meaning,
-    } in SETTINGS
-    {
-        let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
-        text += &row(name, &format!("{meaning}{default}"), MEANING_OF_SETTING);
+fn meaning(setting: &Setting) -> String {
+    match setting.default {
+        Some(default) => format!("{} (default {default})", setting.meaning),
+        None => setting.meaning.to_owned(),
     }
-    text
 }
 
 /// `left`, and `right` in a column of its own that begins at `column`.

@@ -90,11 +90,14 @@ mod entra {
     use std::io::{Error as IoError, ErrorKind};
 
     use entra_auth_mcp::auth::oauth_error::OauthError;
-    use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
-    use entra_auth_mcp::error::Kind;
+    use entra_auth_mcp::error::{Failure, Kind};
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
+
+    fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
+        error.failure(&config.application(), purpose)
+    }
 
     // CASES C25
     #[test]

@@ -271,7 +271,7 @@ impl Tools {
             _ => None,
         };
         if let Some(message) = given_up {
-            self.auth.withdraw(handle, user_id);
+            self.auth.pending().withdraw(handle);
             // Where there is no person, the client may have said so by itself.
             let hint = format!(
                 "Nothing was called. Call again only when the user wants to sign in; they can also do so without this \
