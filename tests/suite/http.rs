@@ -300,6 +300,7 @@ fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
     assert_serves(&server);
 }
 
+// CASES D9
 #[test]
 fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
     let SignedIn {
@@ -344,6 +345,18 @@ fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
         ("5\r\nhello\r\n0\r\n\n", 400),
         ("5\r\nhello\r\n0\r\nX: a\nY: b\r\n\r\n", 400),
         ("5\r\nhello\r\n0\r\nX: a\rY: b\r\n\r\n", 400),
+        ("5;x\0y\r\nhello\r\n0\r\n\r\n", 400),
+        ("5;x\x7fy\r\nhello\r\n0\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nXX\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\n: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX : a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX Y: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nÄ: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\0\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\n X: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\r\n\tb: c\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nGET / HTTP/1.1\r\n\r\n", 400),
         (long_extension.as_str(), 400),
         (long_trailer.as_str(), 400),
         ("10000000000000005\r\nhello\r\n0\r\n\r\n", 413), // 5 modulo 2^64
@@ -497,7 +510,7 @@ fn a_chunked_body_is_the_same_in_chunks_of_any_size() {
             rest.len()
         ),
         format!(
-            "b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest: x\r\nContent-Length: 9\r\n\r\n",
+            "b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest:x\r\nEmpty:\r\nX: Jos\u{e9} \t\r\nContent-Length: 9\r\n\r\n",
             rest.len()
         ),
     ] {
