@@ -714,6 +714,61 @@ fn the_key_is_taken_at_any_name_that_is_allowed() {
     }
 }
 
+// CASES D6: a proxy has written its own name for this server into Host.
+#[test]
+fn where_a_proxy_has_replaced_host_the_refusal_of_the_form_and_the_log_name_it() {
+    let (_entra, setup) = setup();
+    let setup = setup.with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback");
+    let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let host = server.url().replace("http://", "");
+    let body = encode_pairs(&[("key", KEY)]);
+    let refused = |headers: &[(&str, &str)]| {
+        let headers = [&[FORM], headers].concat();
+        let reply = server
+            .client()
+            .request("POST", "/auth/key", &headers, body.as_bytes());
+        assert_eq!(reply.status, 403, "{headers:?}");
+        reply.text()
+    };
+    let page = refused(&[("Origin", "https://mcp.contoso.example")]);
+    for part in [
+        "https://mcp.contoso.example",
+        &format!("Host is {host}"),
+        "proxy_set_header Host $http_host",
+        "ProxyPreserveHost On",
+        "proxy.preserve-host: ON",
+    ] {
+        assert!(page.contains(part), "{part:?} is due in {page}");
+    }
+    for other in [
+        &[][..],
+        &[("Origin", "null")],
+        &[("Origin", "https://a"), ("Origin", "https://b")],
+    ] {
+        assert!(!refused(other).contains("Host"), "{other:?}");
+    }
+    let log = server.log();
+    let line = format!("came from \"https://mcp.contoso.example\", but Host is \"{host}\"");
+    assert!(log.contains(&line), "{log}");
+    assert!(!log.contains(KEY), "{log}");
+}
+
+// CASES D6: its name for this server is not even an allowed one.
+#[test]
+fn the_refusal_of_a_host_says_that_a_proxy_must_keep_it() {
+    let (_entra, server) = start();
+    let reply = send(&server, "GET", "/", &[("Host", "upstream")]);
+    assert_eq!(reply.status, 403);
+    let hint = reply.json()["hint"].to_string();
+    assert!(
+        hint.contains("ALLOWED_HOSTS") && hint.contains("proxy_set_header Host"),
+        "{hint}"
+    );
+    let reply = send(&server, "GET", "/", &[("Origin", "https://upstream")]);
+    assert_eq!(reply.status, 403);
+    assert!(!reply.text().contains("proxy"), "{}", reply.text());
+}
+
 #[test]
 fn a_link_of_another_site_gets_no_further_than_the_start_page() {
     let (entra, server) = start();
