@@ -379,6 +379,14 @@ impl Application for Routes {
         );
         reply
     }
+
+    fn too_many_cookies(&self) -> Reply {
+        let host = &self.config.redirect_uri.host.name;
+        log::warn!(
+            "a browser was refused: its cookies of {host} are too many; a private window has none"
+        );
+        self.pages.too_many_cookies(host)
+    }
 }
 
 /// What to do about a missing or wrong key.
