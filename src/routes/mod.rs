@@ -1,6 +1,7 @@
 //! Who may talk to us, and which path means what.
 
 mod auth;
+mod oauth;
 mod pages;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tiny_http::Method;
 
+use self::oauth::Wanted;
 use self::pages::Pages;
 use crate::access_key::Sessions;
 use crate::auth::Auth;
@@ -31,8 +33,8 @@ const READ: &[Method] = &[Method::Get, Method::Head];
 /// The challenge to who is not let in (RFC 6750 §3).
 const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
 const KEY_FORM: &str = "/auth/key";
-const NO_KEY: &str = "This server lets in only who sends its access key, as the header Authorization: Bearer. \
-                      Whoever runs it has set that key as SERVER_ACCESS_KEY.";
+const NO_KEY: &str = "There is no OAuth here. Send this server's access key with each request, as the header \
+                      'Authorization: Bearer KEY'. Whoever runs the server has set the key as SERVER_ACCESS_KEY.";
 const KEEP_HOST: &str = "A proxy in front of this server must keep Host. nginx: `proxy_set_header Host $http_host`; \
                          Apache: `ProxyPreserveHost On`; h2o: `proxy.preserve-host: ON`.";
 /// To whoever can reach the port; why it is so, `get_server_info` says and the log.
@@ -193,6 +195,15 @@ impl Routes {
             }
             allow(method, &[Method::Post])?;
             return Ok(self.protocol.answer(request, answer));
+        }
+        if self.config.access_key.is_some()
+            && let Some(wanted) = Wanted::at(path)
+        {
+            allow_origin(answer, cors);
+            if *method == Method::Options && cors.is_some() {
+                return Ok(preflight());
+            }
+            return Ok(wanted.refusal(NO_KEY, &self.pages));
         }
         // The ticket of a sign-in link is proof enough: it cannot be guessed.
         let who_signs_in = if request.parameter("ticket").is_some() {
