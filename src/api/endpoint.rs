@@ -8,12 +8,6 @@ use url::{Url, form_urlencoded};
 
 use crate::error::{Failure, Kind};
 
-/// Characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn into dots and
-/// slashes.
-const LOOKALIKES: [char; 10] = [
-    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}',
-    '\u{ff0f}', '\u{ff3c}',
-];
 /// The base URL; its path ends in a slash.
 pub struct Base(pub Url);
 
@@ -66,7 +60,8 @@ impl Base {
                 format!("The endpoint {endpoint:?} is refused: {reason}."),
             )
             .hint(format!(
-                "Give a path below {}, or an absolute URL that begins with it.",
+                "Give a path below {}, or an absolute URL that begins with it. In a name, '#' is written %23, '?' \
+                 %3F and '%' %25.",
                 self.0
             ))
         };
@@ -121,11 +116,11 @@ impl Base {
 
     /// What `endpoint` adds to the base. It is checked as it was written.
     fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
-        if endpoint
-            .chars()
-            .any(|c| c.is_control() || c == '\\' || c == '#')
-        {
-            return Err("it holds a control character, a backslash or a fragment");
+        if endpoint.contains('#') {
+            return Err("'#' would begin a fragment");
+        }
+        if endpoint.chars().any(|c| c.is_control() || c == '\\') {
+            return Err("it holds a control character or a backslash");
         }
         if endpoint.starts_with("//") {
             return Err("it begins with two slashes");
@@ -176,10 +171,11 @@ fn escapes(segment: &str) -> bool {
                 Some("." | "..")
             )
         };
-        let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
-        if decoded.split(['/', '\\']).any(is_upward)
+        let plain = without_lookalikes(&decoded);
+        if plain.split(['/', '\\']).any(is_upward)
             || has_disguised_dots(&decoded)
-            || decoded.contains(is_foul)
+            || has_disguised_dots(&plain)
+            || decoded.contains(char::is_control)
             || has_wide_escape(&decoded)
         {
             return true;
@@ -191,6 +187,19 @@ fn escapes(segment: &str) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// With the characters replaced that compatibility mappings (Unicode TR #15, best-fit code pages)
+/// turn into dots, slashes and backslashes.
+fn without_lookalikes(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    text.replace(['\u{2024}', '\u{fe52}', '\u{ff0e}'], ".")
+        .replace(['\u{2025}', '\u{fe30}'], "..")
+        .replace(['\u{2044}', '\u{2215}', '\u{ff0f}'], "/")
+        .replace(['\u{fe68}', '\u{ff3c}'], "\\")
+        .into()
 }
 
 /// Whether two dots stand beside a character that is not ASCII, or have an invisible one between
