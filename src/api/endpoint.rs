@@ -92,6 +92,45 @@ impl Base {
         Ok(Target { url, uri })
     }
 
+    /// The page that a `link` of the API's own means. An API behind a proxy may write another scheme
+    /// than the one that it is called by, and some write the base path in another case. Then the
+    /// page is called at the base, if the link is the same but for that.
+    ///
+    /// # Errors
+    /// It lies elsewhere.
+    pub fn page(&self, link: &str) -> Result<Target, Failure> {
+        match self.below_base_in_any_form(link) {
+            Some(below) => self.target(&format!("{}{below}", self.0), &[]),
+            None => self.target(link, &[]),
+        }
+    }
+
+    /// What `link` adds to the base, the scheme and the case of the path aside.
+    fn below_base_in_any_form(&self, link: &str) -> Option<String> {
+        let url = Url::parse(link).ok()?;
+        // The port that goes with the scheme differs with it.
+        let is_same_port = url.port() == self.0.port()
+            || url.port_or_known_default() == self.0.port_or_known_default();
+        let is_same_place = matches!(url.scheme(), "http" | "https")
+            && url.host() == self.0.host()
+            && is_same_port
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none();
+        // The base may be written without its last slash.
+        let path = format!("{}/", url.path());
+        let base = self.0.path();
+        let is_below = path
+            .get(..base.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(base));
+        if !is_same_place || !is_below {
+            return None;
+        }
+        let below = url.path().get(base.len()..).unwrap_or_default();
+        let query = url.query().map(|query| format!("?{query}"));
+        Some(format!("{below}{}", query.unwrap_or_default()))
+    }
+
     /// The path of `target` below the base, as it is sent.
     pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
         target
