@@ -14,11 +14,16 @@ pub fn departures(schema: &Value, value: &Value, at: &str) -> Vec<String> {
         "integer" => value.is_i64() || value.is_u64(),
         _ => panic!("{kind}"),
     };
-    let types = schema["type"]
-        .as_str()
-        .map_or_else(|| texts(&schema["type"]), |one| vec![one]);
-    if !types.is_empty() && !types.iter().any(|kind| is(kind)) {
-        return vec![format!("{at} is not {types:?}: {value}")];
+    if let Some(kind) = schema["type"].as_str()
+        && !is(kind)
+    {
+        return vec![format!("{at} is no {kind}: {value}")];
+    }
+    if let Some(branches) = schema["anyOf"].as_array() {
+        let fits = |branch: &Value| departures(branch, value, at).is_empty();
+        if !branches.iter().any(fits) {
+            return vec![format!("{at} fits none of {branches:?}: {value}")];
+        }
     }
     let mut found = Vec::new();
     for (name, value) in value.as_object().into_iter().flatten() {
