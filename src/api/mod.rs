@@ -4,8 +4,8 @@
 //! settings must allow it ([`policy`], [`headers`]), and a file that it moves must lie below
 //! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
 //! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
-//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), and fit for every parser
-//! ([`json_text`]). If the API does not accept the token, the call is repeated with a new one. If
+//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), fit for every parser
+//! ([`json_text`]), and no longer than the caller wants it ([`shortened`]). If the API does not accept the token, the call is repeated with a new one. If
 //! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
 //! audit log.
 
@@ -22,6 +22,7 @@ pub mod policy;
 pub(crate) mod request;
 mod response_headers;
 pub(crate) mod select;
+mod shortened;
 mod tokens;
 
 use std::borrow::Cow;
@@ -67,6 +68,8 @@ pub(crate) struct Call<'a> {
     /// The name of the file that the answer is saved to.
     pub(crate) save_to: Option<Cow<'a, str>>,
     pub(crate) select: Option<&'a RawValue>,
+    /// How much of the answer the caller wants at most.
+    pub(crate) max_bytes: Option<usize>,
     pub(crate) watch: Watch<'a>,
 }
 
@@ -202,7 +205,11 @@ impl Api {
             target,
             headers,
             body,
-            wanted: Wanted { select, save_to },
+            wanted: Wanted {
+                max_bytes: call.max_bytes,
+                select,
+                save_to,
+            },
             watch: call.watch,
         })
     }

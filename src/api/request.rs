@@ -34,6 +34,10 @@ const RETRY_WINDOW: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS: usize = 64;
 /// The longest URL or header value. The rest of the buffer is for what else is in that line.
 const MOST_LINE_BYTES: usize = OUTPUT_BYTES - 1024;
+/// How many times longer than `MAX_RESPONSE_BYTES` JSON may be for parts of it to be chosen,
+const REACH: usize = 16;
+/// and how long at most.
+const MOST_REACH: usize = 256 * 1024 * 1024;
 
 /// A request whose every part has been checked.
 pub(crate) struct Request<'a> {
@@ -169,12 +173,15 @@ impl Backend {
                 response
             }
         };
+        let most = self.max_response_bytes;
+        let wanted = request.wanted.max_bytes.unwrap_or(most);
         let reading = Reading {
             base: &self.base,
             called: &request.target,
             wanted: &request.wanted,
             watch: request.watch,
-            max_bytes: self.max_response_bytes,
+            max_bytes: wanted.min(most),
+            reach: most.saturating_mul(REACH).min(MOST_REACH),
             tokens,
         };
         let mut answer = reading.answer(response)?;

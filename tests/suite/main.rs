@@ -44,6 +44,7 @@ mod retries;
 mod secrets;
 mod select;
 mod settings;
+mod shortened;
 mod shutdown;
 mod sign_in;
 mod standins;

@@ -58,9 +58,16 @@ pub(super) fn call(
         body_file: arguments.text("body_file"),
         save_to: arguments.text("save_to"),
         select: arguments.get("select"),
+        max_bytes: max_bytes(arguments),
         watch,
     };
     api.call(&call).map(api_result::of)
+}
+
+/// An integer may be written as `2048.0` or `2.048e3`.
+fn max_bytes(arguments: &Object<'_>) -> Option<usize> {
+    let number: f64 = arguments.read("max_bytes")?;
+    number.to_string().parse().ok()
 }
 
 /// `params` as the pairs of a query; an array repeats its key.

@@ -31,6 +31,9 @@ use crate::pieces::Pieces;
 /// The account of a person who does not say a name.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
 
+/// The least that a caller may want of an answer. Less is of no use.
+const LEAST_ANSWER_BYTES: usize = 1024;
+
 /// Why a device code is refused that the settings do not allow.
 pub(crate) const NO_DEVICE_CODES: &str = "Device codes are not allowed here.";
 
@@ -94,8 +97,9 @@ impl Tools {
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
     pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
-        let definitions: Value =
+        let mut definitions: Value =
             serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
+        bound_answers(&mut definitions, config.max_response_bytes);
         let mut listed = definitions.clone();
         if !config.allow_device_code {
             forget(&mut listed, "method");
@@ -636,6 +640,20 @@ fn method_of(name: &str) -> Option<String> {
             .strip_suffix("_request")?
             .to_ascii_uppercase(),
     )
+}
+
+/// Says how much of an answer a caller may want: `most` bytes. Where that is less than a caller may
+/// bound it to, there is no such argument.
+fn bound_answers(definitions: &mut Value, most: usize) {
+    if most < LEAST_ANSWER_BYTES {
+        forget(definitions, "max_bytes");
+    }
+    for tool in definitions.as_array_mut().into_iter().flatten() {
+        if let Some(max_bytes) = tool.pointer_mut("/inputSchema/properties/max_bytes") {
+            add(max_bytes, "minimum", Some(LEAST_ANSWER_BYTES));
+            add(max_bytes, "maximum", Some(most));
+        }
+    }
 }
 
 /// A call that can make a file does not only read.
