@@ -1,10 +1,10 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
 //! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
-//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must lie below
+//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves must lie below
 //! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
 //! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
-//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), fit for every parser
+//! ([`coding`]), as UTF-8 ([`charset`]), without the token and other keys ([`tokens`]), fit for every parser
 //! ([`json_text`]), and no longer than the caller wants it ([`shortened`]). If the API does not accept the token, the call is repeated with a new one. If
 //! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
 //! audit log.
@@ -14,6 +14,7 @@ mod charset;
 mod coding;
 pub mod endpoint;
 pub(crate) mod files;
+pub mod fixed_headers;
 pub mod headers;
 mod json_text;
 pub(crate) mod link;
@@ -31,7 +32,6 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use url::Url;
 
 use self::answer::{Answer, Wanted};
 use self::files::{Files, Watch};
@@ -81,16 +81,15 @@ pub(crate) struct Called {
 }
 
 impl Api {
-    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it.
+    /// `backend`, called with the tokens of `auth` as far as `policy` allows it.
     pub(crate) fn new(
-        base: Option<Url>,
-        max_response_bytes: usize,
+        backend: Option<Backend>,
         policy: Policy,
         files: Option<Files>,
         auth: Arc<Auth>,
     ) -> Self {
         Self {
-            backend: base.map(|base| Backend::new(base, max_response_bytes)),
+            backend,
             policy,
             files,
             auth,
@@ -187,6 +186,9 @@ impl Api {
         let target = backend.base.target(&call.endpoint, &call.parameters)?;
         target.path().clone_into(&mut entry.path);
         policy.check_path(backend.base.path(&target))?;
+        if let Some(fixed) = &backend.fixed_headers {
+            fixed.check(&call.headers)?;
+        }
         let mut headers = policy.headers.checked(&call.headers)?;
         request::check_head(&target, &headers)?;
         let body = self.body(call, &mut headers)?;

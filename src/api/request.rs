@@ -14,6 +14,7 @@ use url::Url;
 use super::answer::{Answer, Reading, Wanted};
 use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
+use super::fixed_headers::FixedHeaders;
 use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
 use crate::outgoing::resolver::RememberingResolver;
@@ -72,12 +73,13 @@ impl Request<'_> {
 pub struct Backend {
     agent: Agent,
     pub(crate) base: Base,
+    pub(crate) fixed_headers: Option<FixedHeaders>,
     max_response_bytes: usize,
 }
 
 impl Backend {
-    /// `base` ends in a slash.
-    pub fn new(base: Url, max_response_bytes: usize) -> Self {
+    /// `base` ends in a slash. Each call has the `fixed_headers`.
+    pub fn new(base: Url, fixed_headers: Option<FixedHeaders>, max_response_bytes: usize) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
             .accept_encoding("gzip")
@@ -92,13 +94,15 @@ impl Backend {
         Self {
             agent,
             base: Base(base),
+            fixed_headers,
             max_response_bytes,
         }
     }
 
     /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed
     /// request is repeated after a pause, on a new connection, unless the API could then act twice.
-    /// The answer is without the token, and without those that were sent `earlier`.
+    /// The answer is without the token, without those that were sent `earlier`, and without the keys
+    /// among the fixed headers.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
@@ -122,7 +126,8 @@ impl Backend {
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
-            let tokens = Tokens::new(&[&[access_token], earlier].concat());
+            let fixed = self.fixed_headers.iter().flat_map(FixedHeaders::keys);
+            let tokens = Tokens::new(&[&[access_token], earlier].concat(), fixed);
             let result = self.exchange(request, access_token, &tokens, left);
             let pause = pauses
                 .next()
@@ -153,6 +158,13 @@ impl Backend {
             .uri(request.target.uri().clone())
             .header(AUTHORIZATION, bearer);
         for (name, value) in &request.headers {
+            // The caller has set none of those that are fixed, but some have a default.
+            let is_fixed = |fixed: &FixedHeaders| fixed.has(name.as_str());
+            if !self.fixed_headers.as_ref().is_some_and(is_fixed) {
+                head = head.header(name, value);
+            }
+        }
+        for (name, value) in self.fixed_headers.iter().flat_map(FixedHeaders::iter) {
             head = head.header(name, value);
         }
         // A range of what is packed could not be unpacked (RFC 9110 §14.2).

@@ -138,6 +138,11 @@ pub const SETTINGS: &[Setting] = &[
         "further headers that a call may have; a * may end a name",
     ),
     setting(
+        "BACKEND_HEADERS_FILE",
+        None,
+        "a file of headers that every call of the API has: Name: value, one a line",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

@@ -33,6 +33,7 @@ mod documents;
 mod elicitation;
 mod faults;
 mod files;
+mod fixed_headers;
 mod hostile;
 mod http;
 mod mcp;

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::api_result;
 use crate::api::files::{Files, Watch};
+use crate::api::request::Backend;
 use crate::api::{Api, Call};
 use crate::auth::Auth;
 use crate::config::Config;
@@ -25,13 +26,11 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
         }
         None => None,
     };
-    Ok(Api::new(
-        config.backend.clone(),
-        config.max_response_bytes,
-        config.policy.clone(),
-        files,
-        auth,
-    ))
+    let backend = config.backend.clone().map(|base| {
+        let fixed_headers = config.backend_headers.clone();
+        Backend::new(base, fixed_headers, config.max_response_bytes)
+    });
+    Ok(Api::new(backend, config.policy.clone(), files, auth))
 }
 
 /// Calls the API with `method` as `user_id`, for a client that calls itself `client`; gives the

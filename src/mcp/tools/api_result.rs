@@ -106,7 +106,8 @@ fn hint(answer: &Answer) -> Option<String> {
     }
     if answer.had_token {
         hints.push(
-            "The API has sent back the access token of this call; it was removed.".to_owned(),
+            "The API has sent back a secret of this call, such as its access token; it was removed."
+                .to_owned(),
         );
     }
     if answer.headers_left_out > 0 {
