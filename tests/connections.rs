@@ -1,4 +1,4 @@
-//! The server connects to the authority and the API, and to nothing else: the system calls of the built program
+//! The server connects to the authority and the API, and to nothing else but public hosts of downloads: the system calls of the built program
 //! are watched through the whole story. Needs strace, so it is run by name: `.ci/run` does.
 #![cfg(target_os = "linux")]
 #![allow(
@@ -28,6 +28,8 @@ fn destinations(trace: &str) -> BTreeSet<String> {
     let addresses = trace
         .lines()
         .filter(|line| line.contains("sa_family="))
+        // Where the C library asks for a name before it reads /etc/hosts.
+        .filter(|line| !line.contains("/nscd/socket"))
         .map(|line| {
             let quoted = line.split('"').nth(1).unwrap_or(line);
             let port = line
@@ -52,12 +54,15 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let lure = format!("http://{}", elsewhere.local_addr().unwrap());
     let (entra, backend) = (Entra::start(), Backend::start(None));
     let of_authority = lure.clone();
+    // A host of downloads, but at an address that is not public.
+    let download = lure.replace("http://127.0.0.1", "https://localhost");
     backend.on(move |request| {
         let unauthorized = format!(
             "Bearer authorization_uri=\"{of_authority}/authorize\", error=\"invalid_token\""
         );
         match request.path.rsplit('/').next() {
             Some("elsewhere") => Some(Reply::empty(302).with("Location", &of_authority).into()),
+            Some("download") => Some(Reply::empty(302).with("Location", &download).into()),
             Some("itself") => Some(Reply::empty(307).with("Location", &request.path).into()),
             Some("unauthorized") => Some(
                 Reply::empty(401)
@@ -69,6 +74,7 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
         }
     });
     let setup = Setup::new(&entra, Some(&backend)).with("ALLOW_DEVICE_CODE", "true");
+    let setup = setup.with("DOWNLOAD_HOSTS", "localhost");
     let audit = setup.directory.file("audit.jsonl");
     let setup = setup.with("AUDIT_LOG", audit.to_str().unwrap());
     let trace = setup.directory.file("trace");
@@ -103,6 +109,7 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     for endpoint in [
         "/me",
         "/elsewhere",
+        "/download",
         "/itself",
         "/unauthorized",
         "/claims",

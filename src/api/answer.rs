@@ -45,6 +45,10 @@ pub(crate) struct Answer {
     pub(crate) headers: Map<String, Value>,
     /// How many of them did not fit.
     pub(crate) headers_left_out: usize,
+    /// The host that was redirected to and has given this answer.
+    pub(crate) downloaded_from: Option<String>,
+    /// The host of a redirect that `DOWNLOAD_HOSTS` could allow.
+    pub(crate) unlisted_host: Option<String>,
     /// The body as JSON, for the member `data` of the tool result.
     pub(crate) data: String,
     /// How long to wait before the next call (RFC 9110 §10.2.3).
@@ -118,6 +122,11 @@ impl Answer {
         matches!(self.status, 200..300)
     }
 
+    /// Whether the API wants another token.
+    pub(crate) fn refuses_token(&self) -> bool {
+        self.status == 401 && self.downloaded_from.is_none()
+    }
+
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
@@ -165,6 +174,9 @@ pub(crate) struct Reading<'a> {
     /// What was called.
     pub(crate) called: &'a Target,
     pub(crate) wanted: &'a Wanted<'a>,
+    /// Where the answer comes from, if not from there, and where it leads to.
+    pub(crate) downloaded_from: Option<String>,
+    pub(crate) unlisted_host: Option<String>,
     /// Watches a file being saved.
     pub(crate) watch: Watch<'a>,
     /// How much of a body the caller gets.
@@ -180,7 +192,7 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// The connection breaks, or the file cannot be written.
-    pub(crate) fn answer(&self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
+    pub(crate) fn answer(self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| self.text(value));
         let part = self.part(&mut response, content_type.as_deref())?;
@@ -188,7 +200,8 @@ impl Reading<'_> {
         let packed = Codings::of(headers)
             .unknown()
             .map(|name| self.tokens.taken_out_of(name.to_owned()));
-        let is_page = response.status().is_success();
+        let is_download = self.downloaded_from.is_some();
+        let is_page = response.status().is_success() && !is_download;
         let next = if is_page {
             self.next_page(part.next_link, headers)
         } else {
@@ -198,7 +211,13 @@ impl Reading<'_> {
         let challenges = challenges.filter(|value| value.to_str().is_ok());
         // Scopes and claims are shown.
         let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
-        let challenge = Challenge::of_backend(challenges.iter().map(String::as_str));
+        let challenges = challenges.iter().map(String::as_str);
+        // Others have no say in what the token must be.
+        let challenge = if is_download {
+            None
+        } else {
+            Challenge::of_backend(challenges)
+        };
         let (handed_on, headers_left_out) =
             response_headers::handed_on(headers, |value| self.text(value));
         let retry_after = headers
@@ -232,6 +251,8 @@ impl Reading<'_> {
             packed,
             content_type,
             had_token: self.tokens.has_removed(),
+            downloaded_from: self.downloaded_from,
+            unlisted_host: self.unlisted_host,
         })
     }
 

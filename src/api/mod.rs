@@ -7,11 +7,12 @@
 //! ([`coding`]), as UTF-8 ([`charset`]), without the token and other keys ([`tokens`]), fit for every parser
 //! ([`json_text`]), and no longer than the caller wants it ([`shortened`]). If the API does not accept the token, the call is repeated with a new one. If
 //! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
-//! audit log.
+//! audit log. A redirect to a download may be followed, without the token ([`downloads`]).
 
 pub(crate) mod answer;
 mod charset;
 mod coding;
+pub mod downloads;
 pub mod endpoint;
 pub(crate) mod files;
 pub mod fixed_headers;
@@ -147,7 +148,7 @@ impl Api {
         // settings to add: the API has no say in what is asked of the user.
         for _ in 0..2 {
             let claims = match &answer.challenge {
-                _ if answer.status != 401 => break,
+                _ if !answer.refuses_token() => break,
                 Some(Challenge::Claims(claims)) => Some(claims),
                 _ => None,
             };

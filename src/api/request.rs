@@ -12,6 +12,7 @@ use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
 
 use super::answer::{Answer, Reading, Wanted};
+use super::downloads::{DownloadHosts, Downloads, Followed, follow};
 use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
 use super::fixed_headers::FixedHeaders;
@@ -74,12 +75,19 @@ pub struct Backend {
     agent: Agent,
     pub(crate) base: Base,
     pub(crate) fixed_headers: Option<FixedHeaders>,
+    downloads: Option<Downloads>,
     max_response_bytes: usize,
 }
 
 impl Backend {
-    /// `base` ends in a slash. Each call has the `fixed_headers`.
-    pub fn new(base: Url, fixed_headers: Option<FixedHeaders>, max_response_bytes: usize) -> Self {
+    /// `base` ends in a slash. Each call has the `fixed_headers`. Downloads may come from
+    /// `download_hosts`.
+    pub fn new(
+        base: Url,
+        fixed_headers: Option<FixedHeaders>,
+        download_hosts: Option<DownloadHosts>,
+        max_response_bytes: usize,
+    ) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
             .accept_encoding("gzip")
@@ -93,13 +101,15 @@ impl Backend {
         );
         Self {
             agent,
+            downloads: download_hosts.map(|hosts| Downloads::new(hosts, &base)),
             base: Base(base),
             fixed_headers,
             max_response_bytes,
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed
+    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed, but to
+    /// downloads that are allowed, without the token. A failed
     /// request is repeated after a pause, on a new connection, unless the API could then act twice.
     /// The answer is without the token, without those that were sent `earlier`, and without the keys
     /// among the fixed headers.
@@ -171,6 +181,7 @@ impl Backend {
         if request.headers.contains_key(RANGE) && !request.headers.contains_key(ACCEPT_ENCODING) {
             head = head.header(ACCEPT_ENCODING, "identity");
         }
+        let deadline = Instant::now() + left.unwrap_or(TIMEOUT);
         let mut sent = None;
         let response = match &request.body {
             Content::Nothing if matches!(request.method, "GET" | "DELETE") => {
@@ -185,18 +196,27 @@ impl Backend {
                 response
             }
         };
+        let followed = if request.method == "GET" {
+            let downloads = self.downloads.as_ref();
+            let followed = follow(downloads, response, request.target.url(), deadline);
+            followed.map_err(Unanswered::Here)?
+        } else {
+            Followed::none(response)
+        };
         let most = self.max_response_bytes;
         let wanted = request.wanted.max_bytes.unwrap_or(most);
         let reading = Reading {
             base: &self.base,
             called: &request.target,
             wanted: &request.wanted,
+            downloaded_from: followed.from,
+            unlisted_host: followed.unlisted,
             watch: request.watch,
             max_bytes: wanted.min(most),
             reach: most.saturating_mul(REACH).min(MOST_REACH),
             tokens,
         };
-        let mut answer = reading.answer(response)?;
+        let mut answer = reading.answer(followed.response)?;
         answer.file = answer.file.or(sent);
         Ok(answer)
     }

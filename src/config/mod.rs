@@ -18,6 +18,7 @@ use url::Url;
 use self::settings::value;
 pub use self::settings::{SETTINGS, Setting, misspelt};
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
 use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::Policy;
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
@@ -128,6 +129,8 @@ pub struct Config {
     pub access_key: Option<AccessKey>,
     /// What every call of the API has beside the caller's headers.
     pub backend_headers: Option<FixedHeaders>,
+    /// Where downloads may come from that the API redirects to.
+    pub download_hosts: Option<DownloadHosts>,
     /// Which calls of the API are made.
     pub policy: Policy,
     /// How much of a backend answer is handed on, in bytes.

@@ -12,6 +12,7 @@ use url::{Host, Url};
 use super::settings::{named, value};
 use super::{AllowedHost, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
 use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
@@ -106,6 +107,7 @@ impl Reader<'_> {
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
         let backend_headers = self.backend_headers();
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -141,6 +143,7 @@ impl Reader<'_> {
             allowed_origins,
             access_key,
             backend_headers,
+            download_hosts,
             policy: Policy {
                 methods: methods?,
                 allowed: allowed_endpoints.unwrap_or_default(),

@@ -143,6 +143,11 @@ pub const SETTINGS: &[Setting] = &[
         "a file of headers that every call of the API has: Name: value, one a line",
     ),
     setting(
+        "DOWNLOAD_HOSTS",
+        None,
+        "hosts to which redirects of a GET are followed, without the token; *. may begin a name",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

@@ -1,6 +1,7 @@
 //! Connections that this server makes: to Entra, to the API, and to ask whether a server runs here.
 //! One set of rules for all of them: TLS by the system's certificates, no redirects, bounded heads.
 
+pub mod public;
 pub mod resolver;
 pub mod retry_after;
 

@@ -30,6 +30,7 @@ mod corpus;
 mod device_code;
 mod doctor;
 mod documents;
+mod downloads;
 mod elicitation;
 mod faults;
 mod files;

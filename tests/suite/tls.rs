@@ -35,15 +35,15 @@ const SWITCHES: [(&str, &str); 8] = [
 ];
 
 /// A certificate authority of the test's own.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,7 +55,7 @@ impl Authority {
     }
 
     /// A certificate for `name`, good until the end of `year`.
-    fn issue(&self, name: &str, year: i32) -> Identity {
+    pub fn issue(&self, name: &str, year: i32) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 12, 31);
@@ -74,16 +74,27 @@ fn self_signed(name: &str) -> Identity {
     (certificate.into(), key.into())
 }
 
-/// An HTTPS server on 127.0.0.1 that keeps what it is asked and answers `{"secure":true}`. It ends
-/// with the test process.
-struct TlsServer {
-    port: u16,
+/// An HTTPS server on 127.0.0.1 that keeps what it is asked. It ends with the test process.
+pub struct TlsServer {
+    pub port: u16,
     connections: Arc<AtomicUsize>,
     arrived: Arc<Mutex<Vec<String>>>,
 }
 
 impl TlsServer {
-    fn start((certificate, key): Identity) -> Self {
+    /// It answers `{"secure":true}`.
+    fn start(identity: Identity) -> Self {
+        let body = r#"{"secure":true}"#;
+        let length = body.len();
+        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
+        Self::answering(identity, move |_| format!("{head} {length}\r\n\r\n{body}"))
+    }
+
+    /// It answers each request, which is given as text, with what `answer` gives.
+    pub fn answering(
+        (certificate, key): Identity,
+        answer: impl Fn(&str) -> String + Send + 'static,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -104,7 +115,7 @@ impl TlsServer {
             for stream in listener.incoming() {
                 accepted.fetch_add(1, Ordering::SeqCst);
                 // Who does not trust us hangs up.
-                let _ = answer(stream.unwrap(), &config, &requests);
+                let _ = serve(stream.unwrap(), &config, &requests, &answer);
             }
         });
         Self {
@@ -118,27 +129,25 @@ impl TlsServer {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    fn arrived(&self) -> Vec<String> {
+    pub fn arrived(&self) -> Vec<String> {
         lock(&self.arrived).clone()
     }
 }
 
-fn answer(
+fn serve(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
     requests: &Mutex<Vec<String>>,
+    answer: &impl Fn(&str) -> String,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let request = read_request(&mut stream)?;
+    let answer = answer(&request);
     lock(requests).push(request);
-    let body = r#"{"secure":true}"#;
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-        body.len()
-    );
-    write!(stream, "{head}Connection: close\r\n\r\n{body}")?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}")?;
     stream.conn.send_close_notify();
     stream.flush()
 }

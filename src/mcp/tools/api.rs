@@ -28,7 +28,13 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
     };
     let backend = config.backend.clone().map(|base| {
         let fixed_headers = config.backend_headers.clone();
-        Backend::new(base, fixed_headers, config.max_response_bytes)
+        let download_hosts = config.download_hosts.clone();
+        Backend::new(
+            base,
+            fixed_headers,
+            download_hosts,
+            config.max_response_bytes,
+        )
     });
     Ok(Api::new(backend, config.policy.clone(), files, auth))
 }

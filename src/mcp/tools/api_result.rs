@@ -20,6 +20,7 @@ pub(super) fn of(called: Called) -> Pieces {
     members.add("success", Some(error.is_none()));
     members.add("status", Some(answer.status));
     members.add("endpoint", Some(&answer.endpoint));
+    members.add("downloaded_from", answer.downloaded_from.as_ref());
     members.add("content_type", Some(&answer.content_type));
     let is_cut = answer.truncated.is_some() || answer.broken_off.is_some();
     members.add("truncated", Some(is_cut));
@@ -80,7 +81,10 @@ fn message(error: &str, answer: &Answer) -> String {
             scopes.join(", ")
         ),
         None if error == REDIRECT => NOT_FOLLOWED.to_owned(),
-        None => format!("The API answered with status {status}."),
+        None => match &answer.downloaded_from {
+            Some(host) => format!("The download from {host} was answered with status {status}."),
+            None => format!("The API answered with status {status}."),
+        },
     }
 }
 
@@ -114,6 +118,12 @@ fn hint(answer: &Answer) -> Option<String> {
         hints.push(format!(
             "{} response headers were left out: together they are too long.",
             answer.headers_left_out
+        ));
+    }
+    if let Some(host) = &answer.unlisted_host {
+        hints.push(format!(
+            "If it is a download, whoever runs this server can add {host} to DOWNLOAD_HOSTS: then it is followed, without \
+             the token."
         ));
     }
     hints.extend(hint_of_status(answer).map(str::to_owned));
@@ -155,6 +165,9 @@ fn hint_of_lost(lost: &Lost, can_select: bool) -> String {
 
 fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
+        401 | 403 if answer.downloaded_from.is_some() => Some(
+            "The host of the download refuses it. Such links expire: call again to get a new one.",
+        ),
         401 => Some(
             "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",
         ),
