@@ -22,13 +22,13 @@ use serde_json::{Value, json};
 const STORE: &str = "TEST_CERTIFICATE_STORE";
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// Runs the test `name` in a process of its own, in which `test` gets an authority whose
+/// Runs the test `name` in a process of its own, in which `body` gets an authority whose
 /// certificates are trusted.
-fn trusting(name: &str, test: impl FnOnce(&Authority)) {
+fn trusting(name: &str, body: impl FnOnce(&Authority)) {
     if let Ok(store) = env::var(STORE) {
         let authority = Authority::new();
         fs::write(store, &authority.pem).unwrap();
-        test(&authority);
+        body(&authority);
         return;
     }
     let directory = TempDir::new();
@@ -106,7 +106,7 @@ fn x() -> Value {
 /// `/text`, `/json`, `/hop/N` with N more hops before it, and what else is asked for.
 fn answer(request: &str) -> String {
     let path = request.split(' ').nth(1).unwrap();
-    let hops = path.strip_prefix("/hop/").map(|hops| hops.parse::<u32>());
+    let hops = path.strip_prefix("/hop/").map(str::parse::<u32>);
     match (path, hops) {
         (_, Some(Ok(0))) | ("/text?sig=s", _) => {
             "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 7\r\n\r\ncontent".to_owned()
