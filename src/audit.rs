@@ -14,6 +14,7 @@ use crate::auth::account::Account;
 use crate::clock::Clock;
 use crate::config::{AuditTarget, Config};
 use crate::error::{Failure, Kind};
+use crate::line_writer::LineWriter;
 use crate::os;
 use crate::sync::locked;
 use crate::text::json_escaped;
@@ -176,6 +177,8 @@ fn without_userinfo(path: &str) -> String {
 struct State {
     /// Open, unless it must be opened anew.
     file: Option<File>,
+    /// Standard output, once it was found fit.
+    output: Option<LineWriter>,
     /// What could not be written yet, the oldest first.
     unwritten: VecDeque<String>,
     is_broken: bool,
@@ -270,11 +273,13 @@ impl AuditLog {
 fn write_out(target: &AuditTarget, state: &mut State) -> io::Result<()> {
     match target {
         AuditTarget::StandardOutput => {
-            let mut out = io::stdout().lock();
-            state.take_lines(|line| {
-                out.write_all(line)?;
-                out.flush()
-            })
+            let output = match &mut state.output {
+                Some(output) => output,
+                None => state
+                    .output
+                    .insert(LineWriter::start(os::standard_output()?)?),
+            };
+            output.write(&mut state.unwritten)
         }
         AuditTarget::File(path) => {
             let file = match state.file.take() {

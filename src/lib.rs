@@ -59,8 +59,8 @@
 //! - [`owner`]: which process owns the token file
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
-//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, [`text`],
-//! [`pieces`], `sync`, `json_pointer`, `media_type`.
+//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
+//! [`text`], [`pieces`], `sync`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -74,6 +74,7 @@ pub mod doctor;
 pub mod error;
 pub mod http;
 mod json_pointer;
+mod line_writer;
 mod logging;
 pub mod manual;
 pub mod mcp;

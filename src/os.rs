@@ -9,6 +9,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 #[cfg(unix)]
+use std::os::fd::AsFd as _;
+#[cfg(unix)]
 use std::os::unix::{
     ffi::OsStrExt as _,
     fs::{
@@ -59,6 +61,29 @@ pub fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
+}
+
+/// Standard output as a file, past the buffer of `std`.
+///
+/// # Errors
+/// The operating system's; also where it leads nowhere, as on Unix when the program was started
+/// with it closed: then `std` opens /dev/null in its place.
+pub fn standard_output() -> io::Result<File> {
+    let out = io::stdout();
+    #[cfg(unix)]
+    {
+        let file = File::from(out.as_fd().try_clone_to_owned()?);
+        let null = std::fs::metadata("/dev/null")?;
+        let metadata = file.metadata()?;
+        if metadata.file_type().is_char_device() && metadata.rdev() == null.rdev() {
+            return Err(io::Error::other("it is closed or leads to /dev/null"));
+        }
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    Ok(File::from(
+        std::os::windows::io::AsHandle::as_handle(&out).try_clone_to_owned()?,
+    ))
 }
 
 /// Whether both are of the same file, as far as the system tells.

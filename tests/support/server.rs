@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -365,13 +365,20 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `command` and waits until it is ready.
-    pub fn start(mut command: Command, setup: &Setup) -> Self {
+    /// Runs `command` and waits until it is ready. Then its standard output is closed.
+    pub fn start(command: Command, setup: &Setup) -> Self {
+        Self::start_with_output(command, setup).0
+    }
+
+    /// The same with its standard output, of which no more is read than that it is ready.
+    pub fn start_with_output(
+        mut command: Command,
+        setup: &Setup,
+    ) -> (Self, BufReader<ChildStdout>) {
         let (mut child, log) = spawn(&mut command, setup);
+        let mut output = BufReader::new(child.stdout.take().unwrap());
         let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut ready)
-            .unwrap();
+        output.read_line(&mut ready).unwrap();
         let Some(port) = ready
             .trim_end()
             .rsplit(' ')
@@ -383,7 +390,7 @@ impl Process {
                 std::fs::read_to_string(&log).unwrap()
             );
         };
-        Self { child, port, log }
+        (Self { child, port, log }, output)
     }
 
     /// `http://localhost:port`, without a trailing slash.
