@@ -31,7 +31,11 @@
 //!
 //! The program:
 //!
-//! - [`cli`]: the command line and the exit codes
+//! - [`cli`]: from the arguments to a verb, and to the exit code
+//! - [`command_line`]: the one list of verbs, and how arguments are read
+//! - `help`: what `help` shows
+//! - [`init`]: asks for what a settings file must say, and writes it
+//! - [`clients`]: how MCP clients are connected
 //! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
 //! - `owner_client`: speaks to the server that owns the token file
 //! - [`browser`]: opens a link without showing its ticket on a command line
@@ -60,7 +64,7 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
-//! [`text`], [`pieces`], `sync`, `json_pointer`, `media_type`.
+//! [`text`], [`pieces`], `spelling`, `sync`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -68,11 +72,15 @@ mod audit;
 pub mod auth;
 pub mod browser;
 pub mod cli;
+pub mod clients;
 pub mod clock;
+pub mod command_line;
 pub mod config;
 pub mod doctor;
 pub mod error;
+mod help;
 pub mod http;
+pub mod init;
 mod json_pointer;
 mod line_writer;
 mod logging;
@@ -87,6 +95,7 @@ pub mod pieces;
 mod routes;
 pub mod secret;
 pub mod serve;
+mod spelling;
 mod sync;
 pub mod text;
 pub mod verbs;

@@ -60,6 +60,14 @@ pub fn is_ours(origin: &str) -> bool {
     })
 }
 
+/// The address of the settings at which somebody listens already. Nothing is sent there.
+pub fn taken_address(config: &Config) -> Option<String> {
+    let host = &config.server_host;
+    let bound = Listeners::bind(host, config.server_port, config.is_reached_as_localhost());
+    let not_bound = bound.err()?;
+    (not_bound.error.kind() == io::ErrorKind::AddrInUse).then_some(not_bound.address)
+}
+
 /// A server; it stops when it is dropped.
 pub struct Server {
     http: HttpServer,

@@ -28,7 +28,7 @@ use crate::outgoing::is_loopback_host;
 use crate::owner::{self, Owner, OwnerInfo, Purpose};
 use crate::owner_client::OwnerClient;
 use crate::secret::{Secret, SecretJson};
-use crate::serve::Server;
+use crate::serve::{Server, taken_address};
 use crate::text::json_escaped;
 
 /// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or
@@ -495,8 +495,15 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     if accounts.is_empty() {
         text += "Nobody is signed in.\n";
     }
+    let is_running = matches!(&owner, Ok(Some(owner)) if owner.purpose == Purpose::Server);
     let server = server_state(owner);
     let _ = write!(text, "Token file: {}\nServer: {server}\n", file.display());
+    if !is_running && let Some(address) = taken_address(config) {
+        let _ = writeln!(
+            text,
+            "Port: something else listens on {address}; it is not the server of this token file"
+        );
+    }
     Ok((text, is_anybody))
 }
 

@@ -37,6 +37,7 @@ mod files;
 mod fixed_headers;
 mod hostile;
 mod http;
+mod init;
 mod mcp;
 mod owner;
 mod pages;

@@ -293,7 +293,7 @@ mod entra {
 }
 
 mod env_file {
-    use entra_auth_mcp::config::env_file::{BadLine, parse};
+    use entra_auth_mcp::config::env_file::{BadLine, Variable, parse};
 
     #[test]
     fn every_way_of_writing_a_value_is_read() {
@@ -301,19 +301,23 @@ mod env_file {
                     C='literal \\n $x'\r\n\r\n  D=value # comment\nE=a#b\nF=\nG=\"C:\\dir\\\\x\"\nexported=1\nA=again";
         let read = parse(text).unwrap();
         let expected = [
-            ("A", "plain"),
-            ("B", "with \"quotes\" # and hash"),
-            ("C", "literal \\n $x"),
-            ("D", "value"),
-            ("E", "a#b"),
-            ("F", ""),
-            ("G", "C:\\dir\\x"),
-            ("exported", "1"),
-            ("A", "again"),
+            ("A", "plain", 2),
+            ("B", "with \"quotes\" # and hash", 3),
+            ("C", "literal \\n $x", 4),
+            ("D", "value", 6),
+            ("E", "a#b", 7),
+            ("F", "", 8),
+            ("G", "C:\\dir\\x", 9),
+            ("exported", "1", 10),
+            ("A", "again", 11),
         ];
         assert_eq!(
             read,
-            expected.map(|(name, value)| (name.to_owned(), value.to_owned()))
+            expected.map(|(name, value, line)| Variable {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                line,
+            })
         );
     }
 

@@ -73,6 +73,8 @@ impl Ended {
     /// It failed with one line on standard error; gives that.
     fn failed(self) -> String {
         assert_eq!((self.code, self.stderr.lines().count()), (1, 1), "{self:?}");
+        // A sentence for a person, not a line of a log.
+        assert!(!self.stderr.contains("Z error "), "{self:?}");
         self.stderr
     }
 }
@@ -666,11 +668,13 @@ fn a_port_that_another_program_has_is_told() {
         );
         assert!(stderr.contains("SERVER_PORT"), "{stderr}");
     }
-    assert!(
-        run_at(other.addr().port(), &["status"], &setup)
-            .stdout
-            .contains("Server: none is running\n")
-    );
+    let status = run_at(other.addr().port(), &["status"], &setup).stdout;
+    assert!(status.contains("Server: none is running\n"), "{status}");
+    let address = other.addr();
+    let said = format!("Port: something else listens on {address}; it is not the server");
+    assert!(status.contains(&said), "{status}");
+    let free = run(&["status"], &setup).stdout;
+    assert!(!free.contains("Port:"), "{free}");
 }
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -1464,6 +1468,9 @@ fn warnings_go_to_standard_error_beside_the_result() {
     let (_entra, setup) = world();
     let setup = setup.with("CUSTOM_API_SCOPE", "");
     let ended = run(&["status"], &setup);
-    assert!(ended.stderr.contains(" warn CUSTOM_API_SCOPE"), "{ended:?}");
+    assert!(
+        ended.stderr.starts_with("Warning: CUSTOM_API_SCOPE"),
+        "{ended:?}"
+    );
     assert!(!ended.stdout.contains("CUSTOM_API_SCOPE"), "{ended:?}");
 }
