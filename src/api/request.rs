@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
 
@@ -16,8 +15,7 @@ use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
 use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
-use crate::outgoing::resolver::RememberingResolver;
-use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
+use crate::outgoing::{OUTPUT_BYTES, agent, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
 
 /// The time limit of a whole call.
@@ -80,13 +78,8 @@ impl Backend {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        let agent = Agent::with_parts(
-            config,
-            DefaultConnector::new(),
-            RememberingResolver::default(),
-        );
         Self {
-            agent,
+            agent: agent(config),
             base: Base(base),
             max_response_bytes,
         }

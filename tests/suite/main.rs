@@ -36,6 +36,7 @@ mod files;
 mod hostile;
 mod http;
 mod mcp;
+mod outgoing;
 mod owner;
 mod pages;
 mod policy;
