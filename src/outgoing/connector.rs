@@ -60,7 +60,7 @@ impl<In: Transport> Connector<In> for Dialer {
         check_proxy(details)?;
         let begun = Instant::now();
         let budget = *details.timeout.after;
-        let addresses = addresses(details, budget)?;
+        let addresses = resolved(details, budget)?;
         let left = budget.saturating_sub(begun.elapsed());
         let proven = *locked(&self.proven);
         let reached = first_to_answer(&addresses, proven, left, |address, wait| {
@@ -99,7 +99,8 @@ fn check_proxy(details: &ConnectionDetails<'_>) -> Result<(), ureq::Error> {
     Err(ureq::Error::ConnectProxyFailed(reason))
 }
 
-fn addresses(
+/// Where the host of the URL may be reached.
+fn resolved(
     details: &ConnectionDetails<'_>,
     patience: Duration,
 ) -> Result<Vec<SocketAddr>, ureq::Error> {
