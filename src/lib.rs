@@ -57,7 +57,7 @@
 //!
 //! - [`config`]: the one table of settings, and the validated [`config::Config`]
 //! - [`http`]: the only folder that accepts connections; HTTP/1.1 on `std::net`
-//! - [`outgoing`]: the agents with which Entra and the API are called
+//! - [`outgoing`]: the agents with which Entra and the API are called, and their connections
 //! - [`access_key`]: the key that callers bring
 //! - `audit`: the audit log, the only file that touches it
 //! - [`owner`]: which process owns the token file

@@ -15,7 +15,7 @@ use crate::http::Limits;
 use crate::http::listener::{HttpServer, Listeners, NotBound};
 use crate::http::message::SERVER_NAME;
 use crate::os;
-use crate::outgoing::agent_config;
+use crate::outgoing::{agent, agent_config};
 use crate::owner::{Owner, Purpose};
 use crate::routes::Routes;
 
@@ -45,13 +45,12 @@ pub fn is_ours(origin: &str) -> bool {
         return false;
     };
     // Also an address that is no loopback one may be this machine's.
-    let agent = agent_config(&url)
+    let config = agent_config(&url)
         .https_only(false)
         .proxy(None)
         .timeout_global(Some(PROBE_TIMEOUT))
-        .build()
-        .new_agent();
-    let answer = agent.get(url.as_str()).call();
+        .build();
+    let answer = agent(config).get(url.as_str()).call();
     answer.is_ok_and(|answer| {
         answer
             .headers()

@@ -9,8 +9,8 @@ use ureq::{Agent, Body};
 use url::{Host, Url};
 
 use crate::error::{Failure, Kind};
-use crate::outgoing::public::{self, Judge, NotAllowed, is_public};
-use crate::outgoing::{agent_config, explain};
+use crate::outgoing::public::{Judge, NotAllowed, is_public};
+use crate::outgoing::{agent_config, explain, judging_agent};
 
 /// More redirects of one call are not followed.
 const MOST_HOPS: usize = 3;
@@ -131,7 +131,7 @@ impl Downloads {
             .max_idle_connections(IDLE_CONNECTIONS)
             .build();
         Self {
-            agent: public::agent(config, hosts.is_allowed),
+            agent: judging_agent(config, hosts.is_allowed),
             hosts,
         }
     }

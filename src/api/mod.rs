@@ -29,6 +29,7 @@ mod tokens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
@@ -112,7 +113,9 @@ impl Api {
         let user_id = call.user_id.unwrap_or_default();
         let mut entry = Entry::new(Event::ApiCall, user_id, call.client);
         entry.method = call.method;
-        let result = self.exchange(&mut entry, call);
+        // A bug must not keep the call off the record: the API may have had it.
+        let exchange = AssertUnwindSafe(|| self.exchange(&mut entry, call));
+        let result = catch_unwind(exchange).unwrap_or_else(|_| Err(bug()));
         match &result {
             Ok(Called { answer, .. }) => {
                 entry.status = Some(answer.status);
@@ -239,6 +242,14 @@ impl Api {
                 .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
         })
     }
+}
+
+fn bug() -> Failure {
+    Failure::new(
+        Kind::Internal,
+        "This call hit a bug of the server; its log says more.",
+    )
+    .hint("Whether the API has acted on it is not known.")
 }
 
 fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
 
@@ -18,8 +17,7 @@ use super::files::{Moved, NotSaved, Source, Watch};
 use super::fixed_headers::FixedHeaders;
 use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
-use crate::outgoing::resolver::RememberingResolver;
-use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
+use crate::outgoing::{OUTPUT_BYTES, agent, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
 
 /// The time limit of a whole call.
@@ -94,13 +92,8 @@ impl Backend {
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        let agent = Agent::with_parts(
-            config,
-            DefaultConnector::new(),
-            RememberingResolver::default(),
-        );
         Self {
-            agent,
+            agent: agent(config),
             downloads: download_hosts.map(|hosts| Downloads::new(hosts, &base)),
             base: Base(base),
             fixed_headers,

@@ -1,15 +1,9 @@
-//! Connections to hosts that others name: they lead to public addresses alone, whatever the DNS
-//! says.
+//! Which addresses are public: connections to hosts that others name lead there alone, whatever the
+//! DNS says.
 
 use std::error::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
-use ureq::Agent;
-use ureq::config::Config;
-use ureq::http::Uri;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 /// IPv4 networks that are not of the public Internet, with the bits of their prefixes.
 const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
@@ -50,16 +44,6 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
 /// Says whether an address may be connected to.
 pub type Judge = fn(IpAddr) -> bool;
 
-/// An agent with these settings that connects to no address but those that `is_allowed`. There must
-/// be no proxy among the settings: it would choose the address.
-pub fn agent(config: Config, is_allowed: Judge) -> Agent {
-    let resolver = JudgingResolver {
-        system: DefaultResolver::default(),
-        is_allowed,
-    };
-    Agent::with_parts(config, DefaultConnector::new(), resolver)
-}
-
 /// The addresses of a host, none of which may be connected to.
 #[derive(Debug)]
 pub struct NotAllowed(pub IpAddr);
@@ -78,37 +62,6 @@ impl NotAllowed {
         match error {
             ureq::Error::Other(error) => error.downcast_ref(),
             _ => None,
-        }
-    }
-}
-
-/// Gives only addresses that may be connected to. ureq connects to no others, so a name that
-/// changes its address meanwhile (DNS rebinding) leads nowhere else.
-#[derive(Debug)]
-struct JudgingResolver {
-    system: DefaultResolver,
-    is_allowed: Judge,
-}
-
-impl Resolver for JudgingResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.system.resolve(uri, config, timeout)?;
-        let mut allowed = self.empty();
-        for address in &found {
-            if (self.is_allowed)(address.ip()) {
-                allowed.push(*address);
-            }
-        }
-        match found.first() {
-            Some(first) if allowed.is_empty() => {
-                Err(ureq::Error::Other(Box::new(NotAllowed(first.ip()))))
-            }
-            _ => Ok(allowed),
         }
     }
 }

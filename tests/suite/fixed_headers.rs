@@ -175,7 +175,10 @@ fn no_value_is_shown_or_sent_elsewhere() {
     let audit = setup.directory.file("audit.jsonl");
     let setup = setup.with("AUDIT_LOG", audit.to_str().unwrap());
     let (code, config) = checked(&setup);
-    assert!(code == 0 && config.contains("/headers  # environment\n"), "{config}");
+    assert!(
+        code == 0 && config.contains("/headers  # environment\n"),
+        "{config}"
+    );
     let process = Process::start(Command::new(PROGRAM), &setup);
     let mut mcp = process.modern();
     mcp.sign_in(ADA);

@@ -39,6 +39,7 @@ mod hostile;
 mod http;
 mod init;
 mod mcp;
+mod outgoing;
 mod owner;
 mod pages;
 mod policy;

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::support::browser::TYPED;
 use crate::support::entra::{ADA, CLIENT_ID, Entra, TENANT_ID};
-use crate::support::http::{Client, Reply, Request, StandIn, target_of};
+use crate::support::http::{Client, Reply, Request, StandIn, proxy, target_of};
 use crate::support::server::{Process, Setup, TempDir};
 use crate::support::{PATIENCE, decode_pairs, lock, value_of};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -74,6 +74,9 @@ fn self_signed(name: &str) -> Identity {
     (certificate.into(), key.into())
 }
 
+/// The length of what `POST /long` is answered with: a few times what a connection reads at once.
+const LONG: usize = 400_000;
+
 /// An HTTPS server on 127.0.0.1 that keeps what it is asked. It ends with the test process.
 pub struct TlsServer {
     pub port: u16,
@@ -82,12 +85,19 @@ pub struct TlsServer {
 }
 
 impl TlsServer {
-    /// It answers `{"secure":true}`.
+    /// It answers `{"secure":true}`, and `POST /long` with `LONG` characters.
     fn start(identity: Identity) -> Self {
-        let body = r#"{"secure":true}"#;
-        let length = body.len();
-        let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length:";
-        Self::answering(identity, move |_| format!("{head} {length}\r\n\r\n{body}"))
+        Self::answering(identity, |request| {
+            let body = if request.starts_with("POST /long") {
+                format!("\"{}\"", "x".repeat(LONG))
+            } else {
+                r#"{"secure":true}"#.to_owned()
+            };
+            let length = body.len();
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+        })
     }
 
     /// It answers each request, which is given as text, with what `answer` gives.
@@ -326,6 +336,30 @@ fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {
         assert!(!page.contains("when the network is back"), "{what}: {page}");
         assert_eq!(entra.arrived(), [""; 0], "{what}");
     }
+}
+
+// CASES C26
+#[test]
+fn through_a_proxy_much_can_be_sent_and_received() {
+    let authority = Authority::new();
+    let backend = TlsServer::start(authority.issue("api.example.invalid", 2099));
+    let (proxy, heads) = proxy(backend.port);
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None)
+        .with("BACKEND_API_BASE_URL", "https://api.example.invalid")
+        .with("HTTPS_PROXY", &format!("http://127.0.0.1:{proxy}"));
+    let setup = with_store(setup, &authority, true);
+    let server = Process::start(Command::new(PROGRAM), &setup);
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let sent = "y".repeat(LONG);
+    let result = mcp.ok(
+        "api_post_request",
+        json!({"endpoint": "/long", "data": sent}),
+    );
+    assert_eq!(result["data"].as_str().unwrap().len(), LONG);
+    assert!(backend.arrived()[0].contains(&sent));
+    assert_eq!(lock(&heads).len(), 1);
 }
 
 #[test]
