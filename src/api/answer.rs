@@ -5,6 +5,7 @@ use std::string::FromUtf8Error;
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::*;
+use memchr::memmem;
 use serde_json::{Map, Value, json, value::RawValue};
 use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -367,7 +368,8 @@ impl Reading<'_> {
         let text = found.mended(text);
         part.is_fit = found.is_fit;
         part.can_select = is_success;
-        let is_worth_it = is_success && (selection.is_some() || text.contains(NEXT_LINK));
+        let has_next = || memmem::find(text.as_bytes(), NEXT_LINK.as_bytes()).is_some();
+        let is_worth_it = is_success && (selection.is_some() || has_next());
         let json: Option<&RawValue> = if is_worth_it {
             serde_json::from_str(&text).ok()
         } else {
@@ -465,7 +467,7 @@ struct Part {
     body: Result<String, FromUtf8Error>,
     /// Whether that ends anywhere.
     is_cut: bool,
-    /// Whether it can be handed on as JSON, if it is JSON.
+    /// Whether it is JSON, and can be handed on as that.
     is_fit: bool,
     can_select: bool,
     truncated: Option<u64>,
@@ -483,7 +485,7 @@ impl Default for Part {
             length: 0,
             body: Ok(String::new()),
             is_cut: false,
-            is_fit: true,
+            is_fit: false,
             can_select: false,
             truncated: None,
             left_out: Vec::new(),
@@ -603,7 +605,7 @@ struct Form<'a> {
     kind: Kind,
     /// In a content coding that could not be undone.
     is_packed: bool,
-    /// Whether every parser takes it, if it is JSON.
+    /// Whether it is JSON that every parser takes.
     is_fit: bool,
     is_cut: bool,
 }
@@ -618,12 +620,7 @@ fn present(
     let (is_json, is_text) = (form.kind == Kind::Json, form.kind != Kind::Other);
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json)
-            if is_json
-                && form.is_fit
-                && !form.is_cut
-                && serde_json::from_str::<&RawValue>(&json).is_ok() =>
-        {
+        Ok(json) if is_json && form.is_fit && !form.is_cut => {
             return (json, None);
         }
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
