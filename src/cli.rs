@@ -6,6 +6,7 @@ use std::env;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 
 use log::LevelFilter;
 
@@ -17,7 +18,7 @@ use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
-use crate::serve::Server;
+use crate::serve::{self, Server};
 use crate::{doctor, logging, text, verbs};
 
 /// Something went wrong while running.
@@ -326,11 +327,16 @@ fn serve(config: Config) -> Result<(), Failure> {
                 format!("The signals to stop cannot be waited for ({error})."),
             )
         })?;
+    logging::never_block().map_err(|error| serve::no_thread(&error))?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
     let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
-    print(&format!(
+    let ready = format!(
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
-    ));
+    );
+    // Nobody may read it, and the program must still see that it is told to stop.
+    thread::Builder::new()
+        .spawn(move || print(&ready))
+        .map_err(|error| serve::no_thread(&error))?;
     while signals.wait() == Told::Reopen {
         // What keeps it from being opened is logged, and tried again with the next call.
         let _ = server.reopen_audit_log();

@@ -91,13 +91,9 @@ impl Server {
         // Before anybody is served: later, clients may have taken the last descriptors.
         let local_origin = local_origin(address, &config);
         auth.announce(Some(&local_origin));
-        let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
-            Failure::new(
-                Kind::Internal,
-                format!("There was no thread to serve with ({error})."),
-            )
-            .hint("Raise the limit of threads for this process.")
-        })?;
+        let http = listeners
+            .serve(Box::new(routes), limits)
+            .map_err(|error| no_thread(&error))?;
         Ok(Self {
             http,
             config,
@@ -165,6 +161,14 @@ fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
         _ => {}
     }
     format!("http://{address}")
+}
+
+pub(crate) fn no_thread(error: &io::Error) -> Failure {
+    Failure::new(
+        Kind::Internal,
+        format!("There was no thread to serve with ({error})."),
+    )
+    .hint("Raise the limit of threads for this process.")
 }
 
 fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
