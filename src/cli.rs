@@ -19,7 +19,7 @@ use crate::http::Limits;
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::{self, Server};
-use crate::{doctor, logging, text, verbs};
+use crate::{doctor, logging, os, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -70,6 +70,8 @@ impl From<String> for Trouble {
 
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+    // Before there is anything secret in it.
+    os::keep_memory_out_of_core_dumps();
     logging::set_level(LevelFilter::Info);
     match perform(arguments) {
         Ok(done) => {
