@@ -60,10 +60,17 @@ pub fn keep_memory_out_of_core_dumps() {
 /// How many files, sockets among them, this process may have open at a time; `None` where the
 /// system has no such limit, or does not tell without `unsafe`.
 pub fn most_descriptors() -> Option<usize> {
+    limit("Max open files")
+}
+
+/// How many bytes of address space this process may have; `None` as above.
+pub fn most_address_space() -> Option<usize> {
+    limit("Max address space")
+}
+
+fn limit(name: &str) -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
