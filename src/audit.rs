@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -25,6 +25,8 @@ pub(crate) const MOST_CHARS: usize = 1024;
 const MOST_ID_CHARS: usize = 64;
 /// Lines that wait in memory until they can be written; beyond it the oldest is lost.
 const MOST_UNWRITTEN: usize = 1000;
+/// How long a line may take on standard output.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is recorded.
 #[derive(Clone, Copy)]
@@ -277,7 +279,7 @@ fn write_out(target: &AuditTarget, state: &mut State) -> io::Result<()> {
                 Some(output) => output,
                 None => state
                     .output
-                    .insert(LineWriter::start(os::standard_output()?)?),
+                    .insert(LineWriter::start(os::standard_output()?, PATIENCE)?),
             };
             output.write(&mut state.unwritten)
         }

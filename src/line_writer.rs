@@ -7,15 +7,14 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long it may take to write.
-const PATIENCE: Duration = Duration::from_secs(3);
-
 /// The side that waits.
 pub struct LineWriter {
     lines: SyncSender<String>,
     ends: Receiver<Result<(), NotWritten>>,
     /// The thread has a line, and it is not known how that ended.
     is_writing: bool,
+    /// How long a line may take.
+    patience: Duration,
 }
 
 struct NotWritten {
@@ -24,11 +23,11 @@ struct NotWritten {
 }
 
 impl LineWriter {
-    /// Starts a thread that writes to `out`.
+    /// Starts a thread that writes to `out`; a line may take as long as `patience`.
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(mut out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(mut out: impl Write + Send + 'static, patience: Duration) -> io::Result<Self> {
         let (lines, to_write) = mpsc::sync_channel::<String>(1);
         let (end, ends) = mpsc::sync_channel(1);
         let write_lines = move || {
@@ -48,6 +47,7 @@ impl LineWriter {
             lines,
             ends,
             is_writing: false,
+            patience,
         })
     }
 
@@ -59,7 +59,7 @@ impl LineWriter {
         if self.is_writing {
             self.wait(Duration::ZERO, lines)?;
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         while let Some(line) = lines.pop_front() {
             self.lines.send(line).map_err(io::Error::other)?;
             self.is_writing = true;

@@ -377,18 +377,14 @@ impl Process {
     ) -> (Self, BufReader<ChildStdout>) {
         let (mut child, log) = spawn(&mut command, setup);
         let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut ready = String::new();
-        output.read_line(&mut ready).unwrap();
-        let Some(port) = ready
-            .trim_end()
-            .rsplit(' ')
-            .next()
-            .and_then(|port| port.parse().ok())
-        else {
-            panic!(
-                "{ready:?} names no port: {}",
-                std::fs::read_to_string(&log).unwrap()
-            );
+        let port = loop {
+            let mut line = String::new();
+            let length = output.read_line(&mut line).unwrap();
+            let log = || fs::read_to_string(&log).unwrap();
+            assert!(length > 0, "it never was ready: {}", log());
+            if let Some((_, port)) = line.trim_end().split_once(" is ready on port ") {
+                break port.parse().unwrap();
+            }
         };
         (Self { child, port, log }, output)
     }
