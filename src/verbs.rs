@@ -11,19 +11,19 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::auth::Auth;
 use crate::auth::account::{Account, Stored};
 use crate::auth::pending::{Attempt, LIFETIME, Method};
-use crate::auth::sign_in::check_user_id;
+use crate::auth::sign_in::{check_user_id, success_of};
 use crate::auth::standing::{self, Notes, Standing};
 use crate::auth::token_file::TokenFile;
+use crate::auth::{Auth, DEFAULT_USER_ID};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{CALLBACK_PATH, Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::mcp::tools::result::add;
-use crate::mcp::tools::{DEFAULT_USER_ID, NO_DEVICE_CODES, describe};
+use crate::mcp::tools::{NO_DEVICE_CODES, describe};
 use crate::outgoing::is_loopback_host;
 use crate::owner::{self, Owner, OwnerInfo, Purpose};
 use crate::owner_client::OwnerClient;
@@ -272,7 +272,7 @@ impl SignInAt<'_> {
 
     fn success(&self, status: &Value) -> String {
         let username = json_escaped(text_of(status, "username"));
-        format!("{username} is signed in as {}.\n", self.user_id)
+        success_of(self.user_id, &username) + "\n"
     }
 }
 
