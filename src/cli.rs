@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::thread;
 
 use log::LevelFilter;
 
@@ -18,8 +19,8 @@ use crate::http::Limits;
 use crate::init::{self, Init, Terminal};
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
-use crate::serve::Server;
-use crate::{doctor, logging, text, verbs};
+use crate::serve::{self, Server};
+use crate::{doctor, logging, os, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -59,6 +60,8 @@ impl From<String> for Trouble {
 
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+    // Before there is anything secret in it.
+    os::keep_memory_out_of_core_dumps();
     logging::set_level(LevelFilter::Info);
     match perform(arguments) {
         Ok(done) => {
@@ -131,11 +134,18 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
                 format!("The signals to stop cannot be waited for ({error})."),
             )
         })?;
+    logging::never_block().map_err(|error| serve::no_thread(&error))?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
-    let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
-    print(&format!(
+    let version = env!("CARGO_PKG_VERSION");
+    let port = server.port();
+    let origin = server.origin();
+    let ready = format!(
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
-    ));
+    );
+    // Nobody may read it, and the program must still see that it is told to stop.
+    thread::Builder::new()
+        .spawn(move || print(&ready))
+        .map_err(|error| serve::no_thread(&error))?;
     while signals.wait() == Told::Reopen {
         // What keeps it from being opened is logged, and tried again with the next call.
         let _ = server.reopen_audit_log();

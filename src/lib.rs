@@ -57,14 +57,14 @@
 //!
 //! - [`config`]: the one table of settings, and the validated [`config::Config`]
 //! - [`http`]: the only folder that accepts connections; HTTP/1.1 on `std::net`
-//! - [`outgoing`]: the agents with which Entra and the API are called
+//! - [`outgoing`]: the agents with which Entra and the API are called, and their connections
 //! - [`access_key`]: the key that callers bring
 //! - `audit`: the audit log, the only file that touches it
 //! - [`owner`]: which process owns the token file
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
-//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, [`text`],
-//! [`pieces`], `spelling`, `sync`, `json_pointer`, `media_type`.
+//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
+//! [`text`], [`pieces`], `spelling`, `sync`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -82,6 +82,7 @@ mod help;
 pub mod http;
 pub mod init;
 mod json_pointer;
+mod line_writer;
 mod logging;
 pub mod manual;
 pub mod mcp;

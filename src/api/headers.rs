@@ -112,7 +112,8 @@ impl AllowedHeaders {
         Ok(headers)
     }
 
-    fn allows(&self, name: &str) -> bool {
+    /// Whether a caller may set `name`, in lower case.
+    pub(crate) fn allows(&self, name: &str) -> bool {
         let added = self.added.iter().map(String::as_str);
         let mut patterns = ALLOWED.into_iter().chain(added);
         patterns.any(|pattern| match pattern.strip_suffix('*') {
@@ -142,8 +143,13 @@ fn addition(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
-fn is_never_allowed(name: &str) -> bool {
-    let name = name.replace('_', "-");
+/// Whether no setting can add `name`, in lower case.
+pub(crate) fn is_never_allowed(name: &str) -> bool {
+    let name = with_hyphens(name);
     NEVER_ALLOWED.contains(&name.as_str()) || name.starts_with("proxy-")
+}
+
+/// Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
+pub(crate) fn with_hyphens(name: &str) -> String {
+    name.replace('_', "-")
 }

@@ -20,6 +20,7 @@ impl Config {
             self.doubt_of_open_port(),
             self.doubt_of_redirect_host(),
             self.doubt_of_key_file(),
+            self.doubt_of_headers_file(),
             self.doubt_of_authority_host(),
             self.doubt_of_domain_hint(),
         ];
@@ -118,6 +119,14 @@ impl Config {
         let is_exposed = self.access_key.as_ref().is_some_and(|key| key.is_exposed);
         is_exposed.then(|| {
             "SERVER_ACCESS_KEY_FILE can be read or written by others: chmod 600 it.".to_owned()
+        })
+    }
+
+    fn doubt_of_headers_file(&self) -> Option<String> {
+        let headers = self.backend_headers.as_ref();
+        let is_exposed = headers.is_some_and(|headers| headers.is_exposed);
+        is_exposed.then(|| {
+            "BACKEND_HEADERS_FILE can be read or written by others: chmod 600 it.".to_owned()
         })
     }
 

@@ -20,6 +20,8 @@ use self::settings::value;
 pub use self::settings::{SETTINGS, Setting, misspelt};
 pub use self::sources::Sources;
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::Policy;
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
 use crate::auth::scope::Scopes;
@@ -127,6 +129,10 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// What callers have to bring.
     pub access_key: Option<AccessKey>,
+    /// What every call of the API has beside the caller's headers.
+    pub backend_headers: Option<FixedHeaders>,
+    /// Where downloads may come from that the API redirects to.
+    pub download_hosts: Option<DownloadHosts>,
     /// Which calls of the API are made.
     pub policy: Policy,
     /// How much of a backend answer is handed on, in bytes.
@@ -158,6 +164,9 @@ impl Config {
             && let Some(path) = &key.file
         {
             files.push(("SERVER_ACCESS_KEY_FILE", path));
+        }
+        if let Some(headers) = &self.backend_headers {
+            files.push(("BACKEND_HEADERS_FILE", &headers.file));
         }
         if let Some(AuditTarget::File(path)) = &self.audit_log {
             files.push(("AUDIT_LOG", path));

@@ -12,6 +12,8 @@ use url::{Host, Url};
 use super::settings::{named, value};
 use super::{AllowedHost, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
@@ -104,6 +106,8 @@ impl Reader<'_> {
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+        let backend_headers = self.backend_headers();
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -138,6 +142,8 @@ impl Reader<'_> {
             allowed_hosts,
             allowed_origins,
             access_key,
+            backend_headers,
+            download_hosts,
             policy: Policy {
                 methods: methods?,
                 allowed: allowed_endpoints.unwrap_or_default(),
@@ -185,6 +191,14 @@ impl Reader<'_> {
             (None, Some(file)) => AccessKey::read(file, self.is_handed_over(file))
                 .map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}")),
         };
+        self.noted(read)
+    }
+
+    /// Of what stands in the file, no mistake shows a value.
+    fn backend_headers(&mut self) -> Option<FixedHeaders> {
+        let file = value(self.variables, "BACKEND_HEADERS_FILE")?;
+        let read = FixedHeaders::read(file, self.is_handed_over(file))
+            .map_err(|mistake| format!("BACKEND_HEADERS_FILE is {mistake}"));
         self.noted(read)
     }
 

@@ -186,6 +186,24 @@ pub const SETTINGS: &[Setting] = &[
          `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
     ),
     setting(
+        "BACKEND_HEADERS_FILE",
+        None,
+        "a file of headers that every call of the API has: Name: value, one a line",
+        "A file of headers that every call of the API has, such as the key of a gateway or a \
+         version: one `Name: value` a line, at most 32, comments behind `#`, readable by you alone \
+         (0600). The values are shown nowhere, go to the API alone, and no caller can replace \
+         them.",
+    ),
+    setting(
+        "DOWNLOAD_HOSTS",
+        None,
+        "hosts to which redirects of a GET are followed, without the token; *. may begin a name",
+        "Hosts to which redirects of a `GET` are followed, for APIs that keep their files \
+         elsewhere: names, separated by spaces or commas; `*.` in front stands for any names \
+         below. They get neither the token nor any header of the call; only `https` and public \
+         addresses are called, without a proxy.",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

@@ -131,13 +131,6 @@ mod entra {
         let in_handshake = |reason: rustls::CertificateError| io_of(reason.into());
         let general = |text: &str| ureq::Error::Rustls(rustls::Error::General(text.to_owned()));
         for (error, part) in [
-            (ureq::Error::HostNotFound, "host name"),
-            (
-                ureq::Error::Io(IoError::other(
-                    "failed to lookup address information: no name",
-                )),
-                "host name",
-            ),
             (ureq::Error::Timeout(ureq::Timeout::Global), "took too long"),
             (
                 general("No CA certificates were loaded from the system"),

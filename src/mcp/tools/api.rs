@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::api_result;
 use crate::api::files::{Files, Watch};
+use crate::api::request::Backend;
 use crate::api::{Api, Call};
 use crate::auth::Auth;
 use crate::config::Config;
@@ -25,13 +26,17 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
         }
         None => None,
     };
-    Ok(Api::new(
-        config.backend.clone(),
-        config.max_response_bytes,
-        config.policy.clone(),
-        files,
-        auth,
-    ))
+    let backend = config.backend.clone().map(|base| {
+        let fixed_headers = config.backend_headers.clone();
+        let download_hosts = config.download_hosts.clone();
+        Backend::new(
+            base,
+            fixed_headers,
+            download_hosts,
+            config.max_response_bytes,
+        )
+    });
+    Ok(Api::new(backend, config.policy.clone(), files, auth))
 }
 
 /// Calls the API with `method` as `user_id`, for a client that calls itself `client`; gives the
@@ -58,9 +63,16 @@ pub(super) fn call(
         body_file: arguments.text("body_file"),
         save_to: arguments.text("save_to"),
         select: arguments.get("select"),
+        max_bytes: max_bytes(arguments),
         watch,
     };
     api.call(&call).map(api_result::of)
+}
+
+/// An integer may be written as `2048.0` or `2.048e3`.
+fn max_bytes(arguments: &Object<'_>) -> Option<usize> {
+    let number: f64 = arguments.read("max_bytes")?;
+    number.to_string().parse().ok()
 }
 
 /// `params` as the pairs of a query; an array repeats its key.

@@ -97,6 +97,7 @@ impl Tools {
         let mut listed = definitions::listed(&Offer {
             device_codes: config.allow_device_code,
             files: api.has_files(),
+            most_answer_bytes: config.max_response_bytes,
         });
         listed.retain(|tool| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
@@ -107,7 +108,7 @@ impl Tools {
             seal: Seal::new()?,
             started: Instant::now(),
             list: Value::from(listed).to_string().into(),
-            definitions: definitions::checked(),
+            definitions: definitions::checked(config.max_response_bytes),
             config,
             auth,
         })
