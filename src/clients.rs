@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub struct Connection {
     /// Its name.
     pub client: &'static str,
-    /// Where the text belongs, in words.
+    /// Where the text belongs: what comes behind "in".
     pub place: &'static str,
     /// A command, or a piece of a file.
     pub text: String,
@@ -30,7 +30,7 @@ const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COM
 /// Every user of a machine can read the command lines of its processes.
 const IN_ITS_FILE: Option<&str> =
     Some("Write the key in place of the dots, in the configuration file that the command changes.");
-const COMMAND: &str = "in a terminal";
+const COMMAND: &str = "a terminal";
 
 const ROWS: &[Row] = &[
     Row {
@@ -144,7 +144,7 @@ pub fn connections_text(url: &str, has_key: bool) -> String {
             note,
         } = connection;
         // Writing into memory cannot fail.
-        let _ = write!(text, "  {client}, {place}:\n    {command}\n");
+        let _ = write!(text, "  {client}, in {place}:\n    {command}\n");
         if let Some(note) = note {
             let _ = writeln!(text, "    ({note})");
         }
