@@ -95,6 +95,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
     let env_file = line.env_file.as_deref();
     match line.verb.as_deref().unwrap_or("serve") {
         "serve" => {
+            logging::never_block().map_err(|error| serve::no_thread(&error))?;
             // The text of the access key goes with the variables.
             let (config, _) = load(env_file, LevelFilter::Debug)?;
             serve(config)?;
@@ -329,7 +330,6 @@ fn serve(config: Config) -> Result<(), Failure> {
                 format!("The signals to stop cannot be waited for ({error})."),
             )
         })?;
-    logging::never_block().map_err(|error| serve::no_thread(&error))?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
     let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
     let ready = format!(
@@ -351,6 +351,10 @@ fn serve(config: Config) -> Result<(), Failure> {
 /// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may
 /// be.
 fn print(text: &str) {
+    // Another thread may be stuck with the first lines of a server, and keep standard output.
+    if text.is_empty() {
+        return;
+    }
     let steers = |c: char| !text::is_plain(c) && !matches!(c, '\n' | '\t');
     let escaped = |c: char| {
         if steers(c) {
