@@ -58,7 +58,7 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, [`text`],
-//! [`pieces`], `sync`, `json_pointer`, `media_type`.
+//! [`pieces`], `sync`, `json_pointer`, `json_string`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -72,6 +72,7 @@ pub mod doctor;
 pub mod error;
 pub mod http;
 mod json_pointer;
+mod json_string;
 mod logging;
 pub mod mcp;
 mod media_type;
