@@ -64,7 +64,7 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
-//! [`text`], [`pieces`], `spelling`, `sync`, `json_pointer`, `media_type`.
+//! [`text`], [`pieces`], `spelling`, `sync`, `json_pointer`, `json_string`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -82,6 +82,7 @@ mod help;
 pub mod http;
 pub mod init;
 mod json_pointer;
+mod json_string;
 mod line_writer;
 mod logging;
 pub mod manual;
