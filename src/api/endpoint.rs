@@ -29,6 +29,10 @@ impl Target {
         self.url.as_str()
     }
 
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// The same URL, in the type of the HTTP client.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri

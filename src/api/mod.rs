@@ -35,10 +35,11 @@ use url::Url;
 use self::answer::{Answer, Wanted};
 use self::files::{Files, Watch};
 use self::policy::{Form, Policy};
-use self::request::{Backend, Content, Request};
+use self::request::{Backend, Caller, Content, Request};
 use self::select::Selection;
 use crate::audit::{Entry, Event};
 use crate::auth::Auth;
+use crate::auth::account::Account;
 use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
 use crate::media_type;
@@ -78,16 +79,18 @@ pub(crate) struct Called {
 }
 
 impl Api {
-    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it.
+    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it. Its
+    /// cookies of the names `session_cookies` are kept.
     pub(crate) fn new(
         base: Option<Url>,
         max_response_bytes: usize,
+        session_cookies: Vec<String>,
         policy: Policy,
         files: Option<Files>,
         auth: Arc<Auth>,
     ) -> Self {
         Self {
-            backend: base.map(|base| Backend::new(base, max_response_bytes)),
+            backend: base.map(|base| Backend::new(base, max_response_bytes, session_cookies)),
             policy,
             files,
             auth,
@@ -137,7 +140,7 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
-        let mut answer = backend.send(&request, account.token()?, &[])?;
+        let mut answer = backend.send(&request, &self.caller(&account, &[]))?;
         let first = answer.challenge.clone();
         let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has
@@ -157,18 +160,25 @@ impl Api {
             let Some(renewed) = renewed else { break };
             used.push(account);
             account = renewed;
-            if request.is_given_up() {
+            // The new token is for the next call if the API has begun a session with this one.
+            if answer.has_set_cookie || request.is_given_up() {
                 break;
             }
-            let earlier = used.iter().filter_map(|account| account.token().ok());
-            let earlier: Vec<_> = earlier.collect();
-            answer = backend.send(&request, account.token()?, &earlier)?;
+            answer = backend.send(&request, &self.caller(&account, &used))?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),
             Content::Nothing | Content::Bytes(_) => None,
         };
         Ok(Called { answer, sent_as })
+    }
+
+    fn caller<'a>(&self, account: &'a Account, earlier: &'a [Arc<Account>]) -> Caller<'a> {
+        Caller {
+            account,
+            earlier,
+            now: self.auth.now(),
+        }
     }
 
     /// The request to be sent for `call`, if all of it is allowed.

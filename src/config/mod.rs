@@ -127,6 +127,8 @@ pub struct Config {
     pub access_key: Option<AccessKey>,
     /// Which calls of the API are made.
     pub policy: Policy,
+    /// The names of the cookies of the API that are kept for each account.
+    pub session_cookies: Vec<String>,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How long the body of a request may be, in bytes.

@@ -104,6 +104,7 @@ impl Reader<'_> {
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+        let session_cookies = self.list("BACKEND_SESSION_COOKIES", cookie_name);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -144,6 +145,7 @@ impl Reader<'_> {
                 denied: denied_endpoints.unwrap_or_default(),
                 headers: allowed_request_headers.unwrap_or_default(),
             },
+            session_cookies,
             max_response_bytes: max_response_bytes?,
             max_request_bytes: max_request_bytes?,
             files_dir,
@@ -518,6 +520,14 @@ fn method(text: &str) -> Result<&'static str, String> {
 
 fn patterns(text: &str) -> Result<Vec<Pattern>, String> {
     full_list(text, Pattern::parse)
+}
+
+/// A token (RFC 6265 §4.1.1, RFC 9110 §5.6.2).
+fn cookie_name(text: &str) -> Result<String, String> {
+    let is_in_a_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    let mend = format!("write names of cookies, such as session, not {text:?}");
+    demand(text.chars().all(is_in_a_token), &mend)?;
+    Ok(text.to_owned())
 }
 
 fn allowed_host(text: &str) -> Result<AllowedHost, String> {

@@ -138,6 +138,11 @@ pub const SETTINGS: &[Setting] = &[
         "further headers that a call may have; a * may end a name",
     ),
     setting(
+        "BACKEND_SESSION_COOKIES",
+        None,
+        "the names of cookies of the API that are kept for each account, in memory only",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

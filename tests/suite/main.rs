@@ -43,6 +43,7 @@ mod properties;
 mod retries;
 mod secrets;
 mod select;
+mod session_cookies;
 mod settings;
 mod shutdown;
 mod sign_in;

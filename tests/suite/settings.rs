@@ -20,7 +20,7 @@ const REQUIRED: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", CLIENT_ID),
     ("AZURE_TENANT_ID", TENANT_ID),
 ];
-const DEFAULTS: [(&str, &str); 28] = [
+const DEFAULTS: [(&str, &str); 29] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -42,6 +42,7 @@ const DEFAULTS: [(&str, &str); 28] = [
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
     ("ALLOWED_REQUEST_HEADERS", ""),
+    ("BACKEND_SESSION_COOKIES", ""),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("MAX_REQUEST_BYTES", "4194304"),
     ("FILES_DIR", ""),
@@ -320,6 +321,9 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("ALLOWED_REQUEST_HEADERS", "X-A, cookie", "leave out"),
         ("ALLOWED_REQUEST_HEADERS", "Proxy-*", "leave out"),
         ("ALLOWED_REQUEST_HEADERS", "host*", "leave out"),
+        ("BACKEND_SESSION_COOKIES", "a, b=c", "names of cookies"),
+        ("BACKEND_SESSION_COOKIES", "a;b", "names of cookies"),
+        ("BACKEND_SESSION_COOKIES", "sitzüng", "names of cookies"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -537,6 +541,7 @@ fn every_setting_can_be_set() {
         ("ALLOWED_ENDPOINTS", "/me/**"),
         ("DENIED_ENDPOINTS", "/me/secrets"),
         ("ALLOWED_REQUEST_HEADERS", "X-Tenant"),
+        ("BACKEND_SESSION_COOKIES", "session"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("MAX_REQUEST_BYTES", "8388608"),
         ("FILES_DIR", "/srv/files"),
@@ -669,6 +674,10 @@ fn the_forms_that_a_value_may_have_are_taken() {
         (
             "ALLOWED_REQUEST_HEADERS",
             &["X-Tenant", "x-tenant,X-Trace-*", "X_A t*"],
+        ),
+        (
+            "BACKEND_SESSION_COOKIES",
+            &["session", "__Host-session, .AspNetCore.Session ARRAffinity"],
         ),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("MAX_REQUEST_BYTES", &["65536", "268435456"]),

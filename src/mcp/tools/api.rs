@@ -28,6 +28,7 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
     Ok(Api::new(
         config.backend.clone(),
         config.max_response_bytes,
+        config.session_cookies.clone(),
         config.policy.clone(),
         files,
         auth,

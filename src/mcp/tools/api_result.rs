@@ -99,7 +99,8 @@ fn hint(answer: &Answer) -> Option<String> {
     }
     if answer.had_token {
         hints.push(
-            "The API has sent back the access token of this call; it was removed.".to_owned(),
+            "The API has sent back a credential of this call (the access token or a session cookie); it was removed."
+                .to_owned(),
         );
     }
     if answer.headers_left_out > 0 {
@@ -114,6 +115,9 @@ fn hint(answer: &Answer) -> Option<String> {
 
 fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
+        401 if answer.has_set_cookie => Some(
+            "The API has set a session cookie, so the call was not made again by itself: call again if that is meant.",
+        ),
         401 => Some(
             "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",
         ),

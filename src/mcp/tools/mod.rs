@@ -108,6 +108,9 @@ impl Tools {
             forget(&mut listed, "body_file");
             forget(&mut listed, "file");
         }
+        if config.session_cookies.is_empty() {
+            forget(&mut listed, "has_session_cookie");
+        }
         let can_be_called = |tool: &Value| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
@@ -585,8 +588,17 @@ impl Tools {
     }
 
     fn describe(&self, user_id: &str, account: &Account) -> Value {
-        let standing = self.auth.standing(user_id);
-        describe(user_id, account, standing, self.auth.now())
+        let now = self.auth.now();
+        let mut description = describe(user_id, account, self.auth.standing(user_id), now);
+        if !self.config.session_cookies.is_empty() {
+            let has_session_cookie = !account.cookies.is_empty(now);
+            add(
+                &mut description,
+                "has_session_cookie",
+                Some(has_session_cookie),
+            );
+        }
+        description
     }
 
     fn user_ids(&self) -> Value {
