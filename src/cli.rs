@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use log::LevelFilter;
@@ -18,7 +18,7 @@ use crate::http::Limits;
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::Server;
-use crate::{doctor, logging, text, verbs};
+use crate::{doctor, logging, stdio, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -97,6 +97,10 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             serve(config)?;
             Ok(Done::well(String::new()))
         }
+        "stdio" => {
+            carry(&line)?;
+            Ok(Done::well(String::new()))
+        }
         "login" => Ok(Done::well(login(&line)?)),
         "logout" => {
             let (config, variables) = load_quietly(env_file)?;
@@ -134,6 +138,34 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             "{other:?} is not known here; entra-auth-mcp --help shows what is"
         ))),
     }
+}
+
+/// Carries the messages of a client that has started this program.
+fn carry(line: &CommandLine) -> Result<(), Trouble> {
+    // The working directory is the client's: a `.env` there may be anybody's.
+    let (variables, file) = match line.env_file.as_deref() {
+        None => (BTreeMap::new(), None),
+        Some(path) if Path::new(path).is_absolute() => {
+            (read_env_file(Some(path))?, Some(Path::new(path)))
+        }
+        Some(path) => {
+            let misuse = format!(
+                "--env-file is {path:?}: with stdio, write the whole path, since the client chooses the working directory"
+            );
+            return Err(Trouble::Misuse(misuse));
+        }
+    };
+    let loaded = settings(with_environment(variables)?, file, LevelFilter::Debug);
+    let (config, variables) = loaded.map_err(|misuse| match file {
+        Some(_) => misuse,
+        None => format!("{misuse}\nWith stdio, only --env-file names a file of settings."),
+    })?;
+    let mistakes = stdio::mistakes(&config);
+    if !mistakes.is_empty() {
+        return Err(Trouble::Misuse(unusable(&mistakes)));
+    }
+    let access_key = access_key(&config, variables)?;
+    Ok(stdio::run(config, access_key)?)
 }
 
 /// Signs a person in who sits at this terminal.
@@ -210,7 +242,12 @@ fn help() -> String {
 
 /// The variables of the environment and the file, which the environment wins over.
 fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String> {
-    let mut variables = read_env_file(env_file)?;
+    with_environment(read_env_file(env_file)?)
+}
+
+fn with_environment(
+    mut variables: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, String> {
     for (name, value) in env::vars_os() {
         // Nobody's setting has a name that is not UTF-8.
         let Ok(name) = name.into_string() else {
@@ -233,24 +270,35 @@ fn load(
     env_file: Option<&str>,
     most: LevelFilter,
 ) -> Result<(Config, BTreeMap<String, String>), String> {
-    let variables = variables(env_file)?;
+    let file = env_file_path(env_file);
+    settings(variables(env_file)?, file.as_deref(), most)
+}
+
+/// The same of `variables`, which `file` has a part in.
+fn settings(
+    variables: BTreeMap<String, String>,
+    file: Option<&Path>,
+    most: LevelFilter,
+) -> Result<(Config, BTreeMap<String, String>), String> {
     for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
         log::warn!("{name} is not a setting; {setting} is");
     }
-    let config = Config::from_variables(&variables).map_err(|mistakes| {
-        format!(
-            "The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.",
-            mistakes.join("\n  ")
-        )
-    })?;
+    let config = Config::from_variables(&variables).map_err(|mistakes| unusable(&mistakes))?;
     for doubt in config.doubts() {
         log::warn!("{doubt}");
     }
     logging::set_level(config.log_level.min(most));
-    if let Some(path) = env_file_path(env_file) {
+    if let Some(path) = file {
         log::info!("settings are read from {}", path.display());
     }
     Ok((config, variables))
+}
+
+fn unusable(mistakes: &[String]) -> String {
+    format!(
+        "The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.",
+        mistakes.join("\n  ")
+    )
 }
 
 /// The settings for a verb whose results a person reads: no more is logged than warnings.

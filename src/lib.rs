@@ -33,6 +33,7 @@
 //! - [`cli`]: the command line and the exit codes
 //! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
 //! - `owner_client`: speaks to the server that owns the token file
+//! - `stdio`: the verb of that name: MCP over standard input and output, carried to a server
 //! - [`browser`]: opens a link without showing its ticket on a command line
 //! - [`doctor`]: finds what is wrong, offline and online
 //! - [`serve`]: a running server, put together
@@ -84,6 +85,7 @@ pub mod pieces;
 mod routes;
 pub mod secret;
 pub mod serve;
+mod stdio;
 mod sync;
 pub mod text;
 pub mod verbs;

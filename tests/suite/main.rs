@@ -48,6 +48,7 @@ mod settings;
 mod shutdown;
 mod sign_in;
 mod standins;
+mod stdio;
 mod step_up;
 mod story;
 mod streams;
