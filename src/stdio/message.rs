@@ -64,8 +64,8 @@ pub(super) fn parse(line: &[u8]) -> Routed {
     };
     let method = members.get("method").and_then(|raw| text(raw));
     let params = object(&members, "params");
-    let id = members.get("id").and_then(|raw| value(raw));
-    if id.is_none() && members.contains_key("method") {
+    let is_request = members.contains_key("method");
+    if is_request && !members.contains_key("id") {
         let cancelled = params.get("requestId").and_then(|raw| value(raw));
         return match (method.as_deref(), cancelled) {
             (Some("notifications/cancelled"), Some(id)) => Routed::Cancellation(id),
@@ -75,6 +75,9 @@ pub(super) fn parse(line: &[u8]) -> Routed {
     let meta = object(&params, "_meta");
     let is_initialize = method.as_deref() == Some("initialize");
     let client = object(&params, "clientInfo");
+    // The id of a response is not the client's.
+    let id = members.get("id").filter(|_| is_request);
+    let id = id.and_then(|raw| value(raw));
     Routed::Message(Message {
         ids: id.into_iter().collect(),
         version: meta.get(VERSION_KEY).and_then(|raw| text(raw)),

@@ -212,7 +212,11 @@ impl Bridge {
             }
             Routed::Message(message) => {
                 let ids = message.ids.clone();
-                let request = self.under_way.begin(&message);
+                let Some(request) = self.under_way.begin(&message) else {
+                    let text = "Too many requests are under way. Nothing was done: try again.";
+                    self.output.write_errors(&ids, text);
+                    return;
+                };
                 let this = Arc::clone(self);
                 let started = start("request", move || this.carry(&line, &message, &request));
                 if let Err(failure) = started {
@@ -273,7 +277,7 @@ impl Bridge {
         if !self.home.is_owned_by(&place) {
             return Exchanged::NotSent("The server is just ending.".to_owned());
         }
-        if !entry.is_connected(&socket) {
+        if !entry.attach(&socket) {
             return Exchanged::Cancelled;
         }
         let session = locked(&self.session).clone();

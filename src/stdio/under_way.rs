@@ -2,7 +2,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::message::Message;
 use crate::sync::locked;
 
-/// So many at a time: each holds a thread and a connection. Beyond that, no message is read.
+/// So many at a time: each holds a thread and a connection.
 const MOST: usize = 64;
 
 /// One request.
@@ -30,8 +30,9 @@ enum Connection {
 }
 
 impl Entry {
-    /// Notes that it has the connection `socket`. `false` if it was cancelled before.
-    pub(super) fn is_connected(&self, socket: &TcpStream) -> bool {
+    /// Takes the connection `socket`, which a cancellation closes. `false` if it was cancelled
+    /// before.
+    pub(super) fn attach(&self, socket: &TcpStream) -> bool {
         let mut connection = locked(&self.connection);
         if matches!(*connection, Connection::Cancelled) {
             return false;
@@ -86,23 +87,22 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Begins the request that `message` is, as soon as there are not too many.
-    pub(super) fn begin(self: &Arc<Self>, message: &Message) -> Request {
+    /// Begins the request that `message` is; `None` if there are too many.
+    pub(super) fn begin(self: &Arc<Self>, message: &Message) -> Option<Request> {
+        let mut entries = locked(&self.entries);
+        if entries.len() >= MOST {
+            return None;
+        }
         let entry = Arc::new(Entry {
             ids: message.ids.clone(),
             is_subscription: message.is_subscription(),
             connection: Mutex::default(),
         });
-        let entries = locked(&self.entries);
-        let has_room = self
-            .has_ended
-            .wait_while(entries, |entries| entries.len() >= MOST);
-        let mut entries = has_room.unwrap_or_else(PoisonError::into_inner);
         entries.push(Arc::clone(&entry));
-        Request {
+        Some(Request {
             all: Arc::clone(self),
             entry,
-        }
+        })
     }
 
     /// Closes the connection of the request `id`. The server then gives the call up.

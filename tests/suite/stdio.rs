@@ -5,13 +5,14 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
+use std::time::Instant;
 
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
-use crate::support::random_bytes;
 use crate::support::server::{MODERN, Process, Setup, elicitation_error, input_required};
 use crate::support::{PATIENCE, random_token};
 use serde_json::{Value, json};
@@ -19,11 +20,12 @@ use serde_json::{Value, json};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_entra-auth-mcp");
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
-/// A port that nobody has, and that the system gives to no outgoing connection.
+/// A port that nobody has, that no other test gets, and that the system gives to no outgoing connection.
 fn free_port() -> u16 {
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
-        let [high, low] = random_bytes::<2>();
-        let port = 20_000 + u16::from_be_bytes([high, low]) % 12_000;
+        let number = std::process::id() * 64 + TAKEN.fetch_add(1, Ordering::SeqCst);
+        let port = 20_000 + u16::try_from(number % 12_000).unwrap();
         let is_free = |host: &str| TcpListener::bind((host, port)).is_ok();
         if is_free("127.0.0.1") && is_free("::1") {
             return port;
@@ -125,7 +127,8 @@ impl Program {
 
     fn write(&mut self, line: &[u8]) {
         let input = self.input.as_mut().unwrap();
-        input.write_all(line).and_then(|()| input.flush()).unwrap();
+        let written = input.write_all(line).and_then(|()| input.flush());
+        written.unwrap_or_else(|error| panic!("it does not read ({error}): {}", self.log()));
     }
 
     fn send(&mut self, message: &Value) {
@@ -330,6 +333,7 @@ fn what_is_no_message_is_answered_with_an_error_and_the_next_one_works() {
         "no json\n".to_owned(),
         "{\"jsonrpc\":\"2.0\"}\n".to_owned(),
         "\u{0}\n".to_owned(),
+        "{\"jsonrpc\":\"2.0\",\"id\":null,\"method\":\"ping\"}\n".to_owned(),
         format!("{}\n", "x".repeat(300_000)),
     ] {
         program.write(line.as_bytes());
@@ -343,7 +347,7 @@ fn what_is_no_message_is_answered_with_an_error_and_the_next_one_works() {
         text.contains("65536") && text.contains("Nothing was done"),
         "{text}"
     );
-    program.write(b"\n\r\n");
+    program.write(b"\n\r\n{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":{}}\n");
     program.ok("ping", json!({}));
     let unknown = program.request("tools/\u{e9}", modern(json!({}), json!({})));
     assert!(unknown["error"]["message"].is_string(), "{unknown}");
@@ -400,6 +404,34 @@ fn when_the_input_ends_what_is_under_way_is_answered_first() {
     assert_eq!((ids, code), (vec![Some(first), Some(second)], Some(0)));
 }
 
+#[test]
+fn so_many_requests_may_be_under_way_and_each_can_be_cancelled() {
+    let world = World::new();
+    let mut program = world.program();
+    program.sign_in();
+    let hold = world.backend.hold();
+    for _ in 0..64 {
+        program.begin_call("api_get_request", json!({"endpoint": "/slow"}));
+    }
+    hold.wait_for_arrivals(64);
+    let refused = program.request("ping", json!({}));
+    let text = refused["error"]["message"].as_str().unwrap();
+    assert!(text.contains("Too many requests"), "{text}");
+    let last = program.next_id;
+    for id in last - 64..last {
+        program.send(
+            &json!({"jsonrpc": "2.0", "method": "notifications/cancelled",
+            "params": {"requestId": id}}),
+        );
+    }
+    let begun = Instant::now();
+    while program.request("ping", json!({})).get("result").is_none() {
+        assert!(begun.elapsed() < PATIENCE, "{}", program.log());
+    }
+    drop(hold);
+    assert_eq!(program.end(), (Vec::new(), Some(0)));
+}
+
 // ---- Several programs ----
 
 #[test]
@@ -447,7 +479,7 @@ fn the_place_of_a_server_that_has_ended_is_taken_without_a_message() {
     second.ok("ping", json!({}));
     let pid = second.child.id();
     first.kill();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while world.owner()["pid"] != pid || world.owner()["origin"].is_null() {
         assert!(begun.elapsed() < PATIENCE, "{}", second.log());
         thread::yield_now();
