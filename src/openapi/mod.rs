@@ -201,7 +201,10 @@ impl<'d> Found<'d> {
         } else {
             self.servers.check(item)?;
         }
-        operation::read(self.document, &self.rules, (method, path), item, node)
+        let mut operation =
+            operation::read(self.document, &self.rules, (method, path), item, node)?;
+        names::name_arguments(&mut operation.parameters);
+        Ok(operation)
     }
 
     fn skip_method(&mut self, method: &str, path: &str) {
