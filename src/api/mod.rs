@@ -41,6 +41,7 @@ use crate::audit::{Entry, Event};
 use crate::auth::Auth;
 use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
+use crate::json_object::json_in_string;
 use crate::media_type;
 
 /// The API of one server.
@@ -250,7 +251,7 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
         .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(json_text(data).map_or_else(
+        return Ok(json_in_string(data).map_or_else(
             || data.get().as_bytes().into(),
             |text| text.into_bytes().into(),
         ));
@@ -261,16 +262,6 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
             .hint("Leave out Content-Type to send it as JSON.")
     })?;
     Ok(text.into_bytes().into())
-}
-
-/// The text of a string that is a JSON object or array.
-fn json_text(data: &RawValue) -> Option<String> {
-    // Whatever else is long is not read.
-    let text = data.get().starts_with('"').then_some(data.get())?;
-    let text: String = serde_json::from_str(text).ok()?;
-    let is_json = text.trim_start().starts_with(['{', '['])
-        && serde_json::from_str::<&RawValue>(&text).is_ok();
-    is_json.then_some(text)
 }
 
 /// The form that a body is, by its media type.

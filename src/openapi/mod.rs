@@ -6,23 +6,33 @@
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
 //! endpoint, headers and a body, which go the way of every call.
 
+mod arguments;
 mod body;
+mod constants;
 mod document;
+mod form;
+mod multipart;
 mod names;
 pub mod offer;
 mod operation;
 mod parameter;
+mod schema;
+mod send;
 mod servers;
+mod shape;
+mod style;
 mod template;
 mod text;
 
 use url::Url;
 
+pub use self::arguments::{Arguments, Bounds};
 use self::document::{Document, Node};
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
+pub(crate) use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};
@@ -132,6 +142,14 @@ impl Description {
     /// What is no mistake but probably not meant, in sentences.
     pub fn doubts(&self) -> &[String] {
         &self.doubts
+    }
+
+    /// What `operation`, one of this description, takes.
+    ///
+    /// # Errors
+    /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
+    pub fn arguments(&self, operation: &Operation, bounds: Bounds) -> Result<Arguments, String> {
+        operation.arguments(&self.document, bounds)
     }
 
     /// The operation that `text` names: by the name of its tool, by its id, or as

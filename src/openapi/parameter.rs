@@ -294,7 +294,7 @@ fn json_schema<'d>(name: &str, content: &Object<'d>) -> Result<Node<'d>, String>
 }
 
 /// The style that is `given` for a parameter (empty: none), and whether it explodes by itself.
-fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), String> {
+pub(super) fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), String> {
     match (place, given) {
         (Place::Path | Place::Header, "" | "simple") => Ok((Style::Simple, false)),
         (Place::Path, "label") => Ok((Style::Label, false)),
@@ -313,7 +313,11 @@ fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), Stri
 }
 
 /// The same of a `collectionFormat` (Swagger 2.0, "Parameter Object").
-fn style_of_format(name: &str, place: Place, format: &str) -> Result<(Style, bool), String> {
+pub(super) fn style_of_format(
+    name: &str,
+    place: Place,
+    format: &str,
+) -> Result<(Style, bool), String> {
     match (place, format) {
         (Place::Path | Place::Header, "" | "csv") => Ok((Style::Simple, false)),
         (Place::Query, "" | "csv") => Ok((Style::Form, false)),
