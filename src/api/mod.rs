@@ -139,7 +139,6 @@ impl Api {
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
         let mut answer = backend.send(&request, account.token()?, &[])?;
-        let first = answer.challenge.clone();
         let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has
         // fetched it, or the API had not asked for them yet. A missing scope (403) is for the
@@ -150,10 +149,9 @@ impl Api {
                 Some(Challenge::Claims(claims)) => Some(claims),
                 _ => None,
             };
-            let may_refresh = first.is_none() || answer.challenge == first;
-            let renewed =
-                self.auth
-                    .renew(&chosen.user_id, call.client, &account, claims, may_refresh)?;
+            let renewed = self
+                .auth
+                .renew(&chosen.user_id, call.client, &account, claims)?;
             // The API's answer stands.
             let Some(renewed) = renewed else { break };
             used.push(account);
