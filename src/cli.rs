@@ -160,7 +160,7 @@ fn carry(line: &CommandLine) -> Result<(), Trouble> {
         Some(_) => misuse,
         None => format!("{misuse}\nWith stdio, only --env-file names a file of settings."),
     })?;
-    let mistakes = stdio::mistakes(&config);
+    let mistakes = stdio::mistakes(&config, &variables);
     if !mistakes.is_empty() {
         return Err(Trouble::Misuse(unusable(&mistakes)));
     }

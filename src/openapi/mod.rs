@@ -24,15 +24,19 @@ mod style;
 mod template;
 mod text;
 
+use std::sync::Arc;
+
 use url::Url;
 
+pub(crate) use self::arguments::BodyArgument;
 pub use self::arguments::{Arguments, Bounds};
 use self::document::{Document, Node};
+pub use self::names::OWN_TOOLS;
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
-pub(crate) use self::send::{Prepared, PreparedBody};
+pub(crate) use self::send::PreparedBody;
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};
@@ -49,15 +53,13 @@ pub struct Surroundings<'a> {
     pub base: Option<&'a Url>,
     /// What the settings want to be offered.
     pub wanted: &'a Wanted,
-    /// The names of our own tools.
-    pub own_tools: &'a [&'a str],
 }
 
 /// The description of the API, read.
 #[derive(Debug)]
 pub struct Description {
     document: Document,
-    operations: Vec<Operation>,
+    operations: Vec<Arc<Operation>>,
     skipped: Vec<Skipped>,
     doubts: Vec<String>,
 }
@@ -82,7 +84,6 @@ impl Description {
             policy,
             base,
             wanted,
-            own_tools,
         } = *surroundings;
         let servers = Servers::of(&document, base);
         let mut found = Found {
@@ -101,7 +102,7 @@ impl Description {
             mut skipped,
             ..
         } = found;
-        names::name_tools(operations.iter_mut(), own_tools);
+        names::name_tools(&mut operations);
         let mut doubts = wanted.doubts(&operations);
         doubts.extend(servers.doubt());
 
@@ -111,7 +112,7 @@ impl Description {
                 .check(&operation)
                 .and_then(|()| can_be_called(&operation, policy, base));
             match allowed {
-                Ok(()) => offered.push(operation),
+                Ok(()) => offered.push(Arc::new(operation)),
                 Err(reason) => skipped.push(Skipped {
                     operation: operation.line(),
                     reason,
@@ -130,7 +131,7 @@ impl Description {
     }
 
     /// The operations that are offered.
-    pub fn operations(&self) -> &[Operation] {
+    pub fn operations(&self) -> &[Arc<Operation>] {
         &self.operations
     }
 
@@ -155,12 +156,12 @@ impl Description {
     /// The operation that `text` names: by the name of its tool, by its id, or as
     /// `GET /users/{id}`.
     pub fn operation(&self, text: &str) -> Option<&Operation> {
-        let is_meant = |operation: &&Operation| {
+        let is_meant = |operation: &&Arc<Operation>| {
             operation.name == text
                 || operation.id.as_deref() == Some(text)
                 || operation.line() == text
         };
-        self.operations.iter().find(is_meant)
+        self.operations.iter().find(is_meant).map(Arc::as_ref)
     }
 }
 

@@ -12,7 +12,9 @@ mod message;
 mod output;
 mod under_way;
 
+use std::collections::BTreeMap;
 use std::io::{self, BufRead, Read as _};
+use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -25,7 +27,7 @@ use self::home::Home;
 use self::message::{Message, Routed};
 use self::output::Output;
 use self::under_way::{Entry, UnderWay};
-use crate::config::{AuditTarget, Config};
+use crate::config::{AuditTarget, Config, SETTINGS};
 use crate::error::{Failure, Kind};
 use crate::os::{Signals, Told};
 use crate::secret::Secret;
@@ -41,8 +43,18 @@ const STOPPING: Duration = Duration::from_secs(10);
 /// So many times longer than a request may be, a line is still read to learn what it asks for.
 const READ_MORE: usize = 4;
 
-/// What the settings of a server allow, and `stdio` does not: each with its mend.
-pub fn mistakes(config: &Config) -> Vec<String> {
+/// The settings that are paths.
+const PATHS: [&str; 5] = [
+    "TOKEN_CACHE_FILE",
+    "SERVER_ACCESS_KEY_FILE",
+    "FILES_DIR",
+    "OPENAPI_FILE",
+    "AUDIT_LOG",
+];
+
+/// What the settings of a server allow, and `stdio` does not: each with its mend. `config` was read
+/// from `variables`.
+pub fn mistakes(config: &Config, variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut mistakes = Vec::new();
     if config.audit_log == Some(AuditTarget::StandardOutput) {
         mistakes.push(
@@ -56,12 +68,17 @@ pub fn mistakes(config: &Config) -> Vec<String> {
                 .to_owned(),
         );
     }
-    let files_dir = config.files_dir.as_deref().map(|path| ("FILES_DIR", path));
-    for (setting, path) in config.own_files().into_iter().chain(files_dir) {
-        if !path.is_absolute() {
+    for setting in SETTINGS
+        .iter()
+        .filter(|setting| PATHS.contains(&setting.name))
+    {
+        let given = variables.get(setting.name).map(|value| value.trim());
+        let given = given.filter(|value| !value.is_empty());
+        let path = given.or(setting.default).unwrap_or("-");
+        if path != "-" && !Path::new(path).is_absolute() {
             mistakes.push(format!(
-                "{setting} is {}: with stdio, write the whole path, since the client chooses the working directory",
-                path.display()
+                "{} is {path:?}: with stdio, write the whole path, since the client chooses the working directory",
+                setting.name
             ));
         }
     }

@@ -37,6 +37,7 @@ mod hostile;
 mod http;
 mod mcp;
 mod openapi;
+mod operations;
 mod owner;
 mod pages;
 mod policy;

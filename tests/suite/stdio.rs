@@ -571,6 +571,8 @@ fn settings_that_do_not_go_with_standard_output_or_a_foreign_directory_are_mista
     let world = World::new();
     world.setup.directory.write("key", KEY);
     fs::create_dir(world.setup.directory.file("files")).unwrap();
+    let description = include_str!("../demo/simplechat.openapi.json");
+    world.setup.directory.write("api.json", description);
     for (name, value) in [
         ("AUDIT_LOG", "-"),
         ("AUDIT_LOG", "audit.jsonl"),
@@ -579,6 +581,7 @@ fn settings_that_do_not_go_with_standard_output_or_a_foreign_directory_are_mista
         ("TOKEN_CACHE_FILE", "tokens.json"),
         ("TOKEN_CACHE_FILE", "./tokens.json"),
         ("FILES_DIR", "files"),
+        ("OPENAPI_FILE", "api.json"),
         ("SERVER_ACCESS_KEY_FILE", "key"),
     ] {
         let setup = world.setup.clone().with(name, value);
