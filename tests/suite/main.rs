@@ -49,6 +49,7 @@ mod session_cookies;
 mod settings;
 mod shutdown;
 mod sign_in;
+mod simplechat;
 mod standins;
 mod stdio;
 mod step_up;
