@@ -61,8 +61,8 @@
 //! - [`owner`]: which process owns the token file
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
-//! [`error`], [`clock`], [`os`] (all that differs between systems), `cookie_jar`, `logging`, [`text`],
-//! [`pieces`], `sync`, `json_object`, `json_pointer`, `media_type`.
+//! [`error`], [`clock`], [`os`] (all that differs between systems), [`cookie_jar`], `logging`,
+//! [`text`], [`pieces`], `sync`, `json_object`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -72,7 +72,7 @@ pub mod browser;
 pub mod cli;
 pub mod clock;
 pub mod config;
-mod cookie_jar;
+pub mod cookie_jar;
 pub mod doctor;
 pub mod error;
 pub mod http;
