@@ -23,13 +23,13 @@ impl Target {
         self.url.as_str()
     }
 
-    pub(crate) fn url(&self) -> &Url {
-        &self.url
-    }
-
     /// The same URL, in the type of the HTTP client.
     pub(crate) fn uri(&self) -> &Uri {
         &self.uri
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
     }
 
     /// Resolves a `link` that was found there (RFC 3986 §5).

@@ -15,6 +15,8 @@ use url::{Host, Url};
 use super::settings::{named, value};
 use super::{AllowedHost, ApiTools, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
@@ -120,6 +122,8 @@ impl Reader<'_> {
         });
         let api_tools = self.with_default("API_TOOLS", api_tools);
         let description = self.description(backend.as_ref(), policy.as_ref());
+        let backend_headers = self.backend_headers();
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -158,6 +162,8 @@ impl Reader<'_> {
             description,
             api_tools: api_tools?,
             session_cookies,
+            backend_headers,
+            download_hosts,
             max_response_bytes: max_response_bytes?,
             max_request_bytes: max_request_bytes?,
             files_dir,
@@ -230,6 +236,14 @@ impl Reader<'_> {
             let contents = openapi_file(path)?;
             Description::read(contents, &surroundings).map(Arc::new)
         })
+    }
+
+    /// Of what stands in the file, no mistake shows a value.
+    fn backend_headers(&mut self) -> Option<FixedHeaders> {
+        let file = value(self.variables, "BACKEND_HEADERS_FILE")?;
+        let read = FixedHeaders::read(file, self.is_handed_over(file))
+            .map_err(|mistake| format!("BACKEND_HEADERS_FILE is {mistake}"));
+        self.noted(read)
     }
 
     /// Whether systemd hands the file over. It protects it, and not only by the mode

@@ -44,9 +44,10 @@ const STOPPING: Duration = Duration::from_secs(10);
 const READ_MORE: usize = 4;
 
 /// The settings that are paths.
-const PATHS: [&str; 5] = [
+const PATHS: [&str; 6] = [
     "TOKEN_CACHE_FILE",
     "SERVER_ACCESS_KEY_FILE",
+    "BACKEND_HEADERS_FILE",
     "FILES_DIR",
     "OPENAPI_FILE",
     "AUDIT_LOG",
