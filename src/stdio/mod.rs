@@ -28,9 +28,11 @@ use self::message::{Message, Routed};
 use self::output::Output;
 use self::under_way::{Entry, UnderWay};
 use crate::config::{AuditTarget, Config, SETTINGS};
-use crate::error::{Failure, Kind};
+use crate::error::Failure;
+use crate::logging;
 use crate::os::{Signals, Told};
 use crate::secret::Secret;
+use crate::serve::no_thread;
 use crate::sync::locked;
 
 /// How long a request that could not be sent waits for a server: longer than one takes to stop.
@@ -104,6 +106,8 @@ pub fn run(config: Config, access_key: Option<Secret>) -> Result<(), Failure> {
     // Before a server can be known to others, so that being told to stop is never missed.
     let has_audit_file = matches!(config.audit_log, Some(AuditTarget::File(_)));
     let signals = Signals::register(has_audit_file).map_err(|error| no_thread(&error))?;
+    // Not every client reads the log.
+    logging::never_block().map_err(|error| no_thread(&error))?;
     let most_bytes = config.max_request_bytes;
     let most_read = most_bytes.saturating_mul(READ_MORE);
     let home = Arc::new(Home::open(config)?);
@@ -143,11 +147,6 @@ pub fn run(config: Config, access_key: Option<Secret>) -> Result<(), Failure> {
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
     let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
     thread.map(drop).map_err(|error| no_thread(&error))
-}
-
-fn no_thread(error: &io::Error) -> Failure {
-    let message = format!("There is no thread, or no signal can be waited for ({error}).");
-    Failure::new(Kind::Internal, message).hint("Raise the limit of threads for this process.")
 }
 
 fn tell_signals(mut signals: Signals, events: &SyncSender<Event>) {
