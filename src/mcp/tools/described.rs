@@ -138,14 +138,9 @@ impl Draft {
             }
             ours.insert(name.clone(), named);
         }
-        let title = if operation.summary.is_empty() {
-            &operation.name
-        } else {
-            &operation.summary
-        };
         let listed = json!({
             "name": operation.name,
-            "title": title,
+            "title": operation.title(),
             "description": operation.text(),
             "inputSchema": {
                 "type": "object",
