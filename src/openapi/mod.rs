@@ -16,6 +16,7 @@ mod names;
 pub mod offer;
 mod operation;
 mod parameter;
+mod references;
 mod schema;
 mod send;
 mod servers;
@@ -93,6 +94,7 @@ impl Description {
                 credentials: credentials(&document),
             },
             servers: &servers,
+            may_leave: references::may_leave(&document),
             operations: Vec::new(),
             skipped: Vec::new(),
         };
@@ -170,6 +172,8 @@ struct Found<'d> {
     document: &'d Document,
     rules: Rules<'d>,
     servers: &'d Servers,
+    /// Whether something may refer to another file.
+    may_leave: bool,
     operations: Vec<Operation>,
     skipped: Vec<Skipped>,
 }
@@ -219,6 +223,15 @@ impl<'d> Found<'d> {
             self.servers.check(&operation)?;
         } else {
             self.servers.check(item)?;
+        }
+        if self.may_leave {
+            let parts = [
+                item.get("parameters"),
+                operation.get("parameters"),
+                operation.get("requestBody"),
+            ];
+            let parts = parts.into_iter().flatten().map(Node::from);
+            references::check(self.document, parts)?;
         }
         let mut operation =
             operation::read(self.document, &self.rules, (method, path), item, node)?;

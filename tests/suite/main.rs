@@ -37,6 +37,7 @@ mod hostile;
 mod http;
 mod mcp;
 mod openapi;
+mod openapi_faults;
 mod operations;
 mod owner;
 mod pages;

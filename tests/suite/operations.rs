@@ -10,20 +10,20 @@ use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Value, json};
 
 /// A server with a description of its API, Ada signed in, and an MCP client of it.
-struct Bench {
-    mcp: Mcp,
+pub struct Bench {
+    pub mcp: Mcp,
     _server: Running,
-    backend: Backend,
+    pub backend: Backend,
     _entra: Entra,
     _directory: TempDir,
 }
 
 impl Bench {
-    fn new(paths: &Value) -> Self {
+    pub fn new(paths: &Value) -> Self {
         Self::of(&description(paths), &[])
     }
 
-    fn of(description: &Value, settings: &[(&str, &str)]) -> Self {
+    pub fn of(description: &Value, settings: &[(&str, &str)]) -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         backend.on(|_| Some(Reply::of_json(200, &json!({"done": true})).into()));
@@ -48,44 +48,44 @@ impl Bench {
     }
 
     /// The tools that are listed.
-    fn listed(&mut self) -> Vec<Value> {
+    pub fn listed(&mut self) -> Vec<Value> {
         let mut result = self.mcp.result("tools/list", json!({}));
         serde_json::from_value(result["tools"].take()).unwrap()
     }
 
     /// The tool `name`.
-    fn tool(&mut self, name: &str) -> Value {
+    pub fn tool(&mut self, name: &str) -> Value {
         let tools = self.listed();
         let tool = tools.into_iter().find(|tool| tool["name"] == name);
         tool.unwrap_or_else(|| panic!("{name} is not listed"))
     }
 
     /// The schema of an argument of the tool `name`.
-    fn argument(&mut self, name: &str, argument: &str) -> Value {
+    pub fn argument(&mut self, name: &str, argument: &str) -> Value {
         self.tool(name)["inputSchema"]["properties"][argument].clone()
     }
 
     /// What reaches the API of a call that succeeds.
-    fn sent(&mut self, tool: &str, arguments: Value) -> Request {
+    pub fn sent(&mut self, tool: &str, arguments: Value) -> Request {
         self.mcp.ok(tool, arguments);
         self.backend.last()
     }
 
     /// The path and the query of the same.
-    fn target(&mut self, tool: &str, arguments: Value) -> String {
+    pub fn target(&mut self, tool: &str, arguments: Value) -> String {
         let target = self.sent(tool, arguments).target;
         target.strip_prefix("/v1.0").unwrap().to_owned()
     }
 
     /// The body of the same, which is JSON.
-    fn json(&mut self, tool: &str, arguments: Value) -> Value {
+    pub fn json(&mut self, tool: &str, arguments: Value) -> Value {
         let sent = self.sent(tool, arguments);
         assert_eq!(sent.header("Content-Type"), Some("application/json"));
         serde_json::from_slice(&sent.body).unwrap()
     }
 
     /// Why a call is refused, before anything is sent.
-    fn refused(&mut self, tool: &str, arguments: Value) -> String {
+    pub fn refused(&mut self, tool: &str, arguments: Value) -> String {
         let before = self.backend.requests().len();
         let refused = self.mcp.fails(tool, arguments);
         assert_eq!(refused["error"], "invalid_request", "{refused}");
@@ -94,7 +94,7 @@ impl Bench {
     }
 }
 
-fn description(paths: &Value) -> Value {
+pub fn description(paths: &Value) -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Sample", "version": "1"},
@@ -104,12 +104,12 @@ fn description(paths: &Value) -> Value {
 }
 
 /// `get` at this path, with one parameter.
-fn with_parameter(path: &str, parameter: Value) -> Value {
+pub fn with_parameter(path: &str, parameter: Value) -> Value {
     json!({path: {"get": {"operationId": "call", "parameters": [parameter]}}})
 }
 
 /// `post` with a body of this media type and schema.
-fn with_body(media_type: &str, schema: Value) -> Value {
+pub fn with_body(media_type: &str, schema: Value) -> Value {
     json!({"/things": {"post": {
         "operationId": "call",
         "requestBody": {"required": true, "content": {media_type: {"schema": schema}}},
@@ -316,7 +316,7 @@ fn json_is_sent_as_it_is_given() {
 }
 
 /// Everything of the fields of a form that arrived.
-fn fields_of(sent: &Request) -> Vec<(String, String)> {
+pub fn fields_of(sent: &Request) -> Vec<(String, String)> {
     url::form_urlencoded::parse(&sent.body)
         .into_owned()
         .collect()
@@ -366,7 +366,7 @@ fn bytes_are_given_in_base64() {
 }
 
 /// A part of a multipart form: its head and its body.
-fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
+pub fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
     let media_type = sent.header("Content-Type").unwrap();
     let boundary = media_type
         .strip_prefix("multipart/form-data; boundary=")
