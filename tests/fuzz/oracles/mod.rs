@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+mod answer;
 mod authenticate;
 mod callback;
 mod chunked;
@@ -23,7 +24,8 @@ mod token_file;
 pub type Oracle = fn(&[u8]);
 
 /// By the name of the target, which is that of its folder of `corpus`, too.
-pub const ALL: [(&str, Oracle); 9] = [
+pub const ALL: [(&str, Oracle); 10] = [
+    ("answer", answer::holds),
     ("authenticate", authenticate::holds),
     ("callback", callback::holds),
     ("chunked", chunked::holds),
