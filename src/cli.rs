@@ -21,6 +21,7 @@ use crate::init::{self, Init, Terminal};
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::{self, Server};
+use crate::tool_report::ToolReport;
 use crate::{doctor, logging, os, stdio, text, verbs};
 
 /// Something went wrong while running.
@@ -105,6 +106,16 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             };
             let code = report.exit_code();
             Ok(Done { text, code })
+        }
+        Verb::Tools => {
+            let Loaded { config, .. } = load_quietly(&line)?;
+            let report = ToolReport::of(&config);
+            let text = if line.has(JSON) {
+                report.json()
+            } else {
+                report.text()
+            };
+            Ok(Done::well(text))
         }
         Verb::CheckConfig => check_config(&line),
         Verb::Help => Ok(Done::well(help(line.operand.as_deref())?)),

@@ -21,6 +21,8 @@ pub enum Verb {
     Status,
     /// Find what is wrong.
     Doctor,
+    /// Show the tools.
+    Tools,
     /// Check the settings.
     CheckConfig,
     /// Show what there is, or how a verb is used.
@@ -206,6 +208,15 @@ pub const VERBS: &[Usage] = &[
         summary: "find what is wrong: settings, token file, network, app registration",
         details: "Sends no token and changes nothing. Exits with 0, with 1 after warnings, or with 2 after \
                   failures.",
+    },
+    Usage {
+        verb: Verb::Tools,
+        names: &["tools"],
+        operand: None,
+        flags: &[switch(JSON, "the same as JSON")],
+        summary: "show the tools, what they cost a client's context, and which operations are skipped",
+        details: "Needs no network and no sign-in. The operations are those of OPENAPI_FILE, each with the \
+                  reason why it is skipped.",
     },
     Usage {
         verb: Verb::CheckConfig,

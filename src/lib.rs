@@ -42,6 +42,7 @@
 //! - [`browser`]: opens a link without showing its ticket on a command line
 //! - [`manual`]: the manual that `help` prints
 //! - [`doctor`]: finds what is wrong, offline and online
+//! - [`tool_report`]: `tools`: what is listed, and what that costs a client's context
 //! - [`serve`]: a running server, put together
 //!
 //! What comes in:
@@ -105,4 +106,5 @@ mod spelling;
 mod stdio;
 mod sync;
 pub mod text;
+pub mod tool_report;
 pub mod verbs;

@@ -113,6 +113,8 @@ impl Reader<'_> {
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+        let backend_headers = self.backend_headers();
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let session_cookies = self.list("BACKEND_SESSION_COOKIES", cookie_name);
         let policy = methods.map(|methods| Policy {
             methods,
@@ -122,8 +124,6 @@ impl Reader<'_> {
         });
         let api_tools = self.with_default("API_TOOLS", api_tools);
         let description = self.description(backend.as_ref(), policy.as_ref());
-        let backend_headers = self.backend_headers();
-        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -158,12 +158,12 @@ impl Reader<'_> {
             allowed_hosts,
             allowed_origins,
             access_key,
+            backend_headers,
+            download_hosts,
             policy: policy?,
             description,
             api_tools: api_tools?,
             session_cookies,
-            backend_headers,
-            download_hosts,
             max_response_bytes: max_response_bytes?,
             max_request_bytes: max_request_bytes?,
             files_dir,
@@ -208,6 +208,14 @@ impl Reader<'_> {
         self.noted(read)
     }
 
+    /// Of what stands in the file, no mistake shows a value.
+    fn backend_headers(&mut self) -> Option<FixedHeaders> {
+        let file = value(self.variables, "BACKEND_HEADERS_FILE")?;
+        let read = FixedHeaders::read(file, self.is_handed_over(file))
+            .map_err(|mistake| format!("BACKEND_HEADERS_FILE is {mistake}"));
+        self.noted(read)
+    }
+
     /// The description of the API, of which the other settings say what is offered.
     fn description(
         &mut self,
@@ -236,14 +244,6 @@ impl Reader<'_> {
             let contents = openapi_file(path)?;
             Description::read(contents, &surroundings).map(Arc::new)
         })
-    }
-
-    /// Of what stands in the file, no mistake shows a value.
-    fn backend_headers(&mut self) -> Option<FixedHeaders> {
-        let file = value(self.variables, "BACKEND_HEADERS_FILE")?;
-        let read = FixedHeaders::read(file, self.is_handed_over(file))
-            .map_err(|mistake| format!("BACKEND_HEADERS_FILE is {mistake}"));
-        self.noted(read)
     }
 
     /// Whether systemd hands the file over. It protects it, and not only by the mode

@@ -134,6 +134,11 @@ impl Document {
         })
     }
 
+    /// All of it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The piece at `span`.
     pub(crate) fn node(&self, span: Span) -> Node<'_> {
         let end = span.start + span.length;

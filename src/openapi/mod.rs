@@ -16,6 +16,7 @@ mod names;
 pub mod offer;
 mod operation;
 mod parameter;
+mod references;
 mod schema;
 mod send;
 mod servers;
@@ -28,15 +29,14 @@ use std::sync::Arc;
 
 use url::Url;
 
-pub(crate) use self::arguments::BodyArgument;
-pub use self::arguments::{Arguments, Bounds};
+pub use self::arguments::{Arguments, BodyArgument, Bounds, GivenBody};
 use self::document::{Document, Node};
 pub use self::names::OWN_TOOLS;
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
-pub(crate) use self::send::PreparedBody;
+pub use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};
@@ -93,6 +93,7 @@ impl Description {
                 credentials: credentials(&document),
             },
             servers: &servers,
+            may_leave: references::may_leave(&document),
             operations: Vec::new(),
             skipped: Vec::new(),
         };
@@ -170,6 +171,8 @@ struct Found<'d> {
     document: &'d Document,
     rules: Rules<'d>,
     servers: &'d Servers,
+    /// Whether something may refer to another file.
+    may_leave: bool,
     operations: Vec<Operation>,
     skipped: Vec<Skipped>,
 }
@@ -219,6 +222,15 @@ impl<'d> Found<'d> {
             self.servers.check(&operation)?;
         } else {
             self.servers.check(item)?;
+        }
+        if self.may_leave {
+            let parts = [
+                item.get("parameters"),
+                operation.get("parameters"),
+                operation.get("requestBody"),
+            ];
+            let parts = parts.into_iter().flatten().map(Node::from);
+            references::check(self.document, parts)?;
         }
         let mut operation =
             operation::read(self.document, &self.rules, (method, path), item, node)?;

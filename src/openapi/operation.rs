@@ -43,6 +43,15 @@ impl Operation {
         matches!(form, Some(Form::Bytes))
     }
 
+    /// What people read of it.
+    pub fn title(&self) -> &str {
+        match (&self.summary, &self.id) {
+            (summary, _) if !summary.is_empty() => summary,
+            (_, Some(id)) => id,
+            _ => &self.name,
+        }
+    }
+
     /// What a model reads of it: its summary and its description.
     pub fn text(&self) -> String {
         let summary = self.summary.trim_end_matches('.');

@@ -42,13 +42,15 @@ pub(super) struct Detail {
 }
 
 /// From everything to as good as nothing: the first that fits is listed.
-pub(super) const DETAILS: [Detail; 7] = [
+pub(super) const DETAILS: [Detail; 9] = [
     detail(7, 300, 100),
     detail(6, 200, 50),
     detail(5, 120, 30),
     detail(4, 120, 30),
     detail(3, 100, 20),
     detail(2, 80, 10),
+    detail(1, 80, 10),
+    detail(1, 40, 5),
     detail(0, 40, 5),
 ];
 
@@ -174,14 +176,14 @@ impl<'d> Lister<'d> {
         if let Some((_, known)) = again
             && is_deep(shape)
         {
-            let schema = self.cut(shape, "The same again, as described above.")?;
+            let schema = self.cut(shape, "as described above")?;
             return Ok(Listed {
                 schema,
                 constants: *known,
             });
         }
         if at.depth == 0 && is_deep(shape) && !self.is_flat_list(shape) {
-            let schema = self.cut(shape, "Not described here: it would be too long.")?;
+            let schema = self.cut(shape, "not described, to keep this short")?;
             return Ok(schema.into());
         }
         if !shape.branches.is_empty() {
@@ -226,8 +228,21 @@ impl<'d> Lister<'d> {
         at: At<'_>,
         constants: &mut Constants,
     ) -> Result<Listed, TooLarge> {
-        let depth = at.depth.saturating_sub(1);
         let shape = Shape::of(self.document, schema);
+        let depth = at.depth.saturating_sub(1);
+        self.list(&shape, At { depth, ..at }, constants)
+    }
+
+    /// The listed form of the items of an array. An array of objects is no deeper than an object.
+    fn items(
+        &mut self,
+        schema: Node<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+    ) -> Result<Listed, TooLarge> {
+        let shape = Shape::of(self.document, schema);
+        let is_array_again = shape.items.is_some();
+        let depth = at.depth.saturating_sub(usize::from(is_array_again));
         self.list(&shape, At { depth, ..at }, constants)
     }
 
@@ -245,6 +260,8 @@ impl<'d> Lister<'d> {
         base.default = None;
         base.is_nullable = false;
         base.name = None;
+        // A branch that leads back here is a cycle, not a part that was gathered already.
+        base.gathered.clear();
         let through = base.through.drain(..).map(|span| (span, None));
         let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
         let at = At {
@@ -310,7 +327,7 @@ impl<'d> Lister<'d> {
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
-                    Some(items) => self.inner(items, at, constants)?,
+                    Some(items) => self.items(items, at, constants)?,
                     None => json!({"anyOf": flat_json()}).into(),
                 };
                 additions.items = items.constants;
@@ -405,10 +422,10 @@ impl<'d> Lister<'d> {
 
     /// What stands for a schema that is not described, and `why`.
     fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Value, TooLarge> {
-        let name = shape.name.as_deref().map(|name| format!("{name}: "));
         let own = shape.description.as_deref().unwrap_or_default();
         let own = tidy(own, self.detail.words);
-        let description = format!("{}{own} {why}", name.unwrap_or_default());
+        let name = shape.name.as_deref().unwrap_or("what is in it");
+        let description = format!("{own} ({name}: {why})");
         self.take(description.len() + 5 * KEYWORD_BYTES)?;
         Ok(if shape.kinds() == ["array"] {
             let items = json!({"anyOf": flat_json()});

@@ -40,6 +40,7 @@ mod http;
 mod init;
 mod mcp;
 mod openapi;
+mod openapi_faults;
 mod operations;
 mod outgoing;
 mod owner;

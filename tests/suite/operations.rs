@@ -10,20 +10,20 @@ use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Value, json};
 
 /// A server with a description of its API, Ada signed in, and an MCP client of it.
-struct Bench {
-    mcp: Mcp,
+pub struct Bench {
+    pub mcp: Mcp,
     _server: Running,
-    backend: Backend,
+    pub backend: Backend,
     _entra: Entra,
     _directory: TempDir,
 }
 
 impl Bench {
-    fn new(paths: &Value) -> Self {
+    pub fn new(paths: &Value) -> Self {
         Self::of(&description(paths), &[])
     }
 
-    fn of(description: &Value, settings: &[(&str, &str)]) -> Self {
+    pub fn of(description: &Value, settings: &[(&str, &str)]) -> Self {
         let entra = Entra::start();
         let backend = Backend::start_for(&entra);
         backend.on(|_| Some(Reply::of_json(200, &json!({"done": true})).into()));
@@ -48,44 +48,44 @@ impl Bench {
     }
 
     /// The tools that are listed.
-    fn listed(&mut self) -> Vec<Value> {
+    pub fn listed(&mut self) -> Vec<Value> {
         let mut result = self.mcp.result("tools/list", json!({}));
         serde_json::from_value(result["tools"].take()).unwrap()
     }
 
     /// The tool `name`.
-    fn tool(&mut self, name: &str) -> Value {
+    pub fn tool(&mut self, name: &str) -> Value {
         let tools = self.listed();
         let tool = tools.into_iter().find(|tool| tool["name"] == name);
         tool.unwrap_or_else(|| panic!("{name} is not listed"))
     }
 
     /// The schema of an argument of the tool `name`.
-    fn argument(&mut self, name: &str, argument: &str) -> Value {
+    pub fn argument(&mut self, name: &str, argument: &str) -> Value {
         self.tool(name)["inputSchema"]["properties"][argument].clone()
     }
 
     /// What reaches the API of a call that succeeds.
-    fn sent(&mut self, tool: &str, arguments: Value) -> Request {
+    pub fn sent(&mut self, tool: &str, arguments: Value) -> Request {
         self.mcp.ok(tool, arguments);
         self.backend.last()
     }
 
     /// The path and the query of the same.
-    fn target(&mut self, tool: &str, arguments: Value) -> String {
+    pub fn target(&mut self, tool: &str, arguments: Value) -> String {
         let target = self.sent(tool, arguments).target;
         target.strip_prefix("/v1.0").unwrap().to_owned()
     }
 
     /// The body of the same, which is JSON.
-    fn json(&mut self, tool: &str, arguments: Value) -> Value {
+    pub fn json(&mut self, tool: &str, arguments: Value) -> Value {
         let sent = self.sent(tool, arguments);
         assert_eq!(sent.header("Content-Type"), Some("application/json"));
         serde_json::from_slice(&sent.body).unwrap()
     }
 
     /// Why a call is refused, before anything is sent.
-    fn refused(&mut self, tool: &str, arguments: Value) -> String {
+    pub fn refused(&mut self, tool: &str, arguments: Value) -> String {
         let before = self.backend.requests().len();
         let refused = self.mcp.fails(tool, arguments);
         assert_eq!(refused["error"], "invalid_request", "{refused}");
@@ -94,7 +94,7 @@ impl Bench {
     }
 }
 
-fn description(paths: &Value) -> Value {
+pub fn description(paths: &Value) -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {"title": "Sample", "version": "1"},
@@ -104,12 +104,12 @@ fn description(paths: &Value) -> Value {
 }
 
 /// `get` at this path, with one parameter.
-fn with_parameter(path: &str, parameter: Value) -> Value {
+pub fn with_parameter(path: &str, parameter: Value) -> Value {
     json!({path: {"get": {"operationId": "call", "parameters": [parameter]}}})
 }
 
 /// `post` with a body of this media type and schema.
-fn with_body(media_type: &str, schema: Value) -> Value {
+pub fn with_body(media_type: &str, schema: Value) -> Value {
     json!({"/things": {"post": {
         "operationId": "call",
         "requestBody": {"required": true, "content": {media_type: {"schema": schema}}},
@@ -316,7 +316,7 @@ fn json_is_sent_as_it_is_given() {
 }
 
 /// Everything of the fields of a form that arrived.
-fn fields_of(sent: &Request) -> Vec<(String, String)> {
+pub fn fields_of(sent: &Request) -> Vec<(String, String)> {
     url::form_urlencoded::parse(&sent.body)
         .into_owned()
         .collect()
@@ -366,7 +366,7 @@ fn bytes_are_given_in_base64() {
 }
 
 /// A part of a multipart form: its head and its body.
-fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
+pub fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
     let media_type = sent.header("Content-Type").unwrap();
     let boundary = media_type
         .strip_prefix("multipart/form-data; boundary=")
@@ -597,4 +597,109 @@ fn every_listed_operation_keeps_the_rules_of_every_models_api() {
     for tool in &tools {
         assert_eq!(breaks_the_rules(tool), [""; 0], "{tool:#}");
     }
+}
+
+// ---- The verb `tools` ----
+
+/// What `entra-auth-mcp tools` prints.
+fn printed(arguments: &[&str], described: &Value) -> String {
+    let directory = TempDir::new();
+    let file = directory.write("openapi.json", described.to_string());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"))
+        .arg("tools")
+        .args(arguments)
+        .env_clear()
+        .current_dir(&directory.0)
+        .env("AZURE_CLIENT_ID", crate::support::entra::CLIENT_ID)
+        .env("AZURE_TENANT_ID", crate::support::entra::TENANT_ID)
+        .env("BACKEND_API_BASE_URL", "https://api.contoso.example/v1.0")
+        .env("OPENAPI_FILE", file)
+        .env("API_TOOLS", "named")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_verb_shows_tools_their_cost_and_what_is_skipped() {
+    let described = description(&json!({"/x": {
+        "get": {"operationId": "listThings", "summary": "All things"},
+        "head": {},
+    }}));
+    let text = printed(&[], &described);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("listThings"))
+        .unwrap();
+    assert!(line.ends_with("  GET /x"), "{text}");
+    assert!(text.contains("12 tools take "), "{text}");
+    assert!(
+        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is none"),
+        "{text}"
+    );
+    assert!(!text.contains("Warning"), "{text}");
+
+    let report: Value = serde_json::from_str(&printed(&["--json"], &described)).unwrap();
+    let tools = report["tools"].as_array().unwrap();
+    assert_eq!(tools.len(), 12);
+    assert_eq!(tools[11]["operation"], "GET /x");
+    let bytes = tools.iter().map(|tool| tool["bytes"].as_u64().unwrap());
+    assert_eq!(report["bytes"], bytes.sum::<u64>());
+    assert_eq!(report["skipped"][0]["operation"], "HEAD /x");
+}
+
+#[test]
+fn the_verb_warns_of_many_tools() {
+    for (count, wanted) in [
+        (29, None),
+        (30, Some("about 40 in all")),
+        (118, Some("128 in all")),
+    ] {
+        let mut paths = json!({});
+        for number in 0..count {
+            paths[format!("/{number}")] = json!({"get": {}});
+        }
+        let text = printed(&[], &description(&paths));
+        let warning = text.lines().find(|line| line.starts_with("Warning: "));
+        match wanted {
+            Some(wanted) => assert!(warning.unwrap().contains(wanted), "{text}"),
+            None => assert_eq!(warning, None),
+        }
+    }
+}
+
+/// The calls of an operation are those of the generic tools in everything but how they are written.
+#[test]
+fn policy_headers_and_audit_log_are_those_of_every_call() {
+    let directory = TempDir::new();
+    let log = directory.file("audit.log");
+    let parameters = json!([
+        {"name": "id", "in": "path", "required": true},
+        {"name": "If-Match", "in": "header"},
+        {"name": "X-Odd", "in": "header"},
+    ]);
+    let paths =
+        json!({"/users/{id}": {"delete": {"operationId": "call", "parameters": parameters}}});
+    let settings = [
+        ("DENIED_ENDPOINTS", "/users/admin"),
+        ("AUDIT_LOG", log.to_str().unwrap()),
+    ];
+    let mut bench = Bench::of(&description(&paths), &settings);
+    let arguments = bench.tool("call")["inputSchema"]["properties"].clone();
+    assert!(arguments.get("If_Match").is_some());
+    assert!(arguments.get("X_Odd").is_none());
+    let sent = bench.sent("call", json!({"id": "ada", "If_Match": "\"1\""}));
+    assert_eq!(sent.header("If-Match"), Some("\"1\""));
+    let refused = bench.mcp.fails("call", json!({"id": "ADMIN"}));
+    assert_eq!(refused["error"], "refused");
+    let log = std::fs::read_to_string(&log).unwrap();
+    let calls: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["event"] == "api_call")
+        .collect();
+    assert_eq!(calls.len(), 2, "{log}");
+    assert_eq!(calls[0]["method"], "DELETE");
+    assert_eq!(calls[0]["path"], "/v1.0/users/ada");
 }

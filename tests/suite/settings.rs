@@ -1383,7 +1383,16 @@ fn help_prints_each_topic_of_the_manual() {
     for topic in TOPICS {
         assert!(overview.contains(topic.title), "{}", topic.name);
         let outcome = program.run(&["help", topic.name], &[]);
-        assert_eq!((outcome.code, outcome.stdout), (Some(0), topic.text()));
+        assert_eq!(outcome.code, Some(0), "{}", topic.name);
+        // Where it is the name of a verb, too, that comes first.
+        let is_verb = VERBS.iter().any(|usage| usage.name() == topic.name);
+        let text = topic.text();
+        let is_shown = if is_verb {
+            outcome.stdout.ends_with(&text)
+        } else {
+            outcome.stdout == text
+        };
+        assert!(is_shown, "{}", topic.name);
     }
 }
 

@@ -73,7 +73,7 @@ pub(super) fn call(
         body_file: arguments.text("body_file"),
         save_to: arguments.text("save_to"),
         select: arguments.get("select"),
-        max_bytes: max_bytes(arguments.read("max_bytes")),
+        max_bytes: max_bytes(arguments, "max_bytes"),
         watch: caller.watch,
     };
     api.call(&call).map(api_result::of)
@@ -115,15 +115,16 @@ pub(super) fn call_operation(
         body_file: arguments.text(tool.ours("body_file")),
         save_to: arguments.text(tool.ours("save_to")),
         select: arguments.get(tool.ours("select")),
-        max_bytes: max_bytes(arguments.read(tool.ours("max_bytes"))),
+        max_bytes: max_bytes(arguments, tool.ours("max_bytes")),
         watch: caller.watch,
     };
     api.call(&call).map(api_result::of)
 }
 
 /// An integer may be written as `2048.0` or `2.048e3`.
-fn max_bytes(number: Option<f64>) -> Option<usize> {
-    number?.to_string().parse().ok()
+fn max_bytes(arguments: &Object<'_>, name: &str) -> Option<usize> {
+    let number: f64 = arguments.read(name)?;
+    number.to_string().parse().ok()
 }
 
 /// `params` as the pairs of a query; an array repeats its key.

@@ -27,6 +27,8 @@ pub(super) struct Described {
     pub(super) listed: Vec<Value>,
     /// The operations that cannot be listed.
     pub(super) skipped: Vec<Skipped>,
+    /// Whether operations are found by search instead.
+    pub(super) is_by_search: bool,
 }
 
 /// A tool that calls one operation.
@@ -58,19 +60,21 @@ impl Described {
         let Some(description) = &config.description else {
             return Self::default();
         };
-        let is_few = description.operations().len() <= MOST_NAMED;
-        let may_be_named = match config.api_tools {
-            ApiTools::Named => true,
-            ApiTools::Auto => is_few,
-            ApiTools::Search | ApiTools::Generic => false,
+        let by_search = Self {
+            is_by_search: true,
+            ..Self::default()
         };
-        if !may_be_named {
-            return Self::default();
+        let is_few = description.operations().len() <= MOST_NAMED;
+        match config.api_tools {
+            ApiTools::Generic => return Self::default(),
+            ApiTools::Search => return by_search,
+            ApiTools::Auto if !is_few => return by_search,
+            ApiTools::Auto | ApiTools::Named => {}
         }
         let named = Self::all(description, generic, config.files_dir.is_some());
         let bytes: usize = named.listed.iter().map(|tool| tool.to_string().len()).sum();
         if config.api_tools == ApiTools::Auto && bytes > MOST_NAMED_BYTES {
-            return Self::default();
+            return by_search;
         }
         named
     }
@@ -134,14 +138,9 @@ impl Draft {
             }
             ours.insert(name.clone(), named);
         }
-        let title = if operation.summary.is_empty() {
-            &operation.name
-        } else {
-            &operation.summary
-        };
         let listed = json!({
             "name": operation.name,
-            "title": title,
+            "title": operation.title(),
             "description": operation.text(),
             "inputSchema": {
                 "type": "object",

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::definitions::{self, Offer};
 use super::described::{Described, Generic};
 use crate::config::Config;
+use crate::openapi::Skipped;
 
 /// The tools of one server.
 pub(crate) struct Listing {
@@ -41,6 +42,22 @@ impl Listing {
             definitions,
             described,
         }
+    }
+
+    /// The operation that the tool `name` calls, as `GET /users/{id}`, if it is one's.
+    pub(crate) fn operation_of(&self, name: &str) -> Option<String> {
+        let tool = self.described.tools.get(name)?;
+        Some(tool.operation.line())
+    }
+
+    /// The operations that cannot be listed.
+    pub(crate) fn skipped(&self) -> &[Skipped] {
+        &self.described.skipped
+    }
+
+    /// Whether operations are found by search.
+    pub(crate) fn is_by_search(&self) -> bool {
+        self.described.is_by_search
     }
 }
 
