@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 
@@ -20,7 +21,8 @@ use crate::init::{self, Init, Terminal};
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::{self, Server};
-use crate::{doctor, logging, os, text, verbs};
+use crate::tool_report::ToolReport;
+use crate::{doctor, logging, os, stdio, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -84,6 +86,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
     let line = CommandLine::parse(arguments)?;
     match line.verb {
         Verb::Serve => serve(&line),
+        Verb::Stdio => carry(&line),
         Verb::Init => init(&line),
         Verb::Login => login(&line),
         Verb::Logout => logout(&line),
@@ -103,6 +106,16 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             };
             let code = report.exit_code();
             Ok(Done { text, code })
+        }
+        Verb::Tools => {
+            let Loaded { config, .. } = load_quietly(&line)?;
+            let report = ToolReport::of(&config);
+            let text = if line.has(JSON) {
+                report.json()
+            } else {
+                report.text()
+            };
+            Ok(Done::well(text))
         }
         Verb::CheckConfig => check_config(&line),
         Verb::Help => Ok(Done::well(help(line.operand.as_deref())?)),
@@ -183,6 +196,18 @@ fn of_init(failure: Failure) -> Trouble {
     }
 }
 
+/// Carries the messages of a client that has started this program.
+fn carry(line: &CommandLine) -> Result<Done, Trouble> {
+    let Loaded { config, sources } = load(line, Warnings::Logged)?;
+    let mistakes = stdio::mistakes(&config, &sources.values);
+    if !mistakes.is_empty() {
+        return Err(Trouble::Misuse(unusable(&mistakes, &sources, line.verb)));
+    }
+    let access_key = access_key(&config, sources.values)?;
+    stdio::run(config, access_key)?;
+    Ok(Done::well(String::new()))
+}
+
 /// Signs a person in who sits at this terminal.
 fn login(line: &CommandLine) -> Result<Done, Trouble> {
     let Loaded { config, sources } = load_quietly(line)?;
@@ -254,7 +279,16 @@ impl Warnings {
 
 /// What the settings are read from; `--host` and `--port` win over everything else.
 fn sources(line: &CommandLine) -> Result<Sources, String> {
-    let mut sources = Sources::read(line.value(ENV_FILE))?;
+    let mut sources = match line.value(ENV_FILE) {
+        // The working directory is the client's: a `.env` there may be anybody's.
+        None if line.verb == Verb::Stdio => Sources::of_environment()?,
+        Some(path) if line.verb == Verb::Stdio && !Path::new(path).is_absolute() => {
+            return Err(format!(
+                "{ENV_FILE} is {path:?}: with stdio, write the whole path, since the client chooses the working directory"
+            ));
+        }
+        named => Sources::read(named)?,
+    };
     for (flag, setting) in [(HOST, "SERVER_HOST"), (PORT, "SERVER_PORT")] {
         if let Some(value) = line.value(flag) {
             sources.override_with(setting, value, flag);
@@ -277,10 +311,10 @@ fn load(line: &CommandLine, warnings: Warnings) -> Result<Loaded, String> {
         warnings.give(&format!("{name} is not a setting; {setting} is"));
     }
     let config = Config::from_variables(&sources.values)
-        .map_err(|mistakes| unusable(&mistakes, &sources))?;
+        .map_err(|mistakes| unusable(&mistakes, &sources, line.verb))?;
     let placeholders = config.placeholders();
     if line.verb == Verb::CheckConfig && !placeholders.is_empty() {
-        return Err(unusable(&placeholders, &sources));
+        return Err(unusable(&placeholders, &sources, line.verb));
     }
     for doubt in config.doubts() {
         warnings.give(&doubt);
@@ -298,10 +332,12 @@ fn load_quietly(line: &CommandLine) -> Result<Loaded, String> {
 }
 
 /// What is said of `mistakes` in the settings.
-fn unusable(mistakes: &[String], sources: &Sources) -> String {
+fn unusable(mistakes: &[String], sources: &Sources, verb: Verb) -> String {
     let mistakes = mistakes.join("\n  ");
     let file = if sources.has_file {
         String::new()
+    } else if verb == Verb::Stdio {
+        format!("With stdio, only {ENV_FILE} names a settings file.\n")
     } else {
         format!(
             "There is no settings file {}. entra-auth-mcp init writes one.\n",

@@ -82,3 +82,20 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     };
     (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
+
+/// The days from 1970-01-01 to a Gregorian date; an earlier one counts as 0, one beyond the year
+/// 9999 as `None`.
+pub fn days_since_1970(year: u64, month: u64, day: u64) -> Option<u64> {
+    if year > 9999 || !(1..=12).contains(&month) {
+        return None;
+    }
+    // Years are counted from March, as above.
+    let (year, month_from_march) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year.saturating_sub(1), month + 9)
+    };
+    let day_of_year = (153 * month_from_march + 2) / 5 + day.saturating_sub(1);
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year;
+    Some(days.saturating_sub(719_468))
+}

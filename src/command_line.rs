@@ -9,6 +9,8 @@ use crate::spelling::nearest;
 pub enum Verb {
     /// Run the server.
     Serve,
+    /// Carry the messages of a client that starts programs.
+    Stdio,
     /// Write a settings file.
     Init,
     /// Sign a person in.
@@ -19,6 +21,8 @@ pub enum Verb {
     Status,
     /// Find what is wrong.
     Doctor,
+    /// Show the tools.
+    Tools,
     /// Check the settings.
     CheckConfig,
     /// Show what there is, or how a verb is used.
@@ -128,6 +132,16 @@ pub const VERBS: &[Usage] = &[
                   SIGTERM ends it.",
     },
     Usage {
+        verb: Verb::Stdio,
+        names: &["stdio"],
+        operand: None,
+        flags: &[],
+        summary: "the same for a client that starts programs: MCP over standard input and output",
+        details: "Programs that are started so share one token file: one of them is the server. The client \
+                  chooses the working directory, so every path in the settings must be a whole one, and no \
+                  .env is read but the file that --env-file names.",
+    },
+    Usage {
         verb: Verb::Init,
         names: &["init"],
         operand: None,
@@ -194,6 +208,15 @@ pub const VERBS: &[Usage] = &[
         summary: "find what is wrong: settings, token file, network, app registration",
         details: "Sends no token and changes nothing. Exits with 0, with 1 after warnings, or with 2 after \
                   failures.",
+    },
+    Usage {
+        verb: Verb::Tools,
+        names: &["tools"],
+        operand: None,
+        flags: &[switch(JSON, "the same as JSON")],
+        summary: "show the tools, what they cost a client's context, and which operations are skipped",
+        details: "Needs no network and no sign-in. The operations are those of OPENAPI_FILE, each with the \
+                  reason why it is skipped.",
     },
     Usage {
         verb: Verb::CheckConfig,

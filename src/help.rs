@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use crate::command_line::{COMMON_FLAGS, Flag, OVERVIEW, Usage, VERBS, did_you_mean, usage_of};
 use crate::config::{SETTINGS, Setting};
-use crate::manual::TOPICS;
+use crate::manual::{TOPICS, Topic};
 
 /// The longest line, in characters.
 const WIDTH: usize = 100;
@@ -25,11 +25,13 @@ pub fn help(topic: Option<&str>) -> Result<String, String> {
     let Some(name) = topic else {
         return Ok(overview());
     };
-    if let Some(usage) = usage_of(name) {
-        return Ok(about(usage));
-    }
-    if let Some(topic) = TOPICS.iter().find(|topic| topic.name == name) {
-        return Ok(topic.text());
+    let usage = usage_of(name).map(about);
+    let topic = TOPICS.iter().find(|topic| topic.name == name);
+    match (usage, topic.map(Topic::text)) {
+        // `tools` is a verb and a topic.
+        (Some(usage), Some(topic)) => return Ok(format!("{usage}\n{topic}")),
+        (Some(text), None) | (None, Some(text)) => return Ok(text),
+        (None, None) => {}
     }
     let mut known: Vec<&str> = VERBS.iter().map(Usage::name).collect();
     known.extend(TOPICS.iter().map(|topic| topic.name));

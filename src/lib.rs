@@ -38,9 +38,11 @@
 //! - [`clients`]: how MCP clients are connected
 //! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
 //! - `owner_client`: speaks to the server that owns the token file
+//! - `stdio`: the verb of that name: MCP over standard input and output, carried to a server
 //! - [`browser`]: opens a link without showing its ticket on a command line
 //! - [`manual`]: the manual that `help` prints
 //! - [`doctor`]: finds what is wrong, offline and online
+//! - [`tool_report`]: `tools`: what is listed, and what that costs a client's context
 //! - [`serve`]: a running server, put together
 //!
 //! What comes in:
@@ -52,6 +54,7 @@
 //!
 //! - [`api`]: one call of the API: confinement, policy, headers, request, answer, selection, files
 //! - [`auth`]: the auth path
+//! - [`openapi`]: the API's description: its operations, what they take, how that is sent
 //!
 //! What they stand on:
 //!
@@ -63,8 +66,9 @@
 //! - [`owner`]: which process owns the token file
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
-//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
-//! [`text`], [`pieces`], `spelling`, `sync`, `json_pointer`, `json_string`, `media_type`.
+//! [`error`], [`clock`], [`os`] (all that differs between systems), [`cookie_jar`], `logging`,
+//! `line_writer`, [`text`], [`pieces`], `spelling`, `sync`, `json_object`, `json_pointer`,
+//! `json_string`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -76,11 +80,13 @@ pub mod clients;
 pub mod clock;
 pub mod command_line;
 pub mod config;
+pub mod cookie_jar;
 pub mod doctor;
 pub mod error;
 mod help;
 pub mod http;
 pub mod init;
+mod json_object;
 mod json_pointer;
 mod json_string;
 mod line_writer;
@@ -88,6 +94,7 @@ mod logging;
 pub mod manual;
 pub mod mcp;
 mod media_type;
+pub mod openapi;
 pub mod os;
 pub mod outgoing;
 pub mod owner;
@@ -97,6 +104,8 @@ mod routes;
 pub mod secret;
 pub mod serve;
 mod spelling;
+mod stdio;
 mod sync;
 pub mod text;
+pub mod tool_report;
 pub mod verbs;

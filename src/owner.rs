@@ -227,6 +227,20 @@ pub fn current(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     }
 }
 
+/// Blocks until nobody owns `token_file`.
+///
+/// # Errors
+/// The lock file cannot be read, or is no regular file.
+pub fn wait_for_end(token_file: &Path) -> Result<(), Failure> {
+    let lock_path = beside(token_file, ".lock");
+    let lock = open_regular(OpenOptions::new().read(true), &lock_path)?;
+    // Shared, so that all who wait go on.
+    lock.lock_shared()
+        .map_err(|error| failure("lock", &lock_path, &error))?;
+    let _ = lock.unlock();
+    Ok(())
+}
+
 /// What the owner file says; `None` when there is none, or none that can be trusted.
 fn current_info(token_file: &Path) -> Result<Option<OwnerInfo>, Failure> {
     let path = beside(token_file, ".owner");

@@ -381,7 +381,7 @@ fn signed_out(user_id: &str, logout_url: &str) -> String {
 
 /// The origin of the server that owns `token_file`; `None` when nobody owns it. One that is
 /// starting or stopping is waited for.
-fn running_server(token_file: &Path) -> Result<Option<String>, Failure> {
+pub(crate) fn running_server(token_file: &Path) -> Result<Option<String>, Failure> {
     let deadline = Instant::now() + owner::PATIENCE;
     loop {
         let refusal = match owner::current(token_file) {

@@ -72,8 +72,10 @@ pub(crate) struct Answer {
     pub(crate) broken_off: Option<BrokenOff>,
     /// The content coding that could not be undone.
     pub(crate) packed: Option<String>,
-    /// Whether a token was taken out of it.
+    /// Whether a token or a session cookie was taken out of it.
     pub(crate) had_token: bool,
+    /// Whether it has set a session cookie.
+    pub(crate) has_set_cookie: bool,
     /// Whether any part of it can be selected.
     pub(crate) can_select: bool,
 }
@@ -186,6 +188,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) reach: usize,
     /// What the caller must not get.
     pub(crate) tokens: &'a Tokens<'a>,
+    /// Whether the response has set a session cookie.
+    pub(crate) has_set_cookie: bool,
 }
 
 impl Reading<'_> {
@@ -252,6 +256,7 @@ impl Reading<'_> {
             packed,
             content_type,
             had_token: self.tokens.has_removed(),
+            has_set_cookie: self.has_set_cookie,
             downloaded_from: self.downloaded_from,
             unlisted_host: self.unlisted_host,
         })

@@ -112,6 +112,12 @@ impl AllowedHeaders {
         Ok(headers)
     }
 
+    /// Whether a caller may set the header `name`.
+    pub(crate) fn admits(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        !is_never_allowed(&name) && self.allows(&name)
+    }
+
     /// Whether a caller may set `name`, in lower case.
     pub(crate) fn allows(&self, name: &str) -> bool {
         let added = self.added.iter().map(String::as_str);

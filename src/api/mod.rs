@@ -38,12 +38,14 @@ use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use self::answer::{Answer, Wanted};
 use self::files::{Files, Watch};
 use self::policy::{Form, Policy};
-use self::request::{Backend, Content, Request};
+use self::request::{Backend, Caller, Content, Request};
 use self::select::Selection;
 use crate::audit::{Entry, Event};
 use crate::auth::Auth;
+use crate::auth::account::Account;
 use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
+use crate::json_object::json_in_string;
 use crate::media_type;
 
 /// The API of one server.
@@ -64,7 +66,7 @@ pub(crate) struct Call<'a> {
     /// Added to the endpoint's query.
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) data: Option<&'a RawValue>,
+    pub(crate) data: Option<Data<'a>>,
     /// The name of the file to be sent in place of `data`.
     pub(crate) body_file: Option<Cow<'a, str>>,
     /// The name of the file that the answer is saved to.
@@ -73,6 +75,20 @@ pub(crate) struct Call<'a> {
     /// How much of the answer the caller wants at most.
     pub(crate) max_bytes: Option<usize>,
     pub(crate) watch: Watch<'a>,
+}
+
+/// What is sent as a body.
+pub(crate) enum Data<'a> {
+    /// A value of the caller: its media type says how it is sent.
+    Given(&'a RawValue),
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// The same with a file of `FILES_DIR` in its middle.
+    AroundFile {
+        before: Vec<u8>,
+        file: String,
+        after: Vec<u8>,
+    },
 }
 
 /// A call that the API has answered.
@@ -96,11 +112,6 @@ impl Api {
             files,
             auth,
         }
-    }
-
-    /// Whether calls may move files.
-    pub(crate) fn has_files(&self) -> bool {
-        self.files.is_some()
     }
 
     /// Makes `call` and records it.
@@ -143,7 +154,7 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
-        let mut answer = backend.send(&request, account.token()?, &[])?;
+        let mut answer = backend.send(&request, &self.caller(&account, &[]))?;
         let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has
         // fetched it, or the API had not asked for them yet. A missing scope (403) is for the
@@ -161,12 +172,11 @@ impl Api {
             let Some(renewed) = renewed else { break };
             used.push(account);
             account = renewed;
-            if request.is_given_up() {
+            // The new token is for the next call if the API has begun a session with this one.
+            if answer.has_set_cookie || request.is_given_up() {
                 break;
             }
-            let earlier = used.iter().filter_map(|account| account.token().ok());
-            let earlier: Vec<_> = earlier.collect();
-            answer = backend.send(&request, account.token()?, &earlier)?;
+            answer = backend.send(&request, &self.caller(&account, &used))?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),
@@ -175,12 +185,20 @@ impl Api {
         Ok(Called { answer, sent_as })
     }
 
+    fn caller<'a>(&self, account: &'a Account, earlier: &'a [Arc<Account>]) -> Caller<'a> {
+        Caller {
+            account,
+            earlier,
+            now: self.auth.now(),
+        }
+    }
+
     /// The request to be sent for `call`, if all of it is allowed.
     fn checked<'c>(
         &'c self,
         backend: &Backend,
         entry: &mut Entry<'_>,
-        call: &Call<'c>,
+        call: &'c Call<'_>,
     ) -> Result<Request<'c>, Failure> {
         let policy = &self.policy;
         policy.check_method(call.method)?;
@@ -218,7 +236,11 @@ impl Api {
         })
     }
 
-    fn body<'c>(&self, call: &Call<'c>, headers: &mut HeaderMap) -> Result<Content<'c>, Failure> {
+    fn body<'c>(
+        &self,
+        call: &'c Call<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<Content<'c>, Failure> {
         if let Some(name) = &call.body_file {
             let files = self.files("body_file")?;
             not_both("body_file", "data", call.data.is_some())?;
@@ -228,8 +250,17 @@ impl Api {
                 .or_insert(HeaderValue::from_static("application/octet-stream"));
             return Ok(Content::File(source));
         }
-        match call.data {
-            Some(data) => encoded(data, headers).map(Content::Bytes),
+        match &call.data {
+            Some(Data::Given(data)) => encoded(data, headers).map(Content::Bytes),
+            Some(Data::Bytes(bytes)) => Ok(Content::Bytes(bytes.as_slice().into())),
+            Some(Data::AroundFile {
+                before,
+                file,
+                after,
+            }) => {
+                let source = self.files("path")?.source(file)?;
+                Ok(Content::File(source.within(before.clone(), after.clone())))
+            }
             None => Ok(Content::Nothing),
         }
     }
@@ -269,7 +300,7 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
         .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(json_text(data).map_or_else(
+        return Ok(json_in_string(data).map_or_else(
             || data.get().as_bytes().into(),
             |text| text.into_bytes().into(),
         ));
@@ -282,16 +313,6 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
     Ok(text.into_bytes().into())
 }
 
-/// The text of a string that is a JSON object or array.
-fn json_text(data: &RawValue) -> Option<String> {
-    // Whatever else is long is not read.
-    let text = data.get().starts_with('"').then_some(data.get())?;
-    let text: String = serde_json::from_str(text).ok()?;
-    let is_json = text.trim_start().starts_with(['{', '['])
-        && serde_json::from_str::<&RawValue>(&text).is_ok();
-    is_json.then_some(text)
-}
-
 /// The form that a body is, by its media type.
 fn form<'b>(headers: &HeaderMap, body: &'b Content<'_>) -> Form<'b> {
     let media_type = media_type::essence(&content_type(headers).unwrap_or_default());
@@ -302,7 +323,10 @@ fn form<'b>(headers: &HeaderMap, body: &'b Content<'_>) -> Form<'b> {
     };
     match body {
         Content::Nothing => Form::None,
-        Content::File(_) => Form::InFile,
+        Content::File(source) => match source.around() {
+            Some(around) if is_multipart => Form::Multipart(around.into()),
+            _ => Form::InFile,
+        },
         Content::Bytes(bytes) if is_multipart => Form::Multipart(String::from_utf8_lossy(bytes)),
         Content::Bytes(bytes) => Form::UrlEncoded(String::from_utf8_lossy(bytes)),
     }

@@ -2,10 +2,11 @@
 
 use std::borrow::Cow;
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
+use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, COOKIE, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
@@ -16,6 +17,8 @@ use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
 use super::fixed_headers::FixedHeaders;
 use super::tokens::Tokens;
+use crate::auth::account::Account;
+use crate::cookie_jar::CookieJar;
 use crate::error::{Failure, Kind};
 use crate::outgoing::{OUTPUT_BYTES, agent, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
@@ -68,6 +71,16 @@ impl Request<'_> {
     }
 }
 
+/// As whom a request is sent.
+pub(crate) struct Caller<'a> {
+    /// Its token and its cookies are sent.
+    pub(crate) account: &'a Account,
+    /// Accounts whose tokens were sent with the same call before.
+    pub(crate) earlier: &'a [Arc<Account>],
+    /// In seconds since 1970.
+    pub(crate) now: u64,
+}
+
 /// The backend.
 pub struct Backend {
     agent: Agent,
@@ -75,16 +88,19 @@ pub struct Backend {
     pub(crate) fixed_headers: Option<FixedHeaders>,
     downloads: Option<Downloads>,
     max_response_bytes: usize,
+    /// The names of the cookies that are kept for each account.
+    session_cookies: Vec<String>,
 }
 
 impl Backend {
     /// `base` ends in a slash. Each call has the `fixed_headers`. Downloads may come from
-    /// `download_hosts`.
+    /// `download_hosts`. Cookies of the names `session_cookies` are kept for each account.
     pub fn new(
         base: Url,
         fixed_headers: Option<FixedHeaders>,
         download_hosts: Option<DownloadHosts>,
         max_response_bytes: usize,
+        session_cookies: Vec<String>,
     ) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
@@ -98,14 +114,14 @@ impl Backend {
             base: Base(base),
             fixed_headers,
             max_response_bytes,
+            session_cookies,
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed, but to
-    /// downloads that are allowed, without the token. A failed
-    /// request is repeated after a pause, on a new connection, unless the API could then act twice.
-    /// The answer is without the token, without those that were sent `earlier`, and without the keys
-    /// among the fixed headers.
+    /// Sends `request` for `caller`, with the bearer token (RFC 6750 §2.1). Redirects are not
+    /// followed, but to downloads that are allowed, without the token. A failed request is repeated
+    /// after a pause, on a new connection, unless the API could then act twice. The answer is
+    /// without the caller's tokens and cookies, and without the keys among the fixed headers.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
@@ -113,9 +129,9 @@ impl Backend {
     pub(crate) fn send(
         &self,
         request: &Request<'_>,
-        access_token: &Secret,
-        earlier: &[&Secret],
+        caller: &Caller<'_>,
     ) -> Result<Answer, Failure> {
+        let access_token = caller.account.token()?;
         if access_token.expose().len() > MOST_LINE_BYTES {
             let message = format!("The access token has more than {MOST_LINE_BYTES} bytes.");
             return Err(Failure::new(Kind::Configuration, message)
@@ -129,9 +145,7 @@ impl Backend {
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
-            let fixed = self.fixed_headers.iter().flat_map(FixedHeaders::keys);
-            let tokens = Tokens::new(&[&[access_token], earlier].concat(), fixed);
-            let result = self.exchange(request, access_token, &tokens, left);
+            let result = self.exchange(request, caller, access_token, left);
             let pause = pauses
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
@@ -149,17 +163,22 @@ impl Backend {
     fn exchange(
         &self,
         request: &Request<'_>,
+        caller: &Caller<'_>,
         access_token: &Secret,
-        tokens: &Tokens<'_>,
         left: Option<Duration>,
     ) -> Result<Answer, Unanswered> {
         let bearer = access_token.between("Bearer ", "");
-        let mut bearer = HeaderValue::from_str(bearer.expose()).map_err(http::Error::from)?;
-        bearer.set_sensitive(true);
         let mut head = http::Request::builder()
             .method(request.method)
             .uri(request.target.uri().clone())
-            .header(AUTHORIZATION, bearer);
+            .header(AUTHORIZATION, sensitive(&bearer)?);
+        let has_cookies = !self.session_cookies.is_empty();
+        let jar = has_cookies.then_some(&*caller.account.cookies);
+        let mut cookies = jar.map(CookieJar::values).unwrap_or_default();
+        let cookie = jar.and_then(|jar| jar.header(request.target.url(), caller.now));
+        if let Some(cookie) = cookie {
+            head = head.header(COOKIE, sensitive(&cookie)?);
+        }
         for (name, value) in &request.headers {
             // The caller has set none of those that are fixed, but some have a default.
             let is_fixed = |fixed: &FixedHeaders| fixed.has(name.as_str());
@@ -189,6 +208,18 @@ impl Backend {
                 response
             }
         };
+        let has_set_cookie = jar.is_some_and(|jar| {
+            let names = &self.session_cookies;
+            jar.keep(response.headers(), names, request.target.url(), caller.now)
+        });
+        if has_set_cookie {
+            cookies.extend(caller.account.cookies.values());
+        }
+        let earlier = caller.earlier.iter();
+        let mut access_tokens = vec![access_token];
+        access_tokens.extend(earlier.filter_map(|account| account.token().ok()));
+        let keys = self.fixed_headers.iter().flat_map(FixedHeaders::keys);
+        let tokens = Tokens::new(&access_tokens, keys, &cookies);
         let followed = if request.method == "GET" {
             let downloads = self.downloads.as_ref();
             let followed = follow(downloads, response, request.target.url(), deadline);
@@ -207,7 +238,8 @@ impl Backend {
             watch: request.watch,
             max_bytes: wanted.min(most),
             reach: most.saturating_mul(REACH).min(MOST_REACH),
-            tokens,
+            tokens: &tokens,
+            has_set_cookie,
         };
         let mut answer = reading.answer(followed.response)?;
         answer.file = answer.file.or(sent);
@@ -223,8 +255,8 @@ impl Backend {
         left: Option<Duration>,
     ) -> Result<(Response<Body>, Option<Moved>), Unanswered> {
         let mut reader = source.reader(watch)?;
-        let mut head = head.header(CONTENT_LENGTH, source.size);
-        if source.size > 0 {
+        let mut head = head.header(CONTENT_LENGTH, source.length());
+        if source.length() > 0 {
             // An API that does not take the token says so before the file is sent (RFC 9110
             // §10.1.1).
             head = head.header(EXPECT, "100-continue");
@@ -263,6 +295,13 @@ impl Backend {
             .max_idle_age(Duration::ZERO);
         self.agent.run(again.timeout_global(left).build())
     }
+}
+
+/// A header that no log shows.
+fn sensitive(value: &Secret) -> Result<HeaderValue, http::Error> {
+    let mut header = HeaderValue::from_str(value.expose())?;
+    header.set_sensitive(true);
+    Ok(header)
 }
 
 /// Why a request has no answer.
@@ -348,6 +387,8 @@ fn pause_before_retry(
     // RFC 9110 §9.2.2
     let is_idempotent = matches!(method, "GET" | "HEAD" | "PUT" | "DELETE");
     match result {
+        // A second session is not begun by itself.
+        Ok(answer) if answer.has_set_cookie => None,
         // The API has done it, and only its answer was lost: done again, a DELETE would find
         // nothing.
         Ok(answer) if answer.is_done() => {

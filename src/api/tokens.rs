@@ -1,6 +1,6 @@
-//! Takes the access tokens that were sent with a call out of what the API answers, and the keys
-//! among the fixed headers: some APIs send back what they were sent, and no assistant is given
-//! either.
+//! Takes the access tokens that were sent with a call out of what the API answers, the keys among
+//! the fixed headers, and the session cookies of the account: some APIs send back what they were
+//! sent, and no assistant is given any of them.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -11,8 +11,10 @@ use crate::secret::Secret;
 
 /// What stands in the place of a token,
 const TOKEN_MARKER: &[u8] = b"[access token removed]";
-/// and in that of a key.
+/// in that of a key,
 const KEY_MARKER: &[u8] = b"[key removed]";
+/// and in that of a cookie.
+const COOKIE_MARKER: &[u8] = b"[session cookie removed]";
 /// Nothing shorter is searched for.
 const LEAST_BYTES: usize = 8;
 /// How many bytes of a token are searched for. Those of a signature are unlike any others.
@@ -20,20 +22,27 @@ const MOST_ANCHOR_BYTES: usize = 256;
 /// The longest way in which one character is written, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;
 
-/// The tokens and the keys that were sent with a call.
+/// The tokens and the keys that were sent with a call, and the cookies of its account.
 pub(crate) struct Tokens<'a> {
     tokens: Vec<Needle<'a>>,
     has_removed: Cell<bool>,
 }
 
 impl<'a> Tokens<'a> {
-    pub(crate) fn new(tokens: &[&'a Secret], keys: impl Iterator<Item = &'a Secret>) -> Self {
+    pub(crate) fn new(
+        tokens: &[&'a Secret],
+        keys: impl Iterator<Item = &'a Secret>,
+        cookies: &'a [Secret],
+    ) -> Self {
         let tokens = tokens
             .iter()
             .filter_map(|token| Needle::new(token, TOKEN_MARKER));
         let keys = keys.filter_map(|key| Needle::new(key, KEY_MARKER));
+        let cookies = cookies
+            .iter()
+            .filter_map(|cookie| Needle::new(cookie, COOKIE_MARKER));
         Self {
-            tokens: tokens.chain(keys).collect(),
+            tokens: tokens.chain(keys).chain(cookies).collect(),
             has_removed: Cell::new(false),
         }
     }

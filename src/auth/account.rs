@@ -1,6 +1,9 @@
 //! An account: what is kept of somebody who has signed in.
 
+use std::sync::Arc;
+
 use super::id_token::Person;
+use crate::cookie_jar::CookieJar;
 use crate::error::{Failure, Kind};
 use crate::secret::Secret;
 
@@ -42,6 +45,8 @@ pub struct Account {
     pub refresh_token: Option<Secret>,
     /// When the person signed in.
     pub signed_in_at: u64,
+    /// The cookies of the API. A refresh keeps them; a new sign-in begins without any.
+    pub cookies: Arc<CookieJar>,
 }
 
 impl Account {

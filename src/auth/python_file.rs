@@ -1,6 +1,8 @@
 //! The token file of the Python server that this program replaces: an object of accounts by
 //! `user_id`, with times as floating point numbers.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use super::account::{Account, Binding, Stored};
@@ -51,6 +53,7 @@ fn account(entry: &Value, binding: &Binding, requested_scope: &str) -> Option<Ac
         refresh_at: None,
         refresh_token: text("/refresh_token").map(Secret::new),
         signed_in_at: timestamp,
+        cookies: Arc::default(),
     })
 }
 

@@ -378,6 +378,7 @@ impl Auth {
             refresh_at: tokens.refresh_in.map(|seconds| now + seconds),
             refresh_token: tokens.refresh_token,
             signed_in_at: now,
+            cookies: Arc::default(),
         }
     }
 

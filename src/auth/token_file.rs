@@ -21,6 +21,7 @@ use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -432,5 +433,6 @@ fn from_json(entry: &Value, binding: Binding) -> Option<Account> {
         refresh_at: time("refresh_at"),
         refresh_token: text("refresh_token").map(Secret::new),
         signed_in_at: time("signed_in_at").unwrap_or_default(),
+        cookies: Arc::default(),
     })
 }

@@ -2,7 +2,7 @@
 
 use url::Url;
 
-use super::{Config, PLACEHOLDER};
+use super::{ApiTools, Config, PLACEHOLDER};
 use crate::outgoing::is_loopback_host;
 
 /// The API of `.env.example`, as it is kept: with a slash at the end.
@@ -16,6 +16,7 @@ impl Config {
         let doubts = [
             self.doubt_of_backend(),
             self.doubt_of_scopes(),
+            self.doubt_of_api_tools(),
             self.doubt_of_redirect_port(),
             self.doubt_of_open_port(),
             self.doubt_of_redirect_host(),
@@ -26,6 +27,9 @@ impl Config {
         ];
         let mut all = self.placeholders();
         all.extend(doubts.into_iter().flatten());
+        if let Some(description) = &self.description {
+            all.extend_from_slice(description.doubts());
+        }
         all
     }
 
@@ -70,6 +74,16 @@ impl Config {
         let is_without_scope = self.backend.is_some() && !self.scopes.names_a_resource();
         is_without_scope.then(|| {
             "CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned()
+        })
+    }
+
+    fn doubt_of_api_tools(&self) -> Option<String> {
+        let needs_file = matches!(self.api_tools, ApiTools::Named | ApiTools::Search);
+        (needs_file && self.description.is_none()).then(|| {
+            format!(
+                "API_TOOLS is {}, but OPENAPI_FILE is not set: there are no operations to offer.",
+                self.api_tools.name()
+            )
         })
     }
 

@@ -12,6 +12,7 @@ pub mod sources;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -25,6 +26,7 @@ use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::Policy;
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
 use crate::auth::scope::Scopes;
+use crate::openapi::Description;
 use crate::secret::ACCESS_KEY;
 
 /// What stands in `.env.example` for an id; nobody has it.
@@ -89,6 +91,31 @@ impl SignInMethod {
     }
 }
 
+/// How the operations of the API's description are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiTools {
+    /// As tools if they are few, else by search.
+    Auto,
+    /// As a tool each.
+    Named,
+    /// By two tools that find and describe them.
+    Search,
+    /// Not at all.
+    Generic,
+}
+
+impl ApiTools {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Named => "named",
+            Self::Search => "search",
+            Self::Generic => "generic",
+        }
+    }
+}
+
 /// Where the audit log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditTarget {
@@ -135,6 +162,12 @@ pub struct Config {
     pub download_hosts: Option<DownloadHosts>,
     /// Which calls of the API are made.
     pub policy: Policy,
+    /// The names of the cookies of the API that are kept for each account.
+    pub session_cookies: Vec<String>,
+    /// What the API's own description says of it.
+    pub description: Option<Arc<Description>>,
+    /// How its operations are offered.
+    pub api_tools: ApiTools,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How long the body of a request may be, in bytes.

@@ -29,9 +29,9 @@ pub struct Sources {
     /// By the name of the variable.
     pub values: BTreeMap<String, String>,
     origins: BTreeMap<String, Source>,
-    /// The settings file that was looked for.
+    /// The settings file that is meant.
     pub file: PathBuf,
-    /// Whether it is there.
+    /// Whether it is there, and was read.
     pub has_file: bool,
     /// Whether it holds the access key, and others can read it.
     pub shows_key: bool,
@@ -54,6 +54,20 @@ impl Sources {
         if has_file {
             sources.read_file()?;
         }
+        sources.read_environment()?;
+        Ok(sources)
+    }
+
+    /// The environment alone.
+    ///
+    /// # Errors
+    /// A setting is not UTF-8.
+    pub fn of_environment() -> Result<Self, String> {
+        let path = PathBuf::from(DEFAULT_FILE);
+        let mut sources = Self {
+            file: std::path::absolute(&path).unwrap_or(path),
+            ..Self::default()
+        };
         sources.read_environment()?;
         Ok(sources)
     }

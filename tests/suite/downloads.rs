@@ -65,6 +65,7 @@ impl Bench {
         fs::create_dir(&files).unwrap();
         let setup = setup
             .with("BACKEND_HEADERS_FILE", headers.to_str().unwrap())
+            .with("BACKEND_SESSION_COOKIES", "session")
             .with("FILES_DIR", files.to_str().unwrap());
         let mut config = Config::from_variables(&setup.variables).unwrap();
         let hosts = DownloadHosts::parse("localhost").unwrap();

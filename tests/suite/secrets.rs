@@ -25,7 +25,7 @@ mod memory {
     use std::fs::{self, File};
     use std::io::BufRead as _;
     use std::os::unix::fs::FileExt as _;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use entra_auth_mcp::auth::account::{Account, Binding};
     use entra_auth_mcp::auth::token_endpoint::TokenResponse;
@@ -158,6 +158,7 @@ mod memory {
             refresh_at: None,
             refresh_token: None,
             signed_in_at: 0,
+            cookies: Arc::default(),
         };
         file.write([("ada", &account)].into_iter()).unwrap();
         assert_eq!(copies(&masked), 1);

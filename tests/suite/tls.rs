@@ -301,6 +301,28 @@ fn the_backend_is_called_only_when_its_certificate_holds() {
     }
 }
 
+#[test]
+fn a_secure_cookie_goes_back_over_tls() {
+    let authority = Authority::new();
+    let backend = TlsServer::answering(authority.issue("127.0.0.1", 2099), |_| {
+        "HTTP/1.1 204 No Content\r\nSet-Cookie: session=secure; Path=/; Secure\r\n\r\n".to_owned()
+    });
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None)
+        .with("BACKEND_API_BASE_URL", &backend.url())
+        .with("BACKEND_SESSION_COOKIES", "session");
+    let setup = with_store(setup, &authority, true);
+    let server = Process::start(Command::new(PROGRAM), &setup);
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    for _ in 0..2 {
+        mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+    }
+    let has_cookie = |request: &String| request.contains("\r\ncookie: session=secure\r\n");
+    let with_cookie: Vec<bool> = backend.arrived().iter().map(has_cookie).collect();
+    assert_eq!(with_cookie, [false, true]);
+}
+
 // CASES C25
 #[test]
 fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {

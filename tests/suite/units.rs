@@ -52,6 +52,117 @@ mod clock {
     }
 }
 
+mod cookie_jar {
+    use entra_auth_mcp::cookie_jar::CookieJar;
+    use ureq::http::HeaderMap;
+    use url::Url;
+
+    use crate::support::http_date;
+
+    const NOW: u64 = 1_800_000_000;
+
+    /// The jar after an answer from `url` with this `Set-Cookie`.
+    fn jar_with(url: &str, cookie: &str) -> (CookieJar, Url) {
+        let url: Url = url.parse().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("set-cookie", cookie.parse().unwrap());
+        let jar = CookieJar::default();
+        let has_set = jar.keep(&headers, &["session".to_owned()], &url, NOW);
+        assert_eq!(has_set, !jar.is_empty(NOW), "{cookie}");
+        (jar, url)
+    }
+
+    // RFC 6265 §5.1.3
+    #[test]
+    fn a_domain_fits_the_host_and_the_hosts_below_it() {
+        for (host, domain, fits) in [
+            ("api.contoso.example", "api.contoso.example", true),
+            ("api.contoso.example", "contoso.example", true),
+            ("api.contoso.example", ".Contoso.Example", true),
+            ("api.contoso.example", "ntoso.example", false),
+            ("api.contoso.example", "v1.api.contoso.example", false),
+            ("api.contoso.example", "fabrikam.example", false),
+            ("api.contoso.example", "..contoso.example", false),
+            ("192.0.2.1", "192.0.2.1", true),
+            ("192.0.2.1", "0.2.1", false),
+            ("[2001:db8::1]", "[2001:db8::1]", true),
+            ("[2001:db8::1]", "db8::1]", false),
+        ] {
+            let cookie = format!("session=a; Path=/; Domain={domain}; Secure");
+            let (jar, url) = jar_with(&format!("https://{host}/v1/"), &cookie);
+            assert_eq!(jar.header(&url, NOW).is_some(), fits, "{host} {domain}");
+        }
+    }
+
+    // RFC 6265 §5.1.1
+    #[test]
+    fn a_date_is_read_in_every_way_that_servers_write_it() {
+        for time in [
+            951_868_799,
+            1_709_251_199,
+            1_800_000_001,
+            4_102_444_800,
+            4_107_542_399,
+        ] {
+            let date = http_date(time);
+            let time = u64::try_from(time).unwrap();
+            let (weekday, day, month) = (&date[..3], &date[5..7], &date[8..11]);
+            let (year, clock) = (&date[12..16], &date[17..25]);
+            let mut forms = vec![
+                date.clone(),
+                format!("{weekday}, {day}-{month}-{year} {clock} GMT"),
+                format!("{weekday} {month} {day} {clock} {year}"),
+                format!("{day} {month}uary {year} {clock}"),
+            ];
+            if year < "2070" {
+                forms.push(format!(
+                    "{weekday}day, {day}-{month}-{} {clock} GMT",
+                    &year[2..]
+                ));
+            }
+            for form in forms {
+                let (jar, _) =
+                    jar_with("https://a.example/", &format!("session=a; Expires={form}"));
+                assert_eq!(jar.is_empty(NOW), time <= NOW, "{form}");
+                if time > NOW {
+                    assert!(!jar.is_empty(time - 1) && jar.is_empty(time), "{form}");
+                }
+            }
+        }
+        for form in [
+            "Wed, 32 Jun 2021 10:18:14 GMT",
+            "Wed, 0 Jun 2021 10:18:14 GMT",
+            "Wed, 09 Jux 2021 10:18:14 GMT",
+            "Wed, 09 Jun 2021 24:18:14 GMT",
+            "Wed, 09 Jun 2021 10:60:14 GMT",
+            "Wed, 09 Jun 2021 10:18:60 GMT",
+            "Wed, 09 Jun 2021 10:18 GMT",
+            "Wed, 09 Jun 10:18:14 GMT",
+            "Wed, 09 2021 10:18:14 GMT",
+            "Wed, 09 Jun 2021",
+            "Wed, 09 Jun 20210 10:18:14 GMT",
+            "99999999999999999999",
+        ] {
+            let (jar, _) = jar_with("https://a.example/", &format!("session=a; Expires={form}"));
+            assert!(!jar.is_empty(u64::MAX), "{form}");
+        }
+    }
+
+    #[test]
+    fn the_longest_age_is_no_overflow() {
+        for age in ["18446744073709551615", "99999999999999999999999"] {
+            let (jar, url) = jar_with("https://a.example/", &format!("session=a; Max-Age={age}"));
+            assert!(jar.header(&url, NOW).is_some(), "{age}");
+        }
+    }
+
+    #[test]
+    fn what_is_formatted_shows_no_value() {
+        let (jar, _) = jar_with("https://a.example/", "session=very-secret");
+        assert!(!format!("{jar:?}").contains("very-secret"));
+    }
+}
+
 mod text {
     use entra_auth_mcp::text::{is_plain_label, json_escaped};
 

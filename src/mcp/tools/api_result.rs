@@ -165,6 +165,9 @@ fn hint_of_lost(lost: &Lost, can_select: bool) -> String {
 
 fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
+        401 if answer.has_set_cookie => Some(
+            "The API has set a session cookie, so the call was not made again by itself: call again if that is meant.",
+        ),
         401 | 403 if answer.downloaded_from.is_some() => Some(
             "The host of the download refuses it. Such links expire: call again to get a new one.",
         ),

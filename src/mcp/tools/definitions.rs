@@ -13,6 +13,7 @@ const LEAST_ANSWER_BYTES: usize = 1024;
 pub(super) struct Offer {
     pub(super) device_codes: bool,
     pub(super) files: bool,
+    pub(super) session_cookies: bool,
     /// How much of an answer is handed on at most, in bytes.
     pub(super) most_answer_bytes: usize,
 }
@@ -23,6 +24,7 @@ impl Offer {
         match name {
             "method" | "user_code" => self.device_codes,
             "save_to" | "body_file" | "file" => self.files,
+            "has_session_cookie" => self.session_cookies,
             "max_bytes" => self.most_answer_bytes >= LEAST_ANSWER_BYTES,
             _ => true,
         }
@@ -35,6 +37,7 @@ pub(super) fn checked(most_answer_bytes: usize) -> Vec<Value> {
     let everything = Offer {
         device_codes: true,
         files: true,
+        session_cookies: true,
         most_answer_bytes,
     };
     put_together(&everything)

@@ -1,0 +1,137 @@
+//! One operation: its method and path, its parameters, its body.
+
+use super::body::{self, Body, Form};
+use super::document::{Document, Node, Version};
+use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
+use super::template::{self, Piece};
+use super::text::tidy;
+use crate::json_object::Object;
+
+/// The longest description of an operation.
+const MOST_DESCRIPTION_BYTES: usize = 1024;
+const MOST_SUMMARY_BYTES: usize = 200;
+
+/// Something that the API can do.
+#[derive(Debug)]
+pub struct Operation {
+    /// The name of its tool: unique, and the same from run to run.
+    pub name: String,
+    /// The id that the description gives it.
+    pub id: Option<String>,
+    /// One of [`crate::api::policy::METHODS`].
+    pub method: &'static str,
+    /// The template of its path, as the description writes it.
+    pub path: String,
+    /// Empty where there is none.
+    pub summary: String,
+    /// Empty where there is none; a long one is cut.
+    pub description: String,
+    /// What it is filed under.
+    pub tags: Vec<String>,
+    /// Whether it should not be used any more.
+    pub is_deprecated: bool,
+    /// What it takes besides the body. Credentials are not among them.
+    pub parameters: Vec<Parameter>,
+    /// What it takes as its body.
+    pub(crate) body: Option<Body>,
+}
+
+impl Operation {
+    /// Whether its body is bytes, in whose place a file can be sent.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        let form = self.body.as_ref().map(|body| &body.form);
+        matches!(form, Some(Form::Bytes))
+    }
+
+    /// What people read of it.
+    pub fn title(&self) -> &str {
+        match (&self.summary, &self.id) {
+            (summary, _) if !summary.is_empty() => summary,
+            (_, Some(id)) => id,
+            _ => &self.name,
+        }
+    }
+
+    /// What a model reads of it: its summary and its description.
+    pub fn text(&self) -> String {
+        let summary = self.summary.trim_end_matches('.');
+        let description = self.description.as_str();
+        let text = match (summary, description) {
+            ("", "") => self.line(),
+            (summary, "") => summary.to_owned(),
+            (summary, description) if description.starts_with(summary) => description.to_owned(),
+            (summary, description) => format!("{summary}. {description}"),
+        };
+        tidy(&text, MOST_DESCRIPTION_BYTES)
+    }
+
+    /// `GET /users/{id}`
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// Reads an operation whose `node` stands in the path item `item`, at the template `path`.
+///
+/// # Errors
+/// Why it cannot be called.
+pub(super) fn read(
+    document: &Document,
+    rules: &Rules<'_>,
+    (method, path): (&'static str, &str),
+    item: &Object<'_>,
+    node: Node<'_>,
+) -> Result<Operation, String> {
+    let members = node.object();
+    let mut given = GivenParameters::default();
+    given.add(document, item.get("parameters"))?;
+    given.add(document, members.get("parameters"))?;
+
+    let mut parameters = Vec::new();
+    for node in given.besides_the_body() {
+        parameters.extend(parameter::read(document, rules, node)?);
+    }
+    complete(&mut parameters, path)?;
+
+    let body = match document.version {
+        Version::OpenApi3 => body::read(document, &members)?,
+        Version::Swagger2 => body::read_swagger(document, &members, &given)?,
+    };
+    if method == "GET" && body.is_some() {
+        return Err("it sends a body with GET".to_owned());
+    }
+
+    let text = |name: &str| members.text(name).unwrap_or_default();
+    let id = members.text("operationId").map(|id| id.trim().to_owned());
+    Ok(Operation {
+        name: String::new(),
+        id: id.filter(|id| !id.is_empty()),
+        method,
+        path: path.to_owned(),
+        summary: tidy(&text("summary"), MOST_SUMMARY_BYTES),
+        description: tidy(&text("description"), MOST_DESCRIPTION_BYTES),
+        tags: members.read("tags").unwrap_or_default(),
+        is_deprecated: members.read("deprecated") == Some(true),
+        parameters,
+        body,
+    })
+}
+
+/// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.
+///
+/// # Errors
+/// The path is no template that can be filled in.
+fn complete(parameters: &mut Vec<Parameter>, path: &str) -> Result<(), String> {
+    let pieces = template::pieces(path)?;
+    let named: Vec<&str> = pieces.iter().filter_map(Piece::parameter).collect();
+    parameters.retain(|parameter| {
+        parameter.place != Place::Path || named.contains(&parameter.name.as_str())
+    });
+    for name in named {
+        let is_same = |known: &Parameter| known.place == Place::Path && known.name == name;
+        if !parameters.iter().any(is_same) {
+            parameters.push(Parameter::of_path(name));
+        }
+    }
+    Ok(())
+}
