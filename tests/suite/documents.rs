@@ -1,4 +1,4 @@
-//! What README.md and SECURITY.md name is there.
+//! What the documents name is there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,10 +53,10 @@ fn named(text: &str) -> Vec<Named> {
 }
 
 #[test]
-fn every_test_that_a_document_names_is_in_the_file_that_it_names() {
-    let security = named(&read("SECURITY.md"));
-    assert!(security.len() > 100, "{}", security.len());
-    for Named { file, test } in security.into_iter().chain(named(&read("README.md"))) {
+fn every_test_that_a_claim_names_is_in_the_file_that_it_names() {
+    let claims = named(&read("tests/CLAIMS.md"));
+    assert!(claims.len() > 100, "{}", claims.len());
+    for Named { file, test } in claims {
         let file = file.unwrap_or_else(|| panic!("{test}: of no file"));
         assert!(
             tests_in(&file).contains(&format!("fn {test}()")),
@@ -66,41 +66,60 @@ fn every_test_that_a_document_names_is_in_the_file_that_it_names() {
 }
 
 #[test]
-fn every_file_of_the_source_that_the_readme_names_is_there() {
-    let readme = read("README.md");
+fn the_lines_of_the_threat_model_are_short() {
+    for line in read("SECURITY.md").lines() {
+        assert!(line.chars().count() < 120, "{line}");
+    }
+}
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= 250, "{lines}");
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
     let mut count = 0;
-    let is_in_a_path = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-    for path in readme.split(|c| !is_in_a_path(c)) {
-        let is_of_the_source = path.starts_with("src/") || path.starts_with("tests/");
-        if !is_of_the_source {
-            continue;
+    let is_in_a_path = |c: char| c.is_ascii_alphanumeric() || "_-./@".contains(c);
+    for document in [
+        "README.md",
+        "SECURITY.md",
+        "tests/README.md",
+        "tests/CLAIMS.md",
+        "src/manual/source.md",
+        "src/manual/service.md",
+    ] {
+        let text = read(document);
+        for path in text.split(|c| !is_in_a_path(c)) {
+            let is_of_the_source = path.starts_with("src/") || path.starts_with("tests/");
+            if !is_of_the_source {
+                continue;
+            }
+            let path = path.trim_end_matches('.');
+            let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+            assert!(whole.exists(), "{document}: {path}");
+            count += 1;
         }
-        let path = path.trim_end_matches('.');
-        let whole = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-        assert!(whole.exists(), "{path}");
-        count += 1;
     }
     assert!(count > 20, "{count}");
 }
 
 #[test]
-fn the_map_and_the_readme_name_every_file_of_the_auth_path() {
+fn the_map_names_every_file_of_the_auth_path() {
     let map = read("src/lib.rs");
-    let readme = read("README.md");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/auth");
     for entry in fs::read_dir(directory).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
         if Path::new(&name)
             .extension()
-            .is_none_or(|extension| extension != "rs")
+            .is_some_and(|extension| extension == "rs")
         {
-            continue;
+            assert!(
+                map.contains(&format!("`auth/{name}`")),
+                "src/lib.rs: {name}"
+            );
         }
-        assert!(
-            map.contains(&format!("`auth/{name}`")),
-            "src/lib.rs: {name}"
-        );
-        assert!(readme.contains(&format!("`{name}`")), "README.md: {name}");
     }
 }
 
