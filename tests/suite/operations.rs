@@ -703,3 +703,47 @@ fn policy_headers_and_audit_log_are_those_of_every_call() {
     assert_eq!(calls[0]["method"], "DELETE");
     assert_eq!(calls[0]["path"], "/v1.0/users/ada");
 }
+
+// ---- The description of the demo's API ----
+
+#[test]
+fn the_demos_api_does_what_its_description_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/demo/sample.openapi.json"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend))
+        .with("OPENAPI_FILE", path)
+        .start();
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+
+    let described: Value = serde_json::from_str(&text).unwrap();
+    let items = described["paths"].as_object().unwrap().values();
+    let operations = items.flat_map(|item| item.as_object().unwrap().values());
+    let ids: BTreeSet<&str> = operations
+        .filter_map(|known| known["operationId"].as_str())
+        .collect();
+    let listed = mcp.result("tools/list", json!({}));
+    let listed = listed["tools"].as_array().unwrap().iter().skip(11);
+    let names: BTreeSet<&str> = listed.map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ids);
+
+    let task = mcp.ok("createTask", json!({"data": {"title": "Tea"}}));
+    assert_eq!(task["data"]["kind"], "task");
+    let id = task["data"]["id"].clone();
+    let changed = mcp.ok("changeTask", json!({"id": id, "data": {"done": true}}));
+    assert_eq!(changed["data"]["title"], "Tea");
+    assert_eq!(mcp.ok("getTask", json!({"id": id}))["data"]["done"], true);
+    let stale = json!({"id": id, "If_Match": "W/\"1\""});
+    assert_eq!(mcp.fails("deleteTask", stale)["status"], 412);
+    mcp.ok("deleteTask", json!({"id": id}));
+    assert_eq!(mcp.ok("listTasks", json!({}))["data"]["value"], json!([]));
+    let messages = mcp.ok("listMessages", json!({"top": 2}));
+    assert_eq!(messages["data"]["value"].as_array().unwrap().len(), 2);
+    assert_eq!(mcp.ok("getMe", json!({}))["data"]["userPrincipalName"], ADA);
+    mcp.ok("getReport", json!({}));
+}
