@@ -365,6 +365,22 @@ fn bytes_are_given_in_base64() {
     bench.refused("call", json!({"data": "!"}));
 }
 
+#[test]
+fn a_file_of_the_directory_is_sent_as_bytes() {
+    let files = TempDir::new();
+    files.write("photo.png", [1, 2, 3]);
+    let directory = files.0.to_str().unwrap();
+    let body = json!({"required": true, "content": {"image/png": {}}});
+    let paths = json!({"/photo": {"put": {"operationId": "call", "requestBody": body}}});
+    let mut bench = Bench::of(&description(&paths), &[("FILES_DIR", directory)]);
+    let tool = bench.tool("call");
+    assert!(tool["inputSchema"].get("required").is_none());
+    let sent = bench.sent("call", json!({"body_file": "photo.png"}));
+    assert_eq!(sent.header("Content-Type"), Some("image/png"));
+    assert_eq!(sent.body, [1, 2, 3]);
+    bench.refused("call", json!({"body_file": "photo.png", "data": "AA=="}));
+}
+
 /// A part of a multipart form: its head and its body.
 pub fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
     let media_type = sent.header("Content-Type").unwrap();
@@ -746,4 +762,21 @@ fn the_demos_api_does_what_its_description_says() {
     assert_eq!(messages["data"]["value"].as_array().unwrap().len(), 2);
     assert_eq!(mcp.ok("getMe", json!({}))["data"]["userPrincipalName"], ADA);
     mcp.ok("getReport", json!({}));
+}
+
+#[test]
+fn a_required_header_is_the_administrators_or_skips_its_operation() {
+    let with_header = |name: &str, id: &str| {
+        json!({"get": {"operationId": id, "parameters": [
+            {"name": name, "in": "header", "required": true},
+        ]}})
+    };
+    let paths = json!({"/a": with_header("X-Fixed", "a"), "/b": with_header("X-Other", "b")});
+    let directory = TempDir::new();
+    let file = directory.write("headers", "X-Fixed: 1\n");
+    let settings = [("BACKEND_HEADERS_FILE", file.to_str().unwrap())];
+    let mut bench = Bench::of(&description(&paths), &settings);
+    assert!(bench.argument("a", "X_Fixed").is_null());
+    assert_eq!(bench.sent("a", json!({})).header("X-Fixed"), Some("1"));
+    assert!(bench.listed().iter().all(|tool| tool["name"] != "b"));
 }
