@@ -139,7 +139,15 @@ impl Policy {
         if !self.allowed.is_empty() && !self.allowed.iter().any(is_allowed) {
             return Err("ALLOWED_ENDPOINTS does not have it".to_owned());
         }
-        Ok(())
+        if self.allowed.is_empty() && self.denied.is_empty() {
+            return Ok(());
+        }
+        let read = reading(&filled(path));
+        read.map(drop).map_err(|what| {
+            format!(
+                "its path holds {what}, so ALLOWED_ENDPOINTS and DENIED_ENDPOINTS cannot be applied"
+            )
+        })
     }
 
     /// Refuses a call that some APIs would take for one of another method, if methods are
@@ -381,6 +389,19 @@ fn parts(segment: &str) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// A path that is made of `template`.
+fn filled(template: &str) -> String {
+    let mut path = String::new();
+    for (at, piece) in template.split('{').enumerate() {
+        let behind = piece.split_once('}').map_or(piece, |(_, behind)| behind);
+        if at > 0 {
+            path.push('x');
+        }
+        path.push_str(behind);
+    }
+    path
 }
 
 /// Whether some text fits both `pattern` and the segment of a template.

@@ -123,7 +123,8 @@ impl Reader<'_> {
             headers: allowed_request_headers.unwrap_or_default(),
         });
         let api_tools = self.with_default("API_TOOLS", api_tools);
-        let description = self.description(backend.as_ref(), policy.as_ref());
+        let description =
+            self.description(backend.as_ref(), policy.as_ref(), backend_headers.as_ref());
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -221,6 +222,7 @@ impl Reader<'_> {
         &mut self,
         backend: Option<&Url>,
         policy: Option<&Policy>,
+        fixed_headers: Option<&FixedHeaders>,
     ) -> Option<Arc<Description>> {
         let wanted = Wanted {
             include: self
@@ -238,6 +240,7 @@ impl Reader<'_> {
         let surroundings = Surroundings {
             policy: policy.unwrap_or(&everything),
             base: backend,
+            fixed_headers,
             wanted: &wanted,
         };
         self.optional("OPENAPI_FILE", |path| {

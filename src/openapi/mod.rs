@@ -2,7 +2,11 @@
 //! how that is sent.
 //!
 //! [`Description::read`] makes a list of operations of the text ([`document`], [`operation`],
-//! [`parameter`], [`body`]); each is offered or skipped with a reason ([`offer`], [`servers`]).
+//! [`parameter`], [`body`], [`form`]); each is named ([`names`]), and offered or skipped with a
+//! reason ([`offer`], [`servers`], [`references`]). [`Description::arguments`] says what one takes
+//! ([`arguments`], [`schema`] of a [`shape`], [`constants`]), and [`Operation::prepare`] makes a
+//! request of what is given ([`send`], [`template`], [`style`], [`multipart`]).
+//!
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
 //! endpoint, headers and a body, which go the way of every call.
 
@@ -39,6 +43,7 @@ use self::parameter::{Rules, credentials};
 pub use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
 use crate::api::endpoint::Base;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::{METHODS, Policy};
 use crate::json_object::Object;
 
@@ -51,6 +56,8 @@ pub struct Surroundings<'a> {
     pub policy: &'a Policy,
     /// The API's base URL.
     pub base: Option<&'a Url>,
+    /// What every call has beside the caller's headers.
+    pub fixed_headers: Option<&'a FixedHeaders>,
     /// What the settings want to be offered.
     pub wanted: &'a Wanted,
 }
@@ -83,6 +90,7 @@ impl Description {
         let Surroundings {
             policy,
             base,
+            fixed_headers,
             wanted,
         } = *surroundings;
         let servers = Servers::of(&document, base);
@@ -90,6 +98,7 @@ impl Description {
             document: &document,
             rules: Rules {
                 headers: &policy.headers,
+                fixed_headers,
                 credentials: credentials(&document),
             },
             servers: &servers,

@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use super::document::{Document, Node, Span, Version};
 use super::text::tidy;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::{AllowedHeaders, is_never_allowed};
 use crate::json_object::Object;
 use crate::media_type;
@@ -156,6 +157,8 @@ impl<'d> GivenParameters<'d> {
 /// What decides which parameters become arguments.
 pub(super) struct Rules<'a> {
     pub(super) headers: &'a AllowedHeaders,
+    /// What every call has, which no caller sets.
+    pub(super) fixed_headers: Option<&'a FixedHeaders>,
     /// The API keys of the description's `securitySchemes`. Names of headers are in lower case.
     pub(super) credentials: BTreeSet<(Place, String)>,
 }
@@ -180,7 +183,8 @@ impl Rules<'_> {
         };
         let is_ours =
             is_header && (IGNORED_HEADERS.contains(&known.as_str()) || is_never_allowed(&known));
-        if is_ours || self.credentials.contains(&(place, known.clone())) {
+        let is_fixed = is_header && self.fixed_headers.is_some_and(|fixed| fixed.has(&known));
+        if is_ours || is_fixed || self.credentials.contains(&(place, known.clone())) {
             Rule::Withheld
         } else if is_header && !self.headers.admits(&known) {
             Rule::NotAllowed

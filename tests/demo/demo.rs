@@ -18,6 +18,12 @@ use support::server::{Running, Setup, TempDir};
 /// The port of the README's examples; where it is taken, a free one serves.
 const PORT: &str = "8000";
 
+/// What the sample API says of itself.
+const DESCRIPTION: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/demo/sample.openapi.json"
+);
+
 /// Somebody whom Entra turns away after the account was picked.
 const CAROL: &str = "carol@contoso.example";
 const CAROL_OID: &str = "0a1b2c3d-5555-4aaa-8bbb-000000000005";
@@ -44,6 +50,7 @@ fn main() {
         let setup = Setup::new(&entra, Some(&backend))
             .with("LOG_LEVEL", "info")
             .with("AUDIT_LOG", audit_log_path)
+            .with("OPENAPI_FILE", DESCRIPTION)
             .with("ALLOW_DEVICE_CODE", "true");
         // Whoever watches a call wait for a sign-in sees soon that it does.
         setup.limits(|limits| limits.keep_alive = Duration::from_secs(1))
@@ -71,6 +78,7 @@ entra-auth-mcp, on stand-ins: nothing here is real, and nothing leaves this mach
   Sign in        {url}/auth/login?user_id={ADA}
   Entra          {entra}   (a stand-in with a sign-in page; device codes: {entra}/device)
   API            {backend}   (a sample: /me, /me/messages, /tasks, /photo, /report.csv)
+  Its operations are tools: getMe, listMessages, createTask and others (OPENAPI_FILE)
 
 Connect a client:
 

@@ -34,6 +34,7 @@ impl Setting {
         let surroundings = Surroundings {
             policy: &self.policy,
             base: Some(&base),
+            fixed_headers: None,
             wanted: &self.wanted,
         };
         Description::read(text.as_bytes().to_vec(), &surroundings)
@@ -236,6 +237,12 @@ fn what_the_policy_forbids_is_not_offered() {
         [""; 0]
     );
     assert_eq!(lines(&["/Orders(*)"], &[]), ["GET /Orders('{id}')"]);
+    let odd = description(&json!({"/a;b/{id}": {"get": {}}, "/a/{id}": {"get": {}}}));
+    let mut setting = Setting::new();
+    setting.policy.denied = vec![Pattern::parse("/c").unwrap()];
+    let read = setting.read(&odd).unwrap();
+    assert_eq!(read.operations().len(), 1);
+    assert!(read.skipped()[0].reason.contains("a semicolon"));
 }
 
 #[test]

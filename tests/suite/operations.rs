@@ -365,6 +365,22 @@ fn bytes_are_given_in_base64() {
     bench.refused("call", json!({"data": "!"}));
 }
 
+#[test]
+fn a_file_of_the_directory_is_sent_as_bytes() {
+    let files = TempDir::new();
+    files.write("photo.png", [1, 2, 3]);
+    let directory = files.0.to_str().unwrap();
+    let body = json!({"required": true, "content": {"image/png": {}}});
+    let paths = json!({"/photo": {"put": {"operationId": "call", "requestBody": body}}});
+    let mut bench = Bench::of(&description(&paths), &[("FILES_DIR", directory)]);
+    let tool = bench.tool("call");
+    assert!(tool["inputSchema"].get("required").is_none());
+    let sent = bench.sent("call", json!({"body_file": "photo.png"}));
+    assert_eq!(sent.header("Content-Type"), Some("image/png"));
+    assert_eq!(sent.body, [1, 2, 3]);
+    bench.refused("call", json!({"body_file": "photo.png", "data": "AA=="}));
+}
+
 /// A part of a multipart form: its head and its body.
 pub fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
     let media_type = sent.header("Content-Type").unwrap();
@@ -702,4 +718,65 @@ fn policy_headers_and_audit_log_are_those_of_every_call() {
     assert_eq!(calls.len(), 2, "{log}");
     assert_eq!(calls[0]["method"], "DELETE");
     assert_eq!(calls[0]["path"], "/v1.0/users/ada");
+}
+
+// ---- The description of the demo's API ----
+
+#[test]
+fn the_demos_api_does_what_its_description_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/demo/sample.openapi.json"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend))
+        .with("OPENAPI_FILE", path)
+        .start();
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+
+    let described: Value = serde_json::from_str(&text).unwrap();
+    let items = described["paths"].as_object().unwrap().values();
+    let operations = items.flat_map(|item| item.as_object().unwrap().values());
+    let ids: BTreeSet<&str> = operations
+        .filter_map(|known| known["operationId"].as_str())
+        .collect();
+    let listed = mcp.result("tools/list", json!({}));
+    let listed = listed["tools"].as_array().unwrap().iter().skip(11);
+    let names: BTreeSet<&str> = listed.map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ids);
+
+    let task = mcp.ok("createTask", json!({"data": {"title": "Tea"}}));
+    assert_eq!(task["data"]["kind"], "task");
+    let id = task["data"]["id"].clone();
+    let changed = mcp.ok("changeTask", json!({"id": id, "data": {"done": true}}));
+    assert_eq!(changed["data"]["title"], "Tea");
+    assert_eq!(mcp.ok("getTask", json!({"id": id}))["data"]["done"], true);
+    let stale = json!({"id": id, "If_Match": "W/\"1\""});
+    assert_eq!(mcp.fails("deleteTask", stale)["status"], 412);
+    mcp.ok("deleteTask", json!({"id": id}));
+    assert_eq!(mcp.ok("listTasks", json!({}))["data"]["value"], json!([]));
+    let messages = mcp.ok("listMessages", json!({"top": 2}));
+    assert_eq!(messages["data"]["value"].as_array().unwrap().len(), 2);
+    assert_eq!(mcp.ok("getMe", json!({}))["data"]["userPrincipalName"], ADA);
+    mcp.ok("getReport", json!({}));
+}
+
+#[test]
+fn a_required_header_is_the_administrators_or_skips_its_operation() {
+    let with_header = |name: &str, id: &str| {
+        json!({"get": {"operationId": id, "parameters": [
+            {"name": name, "in": "header", "required": true},
+        ]}})
+    };
+    let paths = json!({"/a": with_header("X-Fixed", "a"), "/b": with_header("X-Other", "b")});
+    let directory = TempDir::new();
+    let file = directory.write("headers", "X-Fixed: 1\n");
+    let settings = [("BACKEND_HEADERS_FILE", file.to_str().unwrap())];
+    let mut bench = Bench::of(&description(&paths), &settings);
+    assert!(bench.argument("a", "X_Fixed").is_null());
+    assert_eq!(bench.sent("a", json!({})).header("X-Fixed"), Some("1"));
+    assert!(bench.listed().iter().all(|tool| tool["name"] != "b"));
 }

@@ -26,6 +26,7 @@ pub fn holds(input: &[u8]) {
     let surroundings = Surroundings {
         policy: &policy,
         base: Some(&base),
+        fixed_headers: None,
         wanted: &Wanted::default(),
     };
     let Ok(read) = Description::read(description.as_bytes().to_vec(), &surroundings) else {
