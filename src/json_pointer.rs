@@ -33,6 +33,11 @@ impl Pointer {
         &self.text
     }
 
+    /// Its reference tokens, unescaped.
+    pub(crate) fn tokens(&self) -> &[String] {
+        &self.tokens
+    }
+
     /// What it points at in `json`. So many bytes as are `left` are looked through at most, and
     /// taken off it.
     pub(crate) fn find<'j>(&self, json: &'j RawValue, left: &mut usize) -> Option<&'j RawValue> {

@@ -46,6 +46,7 @@
 //!
 //! - [`api`]: one call of the API: confinement, policy, headers, request, answer, selection, files
 //! - [`auth`]: the auth path
+//! - [`openapi`]: the API's description: its operations, what they take, how that is sent
 //!
 //! What they stand on:
 //!
@@ -58,7 +59,7 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, [`text`],
-//! [`pieces`], `sync`, `json_pointer`, `media_type`.
+//! [`pieces`], `sync`, `json_object`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -71,10 +72,12 @@ pub mod config;
 pub mod doctor;
 pub mod error;
 pub mod http;
+mod json_object;
 mod json_pointer;
 mod logging;
 pub mod mcp;
 mod media_type;
+pub mod openapi;
 pub mod os;
 pub mod outgoing;
 pub mod owner;

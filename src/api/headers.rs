@@ -112,6 +112,12 @@ impl AllowedHeaders {
         Ok(headers)
     }
 
+    /// Whether a caller may set the header `name`.
+    pub(crate) fn admits(&self, name: &str) -> bool {
+        let name = name.to_ascii_lowercase();
+        !is_never_allowed(&name) && self.allows(&name)
+    }
+
     fn allows(&self, name: &str) -> bool {
         let added = self.added.iter().map(String::as_str);
         let mut patterns = ALLOWED.into_iter().chain(added);
@@ -142,8 +148,8 @@ fn addition(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
-fn is_never_allowed(name: &str) -> bool {
+/// Whether no setting can allow a header of this name. Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
+pub(crate) fn is_never_allowed(name: &str) -> bool {
     let name = name.replace('_', "-");
     NEVER_ALLOWED.contains(&name.as_str()) || name.starts_with("proxy-")
 }

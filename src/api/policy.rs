@@ -63,6 +63,23 @@ impl Pattern {
         })
     }
 
+    /// Whether `path` fits it. Slashes at its ends make no difference.
+    pub fn fits(&self, path: &str) -> bool {
+        path_fits(&self.segments, path.trim_matches('/'))
+    }
+
+    /// Whether some path that is made of `template` fits it: a name in braces stands for any text
+    /// without a slash.
+    fn can_fit(&self, template: &str) -> bool {
+        let segments: Vec<Vec<Part>> = template.split('/').map(parts).collect();
+        fits(
+            &self.segments,
+            &segments,
+            |part| part == "**",
+            |part, segment| meet(part, segment),
+        )
+    }
+
     fn fits_everything(&self) -> bool {
         self.segments.iter().all(|segment| segment == "**")
     }
@@ -99,6 +116,30 @@ impl Policy {
         Err(refused(format!(
             "{method} is not allowed here: ALLOWED_METHODS of this server is {allowed}."
         )))
+    }
+
+    /// Refuses a `template` of paths, with names in braces, if no path that is made of it is allowed
+    /// with this method.
+    ///
+    /// # Errors
+    /// Which setting forbids it, as the rest of a sentence.
+    pub fn check_template(&self, method: &str, template: &str) -> Result<(), String> {
+        if !self.methods.contains(&method) {
+            return Err(format!("ALLOWED_METHODS does not have {method}"));
+        }
+        let path = template.split('?').next().unwrap_or_default();
+        let path = path.trim_matches('/');
+        // What a caller gives stands there in braces, which only a wildcard fits.
+        let folded = fold(path);
+        let is_denied = |pattern: &Pattern| path_fits(&pattern.folded, &folded);
+        if self.denied.iter().any(is_denied) {
+            return Err("DENIED_ENDPOINTS has it".to_owned());
+        }
+        let is_allowed = |pattern: &Pattern| pattern.can_fit(path);
+        if !self.allowed.is_empty() && !self.allowed.iter().any(is_allowed) {
+            return Err("ALLOWED_ENDPOINTS does not have it".to_owned());
+        }
+        Ok(())
     }
 
     /// Refuses a call that some APIs would take for one of another method, if methods are
@@ -314,6 +355,61 @@ fn fold(text: &str) -> String {
         .flat_map(char::to_lowercase)
         .filter(|c| *c != '\u{307}')
         .collect()
+}
+
+/// A part of a segment of a template.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    Byte(u8),
+    /// Any text.
+    Any,
+}
+
+/// The parts of a segment of a template, in which a name in braces stands for any text.
+fn parts(segment: &str) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut is_in_name = false;
+    for byte in segment.bytes() {
+        match byte {
+            b'{' => is_in_name = true,
+            b'}' => {
+                is_in_name = false;
+                parts.push(Part::Any);
+            }
+            _ if is_in_name => {}
+            _ => parts.push(Part::Byte(byte)),
+        }
+    }
+    parts
+}
+
+/// Whether some text fits both `pattern` and the segment of a template.
+fn meet(pattern: &str, segment: &[Part]) -> bool {
+    let pattern = pattern.bytes().map(|byte| match byte {
+        b'*' => Part::Any,
+        byte => Part::Byte(byte),
+    });
+    // reached[i]: the beginning of the pattern and the first i parts can be the same text.
+    let mut reached: Vec<bool> = vec![true];
+    reached.extend(segment.iter().scan(true, |so_far, part| {
+        *so_far &= *part == Part::Any;
+        Some(*so_far)
+    }));
+    for part in pattern {
+        let mut next = vec![part == Part::Any && reached.first() == Some(&true)];
+        for (both, other) in reached.windows(2).zip(segment) {
+            let [before, here] = both else { continue };
+            let left = next.last() == Some(&true);
+            let is_reached = match (part, other) {
+                // What stands for any text takes one part more of the other, or none.
+                (Part::Any, _) | (_, Part::Any) => *here || left,
+                (part, other) => *before && part == *other,
+            };
+            next.push(is_reached);
+        }
+        reached = next;
+    }
+    reached.last() == Some(&true)
 }
 
 fn path_fits(pattern: &[String], path: &str) -> bool {

@@ -9,6 +9,9 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+pub use crate::json_object::Object;
+use crate::json_object::is_null;
+pub(super) use crate::json_object::read;
 use crate::json_pointer::Text;
 
 pub(super) const PARSE_ERROR: i32 = -32700;
@@ -115,40 +118,6 @@ impl Serialize for Parts<'_> {
     }
 }
 
-/// The members of a JSON object, in the order in which they stand, each value as its own text.
-#[derive(Debug, Default)]
-pub struct Object<'a>(pub(super) Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'a> Object<'a> {
-    /// The value of `name`.
-    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| *value)
-    }
-
-    /// The value of `name`, when it is not `null`.
-    fn given(&self, name: &str) -> Option<&'a RawValue> {
-        self.get(name).filter(|value| !is_null(value))
-    }
-
-    /// The value of `name`, when it is a string; as it stands in the text unless it has escapes.
-    pub(super) fn text(&self, name: &str) -> Option<Cow<'a, str>> {
-        self.read(name).map(|Text(text)| text)
-    }
-
-    /// The value of `name`, when it is a `T`.
-    pub(super) fn read<T: Deserialize<'a>>(&self, name: &str) -> Option<T> {
-        read(self.get(name)?)
-    }
-}
-
-/// `value`, when it is a `T`.
-pub(super) fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
-    serde_json::from_str(value.get()).ok()
-}
-
 /// One message of a client.
 pub enum Message<'a> {
     /// It wants an answer.
@@ -235,10 +204,6 @@ pub fn message(value: &str) -> Result<Message<'_>, BadMessage<'_>> {
     Ok(Message::Request { id, method, params })
 }
 
-fn is_null(value: &RawValue) -> bool {
-    value.get() == "null"
-}
-
 /// Whether `id` is a string or an integer: what ids and progress tokens are.
 pub(super) fn is_id(id: &RawValue) -> bool {
     let text = id.get();
@@ -248,26 +213,6 @@ pub(super) fn is_id(id: &RawValue) -> bool {
             .unwrap_or(text)
             .bytes()
             .all(|byte| byte.is_ascii_digit())
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(Self::default())
-    }
-}
-
-impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
-    type Value = Self;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
-        while let Some((Text(name), value)) = map.next_entry()? {
-            self.0.push((name, value));
-        }
-        Ok(self)
-    }
 }
 
 /// Any JSON value without a key that stands twice in one object. It keeps nothing.

@@ -36,6 +36,7 @@ mod files;
 mod hostile;
 mod http;
 mod mcp;
+mod openapi;
 mod owner;
 mod pages;
 mod policy;

@@ -1,0 +1,263 @@
+//! The text of a description, and an index of it. No tree is built: a description of megabytes
+//! stays one text, of which an operation's part is read when it is needed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+use serde::de::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::json_object::Object;
+use crate::json_pointer::{Pointer, Text};
+
+/// How many `$ref`s may lead from one to the next.
+const MOST_STEPS: usize = 16;
+/// What other parts of a description refer to: indexed by name. (`components` holds more of them.)
+const INDEXED: [&str; 4] = ["paths", "definitions", "parameters", "responses"];
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
+/// A piece of JSON within the text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Node<'d>(&'d str);
+
+impl<'d> Node<'d> {
+    /// An object without members.
+    pub(crate) const EMPTY: Node<'static> = Node("{}");
+
+    /// Its text.
+    pub(crate) fn json(self) -> &'d str {
+        self.0
+    }
+
+    /// Its members; none where it is not an object.
+    pub(crate) fn object(self) -> Object<'d> {
+        self.read().unwrap_or_default()
+    }
+
+    /// Its items; none where it is not an array.
+    pub(crate) fn items(self) -> Vec<Node<'d>> {
+        let items: Vec<&RawValue> = self.read().unwrap_or_default();
+        items.into_iter().map(Node::from).collect()
+    }
+
+    /// The member or the item of that name.
+    pub(crate) fn get(self, name: &str) -> Option<Node<'d>> {
+        if self.0.starts_with('[') {
+            let index: usize = name.parse().ok()?;
+            return self.items().get(index).copied();
+        }
+        self.object().get(name).map(Node::from)
+    }
+
+    /// Its text, where it is a string.
+    pub(crate) fn text(self) -> Option<Cow<'d, str>> {
+        self.read().map(|Text(text)| text)
+    }
+
+    /// What it is, where it is a `T`.
+    pub(crate) fn read<T: Deserialize<'d>>(self) -> Option<T> {
+        serde_json::from_str(self.0).ok()
+    }
+}
+
+impl<'d> From<&'d RawValue> for Node<'d> {
+    fn from(json: &'d RawValue) -> Self {
+        Self(json.get())
+    }
+}
+
+/// Where a piece stands in the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Span {
+    start: usize,
+    length: usize,
+}
+
+/// Which rules a description follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Version {
+    /// Swagger 2.0
+    Swagger2,
+    /// OpenAPI 3.0, 3.1 or 3.2
+    OpenApi3,
+}
+
+/// A description that was read.
+#[derive(Debug)]
+pub(crate) struct Document {
+    text: String,
+    pub(crate) version: Version,
+    /// The members of the description itself.
+    root: BTreeMap<String, Span>,
+    /// The members of what is referred to, by the path to it, such as `components/schemas`.
+    index: BTreeMap<String, BTreeMap<String, Span>>,
+}
+
+impl Document {
+    /// Reads the contents of a file.
+    ///
+    /// # Errors
+    /// Why it is no description that can be used, and what to do.
+    pub(crate) fn parse(mut contents: Vec<u8>) -> Result<Self, String> {
+        // RFC 8259 §8.1 lets a parser skip a byte-order mark.
+        if contents.starts_with(BYTE_ORDER_MARK) {
+            contents.drain(..BYTE_ORDER_MARK.len());
+        }
+        let text = String::from_utf8(contents)
+            .map_err(|_| "it is not UTF-8 text: save it as UTF-8".to_owned())?;
+        if !text.trim_start().starts_with('{') {
+            return Err(no_json(&text));
+        }
+        let members: Object<'_> = serde_json::from_str(&text)
+            .map_err(|error| format!("it is not valid JSON ({error}): export it again"))?;
+        let version = version(&members)?;
+        let mut index = BTreeMap::new();
+        for name in INDEXED {
+            if let Some(section) = members.get(name) {
+                index.insert(name.to_owned(), spans(&text, &Node::from(section).object()));
+            }
+        }
+        if let Some(components) = members.get("components") {
+            for (name, section) in Node::from(components).object().0 {
+                let section = Node::from(section).object();
+                index.insert(format!("components/{name}"), spans(&text, &section));
+            }
+        }
+        let root = spans(&text, &members);
+        Ok(Self {
+            text,
+            version,
+            root,
+            index,
+        })
+    }
+
+    /// The piece at `span`.
+    pub(crate) fn node(&self, span: Span) -> Node<'_> {
+        let end = span.start + span.length;
+        // Every span was taken of this very text.
+        Node(self.text.get(span.start..end).unwrap_or("null"))
+    }
+
+    /// Where `node`, a piece of this text, stands.
+    pub(crate) fn span(&self, node: Node<'_>) -> Span {
+        span_in(&self.text, node)
+    }
+
+    /// The member `name` of the description itself.
+    pub(crate) fn root(&self, name: &str) -> Option<Node<'_>> {
+        self.root.get(name).map(|span| self.node(*span))
+    }
+
+    /// The members of `section`, such as `paths` or `components/schemas`, in alphabetical order.
+    pub(crate) fn section(&self, section: &str) -> impl Iterator<Item = (&str, Node<'_>)> {
+        let members = self.index.get(section).into_iter().flatten();
+        members.map(|(name, span)| (name.as_str(), self.node(*span)))
+    }
+
+    /// `node`, or what its `$ref` leads to.
+    ///
+    /// # Errors
+    /// The reference cannot be followed, and why.
+    pub(crate) fn resolve<'d>(&'d self, node: Node<'d>) -> Result<Node<'d>, String> {
+        let mut node = node;
+        for _ in 0..MOST_STEPS {
+            let reference = node.get("$ref").and_then(Node::text);
+            let Some(reference) = reference else {
+                return Ok(node);
+            };
+            node = self.target(&reference)?;
+        }
+        Err("its $refs lead in a circle".to_owned())
+    }
+
+    /// What `reference`, the value of a `$ref`, leads to.
+    ///
+    /// # Errors
+    /// It leads to another file or nowhere.
+    pub(crate) fn target(&self, reference: &str) -> Result<Node<'_>, String> {
+        let Some(fragment) = reference.strip_prefix('#') else {
+            return Err(format!(
+                "its $ref {reference:?} leads to another file, which is not read"
+            ));
+        };
+        self.at(fragment)
+            .ok_or_else(|| format!("its $ref {reference:?} leads nowhere"))
+    }
+
+    /// What a URI fragment with a JSON Pointer points at (RFC 6901 §6).
+    fn at(&self, fragment: &str) -> Option<Node<'_>> {
+        let pointer = percent_decode_str(fragment).decode_utf8().ok()?;
+        let pointer = Pointer::parse(pointer.into_owned()).ok()?;
+        let (node, rest) = match pointer.tokens() {
+            [components, section, name, rest @ ..] if components == "components" => {
+                let section = self.index.get(&format!("components/{section}"))?;
+                (self.node(*section.get(name)?), rest)
+            }
+            [section, name, rest @ ..] if self.index.contains_key(section) => {
+                let section = self.index.get(section)?;
+                (self.node(*section.get(name)?), rest)
+            }
+            [name, rest @ ..] => (self.root(name)?, rest),
+            [] => return None,
+        };
+        rest.iter().try_fold(node, |node, token| node.get(token))
+    }
+}
+
+/// What to do with a file that does not hold a JSON object.
+fn no_json(text: &str) -> String {
+    let is_yaml = text.lines().any(|line| {
+        line.starts_with("openapi:") || line.starts_with("swagger:") || line.starts_with("%YAML")
+    });
+    if is_yaml {
+        "it is YAML, and JSON is read: convert it, such as with \
+         `yq -o=json openapi.yaml > openapi.json`"
+            .to_owned()
+    } else {
+        "it is not JSON: name the OpenAPI or Swagger description of the API".to_owned()
+    }
+}
+
+fn version(members: &Object<'_>) -> Result<Version, String> {
+    let version = |name| members.text(name);
+    match (version("swagger"), version("openapi")) {
+        (Some(version), None) if version == "2.0" => Ok(Version::Swagger2),
+        (None, Some(version)) if is_known(&version) => Ok(Version::OpenApi3),
+        (None, None) => Err(
+            "it says neither openapi nor swagger: name the OpenAPI description of the API"
+                .to_owned(),
+        ),
+        (Some(version), _) => Err(format!(
+            "it is of Swagger {version}: export it as 2.0, or as OpenAPI 3.0, 3.1 or 3.2"
+        )),
+        (None, Some(version)) => Err(format!(
+            "it is of OpenAPI {version}: export it as 3.0, 3.1 or 3.2"
+        )),
+    }
+}
+
+fn is_known(version: &str) -> bool {
+    ["3.0", "3.1", "3.2"].iter().any(|known| {
+        let patch = version.strip_prefix(known);
+        patch.is_some_and(|patch| patch.is_empty() || patch.starts_with('.'))
+    })
+}
+
+fn spans(text: &str, members: &Object<'_>) -> BTreeMap<String, Span> {
+    let spans = members.0.iter().map(|(name, value)| {
+        let name = name.clone().into_owned();
+        (name, span_in(text, Node::from(*value)))
+    });
+    spans.collect()
+}
+
+fn span_in(text: &str, node: Node<'_>) -> Span {
+    let start = node.0.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+    Span {
+        start,
+        length: node.0.len(),
+    }
+}

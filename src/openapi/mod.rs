@@ -1,0 +1,244 @@
+//! The API's description (OpenAPI 3.0 to 3.2, Swagger 2.0): its operations, what each takes, and
+//! how that is sent.
+//!
+//! [`Description::read`] makes a list of operations of the text ([`document`], [`operation`],
+//! [`parameter`], [`body`]); each is offered or skipped with a reason ([`offer`], [`servers`]).
+//! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
+//! endpoint, headers and a body, which go the way of every call.
+
+mod body;
+mod document;
+mod names;
+pub mod offer;
+mod operation;
+mod parameter;
+mod servers;
+mod template;
+mod text;
+
+use url::Url;
+
+use self::document::{Document, Node};
+use self::offer::Wanted;
+pub use self::operation::Operation;
+pub use self::parameter::{Parameter, Place};
+use self::parameter::{Rules, credentials};
+use self::servers::Servers;
+use crate::api::endpoint::Base;
+use crate::api::policy::{METHODS, Policy};
+use crate::json_object::Object;
+
+/// The methods of a description that are none of [`METHODS`].
+const OTHER_METHODS: [&str; 4] = ["head", "options", "trace", "query"];
+
+/// What decides which operations are offered.
+pub struct Surroundings<'a> {
+    /// What calls are allowed.
+    pub policy: &'a Policy,
+    /// The API's base URL.
+    pub base: Option<&'a Url>,
+    /// What the settings want to be offered.
+    pub wanted: &'a Wanted,
+    /// The names of our own tools.
+    pub own_tools: &'a [&'a str],
+}
+
+/// The description of the API, read.
+#[derive(Debug)]
+pub struct Description {
+    document: Document,
+    operations: Vec<Operation>,
+    skipped: Vec<Skipped>,
+    doubts: Vec<String>,
+}
+
+/// An operation that is not offered.
+#[derive(Debug)]
+pub struct Skipped {
+    /// `GET /users/{id}`
+    pub operation: String,
+    /// Why, as the rest of a sentence.
+    pub reason: String,
+}
+
+impl Description {
+    /// Reads the contents of a description.
+    ///
+    /// # Errors
+    /// Why it cannot be used, and what to do.
+    pub fn read(contents: Vec<u8>, surroundings: &Surroundings<'_>) -> Result<Self, String> {
+        let document = Document::parse(contents)?;
+        let Surroundings {
+            policy,
+            base,
+            wanted,
+            own_tools,
+        } = *surroundings;
+        let servers = Servers::of(&document, base);
+        let mut found = Found {
+            document: &document,
+            rules: Rules {
+                headers: &policy.headers,
+                credentials: credentials(&document),
+            },
+            servers: &servers,
+            operations: Vec::new(),
+            skipped: Vec::new(),
+        };
+        found.look();
+        let Found {
+            mut operations,
+            mut skipped,
+            ..
+        } = found;
+        names::name_tools(operations.iter_mut(), own_tools);
+        let mut doubts = wanted.doubts(&operations);
+        doubts.extend(servers.doubt());
+
+        let mut offered = Vec::new();
+        for operation in operations {
+            let allowed = wanted
+                .check(&operation)
+                .and_then(|()| can_be_called(&operation, policy, base));
+            match allowed {
+                Ok(()) => offered.push(operation),
+                Err(reason) => skipped.push(Skipped {
+                    operation: operation.line(),
+                    reason,
+                }),
+            }
+        }
+        if offered.is_empty() {
+            return Err(nothing_offered(&skipped));
+        }
+        Ok(Self {
+            document,
+            operations: offered,
+            skipped,
+            doubts,
+        })
+    }
+
+    /// The operations that are offered.
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// The others, each with the reason.
+    pub fn skipped(&self) -> &[Skipped] {
+        &self.skipped
+    }
+
+    /// What is no mistake but probably not meant, in sentences.
+    pub fn doubts(&self) -> &[String] {
+        &self.doubts
+    }
+
+    /// The operation that `text` names: by the name of its tool, by its id, or as
+    /// `GET /users/{id}`.
+    pub fn operation(&self, text: &str) -> Option<&Operation> {
+        let is_meant = |operation: &&Operation| {
+            operation.name == text
+                || operation.id.as_deref() == Some(text)
+                || operation.line() == text
+        };
+        self.operations.iter().find(is_meant)
+    }
+}
+
+/// What is found while the paths are looked through.
+struct Found<'d> {
+    document: &'d Document,
+    rules: Rules<'d>,
+    servers: &'d Servers,
+    operations: Vec<Operation>,
+    skipped: Vec<Skipped>,
+}
+
+impl<'d> Found<'d> {
+    fn look(&mut self) {
+        for (path, item) in self.document.section("paths") {
+            if path.starts_with("x-") {
+                continue;
+            }
+            match self.document.resolve(item) {
+                Ok(item) => self.look_at_path(path, &item.object()),
+                Err(reason) => self.skip(path.to_owned(), reason),
+            }
+        }
+    }
+
+    fn look_at_path(&mut self, path: &str, item: &Object<'d>) {
+        for (name, node) in &item.0 {
+            let mut methods = METHODS.into_iter();
+            if let Some(method) = methods.find(|method| method.to_ascii_lowercase() == **name) {
+                let read = self.read(method, path, item, Node::from(*node));
+                match read {
+                    Ok(operation) => self.operations.push(operation),
+                    Err(reason) => self.skip(format!("{method} {path}"), reason),
+                }
+            } else if OTHER_METHODS.contains(&&**name) {
+                self.skip_method(&name.to_ascii_uppercase(), path);
+            } else if name == "additionalOperations" {
+                for (method, _) in Node::from(*node).object().0 {
+                    self.skip_method(&method, path);
+                }
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        method: &'static str,
+        path: &str,
+        item: &Object<'d>,
+        node: Node<'d>,
+    ) -> Result<Operation, String> {
+        let operation = node.object();
+        // Those of an operation take the place of those of its path.
+        if operation.get("servers").is_some() {
+            self.servers.check(&operation)?;
+        } else {
+            self.servers.check(item)?;
+        }
+        operation::read(self.document, &self.rules, (method, path), item, node)
+    }
+
+    fn skip_method(&mut self, method: &str, path: &str) {
+        let reason = format!("{method} is none of the methods that are sent");
+        self.skip(format!("{method} {path}"), reason);
+    }
+
+    fn skip(&mut self, operation: String, reason: String) {
+        self.skipped.push(Skipped { operation, reason });
+    }
+}
+
+/// Whether some call of `operation` is allowed.
+///
+/// # Errors
+/// Why none is.
+fn can_be_called(operation: &Operation, policy: &Policy, base: Option<&Url>) -> Result<(), String> {
+    policy.check_template(operation.method, &operation.path)?;
+    let Some(base) = base else {
+        return Ok(());
+    };
+    let path = template::filled(&operation.path, "x")?;
+    let target = Base(base.clone()).target(&path, &[]);
+    target.map(drop).map_err(|failure| failure.message)
+}
+
+/// What is wrong with a description of which no operation is offered.
+fn nothing_offered(skipped: &[Skipped]) -> String {
+    match skipped {
+        [] => {
+            "it has no operation: name the description of the API that is to be called".to_owned()
+        }
+        [first, ..] => format!(
+            "none of its {} operations can be offered, such as {}: {}",
+            skipped.len(),
+            first.operation,
+            first.reason
+        ),
+    }
+}

@@ -1,0 +1,116 @@
+//! The names of tools and arguments: what the APIs of models take, and the same from run to run.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest as _, Sha256};
+
+use super::operation::Operation;
+use super::parameter::Parameter;
+
+/// The longest name of a tool. Clients put a prefix before it, and 64 are taken of both.
+const MOST_NAME_CHARS: usize = 48;
+/// The longest name of an argument (Anthropic's API).
+const MOST_ARGUMENT_CHARS: usize = 64;
+const HASH_CHARS: usize = 5;
+/// RFC 4648 §6, in lower case.
+const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
+/// Names every operation's tool. `taken` are the names of our own tools.
+///
+/// A name that fits is kept. One that had to be changed gets a hash of what it was, whether or not
+/// another operation would now have the same: so no operation that is added later renames it.
+pub(super) fn name_tools<'o>(operations: impl Iterator<Item = &'o mut Operation>, taken: &[&str]) {
+    let mut used: BTreeSet<String> = taken.iter().map(|name| (*name).to_owned()).collect();
+    for operation in operations {
+        let line = operation.line();
+        let given = operation.id.clone().unwrap_or_else(|| line.clone());
+        let folded = folded(&given, |c| {
+            c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
+        });
+        let fits = folded == given && given.len() <= MOST_NAME_CHARS;
+        let mut name = if fits {
+            given.clone()
+        } else {
+            hashed(&folded, &given)
+        };
+        // The name of a tool of ours, or an id that stands there twice.
+        if used.contains(&name) {
+            name = hashed(&folded, &line);
+        }
+        used.insert(name.clone());
+        operation.name = name;
+    }
+}
+
+/// Names the argument of every parameter: as the parameter, unless that does not fit or two of
+/// different places have the same.
+pub(super) fn name_arguments(parameters: &mut [Parameter]) {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    for parameter in parameters.iter_mut() {
+        parameter.argument = folded(&parameter.name, is_allowed);
+        parameter.argument.truncate(MOST_ARGUMENT_CHARS);
+        if parameter.argument.is_empty() {
+            parameter.argument.push_str("argument");
+        }
+    }
+    let names: Vec<String> = parameters
+        .iter()
+        .map(|known| known.argument.clone())
+        .collect();
+    let is_twice = |name: &String| names.iter().filter(|known| *known == name).count() > 1;
+    for parameter in parameters
+        .iter_mut()
+        .filter(|known| is_twice(&known.argument))
+    {
+        let suffix = format!("_{}", parameter.place.name());
+        parameter
+            .argument
+            .truncate(MOST_ARGUMENT_CHARS - suffix.len());
+        parameter.argument.push_str(&suffix);
+    }
+    // Two that differ only in what was folded, or one that is called as another with its place.
+    let mut used = BTreeSet::new();
+    for parameter in parameters {
+        if !used.insert(parameter.argument.clone()) {
+            let hash = hash(&format!("{} {}", parameter.place.name(), parameter.name));
+            parameter
+                .argument
+                .truncate(MOST_ARGUMENT_CHARS - hash.len() - 1);
+            parameter.argument = format!("{}_{hash}", parameter.argument);
+            used.insert(parameter.argument.clone());
+        }
+    }
+}
+
+/// `text` with an underscore for every run of characters that are not allowed; none at the ends.
+fn folded(text: &str, is_allowed: impl Fn(char) -> bool) -> String {
+    let mut folded = String::new();
+    let mut is_in_run = false;
+    for c in text.chars() {
+        if is_allowed(c) {
+            if is_in_run && !folded.is_empty() {
+                folded.push('_');
+            }
+            folded.push(c);
+        }
+        is_in_run = !is_allowed(c);
+    }
+    folded
+}
+
+/// The beginning of `folded` with a hash of `whole`.
+fn hashed(folded: &str, whole: &str) -> String {
+    let mut name = folded.to_owned();
+    name.truncate(MOST_NAME_CHARS - HASH_CHARS - 1);
+    format!("{name}_{}", hash(whole))
+}
+
+/// A few characters that tell `text` from others.
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let letters = digest.iter().take(HASH_CHARS);
+    letters
+        .filter_map(|byte| BASE32.get(usize::from(byte % 32)))
+        .map(|letter| char::from(*letter))
+        .collect()
+}

@@ -1,0 +1,159 @@
+//! One operation: its method and path, its parameters, its body.
+
+use serde_json::value::RawValue;
+
+use super::body::{self, Body};
+use super::document::{Document, Node, Version};
+use super::names;
+use super::parameter::{self, Parameter, Place, Rules};
+use super::template::{self, Piece};
+use super::text::tidy;
+use crate::json_object::Object;
+
+/// The longest description of an operation.
+const MOST_DESCRIPTION_BYTES: usize = 1024;
+const MOST_SUMMARY_BYTES: usize = 200;
+
+/// Something that the API can do.
+#[derive(Debug)]
+pub struct Operation {
+    /// The name of its tool: unique, and the same from run to run.
+    pub name: String,
+    /// The id that the description gives it.
+    pub id: Option<String>,
+    /// One of [`crate::api::policy::METHODS`].
+    pub method: &'static str,
+    /// The template of its path, as the description writes it.
+    pub path: String,
+    /// Empty where there is none.
+    pub summary: String,
+    /// Empty where there is none; a long one is cut.
+    pub description: String,
+    /// What it is filed under.
+    pub tags: Vec<String>,
+    /// Whether it should not be used any more.
+    pub is_deprecated: bool,
+    /// What it takes besides the body. Credentials are not among them.
+    pub parameters: Vec<Parameter>,
+    /// What it takes as its body.
+    pub(crate) body: Option<Body>,
+}
+
+impl Operation {
+    /// `GET /users/{id}`
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.path)
+    }
+}
+
+/// Reads an operation whose `node` stands in the path item `item`, at the template `path`.
+///
+/// # Errors
+/// Why it cannot be called.
+pub(super) fn read(
+    document: &Document,
+    rules: &Rules<'_>,
+    (method, path): (&'static str, &str),
+    item: &Object<'_>,
+    node: Node<'_>,
+) -> Result<Operation, String> {
+    let members = node.object();
+    let mut given = GivenParameters::default();
+    given.add(document, item.get("parameters"))?;
+    given.add(document, members.get("parameters"))?;
+
+    let mut parameters = Vec::new();
+    for node in given.besides_the_body() {
+        parameters.extend(parameter::read(document, rules, node)?);
+    }
+    complete(&mut parameters, path)?;
+    names::name_arguments(&mut parameters);
+
+    let body = match document.version {
+        Version::OpenApi3 => body::read(document, &members)?,
+        Version::Swagger2 => body::read_swagger(document, &members, &given)?,
+    };
+    if method == "GET" && body.is_some() {
+        return Err("it sends a body with GET".to_owned());
+    }
+
+    let text = |name: &str| members.text(name).unwrap_or_default();
+    let id = members.text("operationId").map(|id| id.trim().to_owned());
+    Ok(Operation {
+        name: String::new(),
+        id: id.filter(|id| !id.is_empty()),
+        method,
+        path: path.to_owned(),
+        summary: tidy(&text("summary"), MOST_SUMMARY_BYTES),
+        description: tidy(&text("description"), MOST_DESCRIPTION_BYTES),
+        tags: members.read("tags").unwrap_or_default(),
+        is_deprecated: members.read("deprecated") == Some(true),
+        parameters,
+        body,
+    })
+}
+
+/// The parameters of an operation, those of its path first. One of the same name and place takes
+/// the place of the one before (OpenAPI 3.1 §4.8.10.1).
+#[derive(Default)]
+pub(super) struct GivenParameters<'d>(Vec<GivenParameter<'d>>);
+
+struct GivenParameter<'d> {
+    name: String,
+    place: String,
+    node: Node<'d>,
+}
+
+impl<'d> GivenParameters<'d> {
+    fn add(&mut self, document: &'d Document, list: Option<&'d RawValue>) -> Result<(), String> {
+        for node in list
+            .map(|list| Node::from(list).items())
+            .unwrap_or_default()
+        {
+            let node = document.resolve(node)?;
+            let members = node.object();
+            let given = GivenParameter {
+                name: members.text("name").unwrap_or_default().into_owned(),
+                place: members.text("in").unwrap_or_default().into_owned(),
+                node,
+            };
+            let is_same =
+                |known: &GivenParameter<'_>| known.name == given.name && known.place == given.place;
+            self.0.retain(|known| !is_same(known));
+            self.0.push(given);
+        }
+        Ok(())
+    }
+
+    /// Those that are `in` this place, which are the body in Swagger 2.0.
+    pub(super) fn of(&self, place: &str) -> Vec<Node<'d>> {
+        let of_place = self.0.iter().filter(|given| given.place == place);
+        of_place.map(|given| given.node).collect()
+    }
+
+    fn besides_the_body(&self) -> Vec<Node<'d>> {
+        let is_body =
+            |given: &&GivenParameter<'_>| matches!(given.place.as_str(), "body" | "formData");
+        let others = self.0.iter().filter(|given| !is_body(given));
+        others.map(|given| given.node).collect()
+    }
+}
+
+/// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.
+///
+/// # Errors
+/// The path is no template that can be filled in.
+fn complete(parameters: &mut Vec<Parameter>, path: &str) -> Result<(), String> {
+    let pieces = template::pieces(path)?;
+    let named: Vec<&str> = pieces.iter().filter_map(Piece::parameter).collect();
+    parameters.retain(|parameter| {
+        parameter.place != Place::Path || named.contains(&parameter.name.as_str())
+    });
+    for name in named {
+        let is_same = |known: &Parameter| known.place == Place::Path && known.name == name;
+        if !parameters.iter().any(is_same) {
+            parameters.push(Parameter::of_path(name));
+        }
+    }
+    Ok(())
+}

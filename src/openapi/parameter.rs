@@ -1,0 +1,284 @@
+//! One parameter: where it is sent, and how its value is written there.
+
+use std::collections::BTreeSet;
+
+use super::document::{Document, Node, Span, Version};
+use super::text::tidy;
+use crate::api::headers::{AllowedHeaders, is_never_allowed};
+use crate::json_object::Object;
+use crate::media_type;
+
+/// The longest description of a parameter.
+const MOST_DESCRIPTION_BYTES: usize = 300;
+/// OpenAPI 3.1 §4.8.12.2: parameters of these names are to be ignored.
+const IGNORED_HEADERS: [&str; 3] = ["accept", "content-type", "authorization"];
+
+/// Where a parameter is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// Within the path.
+    Path,
+    /// In the query.
+    Query,
+    /// As a header.
+    Header,
+}
+
+impl Place {
+    /// Its name in a description.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Query => "query",
+            Self::Header => "header",
+        }
+    }
+}
+
+/// How the value of a parameter is written (OpenAPI 3.1 §4.8.12.3, "Style Values").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    /// `a,b` in a path or a header.
+    Simple,
+    /// `.a,b` in a path.
+    Label,
+    /// `;name=a,b` in a path.
+    Matrix,
+    /// `name=a,b` in the query.
+    Form,
+    /// `name=a b` in the query, with this character between the items.
+    Delimited(char),
+    /// `name[member]=a` in the query.
+    DeepObject,
+    /// JSON, whatever the value is.
+    Json,
+}
+
+/// What an operation takes besides its body.
+#[derive(Debug)]
+pub struct Parameter {
+    /// Its name in the description, which is sent.
+    pub name: String,
+    /// The name of the argument for it.
+    pub argument: String,
+    /// Where it is sent.
+    pub place: Place,
+    /// Whether the API demands it.
+    pub is_required: bool,
+    /// Empty where there is none.
+    pub description: String,
+    pub(crate) style: Style,
+    /// Whether every item and member is written as a value of its own.
+    pub(crate) explode: bool,
+    /// Whether reserved characters (RFC 3986 §2.2) are sent as they are.
+    pub(crate) allow_reserved: bool,
+    /// The schema of its value; the parameter itself, which is one in Swagger 2.0.
+    pub(crate) schema: Option<Span>,
+    /// The only value that the API takes, as JSON: it is sent without being asked for.
+    pub(crate) constant: Option<String>,
+}
+
+impl Parameter {
+    /// A parameter of the path that nobody describes.
+    pub(super) fn of_path(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            argument: name.to_owned(),
+            place: Place::Path,
+            is_required: true,
+            description: String::new(),
+            style: Style::Simple,
+            explode: false,
+            allow_reserved: false,
+            schema: None,
+            constant: None,
+        }
+    }
+}
+
+/// What decides which parameters become arguments.
+pub(super) struct Rules<'a> {
+    pub(super) headers: &'a AllowedHeaders,
+    /// The API keys of the description's `securitySchemes`. Names of headers are in lower case.
+    pub(super) credentials: BTreeSet<(Place, String)>,
+}
+
+/// What becomes of a parameter.
+enum Rule {
+    /// The caller gives it.
+    Argument,
+    /// It carries a credential, or is for us to set.
+    Withheld,
+    /// A header that a setting could allow.
+    NotAllowed,
+}
+
+impl Rules<'_> {
+    fn rule(&self, place: Place, name: &str) -> Rule {
+        let is_header = place == Place::Header;
+        let known = if is_header {
+            name.to_ascii_lowercase()
+        } else {
+            name.to_owned()
+        };
+        let is_ours =
+            is_header && (IGNORED_HEADERS.contains(&known.as_str()) || is_never_allowed(&known));
+        if is_ours || self.credentials.contains(&(place, known.clone())) {
+            Rule::Withheld
+        } else if is_header && !self.headers.admits(&known) {
+            Rule::NotAllowed
+        } else {
+            Rule::Argument
+        }
+    }
+}
+
+/// The names of the API keys that the description's security schemes name.
+pub(super) fn credentials(document: &Document) -> BTreeSet<(Place, String)> {
+    let schemes: Vec<Node<'_>> = match document.version {
+        Version::OpenApi3 => document
+            .section("components/securitySchemes")
+            .map(|(_, scheme)| scheme)
+            .collect(),
+        Version::Swagger2 => {
+            let schemes = document.root("securityDefinitions");
+            let schemes = schemes.map(|schemes| schemes.object().0);
+            let schemes = schemes.into_iter().flatten();
+            schemes.map(|(_, scheme)| scheme.into()).collect()
+        }
+    };
+    schemes
+        .into_iter()
+        .filter_map(|scheme| {
+            let scheme = document.resolve(scheme).ok()?.object();
+            let name = scheme.text("name")?;
+            match scheme.text("in")?.as_ref() {
+                "header" => Some((Place::Header, name.to_ascii_lowercase())),
+                "query" => Some((Place::Query, name.into_owned())),
+                _ => None,
+            }
+        })
+        .collect()
+}
+
+/// Reads a parameter that is not a body. `None` where it is nothing that a caller gives.
+///
+/// # Errors
+/// It cannot be sent, and so the operation cannot be called.
+pub(super) fn read(
+    document: &Document,
+    rules: &Rules<'_>,
+    node: Node<'_>,
+) -> Result<Option<Parameter>, String> {
+    let members = node.object();
+    let name = members.text("name").unwrap_or_default().into_owned();
+    let place = match members.text("in").unwrap_or_default().as_ref() {
+        "path" => Place::Path,
+        "query" => Place::Query,
+        "header" => Place::Header,
+        // Cookies are credentials, or the API's own.
+        "cookie" => return Ok(None),
+        other => {
+            return Err(format!(
+                "its parameter {name:?} is in {other:?}, which cannot be sent"
+            ));
+        }
+    };
+    let is_required = place == Place::Path || members.read("required") == Some(true);
+    match rules.rule(place, &name) {
+        Rule::Argument => {}
+        Rule::NotAllowed if is_required => {
+            return Err(format!(
+                "it needs the header {name:?}, which ALLOWED_REQUEST_HEADERS does not have"
+            ));
+        }
+        Rule::Withheld | Rule::NotAllowed => return Ok(None),
+    }
+    let content = members
+        .get("content")
+        .map(|content| Node::from(content).object());
+    let (style, explode, schema) = if let Some(content) = content {
+        (Style::Json, false, Some(json_schema(&name, &content)?))
+    } else if document.version == Version::Swagger2 {
+        let format = members.text("collectionFormat").unwrap_or_default();
+        let (style, explode) = style_of_format(&name, place, &format)?;
+        (style, explode, Some(node))
+    } else {
+        let given = members.text("style").unwrap_or_default();
+        let (style, explodes) = style_of(&name, place, &given)?;
+        let explode = members.read("explode").unwrap_or(explodes);
+        (style, explode, members.get("schema").map(Node::from))
+    };
+    let description = members.text("description").unwrap_or_default();
+    Ok(Some(Parameter {
+        argument: name.clone(),
+        place,
+        is_required,
+        description: tidy(&description, MOST_DESCRIPTION_BYTES),
+        style,
+        explode,
+        allow_reserved: place == Place::Query && members.read("allowReserved") == Some(true),
+        schema: schema.map(|schema| document.span(schema)),
+        constant: schema
+            .filter(|_| is_required)
+            .and_then(|schema| constant(document, schema)),
+        name,
+    }))
+}
+
+/// The schema of a parameter that is described by its media type.
+fn json_schema<'d>(name: &str, content: &Object<'d>) -> Result<Node<'d>, String> {
+    let is_json = |media_type: &str| media_type::is_json(&media_type::essence(media_type));
+    let described = content.0.iter().find(|(media_type, _)| is_json(media_type));
+    let (_, described) = described
+        .ok_or_else(|| format!("its parameter {name:?} is written in no media type of JSON"))?;
+    let schema = Node::from(*described).get("schema");
+    Ok(schema.unwrap_or(Node::EMPTY))
+}
+
+/// The style that is `given` for a parameter (empty: none), and whether it explodes by itself.
+fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), String> {
+    match (place, given) {
+        (Place::Path | Place::Header, "" | "simple") => Ok((Style::Simple, false)),
+        (Place::Path, "label") => Ok((Style::Label, false)),
+        (Place::Path, "matrix") => Ok((Style::Matrix, false)),
+        (Place::Query, "" | "form") => Ok((Style::Form, true)),
+        // Not a style of queries, but Microsoft's descriptions have it: one list with commas.
+        (Place::Query, "simple") => Ok((Style::Form, false)),
+        (Place::Query, "spaceDelimited") => Ok((Style::Delimited(' '), false)),
+        (Place::Query, "pipeDelimited") => Ok((Style::Delimited('|'), false)),
+        (Place::Query, "deepObject") => Ok((Style::DeepObject, true)),
+        _ => Err(format!(
+            "its parameter {name:?} has the style {given:?}, which a {} cannot have",
+            place.name()
+        )),
+    }
+}
+
+/// The same of a `collectionFormat` (Swagger 2.0, "Parameter Object").
+fn style_of_format(name: &str, place: Place, format: &str) -> Result<(Style, bool), String> {
+    match (place, format) {
+        (Place::Path | Place::Header, "" | "csv") => Ok((Style::Simple, false)),
+        (Place::Query, "" | "csv") => Ok((Style::Form, false)),
+        (Place::Query, "multi") => Ok((Style::Form, true)),
+        (Place::Query, "ssv") => Ok((Style::Delimited(' '), false)),
+        (Place::Query, "tsv") => Ok((Style::Delimited('\t'), false)),
+        (Place::Query, "pipes") => Ok((Style::Delimited('|'), false)),
+        _ => Err(format!(
+            "its parameter {name:?} has the collectionFormat {format:?}, which a {} cannot have",
+            place.name()
+        )),
+    }
+}
+
+/// The only value that `schema` allows, as JSON, if it is one.
+pub(super) fn constant(document: &Document, schema: Node<'_>) -> Option<String> {
+    let schema = document.resolve(schema).ok()?.object();
+    if let Some(value) = schema.get("const") {
+        return Some(value.get().to_owned());
+    }
+    match Node::from(schema.get("enum")?).items().as_slice() {
+        [only] => Some(only.json().to_owned()),
+        _ => None,
+    }
+}

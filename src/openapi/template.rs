@@ -1,0 +1,62 @@
+//! The template of a path: literal text and the parameters between.
+
+/// A piece of a template.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Piece<'t> {
+    Literal(&'t str),
+    /// The name of a parameter.
+    Parameter(&'t str),
+}
+
+impl<'t> Piece<'t> {
+    pub(crate) fn parameter(&self) -> Option<&'t str> {
+        match self {
+            Self::Parameter(name) => Some(name),
+            Self::Literal(_) => None,
+        }
+    }
+}
+
+/// The pieces of `path`.
+///
+/// # Errors
+/// It is no path that can be filled in.
+pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, String> {
+    let malformed = || format!("its path {path:?} has braces that do not pair");
+    if !path.starts_with('/') {
+        return Err(format!("its path {path:?} does not begin with a slash"));
+    }
+    if path.contains('#') {
+        return Err(format!("its path {path:?} has a fragment"));
+    }
+    let mut pieces = Vec::new();
+    let mut rest = path;
+    while let Some((literal, behind)) = rest.split_once('{') {
+        let (name, after) = behind.split_once('}').ok_or_else(malformed)?;
+        if literal.contains('}') || name.contains('{') || name.is_empty() {
+            return Err(malformed());
+        }
+        if !literal.is_empty() {
+            pieces.push(Piece::Literal(literal));
+        }
+        pieces.push(Piece::Parameter(name));
+        rest = after;
+    }
+    if rest.contains('}') {
+        return Err(malformed());
+    }
+    if !rest.is_empty() {
+        pieces.push(Piece::Literal(rest));
+    }
+    Ok(pieces)
+}
+
+/// `path` with `value` in place of every parameter.
+pub(crate) fn filled(path: &str, value: &str) -> Result<String, String> {
+    let pieces = pieces(path)?;
+    let texts = pieces.iter().map(|piece| match piece {
+        Piece::Literal(text) => *text,
+        Piece::Parameter(_) => value,
+    });
+    Ok(texts.collect())
+}

@@ -1,0 +1,34 @@
+//! The texts of a description, made fit to be listed.
+
+use crate::text::is_plain;
+
+/// `text` on one line, without what does not show, and not longer than `most` bytes.
+pub(super) fn tidy(text: &str, most: usize) -> String {
+    let mut tidied = String::new();
+    for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
+        let word: String = word.chars().filter(|c| is_plain(*c)).collect();
+        if word.is_empty() {
+            continue;
+        }
+        if !tidied.is_empty() {
+            tidied.push(' ');
+        }
+        tidied.push_str(&word);
+        if tidied.len() > most {
+            return cut(&tidied, most);
+        }
+    }
+    tidied
+}
+
+/// `text` without what is beyond `most` bytes, the ellipsis included.
+fn cut(text: &str, most: usize) -> String {
+    let room = most.saturating_sub('…'.len_utf8());
+    let ends = text.char_indices().map(|(start, c)| start + c.len_utf8());
+    let end = ends.take_while(|end| *end <= room).last().unwrap_or(0);
+    let kept = text.get(..end).unwrap_or_default();
+    // Whole words, unless one is very long.
+    let whole = kept.rfind(' ').filter(|end| *end > most / 2);
+    let kept = whole.and_then(|end| kept.get(..end)).unwrap_or(kept);
+    format!("{kept}…")
+}
