@@ -12,9 +12,12 @@ mod names;
 pub mod offer;
 mod operation;
 mod parameter;
+mod question;
+pub mod search;
 mod servers;
 mod template;
 mod text;
+mod words;
 
 use url::Url;
 
