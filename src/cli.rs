@@ -201,6 +201,7 @@ fn help() -> String {
              name,
              default,
              meaning,
+             ..
          }| {
             let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
             text + &format!("  {name:<24}{meaning}{default}\n")

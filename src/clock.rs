@@ -1,7 +1,13 @@
-//! Wall-clock time: read in one place, so that a test can move it, and written as ISO 8601.
+//! Wall-clock time: read in one place, so that a test can move it, and written as ISO 8601 or as
+//! HTTP writes it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use httpdate::HttpDate;
+
+/// 10000-01-01T00:00:00Z: a year has four digits.
+const YEAR_10_000: u64 = 253_402_300_800;
 
 /// Where the time of day comes from.
 #[derive(Clone)]
@@ -49,6 +55,13 @@ pub fn iso8601_seconds(epoch: u64) -> String {
         second_of_day % 60,
     );
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// `now` as HTTP writes it (RFC 9110 §5.6.7). `HttpDate` panics before 1970 and after 9999; then
+/// there is none.
+pub fn http_date(now: SystemTime) -> Option<HttpDate> {
+    let since_1970 = now.duration_since(UNIX_EPOCH).ok()?;
+    (since_1970.as_secs() < YEAR_10_000).then(|| HttpDate::from(now))
 }
 
 /// The Gregorian date of a day counted from 1970-01-01. Years are counted from March, so that the

@@ -46,6 +46,16 @@ pub(crate) fn is_null(value: &RawValue) -> bool {
     value.get() == "null"
 }
 
+/// The JSON object or array that stands in a string: some clients write them so.
+pub(crate) fn json_in_string(value: &RawValue) -> Option<String> {
+    // Whatever else is long is not read.
+    let text = value.get().starts_with('"').then_some(value.get())?;
+    let text: String = serde_json::from_str(text).ok()?;
+    let is_json = text.trim_start().starts_with(['{', '['])
+        && serde_json::from_str::<&RawValue>(&text).is_ok();
+    is_json.then_some(text)
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(Self::default())

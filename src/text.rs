@@ -1,5 +1,5 @@
-//! The forms of texts: what keeps a text from showing as what it is, how it is escaped, and what is
-//! a GUID.
+//! The forms of texts: what keeps a text from showing as what it is, how it is escaped and broken
+//! into lines, and what is a GUID.
 
 /// Whether `text` shows as what it is, on one line: nothing in it is invisible, ends a line or
 /// changes the order in which the rest is shown.
@@ -63,4 +63,25 @@ pub fn is_guid(text: &str) -> bool {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
         })
+}
+
+/// The lines of `text` when it is broken at spaces, each of at most `width` characters where words
+/// allow.
+pub fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = String::new();
+    for word in text.split_whitespace() {
+        let length = line.chars().count() + 1 + word.chars().count();
+        if !line.is_empty() && length > width {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line += word;
+    }
+    if !line.is_empty() {
+        lines.push(line);
+    }
+    lines
 }

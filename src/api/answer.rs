@@ -378,7 +378,7 @@ impl Reading<'_> {
         let link = next_link.or_else(|| link::next(fields).map(str::to_owned))?;
         let link = self.called.join(&link).ok().filter(|_| !link.is_empty())?;
         let link = self.tokens.taken_out_of(link.into());
-        let target = self.base.target(&link, &[]);
+        let target = self.base.page(&link);
         Some(target.map_or_else(
             |_| NextPage::Elsewhere(link.clone()),
             |target| NextPage::Here(target.as_str().to_owned()),

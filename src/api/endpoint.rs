@@ -8,12 +8,6 @@ use url::{Url, form_urlencoded};
 
 use crate::error::{Failure, Kind};
 
-/// Characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn into dots and
-/// slashes.
-const LOOKALIKES: [char; 10] = [
-    '\u{fe30}', '\u{fe52}', '\u{fe68}', '\u{2024}', '\u{2025}', '\u{ff0e}', '\u{2044}', '\u{2215}',
-    '\u{ff0f}', '\u{ff3c}',
-];
 /// The base URL; its path ends in a slash.
 pub struct Base(pub Url);
 
@@ -66,7 +60,8 @@ impl Base {
                 format!("The endpoint {endpoint:?} is refused: {reason}."),
             )
             .hint(format!(
-                "Give a path below {}, or an absolute URL that begins with it.",
+                "Give a path below {}, or an absolute URL that begins with it. In a name, '#' is written %23, '?' \
+                 %3F and '%' %25.",
                 self.0
             ))
         };
@@ -97,6 +92,45 @@ impl Base {
         Ok(Target { url, uri })
     }
 
+    /// The page that a `link` of the API's own means. An API behind a proxy may write another scheme
+    /// than the one that it is called by, and some write the base path in another case. Then the
+    /// page is called at the base, if the link is the same but for that.
+    ///
+    /// # Errors
+    /// It lies elsewhere.
+    pub fn page(&self, link: &str) -> Result<Target, Failure> {
+        match self.below_base_in_any_form(link) {
+            Some(below) => self.target(&format!("{}{below}", self.0), &[]),
+            None => self.target(link, &[]),
+        }
+    }
+
+    /// What `link` adds to the base, the scheme and the case of the path aside.
+    fn below_base_in_any_form(&self, link: &str) -> Option<String> {
+        let url = Url::parse(link).ok()?;
+        // The port that goes with the scheme differs with it.
+        let is_same_port = url.port() == self.0.port()
+            || url.port_or_known_default() == self.0.port_or_known_default();
+        let is_same_place = matches!(url.scheme(), "http" | "https")
+            && url.host() == self.0.host()
+            && is_same_port
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.fragment().is_none();
+        // The base may be written without its last slash.
+        let path = format!("{}/", url.path());
+        let base = self.0.path();
+        let is_below = path
+            .get(..base.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(base));
+        if !is_same_place || !is_below {
+            return None;
+        }
+        let below = url.path().get(base.len()..).unwrap_or_default();
+        let query = url.query().map(|query| format!("?{query}"));
+        Some(format!("{below}{}", query.unwrap_or_default()))
+    }
+
     /// The path of `target` below the base, as it is sent.
     pub(crate) fn path<'t>(&self, target: &'t Target) -> &'t str {
         target
@@ -121,11 +155,11 @@ impl Base {
 
     /// What `endpoint` adds to the base. It is checked as it was written.
     fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
-        if endpoint
-            .chars()
-            .any(|c| c.is_control() || c == '\\' || c == '#')
-        {
-            return Err("it holds a control character, a backslash or a fragment");
+        if endpoint.contains('#') {
+            return Err("'#' would begin a fragment");
+        }
+        if endpoint.chars().any(|c| c.is_control() || c == '\\') {
+            return Err("it holds a control character or a backslash");
         }
         if endpoint.starts_with("//") {
             return Err("it begins with two slashes");
@@ -176,10 +210,11 @@ fn escapes(segment: &str) -> bool {
                 Some("." | "..")
             )
         };
-        let is_foul = |c: char| c.is_control() || LOOKALIKES.contains(&c);
-        if decoded.split(['/', '\\']).any(is_upward)
+        let plain = without_lookalikes(&decoded);
+        if plain.split(['/', '\\']).any(is_upward)
             || has_disguised_dots(&decoded)
-            || decoded.contains(is_foul)
+            || has_disguised_dots(&plain)
+            || decoded.contains(char::is_control)
             || has_wide_escape(&decoded)
         {
             return true;
@@ -191,6 +226,19 @@ fn escapes(segment: &str) -> bool {
             Err(_) => return true,
         }
     }
+}
+
+/// With the characters replaced that compatibility mappings (Unicode TR #15, best-fit code pages)
+/// turn into dots, slashes and backslashes.
+fn without_lookalikes(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return text.into();
+    }
+    text.replace(['\u{2024}', '\u{fe52}', '\u{ff0e}'], ".")
+        .replace(['\u{2025}', '\u{fe30}'], "..")
+        .replace(['\u{2044}', '\u{2215}', '\u{ff0f}'], "/")
+        .replace(['\u{fe68}', '\u{ff3c}'], "\\")
+        .into()
 }
 
 /// Whether two dots stand beside a character that is not ASCII, or have an invisible one between

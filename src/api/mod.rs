@@ -41,6 +41,7 @@ use crate::audit::{Entry, Event};
 use crate::auth::Auth;
 use crate::auth::challenge::Challenge;
 use crate::error::{Failure, Kind};
+use crate::json_object::json_in_string;
 use crate::media_type;
 
 /// The API of one server.
@@ -138,7 +139,6 @@ impl Api {
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
         let mut answer = backend.send(&request, account.token()?, &[])?;
-        let first = answer.challenge.clone();
         let mut used = Vec::new();
         // Twice, because the first new token may be one without the claims: another call has
         // fetched it, or the API had not asked for them yet. A missing scope (403) is for the
@@ -149,10 +149,9 @@ impl Api {
                 Some(Challenge::Claims(claims)) => Some(claims),
                 _ => None,
             };
-            let may_refresh = first.is_none() || answer.challenge == first;
-            let renewed =
-                self.auth
-                    .renew(&chosen.user_id, call.client, &account, claims, may_refresh)?;
+            let renewed = self
+                .auth
+                .renew(&chosen.user_id, call.client, &account, claims)?;
             // The API's answer stands.
             let Some(renewed) = renewed else { break };
             used.push(account);
@@ -250,7 +249,7 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
         .or_insert(HeaderValue::from_static("application/json"));
     let media_type = media_type::essence(content_type.to_str().unwrap_or_default());
     if media_type::is_json(&media_type) {
-        return Ok(json_text(data).map_or_else(
+        return Ok(json_in_string(data).map_or_else(
             || data.get().as_bytes().into(),
             |text| text.into_bytes().into(),
         ));
@@ -261,16 +260,6 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
             .hint("Leave out Content-Type to send it as JSON.")
     })?;
     Ok(text.into_bytes().into())
-}
-
-/// The text of a string that is a JSON object or array.
-fn json_text(data: &RawValue) -> Option<String> {
-    // Whatever else is long is not read.
-    let text = data.get().starts_with('"').then_some(data.get())?;
-    let text: String = serde_json::from_str(text).ok()?;
-    let is_json = text.trim_start().starts_with(['{', '['])
-        && serde_json::from_str::<&RawValue>(&text).is_ok();
-    is_json.then_some(text)
 }
 
 /// The form that a body is, by its media type.

@@ -9,12 +9,12 @@
 //! neither.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use super::account::{Account, Stored};
+use super::asked::AskedOfLate;
 use super::challenge::Claims;
 use super::request::Requirements;
 use super::token_file::TokenFile;
@@ -47,25 +47,6 @@ pub struct Due {
     pub requirements: Requirements,
 }
 
-/// A refresh that Entra, or the way to it, has refused.
-pub struct RefusedRefresh {
-    /// During which seconds since 1970 it is not tried again. A clock that is set back ends it,
-    /// too.
-    pub during: Range<u64>,
-    /// The claims that it asked for.
-    pub claims: Option<Claims>,
-    pub failure: Failure,
-    /// What a sign-in must bring instead, if Entra wants the person.
-    pub due: Option<Requirements>,
-}
-
-impl RefusedRefresh {
-    /// Whether calls fail until there is a new sign-in or other settings.
-    pub fn is_lasting(&self) -> bool {
-        self.claims.is_none() && self.failure.kind != Kind::RetryLater
-    }
-}
-
 /// Everything that is known of one account.
 #[derive(Default)]
 pub struct Slot {
@@ -74,10 +55,10 @@ pub struct Slot {
     gate: Gate,
     /// What the next sign-in must bring, if one is wanted.
     pub due: Option<Due>,
-    /// The last refresh, if it was refused.
-    pub refused: Option<RefusedRefresh>,
-    /// When Entra was asked for a token because the API wanted another one, and for which claims.
-    pub asked: Vec<(u64, Option<Claims>)>,
+    /// Its refreshes a moment ago.
+    pub asked: AskedOfLate,
+    /// The claims of an API that the person has signed in for.
+    pub signed_in_for: Option<Claims>,
 }
 
 /// How signing in went.
@@ -234,7 +215,8 @@ impl Accounts {
 
     // ---- Changing ----
 
-    /// Puts `account` in the place of whatever `user_id` had, if the sign-in is still `wanted`.
+    /// Puts `account` in the place of whatever `user_id` had, if the sign-in is still `wanted`. The
+    /// person has signed in for the claims `signed_in_for`.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -242,6 +224,7 @@ impl Accounts {
         &self,
         user_id: &str,
         account: &Arc<Account>,
+        signed_in_for: Option<&Claims>,
         wanted: impl FnOnce() -> bool,
     ) -> Result<Change, Failure> {
         let mut file = locked(&self.file);
@@ -254,6 +237,7 @@ impl Accounts {
         self.write(&mut file, &accounts)?;
         let slot = Slot {
             account: Some(Arc::clone(account)),
+            signed_in_for: signed_in_for.cloned(),
             ..Slot::default()
         };
         locked(&self.memory).slots.insert(user_id.to_owned(), slot);

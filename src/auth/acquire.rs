@@ -1,27 +1,24 @@
 //! From "a call needs a token" to the token: memory, the gate, a refresh.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::account::Account;
-use super::accounts::{Due, Gate, RefusedRefresh};
+use super::accounts::Due;
+use super::asked::{Came, PAUSE};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
 use super::request::Requirements;
 use super::token_endpoint::{self, DEFAULT_RETRY, Refusal, TokenResponse};
-use super::{Auth, Chosen, PAUSE};
+use super::{Auth, Chosen};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 
-/// So often in a minute Entra is asked for a token of one account because the API wants another
-/// one.
-const MOST_ASKED: usize = 16;
 const PURPOSE: &str = "the refresh";
 
 /// How a refresh ended.
 enum Refresh {
-    /// The account has a good token: just fetched, or fetched by another call meanwhile.
+    /// The account has a good token.
     Refreshed(Arc<Account>),
     /// There is none to be had: Entra wants the person, or is not to be had itself.
     Refused(Failure),
@@ -51,82 +48,43 @@ impl Auth {
             None if self.is_valid(account) => return Ok(Arc::clone(account)),
             None => gate.enter(),
         };
-        let failure = match self.refresh_if_due(user_id, &gate, client) {
-            Refresh::Refreshed(refreshed) => return still_of_one(user_id, account, refreshed),
-            Refresh::Refused(failure) => failure,
-            Refresh::Superseded => not_signed_in(user_id),
+        let refresh = match self.accounts.behind(user_id, &gate) {
+            // Another call has refreshed it.
+            Some(current) if self.is_fresh(&current) => Refresh::Refreshed(current),
+            Some(current) => self.refresh(user_id, &current, None, client),
+            None => Refresh::Superseded,
         };
-        // Who signed out meanwhile is told that, and not why the refresh failed.
-        let current = self.account(user_id);
-        let current = current.ok_or_else(|| not_signed_in(user_id))?;
-        // What is left of the token serves, unless the refusal has ended it.
-        if self.is_valid(&current) {
-            return still_of_one(user_id, account, current);
+        let current = match refresh {
+            Refresh::Refreshed(refreshed) => refreshed,
+            // What is left of the token serves, unless the refusal has ended it.
+            Refresh::Refused(failure) => self.valid_account(user_id).ok_or(failure)?,
+            Refresh::Superseded => self.new_sign_in(user_id)?,
+        };
+        if is_still_of(&current, account) {
+            return Ok(current);
         }
-        Err(failure)
+        let message = format!("Somebody else has just signed in as {user_id}.");
+        Err(Failure::new(Kind::RetryLater, message)
+            .hint("Nothing was called. Call again only if it is to be done as them."))
     }
 
-    /// Refreshes the account behind `gate`, which the caller has passed, if that is still due.
-    fn refresh_if_due(&self, user_id: &str, gate: &Gate, client: &str) -> Refresh {
-        match self.accounts.behind(user_id, gate) {
-            Some(account) if self.is_fresh(&account) => Refresh::Refreshed(account),
-            Some(account) => match self.refused_before(user_id, None) {
-                Some(failure) if account.refresh_token.is_some() => Refresh::Refused(failure),
-                _ => self.refresh(user_id, &account, None, client),
-            },
-            None => Refresh::Superseded,
-        }
+    /// The account of `user_id`, if its token is good.
+    fn valid_account(&self, user_id: &str) -> Option<Arc<Account>> {
+        self.account(user_id)
+            .filter(|account| self.is_valid(account))
+    }
+
+    /// The account of `user_id`, who has just signed in anew, or out.
+    fn new_sign_in(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+        let account = self.valid_account(user_id);
+        account.ok_or_else(|| not_signed_in(user_id))
     }
 
     // ---- Another token, for an API that does not take the one it was sent ----
 
-    /// Another token in place of that of `rejected`: one with the `claims` of the API's challenge,
-    /// if it has made one. Entra is asked only if it `may_refresh`. `None`: the API's answer
-    /// stands.
+    /// Another token in place of that of `rejected`, for the same person: one with the `claims` of
+    /// the API's challenge, if it has made one. `None`: there is none, and the API's answer stands.
     pub fn renew(
-        &self,
-        user_id: &str,
-        client: &str,
-        rejected: &Account,
-        claims: Option<&Claims>,
-        may_refresh: bool,
-    ) -> Result<Option<Arc<Account>>, Failure> {
-        let another = if may_refresh {
-            self.another_token(user_id, client, rejected, claims)
-        } else {
-            Ok(None)
-        };
-        let refused = match another {
-            Ok(Some(account)) => return Ok(Some(account)),
-            Ok(None) => None,
-            Err(failure) if matches!(failure.kind, Kind::SignInRequired | Kind::Refused) => {
-                Some(failure)
-            }
-            // Then the API's own words are the better answer.
-            Err(_) => return Ok(None),
-        };
-        let Some(claims) = claims else {
-            return refused.map_or(Ok(None), Err);
-        };
-        // Who has just signed in for these claims is not asked again at once.
-        if self.has_signed_in_for(user_id, claims) {
-            return Ok(None);
-        }
-        if let Some(failure) = refused {
-            return Err(failure);
-        }
-        // What no refresh has brought, a sign-in may bring.
-        self.note(user_id, for_claims(Some(claims)));
-        Err(Failure::new(
-            Kind::SignInRequired,
-            "The API wants a further check of the user.",
-        ))
-    }
-
-    /// A token that was fetched for the API. `None` if there was one a moment ago and the API does
-    /// not take that either, if it has had too many in the last minute, or if there is no refresh
-    /// token.
-    fn another_token(
         &self,
         user_id: &str,
         client: &str,
@@ -136,67 +94,76 @@ impl Auth {
         let gate = self.accounts.gate(user_id);
         let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
         let _turn = gate.enter();
-        let account = self
-            .account(user_id)
-            .ok_or_else(|| not_signed_in(user_id))?;
-        let account = still_of_one(user_id, rejected, account)?;
-        if self.is_fresh(&account) && !has_token_of(&account, rejected) {
-            return Ok(Some(account));
-        }
-        if account.refresh_token.is_none() {
-            return Ok(None);
-        }
-        if let Some(failure) = self.refused_before(user_id, claims) {
-            return Err(failure);
-        }
-        if !self.may_ask(user_id, claims) {
-            return Ok(None);
-        }
-        let refresh = match self.accounts.behind(user_id, &gate) {
-            Some(account) => self.refresh(user_id, &account, claims, client),
+        let renewed = match self.accounts.behind(user_id, &gate) {
             None => Refresh::Superseded,
+            // Another call has refreshed it.
+            Some(current) if self.is_fresh(&current) && !has_token_of(&current, rejected) => {
+                Refresh::Refreshed(current)
+            }
+            Some(current) => match self.asked_before(user_id, claims) {
+                // The API does not take what the last refresh has brought either.
+                Some(Came::Tokens) => return self.person_is_wanted(user_id, claims),
+                _ if current.refresh_token.is_none() => {
+                    return self.person_is_wanted(user_id, claims);
+                }
+                _ => self.refresh(user_id, &current, claims, client),
+            },
         };
-        match refresh {
-            Refresh::Refreshed(refreshed) => still_of_one(user_id, rejected, refreshed).map(Some),
-            Refresh::Refused(failure) => Err(failure),
-            Refresh::Superseded => {
-                let current = self.account(user_id).filter(|now| self.is_valid(now));
-                let current = current.ok_or_else(|| not_signed_in(user_id))?;
-                still_of_one(user_id, rejected, current).map(Some)
+        let current = match renewed {
+            Refresh::Refreshed(refreshed) => refreshed,
+            Refresh::Refused(failure) => {
+                return match failure.kind {
+                    Kind::SignInRequired | Kind::Refused
+                        if !self.has_signed_in_for(user_id, claims) =>
+                    {
+                        Err(failure)
+                    }
+                    // The API's own words are the better answer.
+                    _ => Ok(None),
+                };
             }
+            Refresh::Superseded => self.new_sign_in(user_id)?,
+        };
+        Ok(Some(current).filter(|current| is_still_of(current, rejected)))
+    }
+
+    /// What no refresh has brought, a sign-in may bring. It is asked for if the API has named
+    /// `claims`.
+    fn person_is_wanted(
+        &self,
+        user_id: &str,
+        claims: Option<&Claims>,
+    ) -> Result<Option<Arc<Account>>, Failure> {
+        if claims.is_none() || self.has_signed_in_for(user_id, claims) {
+            return Ok(None);
         }
+        self.note(user_id, for_claims(claims));
+        Err(Failure::new(
+            Kind::SignInRequired,
+            "The API wants a further check of the user.",
+        ))
     }
 
-    /// Whether Entra may be asked for a token with `claims` because the API wants one: not for the
-    /// same twice in a minute, and not too often in all. If it may, that counts.
-    fn may_ask(&self, user_id: &str, claims: Option<&Claims>) -> bool {
+    /// Whether `user_id` has just signed in for `claims`. Who has is not asked again at once.
+    fn has_signed_in_for(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
-        let may_ask = self.accounts.with_slot(user_id, |slot| {
-            slot.asked
-                .retain(|(at, _)| (*at..at + PAUSE.as_secs()).contains(&now));
-            let is_repeated = slot
-                .asked
-                .iter()
-                .any(|(_, before)| before.as_ref() == claims);
-            if is_repeated || slot.asked.len() >= MOST_ASKED {
-                return false;
-            }
-            slot.asked.push((now, claims.cloned()));
-            true
-        });
-        may_ask.unwrap_or(false)
+        let is_recent = self
+            .account(user_id)
+            .is_some_and(|account| now < account.signed_in_at + PAUSE.as_secs());
+        let is_for_them =
+            self.accounts
+                .with_slot(user_id, |slot| match (&slot.signed_in_for, claims) {
+                    (Some(own), Some(claims)) => own.is_like(claims),
+                    _ => false,
+                });
+        is_recent && is_for_them == Some(true)
     }
 
-    /// Whether `user_id` has just signed in for `claims`.
-    fn has_signed_in_for(&self, user_id: &str, claims: &Claims) -> bool {
+    /// What came of it, if Entra was asked for a token of `user_id` with `claims` a moment ago.
+    fn asked_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Came> {
         let now = self.now();
-        let account = self.account(user_id);
-        let is_recent = account.is_some_and(|account| now < account.signed_in_at + PAUSE.as_secs());
-        let is_like = |wanted: &Claims| wanted.is_like(claims);
-        is_recent
-            && self.pending.has_success(user_id, |requirements| {
-                requirements.wanted.as_ref().is_some_and(is_like)
-            })
+        self.accounts
+            .with_slot(user_id, |slot| slot.asked.before(now, claims))?
     }
 
     // ---- The refresh, by whoever has passed the gate ----
@@ -213,12 +180,17 @@ impl Auth {
             let message = format!("The sign-in of {user_id} has ended.");
             return Refresh::Refused(Failure::new(Kind::SignInRequired, message));
         };
+        if let Some(Came::Refusal(failure)) = self.asked_before(user_id, claims) {
+            return Refresh::Refused(failure);
+        }
         let form = token_endpoint::refresh(&self.config.application(), refresh_token, claims);
         let mut entry = Entry::new(Event::Refresh, user_id, client);
         entry.account = Some(Arc::clone(account));
-        let refreshed = match self.token_endpoint.token(&self.config, form, PURPOSE) {
+        let refreshed = match self.token_endpoint.token(form, PURPOSE) {
             Ok(tokens) => self.store_refreshed(user_id, account, tokens, claims),
-            Err(refusal) => self.note_refusal_of(user_id, account, refusal, claims),
+            Err(Refusal { failure, error }) => {
+                self.refused(user_id, account, claims, failure, error.as_deref())
+            }
         };
         match &refreshed {
             // An account of the Python server knows its person now.
@@ -246,12 +218,12 @@ impl Auth {
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
-                Err(failure) => return self.note_unfit(user_id, account, &failure.message, claims),
+                Err(failure) => return self.unfit(user_id, account, claims, &failure.message),
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
                 let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
-                return self.note_unfit(user_id, account, message, claims);
+                return self.unfit(user_id, account, claims, message);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -275,7 +247,7 @@ impl Auth {
             return Refresh::Superseded;
         }
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
-            slot.refused = None;
+            slot.asked.note(now, PAUSE, claims, Came::Tokens);
             // It has brought what a sign-in was wanted for.
             if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
                 slot.due = None;
@@ -285,48 +257,62 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
-    /// Takes note that what Entra has issued is not for `account`. The tokens at hand stay as they
-    /// are.
-    fn note_unfit(
+    /// What Entra has issued is not for `account`. The tokens at hand stay as they are.
+    fn unfit(
         &self,
         user_id: &str,
         account: &Arc<Account>,
-        message: &str,
         claims: Option<&Claims>,
+        message: &str,
     ) -> Refresh {
-        log::warn!("the refresh of {user_id} brought nothing: {message}");
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
-        let due = Some(for_claims(claims));
-        if self.remember_refused(user_id, account, &failure, claims, due) {
-            Refresh::Refused(failure)
-        } else {
-            Refresh::Superseded
-        }
+        self.refused(user_id, account, claims, failure, None)
     }
 
-    /// Takes note of a refusal, and ends what it ends.
-    fn note_refusal_of(
+    /// Notes that a refresh of `account` was refused, by Entra with `error` or by us; ends the
+    /// tokens that this ends.
+    fn refused(
         &self,
         user_id: &str,
         account: &Arc<Account>,
-        refusal: Refusal,
         claims: Option<&Claims>,
+        failure: Failure,
+        error: Option<&OauthError>,
     ) -> Refresh {
-        let failure = refusal.failure().clone();
         log::warn!(
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
         );
-        let error = match refusal {
-            Refusal::Oauth(error, _) if error.kind() == Kind::SignInRequired => Some(error),
-            _ => None,
+        let now = self.now();
+        let pause = failure.retry_after.unwrap_or(match failure.kind {
+            Kind::RetryLater => DEFAULT_RETRY,
+            _ => PAUSE,
+        });
+        // If the person signed in anew, or out, meanwhile, this says nothing of what they have now.
+        let noted = self.accounts.with_slot_of(user_id, account, |slot| {
+            if failure.kind == Kind::SignInRequired {
+                let wanted = for_claims(claims);
+                let until = now + LIFETIME;
+                let requirements = match error {
+                    Some(error) => error.requirements(&wanted),
+                    None => wanted,
+                };
+                slot.due = Some(Due {
+                    until,
+                    requirements,
+                });
+            }
+            let came = Came::Refusal(failure.clone());
+            slot.asked.note(now, pause, claims, came);
+        });
+        let is_of_account = match error {
+            _ if noted.is_none() => false,
+            Some(error) if failure.kind == Kind::SignInRequired => {
+                self.end_tokens(user_id, account, error, claims)
+            }
+            _ => true,
         };
-        let due = error
-            .as_ref()
-            .map(|error| error.requirements(&for_claims(claims)));
-        let is_of_account = self.remember_refused(user_id, account, &failure, claims, due)
-            && error.is_none_or(|error| self.end_tokens(user_id, account, &error, claims));
         if is_of_account {
             Refresh::Refused(failure)
         } else {
@@ -356,69 +342,6 @@ impl Auth {
         }
         self.accounts.replace(user_id, account, &Arc::new(ended))
     }
-
-    /// Remembers that a refresh of `account` with `claims` has failed, so that the same is not
-    /// asked again for a while, and what a sign-in must bring instead. `false` if the person signed
-    /// in anew, or out, meanwhile: the refusal says nothing of what they have now.
-    fn remember_refused(
-        &self,
-        user_id: &str,
-        account: &Arc<Account>,
-        failure: &Failure,
-        claims: Option<&Claims>,
-        due: Option<Requirements>,
-    ) -> bool {
-        let pause = failure.retry_after.unwrap_or(match failure.kind {
-            Kind::RetryLater => DEFAULT_RETRY,
-            _ => PAUSE,
-        });
-        let now = self.now();
-        let is_remembered = self.accounts.with_slot_of(user_id, account, |slot| {
-            if let Some(requirements) = due.clone() {
-                let until = now + LIFETIME;
-                slot.due = Some(Due {
-                    until,
-                    requirements,
-                });
-            }
-            slot.refused = Some(RefusedRefresh {
-                during: now..now + pause.as_secs(),
-                claims: claims.cloned(),
-                failure: failure.clone(),
-                due,
-            });
-        });
-        is_remembered.is_some()
-    }
-
-    /// Why a refresh with `claims` is not tried now: what was refused a moment ago is not asked
-    /// again.
-    fn refused_before(&self, user_id: &str, claims: Option<&Claims>) -> Option<Failure> {
-        let now = self.now();
-        self.accounts.with_slot(user_id, |slot| {
-            let refused = slot.refused.as_ref()?;
-            let is_same = refused.claims.as_ref() == claims;
-            let is_outage = refused.failure.kind == Kind::RetryLater;
-            if !refused.during.contains(&now) || !(is_same || is_outage) {
-                return None;
-            }
-            let left = Duration::from_secs(refused.during.end - now);
-            let failure = refused.failure.clone();
-            let failure = match failure.kind {
-                Kind::SignInRequired => failure,
-                _ => failure.retry_after(left),
-            };
-            // The person may have declined it meanwhile; this call needs it all the same.
-            if let Some(requirements) = refused.due.clone() {
-                let until = now + LIFETIME;
-                slot.due = Some(Due {
-                    until,
-                    requirements,
-                });
-            }
-            Some(failure)
-        })?
-    }
 }
 
 /// What a sign-in must bring for an API that wants `claims`.
@@ -439,27 +362,15 @@ fn has_token_of(account: &Account, other: &Account) -> bool {
     }
 }
 
-/// `now`, if it is of the same person as it was `before`: a call is made as who it was meant to be
-/// made as.
-fn still_of_one(
-    user_id: &str,
-    before: &Account,
-    now: Arc<Account>,
-) -> Result<Arc<Account>, Failure> {
-    // An account of the Python server may not know its person. It learns it in a refresh, which is
-    // no new sign-in.
-    let is_one = match &before.person {
+/// Whether `now` is of the same person as the account was `before`: a call is made as who it was
+/// meant to be made as.
+fn is_still_of(now: &Account, before: &Account) -> bool {
+    match &before.person {
         Some(person) => now.person.as_ref() == Some(person),
+        // An account of the Python server may not know its person. It learns it in a refresh,
+        // which is no new sign-in.
         None => now.signed_in_at == before.signed_in_at,
-    };
-    if is_one {
-        return Ok(now);
     }
-    Err(Failure::new(
-        Kind::RetryLater,
-        format!("Somebody else has just signed in as {user_id}."),
-    )
-    .hint("Nothing was called. Call again only if it is to be done as them."))
 }
 
 fn not_signed_in(user_id: &str) -> Failure {

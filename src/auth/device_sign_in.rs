@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use super::Auth;
+use super::asked::PAUSE;
 use super::device_code::{self, DeviceAuthorization, less_often, next_interval};
 use super::pending::{Attempt, Method, Outcome};
 use super::request::Requirements;
 use super::sign_in::check_user_id;
 use super::token_endpoint::Refusal;
-use super::{Auth, PAUSE};
 use crate::audit::{Entry, Event, MOST_CHARS};
 use crate::error::{Failure, Kind};
 
@@ -69,10 +70,10 @@ impl Auth {
 
     fn ask_for_code(&self, requirements: &Requirements) -> Result<DeviceAuthorization, Failure> {
         let form = device_code::request(&self.config.application(), requirements.claims.as_ref());
-        match self.token_endpoint.device_code(&self.config, form, PURPOSE) {
+        match self.token_endpoint.device_code(form, PURPOSE) {
             Ok(device) => Ok(device),
             Err(refusal) => {
-                let failure = refusal.failure().clone();
+                let failure = refusal.failure;
                 let pause = failure.retry_after.unwrap_or(PAUSE);
                 self.device_refusal
                     .note(self.now(), pause, requirements, &failure);
@@ -95,7 +96,7 @@ impl Auth {
                 return None;
             }
             let form = device_code::poll(&self.config.application(), device, claims);
-            let refusal = match self.token_endpoint.token(&self.config, form, PURPOSE) {
+            let refusal = match self.token_endpoint.token(form, PURPOSE) {
                 Ok(tokens) => {
                     let accepted = self
                         .audit
@@ -106,8 +107,9 @@ impl Auth {
                 }
                 Err(refusal) => refusal,
             };
-            match refusal {
-                Refusal::Oauth(error, failure) if error.kind() != Kind::RetryLater => {
+            let Refusal { failure, error } = refusal;
+            match error {
+                Some(error) if error.kind() != Kind::RetryLater => {
                     let Some(longer) = next_interval(&error.error, interval) else {
                         self.note_refusal(attempt, &error);
                         return Some(Err(refused(failure)));
@@ -116,7 +118,7 @@ impl Auth {
                     pause = Duration::ZERO;
                 }
                 // Entra cannot be had: not before it likes, once, and less often from now on.
-                Refusal::Oauth(_, failure) | Refusal::Unanswered(failure) => {
+                _ => {
                     pause = failure.retry_after.unwrap_or_default();
                     interval = less_often(interval);
                 }

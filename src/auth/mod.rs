@@ -33,8 +33,8 @@
 //! - A code is redeemed once, for a browser that has shown both secrets of its sign-in.
 //!
 //! The main line, in reading order: this page, [`request`], [`response`], [`pending`], [`sign_in`],
-//! [`id_token`], [`token_endpoint`], [`accounts`], [`acquire`], and `routes/auth.rs`, which is
-//! where browsers come in. The leaves, each a contract that is read once: [`account`],
+//! [`id_token`], [`token_endpoint`], [`accounts`], [`asked`], [`acquire`], and `routes/auth.rs`,
+//! which is where browsers come in. The leaves, each a contract that is read once: [`account`],
 //! [`token_file`], [`challenge`], [`authority`], [`scope`], [`oauth_error`], [`standing`],
 //! [`waiting`], [`device_code`] with [`device_sign_in`], [`aadsts`], [`python_file`].
 
@@ -42,6 +42,7 @@ pub mod aadsts;
 pub mod account;
 pub(crate) mod accounts;
 mod acquire;
+mod asked;
 pub mod authority;
 pub mod challenge;
 pub mod device_code;
@@ -61,10 +62,9 @@ mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use self::account::Account;
-use self::accounts::{Accounts, RefusedRefresh};
+use self::accounts::Accounts;
 use self::device_code::DeviceRefusal;
 use self::pending::PendingSignIns;
 use self::request::Requirements;
@@ -79,8 +79,6 @@ use crate::owner::Owner;
 
 /// A token is refreshed so long before it expires, in seconds.
 const REFRESH_MARGIN: u64 = 300;
-/// What Entra has refused is not sent again for so long, as MSAL does it (AADSTS50196).
-pub(crate) const PAUSE: Duration = Duration::from_secs(60);
 
 /// Who is meant, and their account as it was found then.
 pub(crate) struct Chosen {
@@ -118,7 +116,7 @@ impl Auth {
         });
         Ok(Self {
             audit: AuditLog::open(&config, clock.clone())?,
-            token_endpoint: TokenEndpoint::new(&config),
+            token_endpoint: TokenEndpoint::new(Arc::clone(&config)),
             accounts: Arc::new(accounts),
             pending: PendingSignIns::new(clock.clone()),
             device_refusal: DeviceRefusal::default(),
@@ -198,10 +196,9 @@ impl Auth {
         let Some(account) = self.account(user_id) else {
             return Standing::NotSignedIn;
         };
-        let is_refused = self.accounts.with_slot(user_id, |slot| {
-            let refused = slot.refused.as_ref();
-            refused.is_some_and(RefusedRefresh::is_lasting)
-        });
+        let is_refused = self
+            .accounts
+            .with_slot(user_id, |slot| slot.asked.is_refused());
         let notes = Notes {
             is_due: self.due(user_id).is_some(),
             is_refresh_refused: is_refused.unwrap_or(false),

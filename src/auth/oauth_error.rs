@@ -4,9 +4,10 @@
 use serde_json::Value;
 
 use super::aadsts;
+use super::authority::Application;
 use super::challenge::Claims;
 use super::request::Requirements;
-use crate::error::{EntraError, Kind};
+use crate::error::{EntraError, Failure, Kind};
 
 /// So much of a description is shown.
 const MOST_DESCRIPTION_CHARS: usize = 600;
@@ -131,6 +132,43 @@ impl OauthError {
             claims: own_claims.or_else(|| sent.claims.clone()),
             ..sent.clone()
         }
+    }
+
+    /// What it means for `purpose` ("the sign-in"), in words that fit `application`.
+    pub fn failure(&self, application: &Application<'_>, purpose: &str) -> Failure {
+        let kind = self.kind();
+        let by_number = self
+            .details
+            .aadsts
+            .and_then(|number| aadsts::advice(number, application));
+        let advice = by_number.or_else(|| aadsts::advice_by_name(&self.error, application));
+        let (title, hint) = match advice {
+            Some(advice) => (Some(advice.title), advice.remedy),
+            None => (None, remedy(kind).to_owned()),
+        };
+        let description = if self.description.is_empty() {
+            &self.error
+        } else {
+            &self.description
+        };
+        let details = EntraError {
+            title,
+            ..self.details.clone()
+        };
+        Failure {
+            entra: Some(Box::new(details)),
+            ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
+        }
+    }
+}
+
+/// What to do about an error that there is no advice for.
+fn remedy(kind: Kind) -> &'static str {
+    match kind {
+        Kind::SignInRequired => "Sign in again.",
+        Kind::RetryLater => "Try again later.",
+        Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
+        _ => "Check the settings and the app registration.",
     }
 }
 

@@ -213,7 +213,7 @@ impl Auth {
             Ok(code) => code,
             Err(error) => {
                 self.note_refusal(attempt, error);
-                return Err(token_endpoint::refusal(&self.config, error, PURPOSE));
+                return Err(error.failure(&self.config.application(), PURPOSE));
             }
         };
         let proofs = &answer.browser.proofs;
@@ -223,13 +223,14 @@ impl Auth {
             &proofs.code_verifier,
             attempt.requirements.claims.as_ref(),
         );
-        let tokens = match self.token_endpoint.token(&self.config, form, PURPOSE) {
+        let tokens = match self.token_endpoint.token(form, PURPOSE) {
             Ok(tokens) => tokens,
-            Err(Refusal::Oauth(error, failure)) => {
-                self.note_refusal(attempt, &error);
+            Err(Refusal { failure, error }) => {
+                if let Some(error) = error {
+                    self.note_refusal(attempt, &error);
+                }
                 return Err(failure);
             }
-            Err(Refusal::Unanswered(failure)) => return Err(failure),
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce), PURPOSE)?;
         let tid = &identity.person.tid;
@@ -337,7 +338,11 @@ impl Auth {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
         let still_wanted = || self.pending.holds(&attempt.handle);
-        match self.accounts.sign_in(user_id, &account, still_wanted)? {
+        let wanted = attempt.requirements.wanted.as_ref();
+        match self
+            .accounts
+            .sign_in(user_id, &account, wanted, still_wanted)?
+        {
             Change::GivenUp => Err(Failure::new(
                 Kind::Refused,
                 format!(
@@ -358,23 +363,7 @@ impl Auth {
         }
     }
 
-    // ---- Giving up, and signing out ----
-
-    /// Takes back the sign-in `handle` that the person does not want. What the account can do
-    /// without it stays as it is.
-    pub fn withdraw(&self, handle: &str, user_id: &str) {
-        self.pending.withdraw(handle);
-        let account = self.account(user_id);
-        let is_usable = account.is_some_and(|account| self.is_valid(&account));
-        self.accounts.with_slot(user_id, |slot| {
-            // It stays due only if every call needs it and there is no valid token.
-            let is_for_some_calls =
-                matches!(&slot.due, Some(due) if due.requirements.wanted.is_some());
-            if is_usable || is_for_some_calls {
-                slot.due = None;
-            }
-        });
-    }
+    // ---- Signing out ----
 
     /// Forgets the tokens of `user_id` (without one, of the only account) on the disk and in
     /// memory, for a client that calls itself `client`; gives its `user_id`.

@@ -1,6 +1,7 @@
 //! The token endpoint (RFC 6749 §4.1.3, §5, §6; RFC 8628 §3.4): one grant, one function, one form;
-//! one POST; what an error means. A public client: no secret, ever.
+//! one POST; one answer. A public client: no secret, ever.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
@@ -9,13 +10,12 @@ use ureq::http::HeaderMap;
 use url::{Url, form_urlencoded};
 use zeroize::Zeroizing;
 
-use super::aadsts;
 use super::authority::Application;
 use super::challenge::{self, Claims};
 use super::device_code::DeviceAuthorization;
 use super::oauth_error::OauthError;
 use crate::config::Config;
-use crate::error::{EntraError, Failure, Kind};
+use crate::error::{Failure, Kind};
 use crate::outgoing::{agent_config, mend, retry_after};
 use crate::secret::{Secret, SecretJson};
 
@@ -85,24 +85,26 @@ pub fn encoded(form: Form<'_>) -> Zeroizing<String> {
 // ---- One POST ----
 
 /// Why Entra gave nothing.
-pub enum Refusal {
-    /// Entra has answered with an OAuth error.
-    Oauth(Box<OauthError>, Failure),
-    /// It could not be asked, or its answer is no OAuth error.
-    Unanswered(Failure),
+pub struct Refusal {
+    /// What the person is told.
+    pub failure: Failure,
+    /// What Entra has answered, if that is an OAuth error.
+    pub error: Option<Box<OauthError>>,
 }
 
 impl Refusal {
-    /// What the person is told.
-    pub fn failure(&self) -> &Failure {
-        match self {
-            Self::Oauth(_, failure) | Self::Unanswered(failure) => failure,
+    /// Entra could not be asked, or its answer is no OAuth error.
+    fn unanswered(failure: Failure) -> Self {
+        Self {
+            failure,
+            error: None,
         }
     }
 }
 
 /// The endpoints of one authority that this server posts to.
 pub struct TokenEndpoint {
+    config: Arc<Config>,
     agent: Agent,
     token: Url,
     device_code: Url,
@@ -110,7 +112,7 @@ pub struct TokenEndpoint {
 
 impl TokenEndpoint {
     /// Those of the authority of `config`.
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: Arc<Config>) -> Self {
         let token = config.authority.endpoint("token");
         let device_code = config.authority.endpoint("devicecode");
         // A pooled connection that Entra has just closed would fail a request that must not be
@@ -121,6 +123,7 @@ impl TokenEndpoint {
             .build()
             .new_agent();
         Self {
+            config,
             agent,
             token,
             device_code,
@@ -133,13 +136,8 @@ impl TokenEndpoint {
     /// # Errors
     /// [`Kind::SignInRequired`] if Entra refuses the grant for good, [`Kind::RetryLater`] if it is
     /// not to be had, and what else an OAuth error asks for.
-    pub fn token(
-        &self,
-        config: &Config,
-        form: Form<'_>,
-        purpose: &str,
-    ) -> Result<TokenResponse, Refusal> {
-        self.post(&self.token, config, form, purpose, TokenResponse::parse)
+    pub fn token(&self, form: Form<'_>, purpose: &str) -> Result<TokenResponse, Refusal> {
+        self.post(&self.token, form, purpose, TokenResponse::parse)
     }
 
     /// Asks for a device code with `form`, for `purpose` (RFC 8628 §3.1).
@@ -148,23 +146,15 @@ impl TokenEndpoint {
     /// As [`TokenEndpoint::token`].
     pub fn device_code(
         &self,
-        config: &Config,
         form: Form<'_>,
         purpose: &str,
     ) -> Result<DeviceAuthorization, Refusal> {
-        self.post(
-            &self.device_code,
-            config,
-            form,
-            purpose,
-            DeviceAuthorization::parse,
-        )
+        self.post(&self.device_code, form, purpose, DeviceAuthorization::parse)
     }
 
     fn post<T>(
         &self,
         endpoint: &Url,
-        config: &Config,
         form: Form<'_>,
         purpose: &str,
         parse: impl Fn(&[u8]) -> Result<T, &'static str>,
@@ -186,7 +176,7 @@ impl TokenEndpoint {
             )
             .hint("Try again later.")
             .retry_after(wait_wanted(answer.headers()));
-            return Err(Refusal::Unanswered(failure));
+            return Err(Refusal::unanswered(failure));
         }
         let body = answer
             .body_mut()
@@ -205,8 +195,9 @@ impl TokenEndpoint {
         }
         match OauthError::parse(&body) {
             Some(error) => {
-                let failure = refusal(config, &error, purpose);
-                Err(Refusal::Oauth(Box::new(error), failure))
+                let failure = error.failure(&self.config.application(), purpose);
+                let error = Some(Box::new(error));
+                Err(Refusal { failure, error })
             }
             None => Err(unusable(
                 purpose,
@@ -217,7 +208,7 @@ impl TokenEndpoint {
 }
 
 fn unreachable(purpose: &str, error: &ureq::Error) -> Refusal {
-    Refusal::Unanswered(
+    Refusal::unanswered(
         Failure::new(
             Kind::RetryLater,
             format!("Entra could not be reached for {purpose}: {error}."),
@@ -228,7 +219,7 @@ fn unreachable(purpose: &str, error: &ureq::Error) -> Refusal {
 }
 
 fn unusable(purpose: &str, reason: &str) -> Refusal {
-    Refusal::Unanswered(
+    Refusal::unanswered(
         Failure::new(
             Kind::RetryLater,
             format!("Entra's answer to {purpose} could not be used: {reason}."),
@@ -247,39 +238,6 @@ fn wait_wanted(headers: &HeaderMap) -> Duration {
         .and_then(|value| retry_after::parse(value, SystemTime::now()))
         .unwrap_or(DEFAULT_RETRY)
         .min(LONGEST_RETRY)
-}
-
-/// What an OAuth error means here, in words that fit `config`.
-pub fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
-    let kind = error.kind();
-    let remedy = match kind {
-        Kind::SignInRequired => "Sign in again.",
-        Kind::RetryLater => "Try again later.",
-        Kind::Refused => "Sign in again if that was not meant, or ask an administrator.",
-        _ => "Check the settings and the app registration.",
-    };
-    let application = config.application();
-    let by_number = error
-        .details
-        .aadsts
-        .and_then(|number| aadsts::advice(number, &application));
-    let advice = by_number.or_else(|| aadsts::advice_by_name(&error.error, &application));
-    let (title, hint) = match advice {
-        Some(advice) => (Some(advice.title), advice.remedy),
-        None => (None, remedy.to_owned()),
-    };
-    let description = if error.description.is_empty() {
-        &error.error
-    } else {
-        &error.description
-    };
-    Failure {
-        entra: Some(Box::new(EntraError {
-            title,
-            ..error.details.clone()
-        })),
-        ..Failure::new(kind, format!("Entra refused {purpose}: {description}")).hint(hint)
-    }
 }
 
 // ---- What came back ----

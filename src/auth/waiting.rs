@@ -51,15 +51,8 @@ impl PendingSignIns {
         }
     }
 
-    /// Whether `user_id` has just signed in with requirements that `fits` takes.
-    pub fn has_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
-        let entries = self.current();
-        entries
-            .iter()
-            .any(|entry| entry.is_success_of(user_id, &fits))
-    }
-
-    /// The same; the sign-in is forgotten then, so that it counts once.
+    /// Whether `user_id` has just signed in with requirements that `fits` takes. The sign-in is
+    /// forgotten then, so that it counts once.
     pub fn take_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
         let mut entries = self.current();
         let found = entries

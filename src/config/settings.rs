@@ -2,25 +2,29 @@
 
 use std::collections::BTreeMap;
 
-/// One setting, as `--help`, the README and `.env.example` name it.
+/// One setting, as `--help`, the manual and `.env.example` name it.
 pub struct Setting {
     /// Name of the environment variable.
     pub name: &'static str,
     /// What holds when it is not set.
     pub default: Option<&'static str>,
-    /// What it means, in a few words.
+    /// What it means, in a few words, as `--help` says it.
     pub meaning: &'static str,
+    /// All that is to be known of it, as the manual says it.
+    pub detail: &'static str,
 }
 
 const fn setting(
     name: &'static str,
     default: Option<&'static str>,
     meaning: &'static str,
+    detail: &'static str,
 ) -> Setting {
     Setting {
         name,
         default,
         meaning,
+        detail,
     }
 }
 
@@ -30,143 +34,200 @@ pub const SETTINGS: &[Setting] = &[
         "AZURE_CLIENT_ID",
         None,
         "required: the application (client) id of the app registration",
+        "Application (client) ID of the app registration.",
     ),
     setting(
         "AZURE_TENANT_ID",
         None,
         "required: the tenant: its GUID, a domain name, or common, organizations, consumers",
+        "The tenant: its GUID, one of its domain names, or `common`, `organizations` (no personal \
+         accounts), `consumers` (only those). With a GUID, tokens of any other tenant are refused.",
     ),
     setting(
         "REDIRECT_URI",
         Some("http://localhost:{SERVER_PORT}/auth/callback"),
         "the redirect URI, with the port of this server",
+        "The redirect URI, with the port that the browser is to come back to.",
     ),
     setting(
         "SERVER_HOST",
         Some("localhost"),
         "the address to listen on; localhost listens on 127.0.0.1 and ::1",
+        "The address to listen on. `localhost` listens on 127.0.0.1 and ::1, and so does either of \
+         them while links say `localhost`. Beyond loopback it needs an access key: read \
+         SECURITY.md first.",
     ),
     setting(
         "SERVER_PORT",
         Some("8000"),
         "the port to listen on; 0 takes a free one",
+        "The port to listen on; `0` takes a free one, and the ready line says which.",
     ),
     setting(
         "BACKEND_API_BASE_URL",
         None,
         "the API that the tools call; the token goes there and nowhere else",
+        "The API that the tools call; `https`, or `http` for a loopback host. Without it, the API \
+         tools explain what to set.",
     ),
     setting(
         "CUSTOM_API_SCOPE",
         None,
         "the scopes of that API, separated by spaces",
+        "Scopes of that API, separated by spaces: of one resource, or its `.default` alone. \
+         `openid profile offline_access` are added.",
     ),
     setting(
         "TOKEN_CACHE_FILE",
         Some("token_cache.json"),
         "where the tokens are kept",
+        "Where the tokens are kept; each server needs one of its own.",
     ),
     setting(
         "AZURE_CLOUD",
         Some("public"),
         "your cloud: public, usgov, china, france, germany or singapore",
+        "The cloud of your tenant: `public` (with GCC), `usgov` (GCC High, DoD), `china`, \
+         `france`, `germany` or `singapore`.",
     ),
     setting(
         "AZURE_AUTHORITY_HOST",
         None,
         "the sign-in host of your cloud; by default the host of AZURE_CLOUD",
+        "The same by its sign-in host, such as `https://login.microsoftonline.us`, or \
+         `https://contoso.ciamlogin.com` for External ID; set one of the two. Azure AD B2C cannot \
+         be used.",
     ),
     setting(
         "AUTH_RESPONSE_MODE",
         Some("form_post"),
         "form_post, or query for a registration that needs it",
+        "How Entra's answer arrives: `form_post`, or `query` for a registration that needs it.",
     ),
     setting(
         "DOMAIN_HINT",
         None,
         "whose sign-in page to go to: a domain name, or organizations, consumers",
+        "Whose sign-in page Microsoft goes to without asking: a domain name, or `organizations`, \
+         `consumers`.",
     ),
     setting(
         "SIGN_IN_METHOD",
         Some("browser"),
         "browser, or device_code to sign in on another device",
+        "How people sign in: `browser`, or `device_code`, a code to type on another device.",
     ),
     setting(
         "ALLOW_DEVICE_CODE",
         Some("false"),
         "true lets callers ask for a device code; such codes can be phished",
+        "Whether callers may ask for a device code; `SIGN_IN_METHOD=device_code` implies it. Such \
+         codes can be phished, and many organizations block them.",
     ),
     setting(
         "SIGN_IN_WAIT_SECONDS",
         Some("120"),
         "how long a call that needs a sign-in waits for it; 0 does not wait",
+        "How long a call that asked for a sign-in waits for it to end before it asks again, from 0 \
+         to 600.",
     ),
     setting(
         "ALLOWED_HOSTS",
         None,
         "further Host values to answer to, separated by commas: name or name:port",
+        "Further `Host` values to answer to, separated by commas: `name` or `name:port`.",
     ),
     setting(
         "ALLOWED_ORIGINS",
         None,
         "web origins that may call /mcp from a browser, separated by commas",
+        "Web origins whose pages may call this server, separated by commas.",
     ),
     setting(
         "SERVER_ACCESS_KEY",
         None,
         "the key that callers must send as a bearer token; required beyond loopback",
+        "The key that callers must send as a bearer token: 32 to 1024 printable ASCII \
+         characters without spaces.",
     ),
-    setting("SERVER_ACCESS_KEY_FILE", None, "a file with that key"),
+    setting(
+        "SERVER_ACCESS_KEY_FILE",
+        None,
+        "a file with that key",
+        "A file with that key, instead.",
+    ),
     setting(
         "ALLOWED_METHODS",
         Some("GET POST PUT PATCH DELETE"),
         "the methods that the API may be called with",
+        "The methods that the API may be called with, `GET` alone for instance; the tools of the \
+         others are not listed.",
     ),
     setting(
         "ALLOWED_ENDPOINTS",
         None,
         "patterns of all the paths that may be called: * in a segment, ** for segments",
+        "Patterns of the paths that may be called, and no others (topic `policies`).",
     ),
     setting(
         "DENIED_ENDPOINTS",
         None,
         "patterns of paths that may not be called, also where the above allows them",
+        "Patterns of paths that may not be called, also where `ALLOWED_ENDPOINTS` has them.",
     ),
     setting(
         "ALLOWED_REQUEST_HEADERS",
         None,
         "further headers that a call may have; a * may end a name",
+        "Headers that calls may have beside the usual ones (topic `tools`), separated by spaces or \
+         commas. A `*` may end a name, as in `X-Trace-*`. Headers of the connection, \
+         `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
     ),
     setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",
+        "How much of an answer of the API is handed on, in bytes.",
     ),
     setting(
         "MAX_REQUEST_BYTES",
         Some("4194304"),
         "how long the body of a request may be, in bytes",
+        "How long the body of a request to this server may be, in bytes, from 65536 to 268435456.",
     ),
     setting(
         "FILES_DIR",
         None,
         "the directory of the files that calls may send and make; without it, none",
+        "The directory of the files that calls may send (`body_file`) and make (`save_to`). \
+         Without it, calls have nothing to do with files.",
     ),
     setting(
         "MAX_FILE_BYTES",
         Some("104857600"),
         "how large such a file may be, in bytes",
+        "How large such a file may be, in bytes, from 1 to 1099511627776.",
     ),
-    setting("LOG_LEVEL", Some("info"), "error, warn, info or debug"),
+    setting(
+        "LOG_LEVEL",
+        Some("info"),
+        "error, warn, info or debug",
+        "`error`, `warn`, `info` or `debug`, on standard error; nothing secret at any level.",
+    ),
     setting(
         "AUDIT_LOG",
         None,
-        "a file that gets a line of JSON for each sign-in, refresh, sign-out and API call; - is stdout",
+        "a file that gets a line of JSON for each sign-in, refresh, sign-out and API call; - is \
+         stdout",
+        "A file that gets a line of JSON for each sign-in, refresh, sign-out and API call; `-` is \
+         standard output (topic `audit-log`).",
     ),
     setting(
         "AUDIT_LOG_REQUIRED",
         Some("true"),
         "whether calls fail while the audit log cannot be written",
+        "While the audit log cannot be written, calls fail before anything is sent; `false` lets \
+         them go through with a warning.",
     ),
 ];
 

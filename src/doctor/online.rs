@@ -17,7 +17,6 @@ use crate::auth::authority::{Authority, CLOUDS, ResponseMode};
 use crate::auth::oauth_error::OauthError;
 use crate::auth::request::{self, Hints, Prompt, Proofs, Requirements};
 use crate::auth::response::{self, Arrival, AuthorizationResponse};
-use crate::auth::token_endpoint::refusal;
 use crate::clock::Clock;
 use crate::config::{Config, PLACEHOLDER, SignInMethod};
 use crate::error::Kind;
@@ -224,7 +223,7 @@ fn discovery(config: &Config, url: &Url, answer: &mut Response<Body>) -> Result<
     let status = answer.status().as_u16();
     let text = text_of("discovery", url, answer)?;
     if let Some(error) = OauthError::parse(text.as_bytes()) {
-        let failure = refusal(config, &error, "the discovery document");
+        let failure = error.failure(&config.application(), "the discovery document");
         return Err(Finding::failed("discovery", failure));
     }
     if status == 429 || status >= 500 {
@@ -391,7 +390,10 @@ fn explained(config: &Config, error: &OauthError) -> Result<Finding, Finding> {
         let message = "Entra knows the client id. It does not know the redirect URI, which device codes do not need.";
         return Ok(Finding::ok("registration", message));
     }
-    let failure = refusal(config, error, "a trial of the authorization request");
+    let failure = error.failure(
+        &config.application(),
+        "a trial of the authorization request",
+    );
     Err(Finding::failed("registration", failure))
 }
 

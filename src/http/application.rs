@@ -15,4 +15,7 @@ pub trait Application: Send + Sync {
     /// Answers one request; called on the connection's thread. Where `answer` has become a stream
     /// meanwhile, the body of the reply is its last event.
     fn answer(&self, request: &Request<'_>, answer: &mut Answer<'_>) -> Reply;
+
+    /// The answer to a browser whose cookies make the head too long to be read.
+    fn too_many_cookies(&self) -> Reply;
 }

@@ -78,8 +78,9 @@ impl ChunkedBody {
                 size if size > self.most - self.decoded.len() => return Err(TOO_LARGE),
                 size => Expecting::Data(size),
             },
-            Expecting::Trailers(left) if !line.is_empty() => Expecting::Trailers(left - line.len()),
-            Expecting::Trailers(_) => Expecting::Nothing,
+            Expecting::Trailers(_) if line.is_empty() => Expecting::Nothing,
+            Expecting::Trailers(left) if is_field(line) => Expecting::Trailers(left - line.len()),
+            Expecting::Trailers(_) => return Err(MALFORMED),
             _ => Expecting::SizeLine,
         };
         Ok(line.len() + 2)
@@ -102,9 +103,22 @@ fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Refusal> {
 
 /// `1*HEXDIG`, perhaps followed by an extension, which is ignored (§7.1.1).
 fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
+    if line
+        .iter()
+        .any(|byte| byte.is_ascii_control() && *byte != b'\t')
+    {
+        return Err(MALFORMED);
+    }
     let digits = line.split(|&byte| byte == b';').next().unwrap_or_default();
     std::str::from_utf8(digits)
         .ok()
         .and_then(|digits| number(digits, 16))
         .ok_or(MALFORMED)
+}
+
+/// Whether a trailer line is a field as the head may have one. A folded line is none: no name
+/// begins with white space (§5.2).
+fn is_field(line: &[u8]) -> bool {
+    let field = [line, b"\r\n\r\n"].concat();
+    httparse::parse_headers(&field, &mut [httparse::EMPTY_HEADER]).is_ok()
 }

@@ -15,7 +15,7 @@ use super::answer::{Answer, Output};
 use super::application::{Application, SMALL_BODY};
 use super::body::ChunkedBody;
 use super::head::{self, Framing, Head, Refusal, TOO_LARGE, refusal};
-use super::message::{BodyFraming, Request, json_reply};
+use super::message::{BodyFraming, Reply, Request, json_reply};
 use super::slots::{Slot, Slots};
 use super::ticker::Ticker;
 
@@ -37,6 +37,8 @@ const INTERNAL_ERROR: &str =
 enum End {
     /// The client is told why.
     Refused(Refusal),
+    /// So is the person in front of the browser.
+    TooManyCookies,
     /// The client has closed it, the transport has failed, or another connection needed its slot.
     Closed,
 }
@@ -96,11 +98,11 @@ pub fn serve(shared: &Shared, slot: &Arc<Slot>, mut is_quiet: bool) -> Served {
             Err(End::Closed) => return Served::Whole,
             Err(End::Refused(Refusal { status, reason })) => {
                 let body = serde_json::json!({"error": reason}).to_string();
-                // The connection is closed whether or not the client still gets to read why.
-                let reply = json_reply(status, body);
-                let head = reply.head(BodyFraming::Length(reply.body.len()), false);
-                let pieces = iter::once(head.as_slice()).chain(reply.body.iter());
-                let _ = connection.output.write(pieces);
+                connection.write_last(&json_reply(status, body));
+                break;
+            }
+            Err(End::TooManyCookies) => {
+                connection.write_last(&shared.application.too_many_cookies());
                 break;
             }
         }
@@ -194,10 +196,16 @@ impl Connection<'_> {
             if seen <= 1 && self.input.starts_with(b"\r\n") {
                 self.input.drain(..2);
             }
-            if let Some(end) = head::end_of_head(&self.input, seen)? {
-                return Ok(self.input.drain(..end).collect());
+            match head::end_of_head(&self.input, seen) {
+                Ok(Some(end)) => return Ok(self.input.drain(..end).collect()),
+                Ok(None) => seen = self.input.len(),
+                Err(Refusal { status: 431, .. })
+                    if head::is_of_browser_with_cookies(&self.input) =>
+                {
+                    return Err(End::TooManyCookies);
+                }
+                Err(refusal) => return Err(refusal.into()),
             }
-            seen = self.input.len();
             self.read_until(deadline, "The request head took too long.")?;
         }
     }
@@ -230,6 +238,14 @@ impl Connection<'_> {
             }
             self.read_until(deadline, "The request body took too long.")?;
         }
+    }
+
+    /// Writes the last answer. The connection is closed whether or not the client still gets to read
+    /// it.
+    fn write_last(&self, reply: &Reply) {
+        let head = reply.head(BodyFraming::Length(reply.body.len()), false);
+        let pieces = iter::once(head.as_slice()).chain(reply.body.iter());
+        let _ = self.output.write(pieces);
     }
 
     fn answer(&self, head: &Head<'_>, body: &[u8]) -> io::Result<bool> {

@@ -87,6 +87,24 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     }
 }
 
+/// Whether a head that is too long is a browser's that asks for a page, and is mostly cookies. The
+/// names of fields are looked for where a browser writes them, at the start of a line.
+pub(super) fn is_of_browser_with_cookies(bytes: &[u8]) -> bool {
+    let window = bytes.get(..MOST_HEAD_BYTES).unwrap_or(bytes);
+    let text = String::from_utf8_lossy(window).to_ascii_lowercase();
+    let mut asks_for_page = false;
+    let mut cookies = 0;
+    for line in text.lines() {
+        if let Some(accepted) = line.strip_prefix("accept:") {
+            asks_for_page |= accepted.contains("text/html");
+        }
+        if line.starts_with("cookie:") {
+            cookies += line.len();
+        }
+    }
+    asks_for_page && cookies > MOST_HEAD_BYTES / 2
+}
+
 /// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
     let is_fit = |(at, byte): (usize, &u8)| {

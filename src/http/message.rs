@@ -3,10 +3,10 @@
 use std::io::{self, Write as _};
 use std::time::SystemTime;
 
-use httpdate::HttpDate;
 use tiny_http::{Header, StatusCode};
 
 use super::head::Head;
+use crate::clock::http_date;
 use crate::pieces::Pieces;
 
 /// A request, borrowed from the connection's buffers.
@@ -86,7 +86,10 @@ impl Reply {
     ) -> io::Result<()> {
         let reason = self.status.default_reason_phrase();
         write!(head, "HTTP/1.1 {} {reason}\r\n", self.status.0)?;
-        write!(head, "Date: {}\r\n", HttpDate::from(SystemTime::now()))?;
+        // A server without a usable clock sends no date (RFC 9110 §6.6.1).
+        if let Some(date) = http_date(SystemTime::now()) {
+            write!(head, "Date: {date}\r\n")?;
+        }
         write!(head, "Server: {SERVER_NAME}\r\n")?;
         head.extend_from_slice(b"X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
         write!(head, "Referrer-Policy: {}\r\n", self.referrer_policy)?;

@@ -3,7 +3,7 @@
 
 use base64::prelude::*;
 use ring::hmac;
-use serde_json::{json, value::RawValue};
+use serde_json::{Value, json, value::RawValue};
 use sha2::{Digest as _, Sha256};
 
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError, quoted, read};
@@ -64,6 +64,14 @@ pub(super) struct Elicitation<'a> {
     pub(super) expires_at: u64,
 }
 
+impl Elicitation<'_> {
+    /// The parameters of the request. 2026-07-28 has no `elicitationId` any more, but Copilot CLI
+    /// 1.0 does not show a request of that revision without one.
+    fn params(&self) -> Value {
+        json!({"mode": "url", "elicitationId": self.handle, "url": self.url, "message": self.message})
+    }
+}
+
 /// `requestState` goes through the client, which may be anybody's: it is good only with our code,
 /// for the same tool and arguments, until it expires (MCP 2026-07-28 mrtr, "Server Requirements").
 pub(super) struct Seal(hmac::Key);
@@ -90,11 +98,10 @@ impl Seal {
         let Elicitation {
             handle,
             user_id,
-            url,
-            message,
             expires_at,
+            ..
         } = asked;
-        let request = json!({"method": "elicitation/create", "params": {"mode": "url", "message": message, "url": url}});
+        let request = json!({"method": "elicitation/create", "params": asked.params()});
         let payload =
             BASE64_URL_SAFE_NO_PAD.encode(json!([handle, user_id, expires_at]).to_string());
         let code = hmac::sign(&self.0, &sealed(&payload, tool, arguments));
@@ -220,15 +227,9 @@ fn action(params: &Object<'_>) -> Result<Option<Action>, ()> {
 
 /// The error that asks the person.
 pub(super) fn required(asked: &Elicitation<'_>) -> RpcError {
-    let Elicitation {
-        handle,
-        url,
-        message,
-        ..
-    } = asked;
-    let data = json!({"elicitations": [{"mode": "url", "elicitationId": handle, "url": url, "message": message}]});
+    let data = json!({"elicitations": [asked.params()]});
     RpcError {
         data: Some(data.to_string()),
-        ..RpcError::new(URL_ELICITATION_REQUIRED, *message)
+        ..RpcError::new(URL_ELICITATION_REQUIRED, asked.message)
     }
 }

@@ -319,9 +319,10 @@ impl Protocol {
     }
 }
 
-/// The answer to a caller who is not let in.
+/// The answer to a caller who is not let in. The Python SDK shows no message without an id.
 pub(crate) fn unauthorized(message: &str) -> Reply {
-    refusal(&RpcError::new(INVALID_REQUEST, message).at(401), None)
+    let error = RpcError::new(INVALID_REQUEST, message).at(401);
+    refusal(&error, Some(RawValue::NULL))
 }
 
 fn refusal(error: &RpcError, id: Option<&RawValue>) -> Reply {

@@ -1,7 +1,7 @@
 //! The body that an operation takes: which of its media types is sent, and of what it is made.
 
 use super::document::{Document, Node, Span};
-use super::operation::GivenParameters;
+use super::parameter::GivenParameters;
 use super::text::tidy;
 use crate::json_object::Object;
 use crate::media_type;

@@ -6,26 +6,36 @@
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
 //! endpoint, headers and a body, which go the way of every call.
 
+mod arguments;
 mod body;
+mod constants;
 mod document;
+mod form;
+mod multipart;
 mod names;
 pub mod offer;
 mod operation;
 mod parameter;
 mod question;
+mod schema;
 pub mod search;
+mod send;
 mod servers;
+mod shape;
+mod style;
 mod template;
 mod text;
 mod words;
 
 use url::Url;
 
+pub use self::arguments::{Arguments, Bounds};
 use self::document::{Document, Node};
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
+pub(crate) use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};
@@ -137,6 +147,14 @@ impl Description {
         &self.doubts
     }
 
+    /// What `operation`, one of this description, takes.
+    ///
+    /// # Errors
+    /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
+    pub fn arguments(&self, operation: &Operation, bounds: Bounds) -> Result<Arguments, String> {
+        operation.arguments(&self.document, bounds)
+    }
+
     /// The operation that `text` names: by the name of its tool, by its id, or as
     /// `GET /users/{id}`.
     pub fn operation(&self, text: &str) -> Option<&Operation> {
@@ -204,7 +222,10 @@ impl<'d> Found<'d> {
         } else {
             self.servers.check(item)?;
         }
-        operation::read(self.document, &self.rules, (method, path), item, node)
+        let mut operation =
+            operation::read(self.document, &self.rules, (method, path), item, node)?;
+        names::name_arguments(&mut operation.parameters);
+        Ok(operation)
     }
 
     fn skip_method(&mut self, method: &str, path: &str) {

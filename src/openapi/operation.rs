@@ -1,11 +1,8 @@
 //! One operation: its method and path, its parameters, its body.
 
-use serde_json::value::RawValue;
-
 use super::body::{self, Body};
 use super::document::{Document, Node, Version};
-use super::names;
-use super::parameter::{self, Parameter, Place, Rules};
+use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
 use super::template::{self, Piece};
 use super::text::tidy;
 use crate::json_object::Object;
@@ -76,7 +73,6 @@ pub(super) fn read(
         parameters.extend(parameter::read(document, rules, node)?);
     }
     complete(&mut parameters, path)?;
-    names::name_arguments(&mut parameters);
 
     let body = match document.version {
         Version::OpenApi3 => body::read(document, &members)?,
@@ -100,52 +96,6 @@ pub(super) fn read(
         parameters,
         body,
     })
-}
-
-/// The parameters of an operation, those of its path first. One of the same name and place takes
-/// the place of the one before (OpenAPI 3.1 §4.8.10.1).
-#[derive(Default)]
-pub(super) struct GivenParameters<'d>(Vec<GivenParameter<'d>>);
-
-struct GivenParameter<'d> {
-    name: String,
-    place: String,
-    node: Node<'d>,
-}
-
-impl<'d> GivenParameters<'d> {
-    fn add(&mut self, document: &'d Document, list: Option<&'d RawValue>) -> Result<(), String> {
-        for node in list
-            .map(|list| Node::from(list).items())
-            .unwrap_or_default()
-        {
-            let node = document.resolve(node)?;
-            let members = node.object();
-            let given = GivenParameter {
-                name: members.text("name").unwrap_or_default().into_owned(),
-                place: members.text("in").unwrap_or_default().into_owned(),
-                node,
-            };
-            let is_same =
-                |known: &GivenParameter<'_>| known.name == given.name && known.place == given.place;
-            self.0.retain(|known| !is_same(known));
-            self.0.push(given);
-        }
-        Ok(())
-    }
-
-    /// Those that are `in` this place, which are the body in Swagger 2.0.
-    pub(super) fn of(&self, place: &str) -> Vec<Node<'d>> {
-        let of_place = self.0.iter().filter(|given| given.place == place);
-        of_place.map(|given| given.node).collect()
-    }
-
-    fn besides_the_body(&self) -> Vec<Node<'d>> {
-        let is_body =
-            |given: &&GivenParameter<'_>| matches!(given.place.as_str(), "body" | "formData");
-        let others = self.0.iter().filter(|given| !is_body(given));
-        others.map(|given| given.node).collect()
-    }
 }
 
 /// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.

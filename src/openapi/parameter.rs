@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::value::RawValue;
+
 use super::document::{Document, Node, Span, Version};
 use super::text::tidy;
 use crate::api::headers::{AllowedHeaders, is_never_allowed};
@@ -93,6 +95,61 @@ impl Parameter {
             schema: None,
             constant: None,
         }
+    }
+}
+
+/// The parameters of an operation, those of its path first. One of the same name and place takes
+/// the place of the one before (OpenAPI 3.1 §4.8.10.1).
+#[derive(Default)]
+pub(super) struct GivenParameters<'d>(Vec<GivenParameter<'d>>);
+
+struct GivenParameter<'d> {
+    name: String,
+    place: String,
+    node: Node<'d>,
+}
+
+impl<'d> GivenParameters<'d> {
+    /// Adds those of `list`, `parameters` of a path or an operation.
+    ///
+    /// # Errors
+    /// A `$ref` leads nowhere.
+    pub(super) fn add(
+        &mut self,
+        document: &'d Document,
+        list: Option<&'d RawValue>,
+    ) -> Result<(), String> {
+        for node in list
+            .map(|list| Node::from(list).items())
+            .unwrap_or_default()
+        {
+            let node = document.resolve(node)?;
+            let members = node.object();
+            let given = GivenParameter {
+                name: members.text("name").unwrap_or_default().into_owned(),
+                place: members.text("in").unwrap_or_default().into_owned(),
+                node,
+            };
+            let is_same =
+                |known: &GivenParameter<'_>| known.name == given.name && known.place == given.place;
+            self.0.retain(|known| !is_same(known));
+            self.0.push(given);
+        }
+        Ok(())
+    }
+
+    /// Those that are `in` this place, which are the body in Swagger 2.0.
+    pub(super) fn of(&self, place: &str) -> Vec<Node<'d>> {
+        let of_place = self.0.iter().filter(|given| given.place == place);
+        of_place.map(|given| given.node).collect()
+    }
+
+    /// Those that are no part of a body.
+    pub(super) fn besides_the_body(&self) -> Vec<Node<'d>> {
+        let is_body =
+            |given: &&GivenParameter<'_>| matches!(given.place.as_str(), "body" | "formData");
+        let others = self.0.iter().filter(|given| !is_body(given));
+        others.map(|given| given.node).collect()
     }
 }
 
@@ -237,7 +294,7 @@ fn json_schema<'d>(name: &str, content: &Object<'d>) -> Result<Node<'d>, String>
 }
 
 /// The style that is `given` for a parameter (empty: none), and whether it explodes by itself.
-fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), String> {
+pub(super) fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), String> {
     match (place, given) {
         (Place::Path | Place::Header, "" | "simple") => Ok((Style::Simple, false)),
         (Place::Path, "label") => Ok((Style::Label, false)),
@@ -256,7 +313,11 @@ fn style_of(name: &str, place: Place, given: &str) -> Result<(Style, bool), Stri
 }
 
 /// The same of a `collectionFormat` (Swagger 2.0, "Parameter Object").
-fn style_of_format(name: &str, place: Place, format: &str) -> Result<(Style, bool), String> {
+pub(super) fn style_of_format(
+    name: &str,
+    place: Place,
+    format: &str,
+) -> Result<(Style, bool), String> {
     match (place, format) {
         (Place::Path | Place::Header, "" | "csv") => Ok((Style::Simple, false)),
         (Place::Query, "" | "csv") => Ok((Style::Form, false)),

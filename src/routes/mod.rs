@@ -1,6 +1,7 @@
 //! Who may talk to us, and which path means what.
 
 mod auth;
+mod oauth;
 mod pages;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use serde_json::json;
 use tiny_http::Method;
 
+use self::oauth::Wanted;
 use self::pages::Pages;
 use crate::access_key::Sessions;
 use crate::auth::Auth;
@@ -31,8 +33,10 @@ const READ: &[Method] = &[Method::Get, Method::Head];
 /// The challenge to who is not let in (RFC 6750 §3).
 const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
 const KEY_FORM: &str = "/auth/key";
-const NO_KEY: &str = "This server lets in only who sends its access key, as the header Authorization: Bearer. \
-                      Whoever runs it has set that key as SERVER_ACCESS_KEY.";
+const NO_KEY: &str = "There is no OAuth here. Send this server's access key with each request, as the header \
+                      'Authorization: Bearer KEY'. Whoever runs the server has set the key as SERVER_ACCESS_KEY.";
+const KEEP_HOST: &str = "A proxy in front of this server must keep Host. nginx: `proxy_set_header Host $http_host`; \
+                         Apache: `ProxyPreserveHost On`; h2o: `proxy.preserve-host: ON`.";
 /// To whoever can reach the port; why it is so, `get_server_info` says and the log.
 const TROUBLE: &str = "The token file cannot be read or written; what is in memory serves.";
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
@@ -192,6 +196,15 @@ impl Routes {
             allow(method, &[Method::Post])?;
             return Ok(self.protocol.answer(request, answer));
         }
+        if self.config.access_key.is_some()
+            && let Some(wanted) = Wanted::at(path)
+        {
+            allow_origin(answer, cors);
+            if *method == Method::Options && cors.is_some() {
+                return Ok(preflight());
+            }
+            return Ok(wanted.refusal(NO_KEY, &self.pages));
+        }
         // The ticket of a sign-in link is proof enough: it cannot be guessed.
         let who_signs_in = if request.parameter("ticket").is_some() {
             For::Everybody
@@ -274,21 +287,8 @@ impl Routes {
 
     /// The key from our own form: it lets the browser in for a while.
     fn take_key(&self, request: &Request<'_>) -> Reply {
-        let mut origins = request.fields("origin");
-        let own = origins
-            .next()
-            .and_then(|origin| origin.split_once("://"))
-            .filter(|_| origins.next().is_none());
-        if own.map(|(_, authority)| authority) != request.field("host") || !is_form(request) {
-            let failure = Failure::new(
-                Kind::Refused,
-                "The key did not come from this server's own form.",
-            );
-            return self.pages.failure(
-                403,
-                "Not let in",
-                &failure.hint("Enter it on the start page."),
-            );
+        if let Err(failure) = check_own_form(request) {
+            return self.pages.failure(403, "Not let in", &failure);
         }
         let user_id = request.parameter("user_id");
         let mut fields = url::form_urlencoded::parse(request.body);
@@ -390,6 +390,14 @@ impl Application for Routes {
         );
         reply
     }
+
+    fn too_many_cookies(&self) -> Reply {
+        let host = &self.config.redirect_uri.host.name;
+        log::warn!(
+            "a browser was refused: its cookies of {host} are too many; a private window has none"
+        );
+        self.pages.too_many_cookies(host)
+    }
 }
 
 /// What to do about a missing or wrong key.
@@ -421,11 +429,15 @@ fn forbidden(what: &str, rejected: &str, setting: &str) -> Reply {
     log::warn!(
         "a request was refused: its {what} {rejected:?} is not allowed; {setting} can allow it"
     );
+    let mut hint = format!("If it is yours, add it to the setting {setting} of this server.");
+    if what == "Host" {
+        hint = format!("{hint} {KEEP_HOST}");
+    }
     let body = json!({
         "error": format!("This {what} is not allowed."),
         "rejected": rejected,
         "setting": setting,
-        "hint": format!("If it is yours, add it to the setting {setting} of this server."),
+        "hint": hint,
     });
     json_reply(403, body.to_string())
 }
@@ -472,6 +484,38 @@ fn who_signs_in_next(request: &Request<'_>) -> Option<String> {
     request
         .parameter("user_id")
         .filter(|_| !is_led_from_elsewhere(request))
+}
+
+/// The key is taken from our own form alone: its origin is the host that was asked.
+fn check_own_form(request: &Request<'_>) -> Result<(), Failure> {
+    let mut origins = request.fields("origin");
+    let (Some(origin), None) = (origins.next(), origins.next()) else {
+        return Err(not_our_form());
+    };
+    let Some((_, authority)) = origin.split_once("://") else {
+        return Err(not_our_form());
+    };
+    if !is_form(request) {
+        return Err(not_our_form());
+    }
+    let host = request.field("host").unwrap_or_default();
+    if authority == host {
+        return Ok(());
+    }
+    log::warn!(
+        "the form for the access key was refused: it came from {origin:?}, but Host is {host:?}; a proxy must keep Host"
+    );
+    let message = format!("The form came from {origin}, but the request's Host is {host}.");
+    let hint = format!("{KEEP_HOST} Without a proxy, enter the key on the start page.");
+    Err(Failure::new(Kind::Refused, message).hint(hint))
+}
+
+fn not_our_form() -> Failure {
+    Failure::new(
+        Kind::Refused,
+        "The key did not come from this server's own form.",
+    )
+    .hint("Enter it on the start page.")
 }
 
 fn is_form(request: &Request<'_>) -> bool {

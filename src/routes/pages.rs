@@ -130,6 +130,13 @@ impl Pages {
         self.page(status, title, include_str!("pages/failure.html"), &values)
     }
 
+    /// A browser has more cookies of this `host` than can be read.
+    pub(super) fn too_many_cookies(&self, host: &str) -> Reply {
+        let values = [("host", escaped(host))];
+        let template = include_str!("pages/too_many_cookies.html");
+        self.page(431, "Too many cookies", template, &values)
+    }
+
     /// Says what a sign-in of `user_id` is for, and asks the person to confirm it by opening
     /// `/auth/login` with `query`.
     pub(super) fn confirm_sign_in(

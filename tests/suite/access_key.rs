@@ -147,6 +147,182 @@ fn without_the_key_nobody_is_let_in_and_learns_how() {
     }
 }
 
+// CASES A16: the Python SDK shows the message only where there is an id, be it null.
+#[test]
+fn the_refusal_at_mcp_is_a_json_rpc_error_that_has_an_id() {
+    let (_entra, server) = start();
+    for (method, headers) in [
+        ("POST", &[][..]),
+        ("GET", &[]),
+        ("POST", &[("Authorization", "Bearer x")]),
+    ] {
+        let refusal = send(&server, method, "/mcp", headers).json();
+        assert_eq!(refusal.get("id"), Some(&Value::Null), "{refusal}");
+        let message = refusal["error"]["message"].as_str().unwrap();
+        assert!(message.contains("There is no OAuth here"), "{message}");
+    }
+}
+
+/// Where clients look for OAuth when the access key is missing.
+const DISCOVERY: [&str; 10] = [
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-authorization-server/mcp",
+    "/mcp/.well-known/oauth-authorization-server",
+    "/.well-known/oauth-protected-resource",
+    "/.well-known/oauth-protected-resource/mcp",
+    "/mcp/.well-known/oauth-protected-resource",
+    "/.well-known/openid-configuration",
+    "/.well-known/openid-configuration/mcp",
+    "/mcp/.well-known/openid-configuration",
+    "/mcp/.well-known/openid-configuration/",
+];
+
+/// What a client prints must say what to send, and may hold what RFC 6749 §5.2 allows.
+#[track_caller]
+fn assert_says_what_to_send(text: &Value) {
+    let text = text.as_str().unwrap();
+    for part in [
+        "There is no OAuth here",
+        "Authorization: Bearer",
+        "SERVER_ACCESS_KEY",
+    ] {
+        assert!(text.contains(part), "{part:?} is due in {text:?}");
+    }
+    let is_allowed = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    assert!(text.bytes().all(is_allowed), "{text:?}");
+}
+
+// CASES A16
+#[test]
+fn a_client_that_looks_for_oauth_is_told_to_send_the_key() {
+    let (_entra, server) = start();
+    for target in DISCOVERY {
+        for headers in [&[][..], &[("Authorization", "Bearer x")]] {
+            let reply = send(&server, "GET", target, headers);
+            assert_eq!(reply.status, 404, "{target}");
+            assert_says_what_to_send(&reply.json()["error"]);
+        }
+    }
+    // RFC 7591 §3.2.2 and RFC 6749 §5.2.
+    for (target, error) in [
+        ("/register", "invalid_client_metadata"),
+        ("/mcp/register", "invalid_client_metadata"),
+        ("/token", "unsupported_grant_type"),
+        ("/mcp/token", "unsupported_grant_type"),
+    ] {
+        let body = r#"{"redirect_uris":["http://localhost:1/callback"]}"#;
+        let media_type = ("Content-Type", "application/json");
+        let reply = server
+            .client()
+            .request("POST", target, &[media_type], body.as_bytes());
+        assert_eq!(reply.status, 400, "{target}");
+        assert_eq!(reply.header("Content-Type"), Some("application/json"));
+        let refusal = reply.json();
+        assert_eq!(refusal["error"], error, "{target}");
+        assert_says_what_to_send(&refusal["error_description"]);
+    }
+    // This is where a browser is led.
+    for target in [
+        "/authorize?response_type=code&client_id=x",
+        "/mcp/authorize",
+    ] {
+        let page = Browser::new().navigate(&format!("{}{target}", server.url()));
+        assert_eq!(page.status, 404, "{target}");
+        assert_says_what_to_send(&json!(page.text()));
+    }
+}
+
+// CASES A16: nothing there looks as if there were OAuth.
+#[test]
+fn where_clients_look_for_oauth_nothing_is_found_under_any_method() {
+    let (_entra, server) = start();
+    let others = ["/register", "/token", "/authorize"];
+    for target in DISCOVERY.into_iter().chain(others) {
+        for method in ["GET", "HEAD", "POST", "PUT", "DELETE"] {
+            for headers in [&[][..], &[("Authorization", BEARER)]] {
+                let reply = send(&server, method, target, headers);
+                assert!(
+                    matches!(reply.status, 400 | 404),
+                    "{method} {target}: {}",
+                    reply.status
+                );
+                for name in ["Location", "WWW-Authenticate", "Set-Cookie"] {
+                    assert_eq!(reply.header(name), None, "{method} {target}");
+                }
+            }
+        }
+    }
+    for target in [
+        "/.well-known/oauth-authorization-serverx",
+        "/.well-known/other",
+        "/registered",
+        "/mcpregister",
+        "/oauth/register",
+        "/auth/register",
+    ] {
+        let reply = send(&server, "GET", target, &[]);
+        assert_eq!(reply.status, 404);
+        assert!(!reply.text().contains("OAuth"), "{target}");
+    }
+}
+
+// CASES A16: a client in a page must be able to read it.
+#[test]
+fn a_page_of_an_allowed_origin_reads_that_there_is_no_oauth() {
+    let (_entra, setup) = setup();
+    let origin = ("Origin", "https://app.contoso.example");
+    let server = setup.with("ALLOWED_ORIGINS", origin.1).start();
+    for target in [DISCOVERY[0], "/register", "/token"] {
+        let asks = [
+            ("Access-Control-Request-Method", "POST"),
+            ("Access-Control-Request-Headers", "content-type"),
+            origin,
+        ];
+        let leave = send(&server, "OPTIONS", target, &asks);
+        assert_eq!(leave.status, 204, "{target}");
+        assert!(leave.header("Access-Control-Allow-Headers").is_some());
+        for reply in [leave, send(&server, "POST", target, &[origin])] {
+            assert_eq!(
+                reply.header("Access-Control-Allow-Origin"),
+                Some(origin.1),
+                "{target}"
+            );
+        }
+        let foreign = [("Origin", "https://evil.example")];
+        assert_eq!(send(&server, "POST", target, &foreign).status, 403);
+    }
+}
+
+// CASES A16: behind a proxy that serves this server below a path.
+#[test]
+fn below_a_prefix_too_there_is_no_oauth() {
+    let (_entra, setup) = setup();
+    let redirect_uri = "https://its.name/crm/auth/callback";
+    let server = setup.with("REDIRECT_URI", redirect_uri).start();
+    for (target, status) in [
+        ("/crm/register", 400),
+        ("/register", 400),
+        ("/crm/mcp/.well-known/oauth-protected-resource", 404),
+        ("/.well-known/oauth-protected-resource/crm/mcp", 404),
+    ] {
+        let reply = send(&server, "GET", target, &[("Host", "its.name")]);
+        assert_eq!(reply.status, status, "{target}");
+        assert!(reply.text().contains("There is no OAuth here"), "{target}");
+    }
+}
+
+// CASES A16: without a key nobody is refused, so nobody looks for OAuth.
+#[test]
+fn without_an_access_key_there_is_nothing_at_the_paths_of_oauth() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).start();
+    for target in DISCOVERY.into_iter().chain(["/register", "/token"]) {
+        let reply = send(&server, "POST", target, &[]);
+        assert_eq!(reply.status, 404, "{target}");
+        assert!(!reply.text().contains("OAuth"), "{target}");
+    }
+}
+
 #[test]
 fn what_proves_itself_or_tells_nothing_needs_no_key() {
     let (_entra, server) = start();
@@ -712,6 +888,61 @@ fn the_key_is_taken_at_any_name_that_is_allowed() {
             "{origin}"
         );
     }
+}
+
+// CASES D6: a proxy has written its own name for this server into Host.
+#[test]
+fn where_a_proxy_has_replaced_host_the_refusal_of_the_form_and_the_log_name_it() {
+    let (_entra, setup) = setup();
+    let setup = setup.with("REDIRECT_URI", "https://mcp.contoso.example/auth/callback");
+    let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let host = server.url().replace("http://", "");
+    let body = encode_pairs(&[("key", KEY)]);
+    let refused = |headers: &[(&str, &str)]| {
+        let headers = [&[FORM], headers].concat();
+        let reply = server
+            .client()
+            .request("POST", "/auth/key", &headers, body.as_bytes());
+        assert_eq!(reply.status, 403, "{headers:?}");
+        reply.text()
+    };
+    let page = refused(&[("Origin", "https://mcp.contoso.example")]);
+    for part in [
+        "https://mcp.contoso.example",
+        &format!("Host is {host}"),
+        "proxy_set_header Host $http_host",
+        "ProxyPreserveHost On",
+        "proxy.preserve-host: ON",
+    ] {
+        assert!(page.contains(part), "{part:?} is due in {page}");
+    }
+    for other in [
+        &[][..],
+        &[("Origin", "null")],
+        &[("Origin", "https://a"), ("Origin", "https://b")],
+    ] {
+        assert!(!refused(other).contains("Host"), "{other:?}");
+    }
+    let log = server.log();
+    let line = format!("came from \"https://mcp.contoso.example\", but Host is \"{host}\"");
+    assert!(log.contains(&line), "{log}");
+    assert!(!log.contains(KEY), "{log}");
+}
+
+// CASES D6: its name for this server is not even an allowed one.
+#[test]
+fn the_refusal_of_a_host_says_that_a_proxy_must_keep_it() {
+    let (_entra, server) = start();
+    let reply = send(&server, "GET", "/", &[("Host", "upstream")]);
+    assert_eq!(reply.status, 403);
+    let hint = reply.json()["hint"].to_string();
+    assert!(
+        hint.contains("ALLOWED_HOSTS") && hint.contains("proxy_set_header Host"),
+        "{hint}"
+    );
+    let reply = send(&server, "GET", "/", &[("Origin", "https://upstream")]);
+    assert_eq!(reply.status, 403);
+    assert!(!reply.text().contains("proxy"), "{}", reply.text());
 }
 
 #[test]

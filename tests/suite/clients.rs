@@ -8,6 +8,7 @@ use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra, TokenFailure};
 use crate::support::http::{Reply, Request, raw};
 use crate::support::mcp::{MEDIA_TYPES, as_refs, input_required};
+use crate::support::schema::{breaks_the_rules, breaks_the_strict_rules};
 use crate::support::server::{Mcp, Running, Setup, TempDir};
 use serde_json::{Map, Value, json};
 
@@ -84,127 +85,104 @@ fn listed(settings: &[(&str, &str)]) -> Vec<Value> {
     serde_json::from_value(result["tools"].take()).unwrap()
 }
 
-/// Where an input schema breaks the published rules of a model's API.
-///
-/// Gemini takes a subset of JSON Schema: one type, not a list of them; no `propertyNames`; an array
-/// says of what. OpenAI and Anthropic want an object at the top, without combinators there. No two
-/// resolve `$ref` alike.
-fn departures(schema: &Value, at: &str) -> Vec<String> {
-    const TAKEN: [&str; 10] = [
-        "additionalProperties",
-        "anyOf",
-        "description",
-        "enum",
-        "items",
-        "maximum",
-        "minimum",
-        "properties",
-        "required",
-        "type",
-    ];
-    let Some(keywords) = schema.as_object() else {
-        return vec![format!("{at} is no schema: {schema}")];
-    };
-    let mut found = Vec::new();
-    for keyword in keywords
-        .keys()
-        .filter(|name| !TAKEN.contains(&name.as_str()))
-    {
-        found.push(format!("{at} has {keyword}"));
-    }
-    let kinds = ["array", "boolean", "integer", "number", "object", "string"];
-    match (schema.get("type"), schema.get("anyOf")) {
-        (Some(Value::String(kind)), None) if kinds.contains(&kind.as_str()) => {}
-        (None, Some(Value::Array(branches))) if branches.len() > 1 => {
-            // Gemini wants nothing of an `anyOf` but its description.
-            let mut besides = keywords
-                .keys()
-                .filter(|name| !["anyOf", "description"].contains(&name.as_str()));
-            found.extend(
-                besides
-                    .next()
-                    .map(|name| format!("{at} has {name} beside anyOf")),
-            );
-        }
-        _ => found.push(format!("{at} has neither one type nor anyOf: {schema}")),
-    }
-    if schema["type"] == "array" && !schema["items"].is_object() {
-        found.push(format!("{at} does not say of what"));
-    }
-    if let Some(choices) = schema.get("enum") {
-        let choices = choices.as_array().unwrap();
-        if schema["type"] != "string"
-            || choices.is_empty()
-            || choices
-                .iter()
-                .any(|choice| choice.as_str().is_none_or(str::is_empty))
-        {
-            found.push(format!("{at} has an odd enum"));
-        }
-    }
-    for (name, schema) in schema["properties"].as_object().into_iter().flatten() {
-        found.extend(departures(schema, &format!("{at}/{name}")));
-    }
-    for (index, schema) in schema["anyOf"].as_array().into_iter().flatten().enumerate() {
-        found.extend(departures(schema, &format!("{at}/{index}")));
-    }
-    for inner in ["items", "additionalProperties"] {
-        if let Some(schema) = schema.get(inner).filter(|schema| !schema.is_boolean()) {
-            found.extend(departures(schema, &format!("{at}/{inner}")));
-        }
-    }
-    found
-}
-
+// CASES A2
 #[test]
 fn every_listed_schema_keeps_the_rules_of_every_models_api() {
     let files = TempDir::new();
+    let files_dir = ("FILES_DIR", files.0.to_str().unwrap());
+    let device_codes = ("ALLOW_DEVICE_CODE", "true");
     let settings: [&[(&str, &str)]; 5] = [
         &[],
         &[("ALLOWED_METHODS", "GET")],
-        &[("FILES_DIR", files.0.to_str().unwrap())],
-        &[("ALLOW_DEVICE_CODE", "true")],
-        &[
-            ("FILES_DIR", files.0.to_str().unwrap()),
-            ("ALLOW_DEVICE_CODE", "true"),
-        ],
+        &[files_dir],
+        &[device_codes],
+        &[files_dir, device_codes],
     ];
     let mut seen = Vec::new();
     for settings in settings {
-        let tools = listed(settings);
-        for tool in &tools {
-            let name = tool["name"].as_str().unwrap();
-            // OpenAI's bounds, the narrowest.
-            assert!(
-                name.len() <= 64 && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'),
-                "{name}"
-            );
-            assert!(
-                tool["description"].as_str().unwrap().len() <= 1024,
-                "{name}"
-            );
-            let schema = &tool["inputSchema"];
-            assert_eq!(departures(schema, name), Vec::<String>::new());
-            assert_eq!(
-                (&schema["type"], schema.get("anyOf")),
-                (&json!("object"), None),
-                "{name}"
-            );
-            let properties = schema["properties"].as_object().unwrap();
-            // Anthropic's pattern of the name of an argument.
-            let fits = |name: &String| {
-                (1..=64).contains(&name.len())
-                    && name
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "_.-".contains(c))
-            };
-            assert!(properties.keys().all(fits), "{name}");
+        for tool in listed(settings) {
+            assert_eq!(breaks_the_rules(&tool), Vec::<String>::new());
+            let properties = tool["inputSchema"]["properties"].as_object().unwrap();
             seen.extend(properties.keys().cloned());
         }
     }
     for argument in ["data", "save_to", "body_file", "method"] {
         assert!(seen.iter().any(|known| known == argument), "{argument}");
     }
+}
+
+/// What takes any keys is not strict; what stays optional is not either. All else is.
+// CASES A2
+#[test]
+fn nothing_but_optional_arguments_keeps_the_tools_for_signing_in_from_being_strict() {
+    let tools = listed(&[("ALLOW_DEVICE_CODE", "true")]);
+    let found: Vec<String> = tools.iter().flat_map(breaks_the_strict_rules).collect();
+    assert_eq!(
+        found,
+        [
+            "authenticate_user/method is optional",
+            "authenticate_user/prompt is optional",
+            "check_auth_status/user_id is optional",
+            "check_auth_status/wait_seconds is optional",
+            "logout_user/user_id is optional",
+        ]
+    );
+}
+
+#[test]
+fn a_schema_that_an_api_of_a_model_refuses_is_found() {
+    let tool =
+        |schema: Value| json!({"name": "a_tool", "description": "A tool.", "inputSchema": schema});
+    let with = |argument: Value| {
+        tool(
+            json!({"type": "object", "additionalProperties": false, "properties": {"a": argument}}),
+        )
+    };
+    assert_eq!(breaks_the_rules(&with(json!({"type": "string"}))), [""; 0]);
+    for argument in [
+        json!({}),
+        json!(true),
+        json!({"type": ["string", "null"]}),
+        json!({"type": "null"}),
+        json!({"type": "string", "format": "uri"}),
+        json!({"type": "string", "enum": ["a", ""]}),
+        json!({"type": "integer", "enum": [1]}),
+        json!({"type": "string", "pattern": "a"}),
+        json!({"type": "array"}),
+        json!({"type": "object"}),
+        json!({"type": "object", "additionalProperties": {"type": "object"}}),
+        json!({"type": "object", "additionalProperties": false, "properties": {"$top": {"type": "string"}}}),
+        json!({"type": "object", "additionalProperties": false, "required": ["b"]}),
+        json!({"anyOf": [{"type": "string"}]}),
+        json!({"type": "string", "anyOf": [{"type": "string"}, {"type": "number"}]}),
+        json!({"oneOf": [{"type": "string"}, {"type": "number"}]}),
+        json!({"$ref": "#/$defs/a"}),
+    ] {
+        assert_ne!(
+            breaks_the_rules(&with(argument.clone())),
+            [""; 0],
+            "{argument}"
+        );
+    }
+    for schema in [
+        json!({"type": "object"}),
+        json!({"type": "array", "items": {"type": "string"}}),
+        json!({"anyOf": [{"type": "object", "properties": {}}, {"type": "string"}]}),
+        json!({"type": "object", "additionalProperties": false, "properties": {"api-version": {"type": "string"}}}),
+    ] {
+        assert_ne!(breaks_the_rules(&tool(schema.clone())), [""; 0], "{schema}");
+    }
+    for name in ["", "a tool", "1_tool", "a.tool", &"a".repeat(65)] {
+        let mut tool = with(json!({"type": "string"}));
+        tool["name"] = json!(name);
+        assert_ne!(breaks_the_rules(&tool), [""; 0], "{name:?}");
+    }
+    // An object in an object in an object, and so on.
+    let mut deep = json!({"type": "string"});
+    for _ in 0..10 {
+        deep = json!({"type": "object", "additionalProperties": false, "properties": {"a": deep}});
+    }
+    assert_ne!(breaks_the_rules(&with(deep)), [""; 0]);
 }
 
 #[test]

@@ -174,6 +174,24 @@ const REFUSED: &[&str] = &[
     "..⁄admin",
     "%ef%bc%8e%ef%bc%8e/admin",
     "%EF%BC%8E%EF%BC%8E%EF%BC%8Fadmin",
+    // CASES B5: also within a name, as soon as a part of it could lead upwards.
+    "．",
+    "．/admin",
+    "‥",
+    "︰/admin",
+    "reports／．．／admin",
+    "reports／‥／admin",
+    "reports∕..",
+    "reports／．",
+    "reports＼．．",
+    "reports﹨﹒﹒﹨admin",
+    "．．;x/admin",
+    "．． /admin",
+    "．∖．/admin",
+    "‥∖admin",
+    "．\u{200b}．/admin",
+    "reports%ef%bc%8f%e2%80%a5",
+    "reports%25ef%25bc%258f..%25ef%25bc%258fadmin",
     // CASES C8: characters that some API takes for a slash or a backslash, or does not see, beside dots.
     "reports/..∖..∖admin",
     "..∖admin",
@@ -343,6 +361,24 @@ fn a_refusal_names_the_endpoint_the_reason_and_the_base() {
     );
 }
 
+// CASES B5
+#[test]
+fn the_refusal_of_a_number_sign_says_how_to_write_it_in_a_name() {
+    let mut bench = Bench::new();
+    for endpoint in ["files/Invoice #7.pdf", "#", "/me?x=1#y"] {
+        let refused = bench
+            .mcp
+            .fails("api_get_request", json!({"endpoint": endpoint}));
+        let (message, hint) = (&refused["message"], &refused["hint"]);
+        assert!(message.as_str().unwrap().contains("'#'"), "{refused}");
+        assert!(
+            hint.as_str().unwrap().contains("'#' is written %23"),
+            "{refused}"
+        );
+    }
+    bench.assert_passes("files/Invoice %237.pdf", "/v1.0/files/Invoice%20%237.pdf");
+}
+
 #[test]
 fn whatever_lies_below_the_base_reaches_it_as_written() {
     let mut bench = Bench::new();
@@ -417,6 +453,20 @@ fn whatever_lies_below_the_base_reaches_it_as_written() {
         ),
         ("@evil.example", "/v1.0/@evil.example"),
         (":80", "/v1.0/:80"),
+        // CASES B5: look-alikes that lead nowhere.
+        (
+            "files/Offer 1／2.pdf",
+            "/v1.0/files/Offer%201%EF%BC%8F2.pdf",
+        ),
+        ("files/3⁄4 ∕ 5", "/v1.0/files/3%E2%81%844%20%E2%88%95%205"),
+        ("files/a＼b", "/v1.0/files/a%EF%BC%BCb"),
+        (
+            "files/v1．2 и т．д．",
+            "/v1.0/files/v1%EF%BC%8E2%20%D0%B8%20%D1%82%EF%BC%8E%D0%B4%EF%BC%8E",
+        ),
+        ("files/A‥Z", "/v1.0/files/A%E2%80%A5Z"),
+        ("files/1%EF%BC%8F2", "/v1.0/files/1%EF%BC%8F2"),
+        ("files/a%23b %231", "/v1.0/files/a%23b%20%231"),
         // Dots that lead nowhere.
         ("...", "/v1.0/..."),
         ("a..b/c..", "/v1.0/a..b/c.."),

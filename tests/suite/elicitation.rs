@@ -1103,6 +1103,25 @@ fn a_prompt_that_nobody_came_back_from_does_not_answer_the_next() {
     assert!(next.url != asked.url && opens(&next.url));
 }
 
+// CASES A12: a client of 2026-07-28 shows its dialog only for a request that has an id.
+#[test]
+fn an_elicitation_of_either_revision_has_the_id_of_its_sign_in() {
+    let world = World::new();
+    let mut modern = world.server.modern_url();
+    let asked = ask(&mut modern, "api_get_request", &me());
+    let repeated = ask(&mut modern, "api_get_request", &me());
+    assert_eq!(repeated.elicitation_id, asked.elicitation_id);
+
+    let mut legacy = world.server.legacy_url("2025-11-25");
+    let refused = legacy.call_with("api_get_request", me(), json!({}));
+    let (_, _, id) = elicitation_error(&refused.response);
+    assert_eq!(id, asked.elicitation_id);
+
+    let of_grace = json!({"endpoint": "/me", "user_id": GRACE});
+    let other = ask(&mut modern, "api_get_request", &of_grace);
+    assert_ne!(other.elicitation_id, asked.elicitation_id);
+}
+
 #[test]
 fn a_prompt_of_a_client_that_repeats_the_call_counts_once() {
     for prompt in PROMPTS {

@@ -13,7 +13,9 @@ use crate::support::PATIENCE;
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, TYPED};
 use crate::support::entra::{ADA, Entra};
-use crate::support::http::{Reply, chunks, connect, one_shot, raw, raw_then_eof, read_to_close};
+use crate::support::http::{
+    Reply, authority, chunks, connect, one_shot, raw, raw_then_eof, read_to_close,
+};
 use crate::support::random::Random;
 use crate::support::server::{MEDIA_TYPES, Process, Running, Setup};
 use entra_auth_mcp::http::Limits;
@@ -300,6 +302,7 @@ fn a_body_of_doubtful_length_is_refused_and_what_follows_never_runs() {
     assert_serves(&server);
 }
 
+// CASES D9
 #[test]
 fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
     let SignedIn {
@@ -344,6 +347,18 @@ fn a_malformed_chunked_body_is_refused_and_what_follows_never_runs() {
         ("5\r\nhello\r\n0\r\n\n", 400),
         ("5\r\nhello\r\n0\r\nX: a\nY: b\r\n\r\n", 400),
         ("5\r\nhello\r\n0\r\nX: a\rY: b\r\n\r\n", 400),
+        ("5;x\0y\r\nhello\r\n0\r\n\r\n", 400),
+        ("5;x\x7fy\r\nhello\r\n0\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nXX\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\n: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX : a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX Y: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nÄ: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\0\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\n X: a\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\r\n b\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nX: a\r\n\tb: c\r\n\r\n", 400),
+        ("5\r\nhello\r\n0\r\nGET / HTTP/1.1\r\n\r\n", 400),
         (long_extension.as_str(), 400),
         (long_trailer.as_str(), 400),
         ("10000000000000005\r\nhello\r\n0\r\n\r\n", 413), // 5 modulo 2^64
@@ -497,7 +512,7 @@ fn a_chunked_body_is_the_same_in_chunks_of_any_size() {
             rest.len()
         ),
         format!(
-            "b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest: x\r\nContent-Length: 9\r\n\r\n",
+            "b\r\n{half}\r\n{:x}\r\n{rest}\r\n0\r\nDigest:x\r\nEmpty:\r\nX: Jos\u{e9} \t\r\nContent-Length: 9\r\n\r\n",
             rest.len()
         ),
     ] {
@@ -794,6 +809,67 @@ fn a_head_may_have_16_kib_and_100_fields() {
     );
     assert_eq!(refused(&server, "x".repeat(200 * KIB)), 414);
     assert_serves(&server);
+}
+
+// CASES A10: other programs at localhost have set them.
+#[test]
+fn a_browser_that_sends_too_many_cookies_gets_a_page_that_says_so() {
+    let setup = setup();
+    let server = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let host = authority(&server.url()).to_owned();
+    let ask = |lines: &str| {
+        let head = format!("GET /auth/login HTTP/1.1\r\nHost: {host}\r\n{lines}\r\n");
+        let received = String::from_utf8(raw(&host, head.as_bytes())).unwrap();
+        let (head, body) = received.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+        (head.to_owned(), body.to_owned())
+    };
+    let accept = "Accept: text/html,application/xhtml+xml,*/*;q=0.8\r\n";
+    let cookies =
+        |bytes: usize| format!("Cookie: theirs={}\r\n", "s3cret-c00kie".repeat(bytes / 13));
+    let many = cookies(16 * KIB);
+    for lines in [
+        format!("{accept}{many}"),
+        format!("{accept}{many}Sec-Fetch-Mode: navigate\r\n"),
+        format!("ACCEPT: Text/HTML\r\ncookie: a=b\r\n{many}"),
+        format!("{accept}{}", cookies(9 * KIB).repeat(2)),
+        format!("{accept}{}", cookies(200 * KIB)),
+    ] {
+        let (head, page) = ask(&lines);
+        assert!(
+            head.contains("\r\nContent-Type: text/html; charset=utf-8\r\n"),
+            "{head}"
+        );
+        assert!(head.contains("\r\nContent-Security-Policy: "), "{head}");
+        assert!(head.contains("\r\nConnection: close"), "{head}");
+        assert!(page.contains("cookies of localhost"), "{page}");
+        assert!(page.contains("private window"), "{page}");
+        assert!(!page.contains("s3cret"), "{page}");
+    }
+    let told = |log: &str| log.matches("cookies").count();
+    let log = server.log();
+    assert_eq!(told(&log), 5, "{log}");
+    assert!(!log.contains("s3cret"), "{log}");
+
+    // Other clients, and heads that are too long for another reason.
+    let padding = format!("X: {}\r\n", "x".repeat(16 * KIB));
+    for lines in [
+        many.clone(),
+        format!("Accept: */*\r\n{many}"),
+        format!("Accept: application/json, text/event-stream\r\n{many}"),
+        format!("{accept}{padding}"),
+        format!("{accept}Cookie: a=b\r\n{padding}"),
+    ] {
+        let (head, body) = ask(&lines);
+        assert!(
+            head.contains("\r\nContent-Type: application/json\r\n"),
+            "{head}"
+        );
+        assert_eq!(body, r#"{"error":"The request head is too long."}"#);
+    }
+    let log = server.log();
+    assert_eq!(told(&log), 5, "{log}");
+    assert_eq!(server.client().get("/healthz").status, 200);
 }
 
 // ---- How slow it may be ----

@@ -875,7 +875,10 @@ fn discovery_says_what_a_client_needs() {
 
 #[test]
 fn the_instructions_teach_a_model_to_sign_the_user_in() {
-    let (_entra, server) = start();
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None)
+        .with("ALLOW_DEVICE_CODE", "true")
+        .start();
     let mut mcp = server.modern();
     let discovered = mcp.result("server/discover", json!({}));
     let instructions = discovered["instructions"].as_str().unwrap();
@@ -1352,6 +1355,29 @@ fn definitions(server: &Running) -> Vec<Value> {
     serde_json::from_value(result["tools"].take()).unwrap()
 }
 
+/// What every conversation pays for, and what is fetched.
+#[test]
+fn the_list_of_tools_is_short() {
+    let (_entra, server) = start();
+    let mut mcp = server.modern();
+    let body = request(&mcp, "1", "tools/list");
+    let answer = post_as(&mut mcp, "tools/list", body).body;
+    let mut read_by_models = definitions(&server);
+    for tool in &mut read_by_models {
+        for unread in ["annotations", "outputSchema", "title"] {
+            tool.as_object_mut().unwrap().remove(unread);
+        }
+    }
+    let read_by_models = Value::from(read_by_models).to_string();
+    println!(
+        "{} bytes, of which models read {}",
+        answer.len(),
+        read_by_models.len()
+    );
+    assert!(read_by_models.len() <= 9000, "{}", read_by_models.len());
+    assert!(answer.len() <= 20_000, "{}", answer.len());
+}
+
 fn names(object: &Value) -> Vec<&str> {
     object
         .as_object()
@@ -1369,24 +1395,12 @@ fn check_schema(schema: &Value, at: &str) {
     {
         let at = format!("{at}/{keyword}");
         match keyword.as_str() {
+            // One type: some clients take no list of them.
             "type" => {
-                let types = if value.is_string() {
-                    vec![value.as_str().unwrap()]
-                } else {
-                    texts(value)
-                };
                 let known = [
                     "null", "boolean", "object", "array", "number", "string", "integer",
                 ];
-                assert!(
-                    !types.is_empty() && types.iter().all(|kind| known.contains(kind)),
-                    "{at}"
-                );
-                assert_eq!(
-                    types.iter().collect::<BTreeSet<_>>().len(),
-                    types.len(),
-                    "{at}"
-                );
+                assert!(known.iter().any(|kind| value == kind), "{at}");
             }
             "description" => assert!(value.as_str().is_some_and(|text| !text.is_empty()), "{at}"),
             "properties" => value
@@ -1562,7 +1576,8 @@ fn annotations_are_honest() {
             "{}",
             tool["name"]
         );
-        assert_eq!(tool["annotations"]["title"], tool["title"]);
+        // It would be said twice.
+        assert_eq!(tool["annotations"].get("title"), None);
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::support::http::Reply;
 use crate::support::schema::departures;
 use crate::support::server::World;
+use entra_auth_mcp::api::endpoint::{Base, Target};
 use serde_json::{Value, json};
 
 const DOCUMENT: &str = r#"{"value":[{"id":1.50,"a":{"z":1,"b":[true,null]}},{"id":123456789012345678901234567890}],
@@ -422,6 +423,117 @@ fn a_next_page_outside_the_base_is_said_to_be_so() {
         (content.get("next"), content.get("next_outside_base")),
         (None, None)
     );
+}
+
+// CASES B6
+#[test]
+fn a_next_page_by_another_scheme_or_in_another_case_is_called_at_the_base() {
+    let world = World::signed_in();
+    let origin = world.backend.origin();
+    let https = origin.replace("http://", "https://");
+    for (link, next) in [
+        (format!("{https}/v1.0/x?p=2"), "/v1.0/x?p=2"),
+        (format!("{origin}/V1.0/X?p=2"), "/v1.0/X?p=2"),
+        (format!("{https}/V1.0?p=2"), "/v1.0/?p=2"),
+        ("/V1.0/x".to_owned(), "/v1.0/x"),
+    ] {
+        for reply in [
+            Reply::of_json(200, &json!({"@odata.nextLink": link, "value": []})),
+            Reply::of_json(200, &json!([])).with("Link", &format!("<{link}>; rel=next")),
+        ] {
+            answer(&world, reply);
+            let mut mcp = world.server.modern();
+            let content = mcp.ok("api_get_request", json!({"endpoint": "/doc"}));
+            assert_eq!(content["next"], format!("{origin}{next}"), "{link}");
+            assert!(content.get("next_outside_base").is_none(), "{link}");
+            mcp.ok("api_get_request", json!({"endpoint": content["next"]}));
+            assert_eq!(world.backend.requests().last().unwrap().target, next);
+        }
+    }
+}
+
+// CASES B6
+#[test]
+fn only_the_scheme_its_port_and_the_case_of_the_base_may_differ() {
+    for (base, link, page) in [
+        (
+            "https://a.example/v1/",
+            "http://a.example/v1/x",
+            Some("https://a.example/v1/x"),
+        ),
+        (
+            "https://a.example/v1/",
+            "http://a.example:80/v1/x",
+            Some("https://a.example/v1/x"),
+        ),
+        (
+            "https://a.example/v1/",
+            "http://a.example:443/v1/x",
+            Some("https://a.example/v1/x"),
+        ),
+        (
+            "https://a.example/v1/",
+            "https://A.example/V1/X",
+            Some("https://a.example/v1/X"),
+        ),
+        (
+            "https://a.example/v1/",
+            "http://a.example/V1?p=2",
+            Some("https://a.example/v1/?p=2"),
+        ),
+        (
+            "https://a.example:8443/v1/",
+            "http://a.example:8443/v1/x",
+            Some("https://a.example:8443/v1/x"),
+        ),
+        (
+            "http://a.example/v1/",
+            "https://a.example/v1/x",
+            Some("http://a.example/v1/x"),
+        ),
+        (
+            "http://a.example/",
+            "https://a.example/x",
+            Some("http://a.example/x"),
+        ),
+        (
+            "https://a.example/v1/",
+            "http://a.example/v1/a%2Fb?q=%2e",
+            Some("https://a.example/v1/a%2Fb?q=%2e"),
+        ),
+        (
+            "https://a.example/A%2fb/",
+            "http://a.example/a%2FB/x",
+            Some("https://a.example/A%2fb/x"),
+        ),
+        ("https://a.example/v1/", "http://a.example:8080/v1/x", None),
+        ("https://a.example:8443/v1/", "http://a.example/v1/x", None),
+        ("https://a.example:8443/v1/", "https://a.example/v1/x", None),
+        ("https://a.example/v1/", "http://b.example/v1/x", None),
+        (
+            "https://a.example/v1/",
+            "http://a.example.evil.example/v1/x",
+            None,
+        ),
+        ("https://a.example/v1/", "http://ada@a.example/v1/x", None),
+        ("https://a.example/v1/", "http://:p@a.example/v1/x", None),
+        ("https://a.example/v1/", "http://a.example/v2/x", None),
+        ("https://a.example/v1/", "http://a.example/v1x", None),
+        ("https://a.example/v1/", "http://a.example/V1/../v2/x", None),
+        (
+            "https://a.example/v1/",
+            "http://a.example/v1/%252e%252e/x",
+            None,
+        ),
+        ("https://a.example/v1/", "http://a.example/v1/..;/x", None),
+        ("https://a.example/v1/", "http://a.example/v1/x#y", None),
+        ("https://a.example/v1/", "ftp://a.example/v1/x", None),
+        ("https://a.example/v1/", "ws://a.example/v1/x", None),
+    ] {
+        let base = Base(base.parse().unwrap());
+        let target = base.page(link).ok();
+        assert_eq!(target.as_ref().map(Target::as_str), page, "{link}");
+    }
 }
 
 /// A page that is too long for the caller still has a next one, and its rest can be had.

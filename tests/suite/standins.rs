@@ -1491,7 +1491,8 @@ fn only_a_well_formed_input_required_result_passes() {
         "resultType": "input_required",
         "requestState": "state",
         "inputRequests": {"sign_in": {"method": "elicitation/create",
-            "params": {"mode": "url", "url": "http://localhost:8000/auth/login", "message": "Sign in."}}},
+            "params": {"mode": "url", "url": "http://localhost:8000/auth/login", "message": "Sign in.",
+                "elicitationId": "e1"}}},
     });
     let read = input_required(&json!({"jsonrpc": "2.0", "id": 1, "result": &right}));
     assert_eq!(read, input_required(&right));
@@ -1500,6 +1501,7 @@ fn only_a_well_formed_input_required_result_passes() {
         ("sign_in", "state", "Sign in.")
     );
     assert_eq!(read.url, "http://localhost:8000/auth/login");
+    assert_eq!(read.elicitation_id, "e1");
     let retry =
         json!({"inputResponses": {"sign_in": {"action": "accept"}}, "requestState": "state"});
     assert_eq!(read.answered_with("accept"), retry);
@@ -1518,7 +1520,9 @@ fn only_a_well_formed_input_required_result_passes() {
         ("/inputRequests/sign_in/params/mode", json!("form")),
         ("/inputRequests/sign_in/params/url", json!("/auth/login")),
         ("/inputRequests/sign_in/params/message", json!("")),
-        ("/inputRequests/sign_in/params/elicitationId", json!("1")),
+        ("/inputRequests/sign_in/params/elicitationId", json!("")),
+        ("/inputRequests/sign_in/params/elicitationId", json!(1)),
+        ("/inputRequests/sign_in/params/requestedSchema", json!({})),
     ] {
         assert_panics(&with_member(&right, pointer, value), input_required);
     }

@@ -2,9 +2,9 @@
 const CLIENT_ID: &str = "11111111-aaaa-4bbb-8ccc-222222222222";
 
 mod clock {
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-    use entra_auth_mcp::clock::{Clock, iso8601_seconds};
+    use entra_auth_mcp::clock::{Clock, http_date, iso8601_seconds};
 
     /// CASES D7: a machine without a battery may start anywhere.
     #[test]
@@ -13,6 +13,26 @@ mod clock {
             let clock = Clock::from_fn(move || UNIX_EPOCH - before);
             assert_eq!(clock.now(), 0);
             assert_eq!(clock.iso8601_millis(), "1970-01-01T00:00:00.000Z");
+        }
+    }
+
+    /// CASES D7
+    #[test]
+    fn an_answer_at_a_time_that_http_cannot_write_has_no_date() {
+        let written = |time: SystemTime| http_date(time).map(|date| date.to_string());
+        let year_10_000 = UNIX_EPOCH + Duration::from_secs(253_402_300_800);
+        let nanosecond = Duration::from_nanos(1);
+        for (time, date) in [
+            (UNIX_EPOCH - Duration::from_secs(1 << 32), None),
+            (UNIX_EPOCH - nanosecond, None),
+            (UNIX_EPOCH, Some("Thu, 01 Jan 1970 00:00:00 GMT")),
+            (
+                year_10_000 - nanosecond,
+                Some("Fri, 31 Dec 9999 23:59:59 GMT"),
+            ),
+            (year_10_000, None),
+        ] {
+            assert_eq!(written(time).as_deref(), date, "{time:?}");
         }
     }
 
@@ -90,11 +110,14 @@ mod entra {
     use std::io::{Error as IoError, ErrorKind};
 
     use entra_auth_mcp::auth::oauth_error::OauthError;
-    use entra_auth_mcp::auth::token_endpoint::refusal;
     use entra_auth_mcp::config::Config;
-    use entra_auth_mcp::error::Kind;
+    use entra_auth_mcp::error::{Failure, Kind};
     use entra_auth_mcp::outgoing::{explain, mend};
     use serde_json::json;
+
+    fn refusal(config: &Config, error: &OauthError, purpose: &str) -> Failure {
+        error.failure(&config.application(), purpose)
+    }
 
     // CASES C25
     #[test]

@@ -285,6 +285,8 @@ pub struct InputRequired {
     pub state: String,
     /// Of the request in `inputRequests`.
     pub key: String,
+    /// Not of this revision; a client of it needs one nevertheless.
+    pub elicitation_id: String,
 }
 
 impl InputRequired {
@@ -306,12 +308,13 @@ pub fn input_required(answer: &Value) -> InputRequired {
     let (key, request) = requests.iter().next().unwrap();
     assert_members(request, &["method", "params"]);
     assert_eq!(request["method"], "elicitation/create", "{answer}");
-    let (url, message) = url_to_open(&request["params"], &["mode", "message", "url"]);
+    let (url, message, elicitation_id) = url_to_open(&request["params"]);
     InputRequired {
         url,
         message,
         state: text(&result["requestState"]),
         key: key.clone(),
+        elicitation_id,
     }
 }
 
@@ -326,22 +329,23 @@ pub fn elicitation_error(answer: &Value) -> (String, String, String) {
         .as_array()
         .expect("a list of elicitations");
     assert_eq!(elicitations.len(), 1, "{answer}");
-    let (url, message) = url_to_open(
-        &elicitations[0],
-        &["mode", "message", "url", "elicitationId"],
-    );
-    (url, message, text(&elicitations[0]["elicitationId"]))
+    url_to_open(&elicitations[0])
 }
 
-fn url_to_open(params: &Value, members: &[&str]) -> (String, String) {
-    assert_members(params, members);
+/// URL, message and id of an elicitation.
+fn url_to_open(params: &Value) -> (String, String, String) {
+    assert_members(params, &["mode", "message", "url", "elicitationId"]);
     assert_eq!(params["mode"], "url", "{params}");
     let url = text(&params["url"]);
     assert!(
         url::Url::parse(&url).is_ok_and(|url| url.has_host()),
         "{url}"
     );
-    (url, text(&params["message"]))
+    (
+        url,
+        text(&params["message"]),
+        text(&params["elicitationId"]),
+    )
 }
 
 /// All of `members` and, but for `_meta`, nothing else.

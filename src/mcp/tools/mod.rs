@@ -2,6 +2,7 @@
 
 mod api;
 mod api_result;
+mod definitions;
 pub(crate) mod meaning;
 pub(crate) mod result;
 pub(crate) mod schema;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use self::definitions::Offer;
 use self::meaning::Meanings;
 use self::result::add;
 use super::call_answer::CallAnswer;
@@ -83,7 +85,7 @@ pub(crate) struct Tools {
     seal: Seal,
     started: Instant,
     /// Name, title, description, schemas and annotations of every tool.
-    definitions: Value,
+    definitions: Vec<Value>,
     /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
     pub(super) list: Arc<str>,
 }
@@ -94,37 +96,21 @@ impl Tools {
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
     pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
-        let definitions: Value =
-            serde_json::from_str(include_str!("tools.json")).unwrap_or_default();
-        let mut listed = definitions.clone();
-        if !config.allow_device_code {
-            forget(&mut listed, "method");
-        }
         let api = api::open(&config, Arc::clone(&auth))?;
-        if api.has_files() {
-            admit_writing(&mut listed);
-        } else {
-            forget(&mut listed, "save_to");
-            forget(&mut listed, "body_file");
-            forget(&mut listed, "file");
-        }
-        let can_be_called = |tool: &Value| {
+        let mut listed = definitions::listed(&Offer {
+            device_codes: config.allow_device_code,
+            files: api.has_files(),
+        });
+        listed.retain(|tool| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
-        };
-        if let Some(tools) = listed.as_array_mut() {
-            tools.retain(can_be_called);
-            tools
-                .iter_mut()
-                .filter_map(|tool| tool.get_mut("inputSchema"))
-                .for_each(schema::list);
-        }
+        });
         Ok(Self {
             api,
             seal: Seal::new()?,
             started: Instant::now(),
-            list: listed.to_string().into(),
-            definitions,
+            list: Value::from(listed).to_string().into(),
+            definitions: definitions::checked(),
             config,
             auth,
         })
@@ -217,7 +203,7 @@ impl Tools {
 
     fn input_schema(&self, tool: &str) -> Option<&Value> {
         let is_meant = |known: &&Value| known.get("name").is_some_and(|name| name == tool);
-        let definition = self.definitions.as_array()?.iter().find(is_meant)?;
+        let definition = self.definitions.iter().find(is_meant)?;
         definition.get("inputSchema")
     }
 
@@ -271,7 +257,7 @@ impl Tools {
             _ => None,
         };
         if let Some(message) = given_up {
-            self.auth.withdraw(handle, user_id);
+            self.auth.pending().withdraw(handle);
             // Where there is no person, the client may have said so by itself.
             let hint = format!(
                 "Nothing was called. Call again only when the user wants to sign in; they can also do so without this \
@@ -636,28 +622,6 @@ fn method_of(name: &str) -> Option<String> {
             .strip_suffix("_request")?
             .to_ascii_uppercase(),
     )
-}
-
-/// A call that can make a file does not only read.
-fn admit_writing(definitions: &mut Value) {
-    let tools = definitions.as_array_mut().into_iter().flatten();
-    for tool in tools.filter(|tool| tool.pointer("/inputSchema/properties/save_to").is_some()) {
-        if let Some(annotations) = tool.get_mut("annotations") {
-            add(annotations, "readOnlyHint", Some(false));
-            add(annotations, "destructiveHint", Some(false));
-        }
-    }
-}
-
-/// Leaves out an argument, or a member of results, that the settings do not allow.
-fn forget(definitions: &mut Value, property: &str) {
-    for tool in definitions.as_array_mut().into_iter().flatten() {
-        for of in ["/inputSchema/properties", "/outputSchema/properties"] {
-            if let Some(properties) = tool.pointer_mut(of).and_then(Value::as_object_mut) {
-                properties.remove(property);
-            }
-        }
-    }
 }
 
 fn done(result: Result<Value, Failure>) -> Called {

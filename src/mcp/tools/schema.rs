@@ -32,6 +32,12 @@ pub(super) fn list(schema: &mut Value) {
     if !keywords.contains_key("type") && !keywords.contains_key("anyOf") {
         keywords.insert("anyOf".to_owned(), any_json());
     }
+    // Of what types the members of a map may be is checked. A model knows what a query takes.
+    if let Some(members) = keywords.get_mut("additionalProperties")
+        && members.get("anyOf").is_some()
+    {
+        *members = true.into();
+    }
     for (keyword, inner) in keywords {
         match (keyword.as_str(), inner) {
             ("properties", Value::Object(properties)) => properties.values_mut().for_each(list),

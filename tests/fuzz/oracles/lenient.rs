@@ -1,8 +1,8 @@
 //! The most lenient reader of a request target that there could be.
 
-/// Whether a server that decodes as often as it can, takes a backslash for a slash and an overlong
-/// byte sequence for what it stands for, merges slashes and drops path parameters, stays below
-/// `/base/`.
+/// Whether a server that decodes as often as it can, takes a backslash for a slash, an overlong
+/// byte sequence for what it stands for and a look-alike for what it looks like, merges slashes and
+/// drops path parameters, stays below `/base/`.
 pub fn stays_below(target: &str, base: &str) -> bool {
     let mut path = target.split('?').next().unwrap().as_bytes().to_vec();
     loop {
@@ -11,6 +11,16 @@ pub fn stays_below(target: &str, base: &str) -> bool {
             break;
         }
         path = decoded;
+    }
+    if let Ok(text) = String::from_utf8(path.clone()) {
+        let text = text.replace(
+            ['／', '⁄', '∕', '⧸', '╱', '＼', '﹨', '∖', '⧵', '¥', '₩'],
+            "/",
+        );
+        path = text
+            .replace(['．', '﹒', '․'], ".")
+            .replace(['‥', '︰'], "..")
+            .into_bytes();
     }
     let mut segments = path.split(|byte| matches!(byte, b'/' | b'\\'));
     if segments.next() != Some(b"") || segments.next() != Some(base.as_bytes()) {

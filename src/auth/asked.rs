@@ -1,0 +1,101 @@
+//! The refreshes of an account a moment ago, and what came of them. The same is not asked
+//! again for a while: Entra takes that for a loop (AADSTS50196), and MSAL does it so.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::challenge::Claims;
+use crate::error::{Failure, Kind};
+
+/// How long the same is not asked again, unless Entra says.
+pub const PAUSE: Duration = Duration::from_secs(60);
+/// How often Entra is asked for one account in that time, whatever claims an API thinks of.
+const MOST: usize = 16;
+
+/// What came of a refresh.
+#[derive(Clone)]
+pub enum Came {
+    /// Fresh tokens.
+    Tokens,
+    /// Nothing.
+    Refusal(Failure),
+}
+
+/// One refresh.
+struct Asked {
+    /// The seconds since 1970 during which it counts. A clock that is set back ends it, too.
+    during: Range<u64>,
+    claims: Option<Claims>,
+    came: Came,
+}
+
+impl Asked {
+    fn is_refusal(&self) -> bool {
+        matches!(self.came, Came::Refusal(_))
+    }
+
+    /// Whether calls fail until there is a new sign-in or other settings.
+    fn is_lasting(&self) -> bool {
+        let Came::Refusal(failure) = &self.came else {
+            return false;
+        };
+        self.claims.is_none() && failure.kind != Kind::RetryLater
+    }
+
+    /// Whether it shows what a refresh with `claims` would bring now.
+    fn answers(&self, claims: Option<&Claims>) -> bool {
+        match (&self.came, &self.claims, claims) {
+            // Entra is not to be had, for whatever claims.
+            (Came::Refusal(failure), _, _) if failure.kind == Kind::RetryLater => true,
+            (_, Some(own), Some(claims)) => own.is_like(claims),
+            (_, own, claims) => own.is_none() && claims.is_none(),
+        }
+    }
+}
+
+/// The refreshes of one account, the oldest first.
+#[derive(Default)]
+pub struct AskedOfLate(Vec<Asked>);
+
+impl AskedOfLate {
+    /// Notes at `now` (seconds since 1970) what came of a refresh with `claims`. It counts for
+    /// `pause`.
+    pub fn note(&mut self, now: u64, pause: Duration, claims: Option<&Claims>, came: Came) {
+        let asked = Asked {
+            during: now..now + pause.as_secs(),
+            claims: claims.cloned(),
+            came,
+        };
+        self.0.retain(|earlier| {
+            let counts = earlier.during.contains(&now) || earlier.is_lasting();
+            let is_mended = earlier.is_refusal() && !asked.is_refusal();
+            counts && !is_mended
+        });
+        self.0.push(asked);
+    }
+
+    /// What came of the last refresh that shows what one with `claims` would bring at `now`. A
+    /// refusal says how long it still counts.
+    pub fn before(&self, now: u64, claims: Option<&Claims>) -> Option<Came> {
+        let counting = self.0.iter().filter(|asked| asked.during.contains(&now));
+        let asked = counting.clone().rfind(|asked| asked.answers(claims));
+        match asked {
+            Some(Asked {
+                during,
+                came: Came::Refusal(failure),
+                ..
+            }) if failure.kind != Kind::SignInRequired => {
+                let left = Duration::from_secs(during.end - now);
+                Some(Came::Refusal(failure.clone().retry_after(left)))
+            }
+            Some(asked) => Some(asked.came.clone()),
+            None if counting.count() >= MOST => Some(Came::Tokens),
+            None => None,
+        }
+    }
+
+    /// Whether Entra has refused the last refresh for a reason that does not pass by itself.
+    pub fn is_refused(&self) -> bool {
+        self.0.iter().any(Asked::is_lasting)
+    }
+}

@@ -1,0 +1,293 @@
+//! The arguments of an operation's tool: their schemas as they are listed, and what is sent
+//! without being asked for.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use super::body::{Body, Form};
+use super::constants::{Constants, only_value};
+use super::document::Document;
+use super::form::Field;
+use super::operation::Operation;
+use super::schema::{DETAILS, Lister, TooLarge};
+use super::shape::Shape;
+
+/// The argument for a body.
+const DATA: &str = "data";
+
+/// What an operation's own arguments are.
+#[derive(Debug)]
+pub struct Arguments {
+    /// The schema of each, as it is listed.
+    pub properties: BTreeMap<String, Value>,
+    /// Those that must be given.
+    pub required: Vec<String>,
+    pub(crate) body: BodyArgument,
+}
+
+/// What the body is made of.
+#[derive(Debug)]
+pub(crate) enum BodyArgument {
+    /// There is no body.
+    None,
+    /// It is always this JSON.
+    Fixed(String),
+    /// It is made of an argument.
+    Given(GivenBody),
+}
+
+/// A body that is made of an argument.
+#[derive(Debug)]
+pub(crate) struct GivenBody {
+    /// The name of the argument.
+    pub(crate) argument: String,
+    /// What is added to JSON.
+    pub(crate) constants: Option<Constants>,
+    /// Whether the constants are sent also when the argument is not given.
+    pub(crate) is_always_sent: bool,
+    /// The fields of a form.
+    pub(crate) fields: Vec<Field>,
+}
+
+/// What may be listed.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// How long all of it may be, in bytes.
+    pub most_bytes: usize,
+    /// Whether a file of `FILES_DIR` may stand for its bytes.
+    pub takes_files: bool,
+}
+
+impl Operation {
+    /// The name of an argument of ours for this operation: its own keep their names.
+    pub fn our_argument(&self, name: &str) -> String {
+        let mut name = name.to_owned();
+        while self.parameters.iter().any(|known| known.argument == name) {
+            name.insert(0, '_');
+        }
+        name
+    }
+
+    /// What it takes.
+    ///
+    /// # Errors
+    /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
+    pub(super) fn arguments(
+        &self,
+        document: &Document,
+        bounds: Bounds,
+    ) -> Result<Arguments, String> {
+        let fields = match self.body.as_ref().map(|body| &body.form) {
+            Some(Form::UrlEncoded(fields) | Form::Multipart(fields)) => fields.read(document)?,
+            Some(Form::Json(_) | Form::Bytes) | None => Vec::new(),
+        };
+        for detail in DETAILS {
+            let lister = Lister::new(document, detail, bounds.most_bytes);
+            let mut draft = Draft::new(lister, bounds.takes_files);
+            let is_listed = draft.add_all(self, &fields).is_ok();
+            if is_listed && draft.length() <= bounds.most_bytes {
+                return Ok(draft.finished(fields));
+            }
+        }
+        Err(format!(
+            "its arguments cannot be described in {} bytes",
+            bounds.most_bytes
+        ))
+    }
+}
+
+/// Arguments that are being listed in some detail.
+struct Draft<'d> {
+    lister: Lister<'d>,
+    takes_files: bool,
+    properties: BTreeMap<String, Value>,
+    required: Vec<String>,
+    body: DraftBody,
+}
+
+enum DraftBody {
+    None,
+    Fixed(String),
+    Given {
+        argument: String,
+        constants: Constants,
+        is_always_sent: bool,
+    },
+}
+
+impl<'d> Draft<'d> {
+    fn new(lister: Lister<'d>, takes_files: bool) -> Self {
+        Self {
+            lister,
+            takes_files,
+            properties: BTreeMap::new(),
+            required: Vec::new(),
+            body: DraftBody::None,
+        }
+    }
+
+    fn add_all(&mut self, operation: &Operation, fields: &[Field]) -> Result<(), TooLarge> {
+        for parameter in &operation.parameters {
+            if parameter.constant.is_some() {
+                continue;
+            }
+            let description = if parameter.argument == parameter.name {
+                parameter.description.clone()
+            } else {
+                format!("{}: {}", parameter.name, parameter.description)
+            };
+            let schema = parameter.schema.map(|span| self.lister.document.node(span));
+            let schema = self.lister.argument(schema, &description)?;
+            self.add(&parameter.argument, schema, parameter.is_required);
+        }
+        if let Some(body) = &operation.body {
+            let argument = operation.our_argument(DATA);
+            self.add_body(body, argument, fields)?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, schema: Value, is_required: bool) {
+        self.properties.insert(name.to_owned(), schema);
+        if is_required {
+            self.required.push(name.to_owned());
+        }
+    }
+
+    fn add_body(
+        &mut self,
+        body: &Body,
+        argument: String,
+        fields: &[Field],
+    ) -> Result<(), TooLarge> {
+        let mut constants = Constants::default();
+        let mut schema = match &body.form {
+            Form::Json(span) => {
+                let document = self.lister.document;
+                let node = span.map(|span| document.node(span));
+                let shape = node.map(|node| Shape::of(document, node));
+                if body.is_required
+                    && let Some(value) = shape.and_then(|shape| only_value(document, &shape))
+                {
+                    self.body = DraftBody::Fixed(value);
+                    return Ok(());
+                }
+                self.lister.body(node, &mut constants)?
+            }
+            Form::UrlEncoded(_) | Form::Multipart(_) => self.form(fields)?,
+            Form::Bytes => json!({
+                "type": "string",
+                "description": format!("The bytes of the body ({}), in Base64.", body.media_type),
+            }),
+        };
+        describe(&mut schema, &body.description);
+        let needs_nothing = schema.get("required").is_none();
+        let has_constants =
+            constants.has_members(0) || fields.iter().any(|field| field.constant.is_some());
+        let is_always_sent = body.is_required && needs_nothing && has_constants;
+        let is_instead = matches!(body.form, Form::Bytes) && self.takes_files;
+        let is_required = body.is_required && !is_always_sent && !is_instead;
+        self.add(&argument, schema, is_required);
+        self.body = DraftBody::Given {
+            argument,
+            constants,
+            is_always_sent,
+        };
+        Ok(())
+    }
+
+    /// The schema of a form.
+    fn form(&mut self, fields: &[Field]) -> Result<Value, TooLarge> {
+        let mut properties = Map::new();
+        let mut required = Vec::new();
+        for field in fields.iter().filter(|field| field.constant.is_none()) {
+            let node = field.schema.map(|span| self.lister.document.node(span));
+            let schema = if field.is_file {
+                let file = file(self.takes_files);
+                let mut schema = if field.is_list {
+                    json!({"type": "array", "items": file})
+                } else {
+                    file
+                };
+                let shape = node.map(|node| Shape::of(self.lister.document, node));
+                let description = shape.and_then(|shape| shape.description);
+                describe(&mut schema, &description.unwrap_or_default());
+                schema
+            } else {
+                self.lister.argument(node, "")?
+            };
+            properties.insert(field.name.clone(), schema);
+            if field.is_required {
+                required.push(field.name.as_str());
+            }
+        }
+        let mut form = json!({"type": "object"});
+        if properties.is_empty() {
+            form["additionalProperties"] = true.into();
+        } else {
+            form["properties"] = properties.into();
+        }
+        if !required.is_empty() {
+            form["required"] = required.into();
+        }
+        Ok(form)
+    }
+
+    /// How long the listed arguments are.
+    fn length(&self) -> usize {
+        let schemas = self.properties.iter();
+        let schemas = schemas.map(|(name, schema)| name.len() + schema.to_string().len() + 4);
+        let required = self.required.iter().map(|name| name.len() + 3);
+        schemas.chain(required).sum()
+    }
+
+    fn finished(self, fields: Vec<Field>) -> Arguments {
+        let body = match self.body {
+            DraftBody::None => BodyArgument::None,
+            DraftBody::Fixed(value) => BodyArgument::Fixed(value),
+            DraftBody::Given {
+                argument,
+                constants,
+                is_always_sent,
+            } => BodyArgument::Given(GivenBody {
+                argument,
+                constants: constants.unless_none(),
+                is_always_sent,
+                fields,
+            }),
+        };
+        Arguments {
+            properties: self.properties,
+            required: self.required,
+            body,
+        }
+    }
+}
+
+/// The schema of a file of a form.
+fn file(takes_files: bool) -> Value {
+    let mut properties = json!({
+        "filename": {"type": "string"},
+        "content_type": {"type": "string", "description": "By default application/octet-stream."},
+        "base64": {"type": "string", "description": "Its bytes, in Base64."},
+    });
+    if takes_files {
+        properties["path"] = json!({
+            "type": "string",
+            "description": "Instead of base64: its path in the server's directory for files.",
+        });
+        return json!({"type": "object", "properties": properties});
+    }
+    json!({"type": "object", "properties": properties, "required": ["base64"]})
+}
+
+/// Puts `text` before what `schema` says of itself.
+fn describe(schema: &mut Value, text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    let own = schema.get("description").and_then(Value::as_str);
+    let both = own.map_or_else(|| text.to_owned(), |own| format!("{text} {own}"));
+    schema["description"] = both.into();
+}

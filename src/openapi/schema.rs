@@ -1,0 +1,506 @@
+//! The schema of an operation's arguments as it is listed: of a description's schema only what the
+//! API of every model takes (no `$ref`, one type or `anyOf`, arrays that say of what), with the
+//! rest told in words.
+
+use serde_json::{Map, Value, json};
+
+use super::constants::{Additions, Constants, Index, Within, only_value};
+use super::document::{Document, Node, Span};
+use super::shape::Shape;
+use super::text::tidy;
+
+/// The most branches of one `anyOf`.
+const MOST_BRANCHES: usize = 16;
+/// Formats that tell a model how to write a value.
+const TELLING_FORMATS: [&str; 9] = [
+    "byte",
+    "date",
+    "date-time",
+    "duration",
+    "email",
+    "time",
+    "uri",
+    "uuid",
+    "hostname",
+];
+/// Bounds that only say how wide a number is stored.
+const WIDE: f64 = 2_147_483_646.0;
+/// What one keyword takes besides its texts, about.
+const KEYWORD_BYTES: usize = 16;
+/// What [`any_json`] takes, about.
+const ANY_JSON_BYTES: usize = 300;
+/// The longest list of values that is told in words.
+const MOST_CHOICES_BYTES: usize = 600;
+
+/// How much of a schema is listed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Detail {
+    /// How deep objects and arrays are described.
+    depth: usize,
+    /// The longest description within.
+    words: usize,
+    /// The longest list of values.
+    choices: usize,
+}
+
+/// From everything to as good as nothing: the first that fits is listed.
+pub(super) const DETAILS: [Detail; 7] = [
+    detail(16, 300, 100),
+    detail(8, 200, 50),
+    detail(5, 120, 30),
+    detail(4, 120, 30),
+    detail(3, 100, 20),
+    detail(2, 80, 10),
+    detail(0, 40, 5),
+];
+
+const fn detail(depth: usize, words: usize, choices: usize) -> Detail {
+    Detail {
+        depth,
+        words,
+        choices,
+    }
+}
+
+/// The schema takes more bytes than there are.
+#[derive(Debug)]
+pub(super) struct TooLarge;
+
+/// A schema in its listed form.
+struct Listed {
+    schema: Value,
+    /// What is added to its values.
+    constants: Option<Index>,
+}
+
+impl From<Value> for Listed {
+    fn from(schema: Value) -> Self {
+        Self {
+            schema,
+            constants: None,
+        }
+    }
+}
+
+/// Where a schema stands.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    /// The references that lead here, each with what is added to the values of its schema: one
+    /// that is met again is a cycle.
+    trail: &'a [(Span, Option<Index>)],
+    depth: usize,
+    /// Whether constants are left out. They are not where nobody knows which branch is meant.
+    hides: bool,
+}
+
+/// Makes listed schemas of those of a description.
+pub(super) struct Lister<'d> {
+    pub(super) document: &'d Document,
+    detail: Detail,
+    /// How many bytes are left.
+    left: usize,
+}
+
+impl<'d> Lister<'d> {
+    /// One that lists in this detail, in about so many bytes.
+    pub(super) fn new(document: &'d Document, detail: Detail, most_bytes: usize) -> Self {
+        Self {
+            document,
+            detail,
+            left: most_bytes,
+        }
+    }
+
+    /// The listed form of the schema of an argument; anything is allowed where there is none.
+    /// `description` takes the place of its own, unless it is empty.
+    ///
+    /// # Errors
+    /// There are not enough bytes left.
+    pub(super) fn argument(
+        &mut self,
+        schema: Option<Node<'d>>,
+        description: &str,
+    ) -> Result<Value, TooLarge> {
+        let mut shape = self.shape_of(schema);
+        if !description.is_empty() {
+            shape.description = Some(description.to_owned().into());
+        }
+        // `null` is an argument that was not given.
+        shape.is_nullable = false;
+        let listed = self.list(&shape, self.top(false), &mut Constants::default())?;
+        Ok(listed.schema)
+    }
+
+    /// The listed form of the schema of a body, without the constants in it, which go to
+    /// `constants`.
+    ///
+    /// # Errors
+    /// There are not enough bytes left.
+    pub(super) fn body(
+        &mut self,
+        schema: Option<Node<'d>>,
+        constants: &mut Constants,
+    ) -> Result<Value, TooLarge> {
+        let mut shape = self.shape_of(schema);
+        shape.is_nullable = false;
+        let listed = self.list(&shape, self.top(true), constants)?;
+        Ok(listed.schema)
+    }
+
+    fn shape_of(&self, schema: Option<Node<'d>>) -> Shape<'d> {
+        let shape = schema.map(|schema| Shape::of(self.document, schema));
+        shape.unwrap_or_default()
+    }
+
+    fn top(&self, hides: bool) -> At<'static> {
+        At {
+            trail: &[],
+            depth: self.detail.depth,
+            hides,
+        }
+    }
+
+    fn list(
+        &mut self,
+        shape: &Shape<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+    ) -> Result<Listed, TooLarge> {
+        let again = at
+            .trail
+            .iter()
+            .find(|(span, _)| shape.through.contains(span));
+        if let Some((_, known)) = again
+            && is_deep(shape)
+        {
+            let schema = self.cut(shape, "The same again, as described above.")?;
+            return Ok(Listed {
+                schema,
+                constants: *known,
+            });
+        }
+        if at.depth == 0 && is_deep(shape) && !self.is_flat_list(shape) {
+            let schema = self.cut(shape, "Not described here: it would be too long.")?;
+            return Ok(schema.into());
+        }
+        if !shape.branches.is_empty() {
+            return self.branches(shape, at, constants).map(Listed::from);
+        }
+        let index = at.hides.then(|| constants.reserve());
+        let through = shape.through.iter().map(|span| (*span, index));
+        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let at = At {
+            trail: &trail,
+            ..at
+        };
+        let mut additions = Additions::default();
+        let mut kinds = Vec::new();
+        for kind in shape.kinds() {
+            kinds.push(self.kind(kind, shape, at, constants, &mut additions)?);
+        }
+        if let Some(index) = index {
+            constants.set(index, additions);
+        }
+        let description = self.description(shape);
+        let schema = self.one_of(kinds, description)?;
+        Ok(Listed {
+            schema,
+            constants: index,
+        })
+    }
+
+    /// Whether it is an array of single values.
+    fn is_flat_list(&self, shape: &Shape<'d>) -> bool {
+        let Some(items) = shape.items else {
+            return false;
+        };
+        let is_list_alone = !shape.has_members() && shape.branches.is_empty();
+        is_list_alone && !is_deep(&Shape::of(self.document, items))
+    }
+
+    /// The listed form of a schema that stands within another.
+    fn inner(
+        &mut self,
+        schema: Node<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+    ) -> Result<Listed, TooLarge> {
+        let depth = at.depth.saturating_sub(1);
+        let shape = Shape::of(self.document, schema);
+        self.list(&shape, At { depth, ..at }, constants)
+    }
+
+    /// The branches of `oneOf` or `anyOf`, each with what stands beside them.
+    fn branches(
+        &mut self,
+        shape: &Shape<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+    ) -> Result<Value, TooLarge> {
+        let mut base = shape.clone();
+        let given = std::mem::take(&mut base.branches);
+        let description = self.description(&base);
+        base.description = None;
+        base.default = None;
+        base.is_nullable = false;
+        base.name = None;
+        let through = base.through.drain(..).map(|span| (span, None));
+        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let at = At {
+            trail: &trail,
+            depth: at.depth.saturating_sub(1),
+            hides: false,
+        };
+        let mut branches: Vec<Value> = Vec::new();
+        for branch in given.into_iter().take(MOST_BRANCHES) {
+            let mut merged = base.clone();
+            merged.add(self.document, branch);
+            let is_null = merged.kinds.is_empty() && merged.is_nullable && !is_deep(&merged);
+            if is_null {
+                continue;
+            }
+            let listed = self.list(&merged, at, constants)?.schema;
+            let is_bare = listed.get("description").is_none();
+            let nested = listed.get("anyOf").filter(|_| is_bare);
+            match nested.and_then(Value::as_array) {
+                Some(nested) => branches.extend(nested.clone()),
+                None => branches.push(listed),
+            }
+        }
+        // Some differ only in what is not listed.
+        branches.dedup();
+        self.one_of(branches, description)
+    }
+
+    /// What fits one of `branches`; anything, where there are none.
+    fn one_of(&mut self, mut branches: Vec<Value>, description: String) -> Result<Value, TooLarge> {
+        self.take(description.len() + 2 * KEYWORD_BYTES)?;
+        let mut listed = match branches.len() {
+            0 => {
+                self.take(ANY_JSON_BYTES)?;
+                json!({"anyOf": any_json()})
+            }
+            1 => branches.remove(0),
+            _ => json!({"anyOf": branches}),
+        };
+        if let Some(members) = listed.as_object_mut()
+            && !description.is_empty()
+        {
+            let own = members.get("description").and_then(Value::as_str);
+            let both = own.map(|own| format!("{description} {own}"));
+            members.insert("description".to_owned(), both.unwrap_or(description).into());
+        }
+        Ok(listed)
+    }
+
+    fn kind(
+        &mut self,
+        kind: &str,
+        shape: &Shape<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+        additions: &mut Additions,
+    ) -> Result<Value, TooLarge> {
+        self.take(2 * KEYWORD_BYTES)?;
+        let mut listed = Map::new();
+        listed.insert("type".to_owned(), kind.into());
+        match kind {
+            "object" => self.object(&mut listed, shape, at, constants, additions)?,
+            "array" => {
+                let items = shape.items.filter(|items| items.json().starts_with('{'));
+                let items = match items {
+                    Some(items) => self.inner(items, at, constants)?,
+                    None => json!({"anyOf": flat_json()}).into(),
+                };
+                additions.items = items.constants;
+                listed.insert("items".to_owned(), items.schema);
+            }
+            "string" => {
+                if let Some(choices) = self.choices(shape) {
+                    listed.insert("enum".to_owned(), choices.into());
+                }
+            }
+            "integer" | "number" => {
+                for (keyword, bound) in [("minimum", shape.minimum), ("maximum", shape.maximum)] {
+                    if let Some(bound) = bound.filter(|bound| bound.abs() < WIDE) {
+                        listed.insert(keyword.to_owned(), number(bound));
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(listed.into())
+    }
+
+    fn object(
+        &mut self,
+        listed: &mut Map<String, Value>,
+        shape: &Shape<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+        additions: &mut Additions,
+    ) -> Result<(), TooLarge> {
+        let mut properties = Map::new();
+        let mut required: Vec<Value> = Vec::new();
+        for (name, property) in &shape.properties {
+            let inner = Shape::of(self.document, *property);
+            if inner.is_read_only || name.is_empty() {
+                continue;
+            }
+            let mut is_required = shape.required.contains(name);
+            if at.hides
+                && is_required
+                && let Some(value) = only_value(self.document, &inner)
+            {
+                additions.members.push((name.clone().into_owned(), value));
+                continue;
+            }
+            self.take(name.len() + KEYWORD_BYTES)?;
+            let depth = at.depth.saturating_sub(1);
+            let inner = self.list(&inner, At { depth, ..at }, constants)?;
+            if let Some(schema) = inner.constants {
+                let needs_nothing = inner.schema.get("required").is_none();
+                let is_made = is_required && needs_nothing && constants.has_members(schema);
+                is_required &= !is_made;
+                additions.within.push(Within {
+                    name: name.clone().into_owned(),
+                    schema,
+                    is_made,
+                });
+            }
+            if is_required {
+                required.push((&**name).into());
+            }
+            properties.insert(name.clone().into_owned(), inner.schema);
+        }
+        if !required.is_empty() {
+            listed.insert("required".to_owned(), required.into());
+        }
+        let additional = match shape.additional {
+            Some(additional) if additional.json().starts_with('{') => Some(
+                self.inner(additional, At { hides: false, ..at }, constants)?
+                    .schema,
+            ),
+            Some(additional) if additional.json() == "true" => Some(true.into()),
+            // What makes schemas strict closes every object that does not say that it is open.
+            _ if properties.is_empty() => Some(true.into()),
+            _ => None,
+        };
+        if let Some(additional) = additional {
+            listed.insert("additionalProperties".to_owned(), additional);
+        }
+        if !properties.is_empty() {
+            listed.insert("properties".to_owned(), properties.into());
+        }
+        Ok(())
+    }
+
+    /// What stands for a schema that is not described, and `why`.
+    fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Value, TooLarge> {
+        let name = shape.name.as_deref().map(|name| format!("{name}: "));
+        let own = shape.description.as_deref().unwrap_or_default();
+        let own = tidy(own, self.detail.words);
+        let description = format!("{}{own} {why}", name.unwrap_or_default());
+        self.take(description.len() + 5 * KEYWORD_BYTES)?;
+        Ok(if shape.kinds() == ["array"] {
+            let items = json!({"anyOf": flat_json()});
+            json!({"type": "array", "items": items, "description": description.trim()})
+        } else {
+            json!({
+                "type": "object",
+                "additionalProperties": true,
+                "description": description.trim(),
+            })
+        })
+    }
+
+    /// The texts of `enum`, if they are all texts and not too many.
+    fn choices(&self, shape: &Shape<'d>) -> Option<Vec<String>> {
+        let choices = shape.choices.as_ref()?;
+        let mut texts: Vec<String> = Vec::new();
+        for choice in choices.iter().filter(|choice| choice.json() != "null") {
+            let text = choice.text()?.into_owned();
+            // Gemini's API refuses an empty one.
+            if !text.is_empty() && !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        let fits = !texts.is_empty() && texts.len() <= self.detail.choices;
+        fits.then_some(texts)
+    }
+
+    /// What is said in words.
+    fn description(&self, shape: &Shape<'d>) -> String {
+        let own = shape.description.as_deref().unwrap_or_default();
+        let mut sentences = vec![tidy(own, self.detail.words)];
+        let format = shape.format.as_deref().unwrap_or_default();
+        if TELLING_FORMATS.contains(&format) {
+            sentences.push(format!("Format: {format}."));
+        }
+        let is_listed = shape.kinds() == ["string"] && self.choices(shape).is_some();
+        if let Some(choices) = &shape.choices
+            && !is_listed
+        {
+            let shown = choices.iter().take(self.detail.choices);
+            let shown: Vec<&str> = shown.map(|choice| choice.json()).collect();
+            let more = if shown.len() < choices.len() {
+                ", …"
+            } else {
+                ""
+            };
+            let list = format!("One of {}{more}.", shown.join(", "));
+            sentences.push(tidy(&list, MOST_CHOICES_BYTES));
+        }
+        if let Some(default) = shape.default.filter(|default| is_short_scalar(*default)) {
+            sentences.push(format!("Default: {}.", default.json()));
+        }
+        if shape.is_nullable {
+            sentences.push("May be null.".to_owned());
+        }
+        if let Some(gap) = &shape.gap {
+            sentences.push(format!("Not fully described: {gap}."));
+        }
+        sentences.retain(|sentence| !sentence.is_empty());
+        sentences.join(" ")
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {
+        self.left = self.left.checked_sub(bytes).ok_or(TooLarge)?;
+        Ok(())
+    }
+}
+
+/// Whether other schemas stand within it.
+fn is_deep(shape: &Shape<'_>) -> bool {
+    shape.has_members()
+        || shape.items.is_some()
+        || !shape.branches.is_empty()
+        || shape
+            .additional
+            .is_some_and(|additional| additional.json().starts_with('{'))
+}
+
+fn is_short_scalar(value: Node<'_>) -> bool {
+    let json = value.json();
+    json.len() <= 40 && json != "null" && !json.starts_with(['{', '['])
+}
+
+/// `bound` as it would be written: an integer without a point.
+fn number(bound: f64) -> Value {
+    let text = bound.to_string();
+    serde_json::from_str(&text).unwrap_or(Value::Null)
+}
+
+/// The branches of any JSON value but an array.
+fn flat_json() -> Vec<Value> {
+    let object = json!({"type": "object", "additionalProperties": true});
+    let scalars = ["string", "number", "boolean"].map(|kind| json!({"type": kind}));
+    [vec![object], scalars.to_vec()].concat()
+}
+
+/// The branches of any JSON value, as for the generic tools.
+fn any_json() -> Value {
+    let mut branches = flat_json();
+    branches.insert(1, json!({"type": "array", "items": {"anyOf": flat_json()}}));
+    branches.into()
+}

@@ -1,0 +1,212 @@
+//! What a schema says, gathered from its `$ref`s and the parts of its `allOf`.
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::document::{Document, Node, Span};
+use crate::json_object::Object;
+
+/// How many schemas one may be made of.
+const MOST_PARTS: usize = 64;
+const KINDS: [&str; 6] = ["string", "integer", "number", "boolean", "array", "object"];
+
+/// A schema without `$ref` and `allOf` at its top.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shape<'d> {
+    pub(super) description: Option<Cow<'d, str>>,
+    /// The name of the component that it is, for people.
+    pub(super) name: Option<String>,
+    /// The types that are allowed; none where nothing is said.
+    pub(super) kinds: Vec<&'static str>,
+    pub(super) is_nullable: bool,
+    pub(super) is_read_only: bool,
+    pub(super) properties: Vec<(Cow<'d, str>, Node<'d>)>,
+    pub(super) required: BTreeSet<Cow<'d, str>>,
+    pub(super) additional: Option<Node<'d>>,
+    pub(super) items: Option<Node<'d>>,
+    /// The values of `enum` or `const`.
+    pub(super) choices: Option<Vec<Node<'d>>>,
+    pub(super) minimum: Option<f64>,
+    pub(super) maximum: Option<f64>,
+    pub(super) format: Option<Cow<'d, str>>,
+    pub(super) default: Option<Node<'d>>,
+    /// The branches of `oneOf` and `anyOf`.
+    pub(super) branches: Vec<Node<'d>>,
+    /// The schemas that it was gathered from by `$ref`.
+    pub(super) through: Vec<Span>,
+    /// Why a part of it is not known.
+    pub(super) gap: Option<String>,
+    parts: usize,
+}
+
+impl<'d> Shape<'d> {
+    /// What `schema` says.
+    pub(super) fn of(document: &'d Document, schema: Node<'d>) -> Self {
+        let mut shape = Self::default();
+        shape.add(document, schema);
+        shape
+    }
+
+    /// Adds what `schema` says besides.
+    pub(super) fn add(&mut self, document: &'d Document, schema: Node<'d>) {
+        self.parts += 1;
+        if self.parts > MOST_PARTS {
+            return;
+        }
+        let members = schema.object();
+        self.add_texts(&members);
+        if let Some(reference) = members.text("$ref") {
+            self.follow(document, &reference);
+        }
+        self.add_types(&members);
+        self.add_members(&members);
+        self.add_values(&members);
+        for part in list(&members, "allOf") {
+            self.add(document, part);
+        }
+        // Of several, the first: a value fits one branch of each.
+        for combinator in ["oneOf", "anyOf"] {
+            if self.branches.is_empty() {
+                self.branches = list(&members, combinator);
+            }
+        }
+    }
+
+    fn follow(&mut self, document: &'d Document, reference: &str) {
+        let target = match document.target(reference) {
+            Ok(target) => target,
+            Err(gap) => {
+                self.gap = Some(gap);
+                return;
+            }
+        };
+        let span = document.span(target);
+        if self.through.contains(&span) {
+            return;
+        }
+        self.through.push(span);
+        if self.name.is_none() {
+            self.name = reference.rsplit('/').next().map(str::to_owned);
+        }
+        self.add(document, target);
+    }
+
+    fn add_texts(&mut self, members: &Object<'d>) {
+        if self.description.is_none() {
+            self.description = members.text("description");
+        }
+        if self.format.is_none() {
+            self.format = members.text("format");
+        }
+        if self.default.is_none() {
+            self.default = members.get("default").map(Node::from);
+        }
+    }
+
+    fn add_types(&mut self, members: &Object<'d>) {
+        let is_true = |name| members.read(name) == Some(true);
+        self.is_nullable |= is_true("nullable") || is_true("x-nullable");
+        self.is_read_only |= is_true("readOnly");
+        // A list of them since OpenAPI 3.1.
+        let mut names: Vec<String> = members.read("type").unwrap_or_default();
+        names.extend(members.read::<String>("type"));
+        self.is_nullable |= names.iter().any(|name| name == "null");
+        let kinds = KINDS
+            .into_iter()
+            .filter(|kind| names.iter().any(|name| name == kind));
+        let kinds: Vec<&'static str> = kinds.collect();
+        if self.kinds.is_empty() {
+            self.kinds = kinds;
+        }
+    }
+
+    fn add_members(&mut self, members: &Object<'d>) {
+        let properties = members
+            .get("properties")
+            .map(|known| Node::from(known).object());
+        for (name, property) in properties.unwrap_or_default().0 {
+            let known = self.properties.iter_mut().find(|(known, _)| *known == name);
+            match known {
+                // Of a base and what is derived from it, the latter says more.
+                Some((_, known)) => *known = property.into(),
+                None => self.properties.push((name, property.into())),
+            }
+        }
+        // Of a parameter of Swagger 2.0, it is no list.
+        for name in list(members, "required") {
+            self.required.extend(name.text());
+        }
+        if self.additional.is_none() {
+            self.additional = members.get("additionalProperties").map(Node::from);
+        }
+        if self.items.is_none() {
+            self.items = members.get("items").map(Node::from);
+        }
+    }
+
+    fn add_values(&mut self, members: &Object<'d>) {
+        if self.choices.is_none() {
+            self.choices = match members.get("const") {
+                Some(only) => Some(vec![only.into()]),
+                None => members.get("enum").map(|list| Node::from(list).items()),
+            };
+        }
+        let is_exclusive = |name| members.read(name) == Some(true);
+        if self.minimum.is_none() && !is_exclusive("exclusiveMinimum") {
+            self.minimum = members.read("minimum");
+        }
+        if self.maximum.is_none() && !is_exclusive("exclusiveMaximum") {
+            self.maximum = members.read("maximum");
+        }
+    }
+
+    /// The types that a value may have: those that are named, else what the rest tells.
+    pub(super) fn kinds(&self) -> Vec<&'static str> {
+        if !self.kinds.is_empty() {
+            return self.kinds.clone();
+        }
+        if !self.properties.is_empty() || self.additional.is_some() {
+            return vec!["object"];
+        }
+        if self.items.is_some() {
+            return vec!["array"];
+        }
+        if let Some(choices) = &self.choices {
+            let is_text = |choice: &Node<'_>| choice.json().starts_with('"');
+            let texts = choices.iter().filter(|choice| is_text(choice)).count();
+            if texts == choices.len() {
+                return vec!["string"];
+            }
+        }
+        if self.minimum.is_some() || self.maximum.is_some() {
+            return vec!["number"];
+        }
+        if self.format.is_some() {
+            return vec!["string"];
+        }
+        Vec::new()
+    }
+
+    /// Whether it says something of the members of an object.
+    pub(super) fn has_members(&self) -> bool {
+        !self.properties.is_empty()
+    }
+
+    /// The only value that it allows.
+    pub(super) fn constant(&self) -> Option<Node<'d>> {
+        match self.choices.as_deref() {
+            Some([only]) => Some(*only),
+            _ => None,
+        }
+    }
+
+    /// Whether it is the bytes of a file, as a field of a form.
+    pub(super) fn is_file(&self) -> bool {
+        self.format.as_deref() == Some("binary")
+    }
+}
+
+fn list<'d>(members: &Object<'d>, name: &str) -> Vec<Node<'d>> {
+    let list = members.get(name).map(|list| Node::from(list).items());
+    list.unwrap_or_default()
+}
