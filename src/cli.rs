@@ -18,6 +18,7 @@ use crate::http::Limits;
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::Server;
+use crate::tool_report::ToolReport;
 use crate::{doctor, logging, text, verbs};
 
 /// Something went wrong while running.
@@ -121,6 +122,16 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             let code = report.exit_code();
             Ok(Done { text, code })
         }
+        "tools" => {
+            let (config, _) = load_quietly(env_file)?;
+            let report = ToolReport::of(&config);
+            let text = if line.has_flag {
+                report.json()
+            } else {
+                report.text()
+            };
+            Ok(Done::well(text))
+        }
         "--check-config" => {
             let (config, variables) = load(env_file, LevelFilter::Warn)?;
             Ok(Done::well(config.effective(&variables)))
@@ -188,7 +199,7 @@ fn operands(verb: Option<&str>) -> (bool, Option<&'static str>) {
     match verb {
         Some("login") => (true, Some("--device-code")),
         Some("logout") => (true, None),
-        Some("status" | "doctor") => (false, Some("--json")),
+        Some("status" | "doctor" | "tools") => (false, Some("--json")),
         _ => (false, None),
     }
 }

@@ -37,6 +37,7 @@
 //! - [`browser`]: opens a link without showing its ticket on a command line
 //! - [`manual`]: the manual that `help` prints
 //! - [`doctor`]: finds what is wrong, offline and online
+//! - [`tool_report`]: `tools`: what is listed, and what that costs a client's context
 //! - [`serve`]: a running server, put together
 //!
 //! What comes in:
@@ -91,4 +92,5 @@ pub mod secret;
 pub mod serve;
 mod sync;
 pub mod text;
+pub mod tool_report;
 pub mod verbs;

@@ -105,6 +105,8 @@ impl Files {
             name: name.to_owned(),
             file,
             size,
+            before: Vec::new(),
+            after: Vec::new(),
         })
     }
 
@@ -239,9 +241,35 @@ pub(crate) struct Source {
     file: File,
     /// Its length when it was opened.
     pub(crate) size: u64,
+    /// What is sent before it and after it, as parts of a form.
+    before: Vec<u8>,
+    after: Vec<u8>,
 }
 
 impl Source {
+    /// The same file between these bytes.
+    pub(crate) fn within(self, before: Vec<u8>, after: Vec<u8>) -> Self {
+        Self {
+            before,
+            after,
+            ..self
+        }
+    }
+
+    /// What is sent around the file, as text; `None` where it is sent alone.
+    pub(crate) fn around(&self) -> Option<String> {
+        if self.before.is_empty() {
+            return None;
+        }
+        let before = String::from_utf8_lossy(&self.before);
+        Some(before.into_owned() + &String::from_utf8_lossy(&self.after))
+    }
+
+    /// How long all of it is.
+    pub(crate) fn length(&self) -> u64 {
+        self.size + (self.before.len() + self.after.len()) as u64
+    }
+
     /// Reads it from its beginning.
     ///
     /// # Errors
@@ -251,7 +279,9 @@ impl Source {
         Ok(Sending {
             source: self,
             watch,
+            before: &self.before,
             sent: 0,
+            after: &self.after,
             hash: Sha256::new(),
             fault: None,
         })
@@ -262,7 +292,12 @@ impl Source {
 pub(crate) struct Sending<'a> {
     source: &'a Source,
     watch: Watch<'a>,
+    /// What is left of what stands before the file.
+    before: &'a [u8],
+    /// How much of the file was sent.
     sent: u64,
+    /// What is left of what stands after the file.
+    after: &'a [u8],
     hash: Sha256,
     fault: Option<Failure>,
 }
@@ -292,6 +327,12 @@ impl Sending<'_> {
 
 impl Read for Sending<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.before.is_empty() {
+            return self.before.read(buffer);
+        }
+        if self.sent == self.source.size {
+            return self.after.read(buffer);
+        }
         let left = usize::try_from(self.source.size - self.sent).unwrap_or(usize::MAX);
         let most = buffer.len().min(left);
         let read = (&self.source.file).read(buffer.get_mut(..most).unwrap_or_default());

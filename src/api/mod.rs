@@ -62,13 +62,27 @@ pub(crate) struct Call<'a> {
     /// Added to the endpoint's query.
     pub(crate) parameters: Vec<(String, String)>,
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) data: Option<&'a RawValue>,
+    pub(crate) data: Option<Data<'a>>,
     /// The name of the file to be sent in place of `data`.
     pub(crate) body_file: Option<Cow<'a, str>>,
     /// The name of the file that the answer is saved to.
     pub(crate) save_to: Option<Cow<'a, str>>,
     pub(crate) select: Option<&'a RawValue>,
     pub(crate) watch: Watch<'a>,
+}
+
+/// What is sent as a body.
+pub(crate) enum Data<'a> {
+    /// A value of the caller: its media type says how it is sent.
+    Given(&'a RawValue),
+    /// Bytes as they are.
+    Bytes(Vec<u8>),
+    /// The same with a file of `FILES_DIR` in its middle.
+    AroundFile {
+        before: Vec<u8>,
+        file: String,
+        after: Vec<u8>,
+    },
 }
 
 /// A call that the API has answered.
@@ -93,11 +107,6 @@ impl Api {
             files,
             auth,
         }
-    }
-
-    /// Whether calls may move files.
-    pub(crate) fn has_files(&self) -> bool {
-        self.files.is_some()
     }
 
     /// Makes `call` and records it.
@@ -175,7 +184,7 @@ impl Api {
         &'c self,
         backend: &Backend,
         entry: &mut Entry<'_>,
-        call: &Call<'c>,
+        call: &'c Call<'_>,
     ) -> Result<Request<'c>, Failure> {
         let policy = &self.policy;
         policy.check_method(call.method)?;
@@ -206,7 +215,11 @@ impl Api {
         })
     }
 
-    fn body<'c>(&self, call: &Call<'c>, headers: &mut HeaderMap) -> Result<Content<'c>, Failure> {
+    fn body<'c>(
+        &self,
+        call: &'c Call<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<Content<'c>, Failure> {
         if let Some(name) = &call.body_file {
             let files = self.files("body_file")?;
             not_both("body_file", "data", call.data.is_some())?;
@@ -216,8 +229,17 @@ impl Api {
                 .or_insert(HeaderValue::from_static("application/octet-stream"));
             return Ok(Content::File(source));
         }
-        match call.data {
-            Some(data) => encoded(data, headers).map(Content::Bytes),
+        match &call.data {
+            Some(Data::Given(data)) => encoded(data, headers).map(Content::Bytes),
+            Some(Data::Bytes(bytes)) => Ok(Content::Bytes(bytes.as_slice().into())),
+            Some(Data::AroundFile {
+                before,
+                file,
+                after,
+            }) => {
+                let source = self.files("path")?.source(file)?;
+                Ok(Content::File(source.within(before.clone(), after.clone())))
+            }
             None => Ok(Content::Nothing),
         }
     }
@@ -272,7 +294,10 @@ fn form<'b>(headers: &HeaderMap, body: &'b Content<'_>) -> Form<'b> {
     };
     match body {
         Content::Nothing => Form::None,
-        Content::File(_) => Form::InFile,
+        Content::File(source) => match source.around() {
+            Some(around) if is_multipart => Form::Multipart(around.into()),
+            _ => Form::InFile,
+        },
         Content::Bytes(bytes) if is_multipart => Form::Multipart(String::from_utf8_lossy(bytes)),
         Content::Bytes(bytes) => Form::UrlEncoded(String::from_utf8_lossy(bytes)),
     }

@@ -191,8 +191,8 @@ impl Backend {
         left: Option<Duration>,
     ) -> Result<(Response<Body>, Option<Moved>), Unanswered> {
         let mut reader = source.reader(watch)?;
-        let mut head = head.header(CONTENT_LENGTH, source.size);
-        if source.size > 0 {
+        let mut head = head.header(CONTENT_LENGTH, source.length());
+        if source.length() > 0 {
             // An API that does not take the token says so before the file is sent (RFC 9110
             // §10.1.1).
             head = head.header(EXPECT, "100-continue");

@@ -1,6 +1,6 @@
 //! What is no mistake but probably not meant.
 
-use super::{Config, PLACEHOLDER};
+use super::{ApiTools, Config, PLACEHOLDER};
 use crate::outgoing::is_loopback_host;
 
 /// Hosts that a browser on this machine reaches as `localhost`.
@@ -13,6 +13,7 @@ impl Config {
             self.doubt_of_placeholders(),
             self.doubt_of_backend(),
             self.doubt_of_scopes(),
+            self.doubt_of_api_tools(),
             self.doubt_of_redirect_port(),
             self.doubt_of_open_port(),
             self.doubt_of_redirect_host(),
@@ -20,7 +21,11 @@ impl Config {
             self.doubt_of_authority_host(),
             self.doubt_of_domain_hint(),
         ];
-        doubts.into_iter().flatten().collect()
+        let mut doubts: Vec<String> = doubts.into_iter().flatten().collect();
+        if let Some(description) = &self.description {
+            doubts.extend_from_slice(description.doubts());
+        }
+        doubts
     }
 
     fn doubt_of_placeholders(&self) -> Option<String> {
@@ -41,6 +46,16 @@ impl Config {
         let is_without_scope = self.backend.is_some() && !self.scopes.names_a_resource();
         is_without_scope.then(|| {
             "CUSTOM_API_SCOPE is not set: your API will hardly accept the access tokens.".to_owned()
+        })
+    }
+
+    fn doubt_of_api_tools(&self) -> Option<String> {
+        let needs_file = matches!(self.api_tools, ApiTools::Named | ApiTools::Search);
+        (needs_file && self.description.is_none()).then(|| {
+            format!(
+                "API_TOOLS is {}, but OPENAPI_FILE is not set: there are no operations to offer.",
+                self.api_tools.name()
+            )
         })
     }
 

@@ -11,6 +11,7 @@ mod settings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -21,6 +22,7 @@ use crate::access_key::AccessKey;
 use crate::api::policy::Policy;
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
 use crate::auth::scope::Scopes;
+use crate::openapi::Description;
 use crate::secret::ACCESS_KEY;
 
 /// What stands in `.env.example` for an id; nobody has it.
@@ -85,6 +87,31 @@ impl SignInMethod {
     }
 }
 
+/// How the operations of the API's description are offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ApiTools {
+    /// As tools if they are few, else by search.
+    Auto,
+    /// As a tool each.
+    Named,
+    /// By two tools that find and describe them.
+    Search,
+    /// Not at all.
+    Generic,
+}
+
+impl ApiTools {
+    /// Its name in the settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Named => "named",
+            Self::Search => "search",
+            Self::Generic => "generic",
+        }
+    }
+}
+
 /// Where the audit log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AuditTarget {
@@ -127,6 +154,10 @@ pub struct Config {
     pub access_key: Option<AccessKey>,
     /// Which calls of the API are made.
     pub policy: Policy,
+    /// What the API's own description says of it.
+    pub description: Option<Arc<Description>>,
+    /// How its operations are offered.
+    pub api_tools: ApiTools,
     /// How much of a backend answer is handed on, in bytes.
     pub max_response_bytes: usize,
     /// How long the body of a request may be, in bytes.

@@ -2,20 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use url::{Host, Url};
 
 use super::settings::{named, value};
-use super::{AllowedHost, AuditTarget, Config, RedirectUri, SignInMethod};
+use super::{AllowedHost, ApiTools, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
 use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
 use crate::auth::scope::Scopes;
+use crate::openapi::offer::{Entry, Wanted};
+use crate::openapi::{Description, Surroundings};
 use crate::outgoing::is_loopback_host;
 use crate::secret::ACCESS_KEY;
 use crate::text::is_guid;
@@ -29,6 +34,8 @@ const MOST_REQUEST_BYTES: usize = 256 * 1024 * 1024;
 const MOST_FILE_BYTES: u64 = 1 << 40;
 /// The largest `SIGN_IN_WAIT_SECONDS`: a call that waits holds a connection.
 const MOST_SIGN_IN_WAIT_SECONDS: u64 = 600;
+/// The largest `OPENAPI_FILE`.
+const MOST_OPENAPI_BYTES: u64 = 32 * 1024 * 1024;
 /// The longest redirect URI that Entra takes.
 const MOST_REDIRECT_URI_CHARS: usize = 256;
 /// Endpoints of this server at which no authorization response can arrive.
@@ -104,6 +111,14 @@ impl Reader<'_> {
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+        let policy = methods.map(|methods| Policy {
+            methods,
+            allowed: allowed_endpoints.unwrap_or_default(),
+            denied: denied_endpoints.unwrap_or_default(),
+            headers: allowed_request_headers.unwrap_or_default(),
+        });
+        let api_tools = self.with_default("API_TOOLS", api_tools);
+        let description = self.description(backend.as_ref(), policy.as_ref());
         let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
         let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
         let files_dir = self.optional("FILES_DIR", files_dir);
@@ -138,12 +153,9 @@ impl Reader<'_> {
             allowed_hosts,
             allowed_origins,
             access_key,
-            policy: Policy {
-                methods: methods?,
-                allowed: allowed_endpoints.unwrap_or_default(),
-                denied: denied_endpoints.unwrap_or_default(),
-                headers: allowed_request_headers.unwrap_or_default(),
-            },
+            policy: policy?,
+            description,
+            api_tools: api_tools?,
             max_response_bytes: max_response_bytes?,
             max_request_bytes: max_request_bytes?,
             files_dir,
@@ -186,6 +198,36 @@ impl Reader<'_> {
                 .map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}")),
         };
         self.noted(read)
+    }
+
+    /// The description of the API, of which the other settings say what is offered.
+    fn description(
+        &mut self,
+        backend: Option<&Url>,
+        policy: Option<&Policy>,
+    ) -> Option<Arc<Description>> {
+        let wanted = Wanted {
+            include: self
+                .optional("OPENAPI_INCLUDE", entries)
+                .unwrap_or_default(),
+            exclude: self
+                .optional("OPENAPI_EXCLUDE", entries)
+                .unwrap_or_default(),
+        };
+        // Where that is a mistake, the file is looked at all the same.
+        let everything = Policy {
+            methods: METHODS.to_vec(),
+            ..Policy::default()
+        };
+        let surroundings = Surroundings {
+            policy: policy.unwrap_or(&everything),
+            base: backend,
+            wanted: &wanted,
+        };
+        self.optional("OPENAPI_FILE", |path| {
+            let contents = openapi_file(path)?;
+            Description::read(contents, &surroundings).map(Arc::new)
+        })
     }
 
     /// Whether systemd hands the file over. It protects it, and not only by the mode
@@ -330,6 +372,41 @@ fn sign_in_method(text: &str) -> Result<SignInMethod, String> {
     let mut methods = [SignInMethod::Browser, SignInMethod::DeviceCode].into_iter();
     let method = methods.find(|method| method.name() == text);
     method.ok_or_else(|| "write browser or device_code".to_owned())
+}
+
+fn api_tools(text: &str) -> Result<ApiTools, String> {
+    let mut all = [
+        ApiTools::Auto,
+        ApiTools::Named,
+        ApiTools::Search,
+        ApiTools::Generic,
+    ]
+    .into_iter();
+    let tools = all.find(|tools| tools.name() == text);
+    tools.ok_or_else(|| "write auto, named, search or generic".to_owned())
+}
+
+/// The contents of a description.
+fn openapi_file(path: &str) -> Result<Vec<u8>, String> {
+    let unreadable = |error: &io::Error| format!("it cannot be read ({error})");
+    let file = File::open(path).map_err(|error| unreadable(&error))?;
+    let mut contents = Vec::new();
+    let read = file.take(MOST_OPENAPI_BYTES + 1).read_to_end(&mut contents);
+    read.map_err(|error| unreadable(&error))?;
+    demand(
+        contents.len() as u64 <= MOST_OPENAPI_BYTES,
+        "it is larger than 32 MiB: cut it down to the paths that are needed",
+    )?;
+    Ok(contents)
+}
+
+/// Entries that are separated by commas or line ends. What is within them may have spaces.
+fn entries(text: &str) -> Result<Vec<Entry>, String> {
+    let entries = text.split([',', '\n', '\r']).map(str::trim);
+    let entries = entries.filter(|entry| !entry.is_empty());
+    let entries: Vec<Entry> = entries.map(Entry::parse).collect::<Result<_, _>>()?;
+    demand(!entries.is_empty(), "name at least one")?;
+    Ok(entries)
 }
 
 fn true_or_false(text: &str) -> Result<bool, String> {

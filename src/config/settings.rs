@@ -184,6 +184,37 @@ pub const SETTINGS: &[Setting] = &[
          `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
     ),
     setting(
+        "OPENAPI_FILE",
+        None,
+        "the API's OpenAPI or Swagger description (JSON); its operations become tools",
+        "A local file with the API's own description: JSON, OpenAPI 3.0 to 3.2 or Swagger 2.0, at \
+         most 32 MiB. Its operations are offered to models as `API_TOOLS` says. It is read at the \
+         start.",
+    ),
+    setting(
+        "OPENAPI_INCLUDE",
+        None,
+        "only these operations, separated by commas: tag:NAME, an operation id, METHOD /pattern",
+        "Which operations of `OPENAPI_FILE` are offered, and no others: entries separated by commas \
+         or line ends, each `tag:NAME`, an operation id, or `METHOD /pattern` with a pattern as in \
+         `ALLOWED_ENDPOINTS`. Deprecated operations must be named here. It forbids nothing.",
+    ),
+    setting(
+        "OPENAPI_EXCLUDE",
+        None,
+        "operations that are not offered, written in the same way",
+        "Which operations are not offered, also where `OPENAPI_INCLUDE` has them; written in the \
+         same way. It forbids nothing: `DENIED_ENDPOINTS` does.",
+    ),
+    setting(
+        "API_TOOLS",
+        Some("auto"),
+        "auto, named (a tool for each operation), search (tools that find them) or generic (neither)",
+        "How operations are offered: `named`, a tool for each; `search`, two tools that find and \
+         describe them; `generic`, not at all; `auto`, named up to 25 operations of together at \
+         most 64 KB, else by search. The generic tools stay in every mode.",
+    ),
+    setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
         "how much of a backend answer is handed on, in bytes",

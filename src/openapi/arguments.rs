@@ -10,7 +10,7 @@ use super::constants::{Constants, only_value};
 use super::document::Document;
 use super::form::Field;
 use super::operation::Operation;
-use super::schema::{DETAILS, Lister, TooLarge};
+use super::schema::{DETAILS, Lister, TooLarge, can_be_listed};
 use super::shape::Shape;
 
 /// The argument for a body.
@@ -217,21 +217,24 @@ impl<'d> Draft<'d> {
             } else {
                 self.lister.argument(node, "")?
             };
+            if !can_be_listed(&field.name) {
+                continue;
+            }
             properties.insert(field.name.clone(), schema);
             if field.is_required {
                 required.push(field.name.as_str());
             }
         }
-        let mut form = json!({"type": "object"});
-        if properties.is_empty() {
-            form["additionalProperties"] = true.into();
-        } else {
-            form["properties"] = properties.into();
+        let mut form = Map::new();
+        form.insert("type".to_owned(), "object".into());
+        form.insert("additionalProperties".to_owned(), true.into());
+        if !properties.is_empty() {
+            form.insert("properties".to_owned(), properties.into());
         }
         if !required.is_empty() {
-            form["required"] = required.into();
+            form.insert("required".to_owned(), required.into());
         }
-        Ok(form)
+        Ok(form.into())
     }
 
     /// How long the listed arguments are.
@@ -267,27 +270,46 @@ impl<'d> Draft<'d> {
 
 /// The schema of a file of a form.
 fn file(takes_files: bool) -> Value {
-    let mut properties = json!({
-        "filename": {"type": "string"},
-        "content_type": {"type": "string", "description": "By default application/octet-stream."},
-        "base64": {"type": "string", "description": "Its bytes, in Base64."},
+    let filename = json!({"type": "string"});
+    let content_type = json!({
+        "type": "string",
+        "description": "By default application/octet-stream.",
     });
-    if takes_files {
-        properties["path"] = json!({
-            "type": "string",
-            "description": "Instead of base64: its path in the server's directory for files.",
+    let base64 = json!({"type": "string", "description": "Its bytes, in Base64."});
+    if !takes_files {
+        return json!({
+            "type": "object",
+            "properties": {
+                "filename": filename,
+                "content_type": content_type,
+                "base64": base64,
+            },
+            "additionalProperties": false,
+            "required": ["base64"],
         });
-        return json!({"type": "object", "properties": properties});
     }
-    json!({"type": "object", "properties": properties, "required": ["base64"]})
+    let path = json!({
+        "type": "string",
+        "description": "Instead of base64: its path in the server's directory for files.",
+    });
+    json!({
+        "type": "object",
+        "properties": {
+            "filename": filename,
+            "content_type": content_type,
+            "base64": base64,
+            "path": path,
+        },
+        "additionalProperties": false,
+    })
 }
 
 /// Puts `text` before what `schema` says of itself.
 fn describe(schema: &mut Value, text: &str) {
-    if text.is_empty() {
+    let Some(members) = schema.as_object_mut().filter(|_| !text.is_empty()) else {
         return;
-    }
-    let own = schema.get("description").and_then(Value::as_str);
+    };
+    let own = members.get("description").and_then(Value::as_str);
     let both = own.map_or_else(|| text.to_owned(), |own| format!("{text} {own}"));
-    schema["description"] = both.into();
+    members.insert("description".to_owned(), both.into());
 }

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use percent_encoding::percent_decode_str;
 use serde::de::Deserialize;
@@ -85,7 +86,6 @@ pub(crate) enum Version {
 }
 
 /// A description that was read.
-#[derive(Debug)]
 pub(crate) struct Document {
     text: String,
     pub(crate) version: Version,
@@ -132,6 +132,11 @@ impl Document {
             root,
             index,
         })
+    }
+
+    /// All of it.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
     }
 
     /// The piece at `span`.
@@ -204,6 +209,15 @@ impl Document {
             [] => return None,
         };
         rest.iter().try_fold(node, |node, token| node.get(token))
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("version", &self.version)
+            .field("bytes", &self.text.len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -17,6 +17,7 @@ pub mod offer;
 mod operation;
 mod parameter;
 mod question;
+mod references;
 mod schema;
 pub mod search;
 mod send;
@@ -27,15 +28,19 @@ mod template;
 mod text;
 mod words;
 
+use std::sync::Arc;
+
 use url::Url;
 
+pub(crate) use self::arguments::BodyArgument;
 pub use self::arguments::{Arguments, Bounds};
 use self::document::{Document, Node};
+pub use self::names::OWN_TOOLS;
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
-pub(crate) use self::send::{Prepared, PreparedBody};
+pub(crate) use self::send::PreparedBody;
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};
@@ -52,15 +57,13 @@ pub struct Surroundings<'a> {
     pub base: Option<&'a Url>,
     /// What the settings want to be offered.
     pub wanted: &'a Wanted,
-    /// The names of our own tools.
-    pub own_tools: &'a [&'a str],
 }
 
 /// The description of the API, read.
 #[derive(Debug)]
 pub struct Description {
     document: Document,
-    operations: Vec<Operation>,
+    operations: Vec<Arc<Operation>>,
     skipped: Vec<Skipped>,
     doubts: Vec<String>,
 }
@@ -85,7 +88,6 @@ impl Description {
             policy,
             base,
             wanted,
-            own_tools,
         } = *surroundings;
         let servers = Servers::of(&document, base);
         let mut found = Found {
@@ -95,6 +97,7 @@ impl Description {
                 credentials: credentials(&document),
             },
             servers: &servers,
+            may_leave: references::may_leave(&document),
             operations: Vec::new(),
             skipped: Vec::new(),
         };
@@ -104,7 +107,7 @@ impl Description {
             mut skipped,
             ..
         } = found;
-        names::name_tools(operations.iter_mut(), own_tools);
+        names::name_tools(&mut operations);
         let mut doubts = wanted.doubts(&operations);
         doubts.extend(servers.doubt());
 
@@ -114,7 +117,7 @@ impl Description {
                 .check(&operation)
                 .and_then(|()| can_be_called(&operation, policy, base));
             match allowed {
-                Ok(()) => offered.push(operation),
+                Ok(()) => offered.push(Arc::new(operation)),
                 Err(reason) => skipped.push(Skipped {
                     operation: operation.line(),
                     reason,
@@ -133,7 +136,7 @@ impl Description {
     }
 
     /// The operations that are offered.
-    pub fn operations(&self) -> &[Operation] {
+    pub fn operations(&self) -> &[Arc<Operation>] {
         &self.operations
     }
 
@@ -158,12 +161,12 @@ impl Description {
     /// The operation that `text` names: by the name of its tool, by its id, or as
     /// `GET /users/{id}`.
     pub fn operation(&self, text: &str) -> Option<&Operation> {
-        let is_meant = |operation: &&Operation| {
+        let is_meant = |operation: &&Arc<Operation>| {
             operation.name == text
                 || operation.id.as_deref() == Some(text)
                 || operation.line() == text
         };
-        self.operations.iter().find(is_meant)
+        self.operations.iter().find(is_meant).map(Arc::as_ref)
     }
 }
 
@@ -172,6 +175,8 @@ struct Found<'d> {
     document: &'d Document,
     rules: Rules<'d>,
     servers: &'d Servers,
+    /// Whether something may refer to another file.
+    may_leave: bool,
     operations: Vec<Operation>,
     skipped: Vec<Skipped>,
 }
@@ -221,6 +226,15 @@ impl<'d> Found<'d> {
             self.servers.check(&operation)?;
         } else {
             self.servers.check(item)?;
+        }
+        if self.may_leave {
+            let parts = [
+                item.get("parameters"),
+                operation.get("parameters"),
+                operation.get("requestBody"),
+            ];
+            let parts = parts.into_iter().flatten().map(Node::from);
+            references::check(self.document, parts)?;
         }
         let mut operation =
             operation::read(self.document, &self.rules, (method, path), item, node)?;

@@ -15,7 +15,7 @@ pub(super) struct Multipart {
 pub(super) enum Finished {
     Bytes(Vec<u8>),
     /// With a file of `FILES_DIR` in its middle.
-    WithFile {
+    AroundFile {
         before: Vec<u8>,
         file: String,
         after: Vec<u8>,
@@ -79,7 +79,7 @@ impl Multipart {
         let before = self.before;
         match self.file {
             None => Finished::Bytes(before),
-            Some((file, after)) => Finished::WithFile {
+            Some((file, after)) => Finished::AroundFile {
                 before,
                 file,
                 after,
@@ -88,18 +88,15 @@ impl Multipart {
     }
 
     fn begin(&mut self, name: &str, filename: Option<&str>, media_type: Option<&str>) {
-        let mut head = format!(
-            "--{}\r\nContent-Disposition: form-data; name=\"{}\"",
+        let filename = filename.map(|filename| format!("; filename=\"{}\"", escaped(filename)));
+        let media_type = media_type.map(|given| format!("\r\nContent-Type: {given}"));
+        let head = format!(
+            "--{}\r\nContent-Disposition: form-data; name=\"{}\"{}{}\r\n\r\n",
             self.boundary,
-            escaped(name)
+            escaped(name),
+            filename.unwrap_or_default(),
+            media_type.unwrap_or_default(),
         );
-        if let Some(filename) = filename {
-            head.push_str(&format!("; filename=\"{}\"", escaped(filename)));
-        }
-        if let Some(media_type) = media_type {
-            head.push_str(&format!("\r\nContent-Type: {media_type}"));
-        }
-        head.push_str("\r\n\r\n");
         self.text().extend_from_slice(head.as_bytes());
     }
 

@@ -7,26 +7,46 @@ use sha2::{Digest as _, Sha256};
 use super::operation::Operation;
 use super::parameter::Parameter;
 
+/// The names of our own tools, which no operation gets.
+pub const OWN_TOOLS: [&str; 13] = [
+    "ping",
+    "get_server_info",
+    "authenticate_user",
+    "check_auth_status",
+    "view_userid",
+    "logout_user",
+    "api_get_request",
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+    "find_operations",
+    "describe_operation",
+];
+
 /// The longest name of a tool. Clients put a prefix before it, and 64 are taken of both.
 const MOST_NAME_CHARS: usize = 48;
-/// The longest name of an argument (Anthropic's API).
+/// The longest name of an argument.
 const MOST_ARGUMENT_CHARS: usize = 64;
 const HASH_CHARS: usize = 5;
 /// RFC 4648 §6, in lower case.
 const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// Names every operation's tool. `taken` are the names of our own tools.
+/// Names every operation's tool.
 ///
 /// A name that fits is kept. One that had to be changed gets a hash of what it was, whether or not
 /// another operation would now have the same: so no operation that is added later renames it.
-pub(super) fn name_tools<'o>(operations: impl Iterator<Item = &'o mut Operation>, taken: &[&str]) {
-    let mut used: BTreeSet<String> = taken.iter().map(|name| (*name).to_owned()).collect();
+pub(super) fn name_tools(operations: &mut [Operation]) {
+    let mut used: BTreeSet<String> = OWN_TOOLS.iter().map(|name| (*name).to_owned()).collect();
     for operation in operations {
         let line = operation.line();
         let given = operation.id.clone().unwrap_or_else(|| line.clone());
-        let folded = folded(&given, |c| {
+        let mut folded = folded(&given, |c| {
             c.is_ascii_alphanumeric() || matches!(c, '_' | '-')
         });
+        if !begins_a_name(&folded) {
+            folded.insert(0, '_');
+        }
         let fits = folded == given && given.len() <= MOST_NAME_CHARS;
         let mut name = if fits {
             given.clone()
@@ -45,12 +65,13 @@ pub(super) fn name_tools<'o>(operations: impl Iterator<Item = &'o mut Operation>
 /// Names the argument of every parameter: as the parameter, unless that does not fit or two of
 /// different places have the same.
 pub(super) fn name_arguments(parameters: &mut [Parameter]) {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    // Gemini's API wants an identifier.
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
     for parameter in parameters.iter_mut() {
         parameter.argument = folded(&parameter.name, is_allowed);
-        parameter.argument.truncate(MOST_ARGUMENT_CHARS);
-        if parameter.argument.is_empty() {
-            parameter.argument.push_str("argument");
+        parameter.argument.truncate(MOST_ARGUMENT_CHARS - 1);
+        if !begins_a_name(&parameter.argument) {
+            parameter.argument.insert(0, '_');
         }
     }
     let names: Vec<String> = parameters
@@ -80,6 +101,11 @@ pub(super) fn name_arguments(parameters: &mut [Parameter]) {
             used.insert(parameter.argument.clone());
         }
     }
+}
+
+/// Whether a name may begin so: Gemini's API wants a letter or an underscore.
+fn begins_a_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
 /// `text` with an underscore for every run of characters that are not allowed; none at the ends.

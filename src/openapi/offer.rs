@@ -25,6 +25,9 @@ impl Entry {
     /// # Errors
     /// How to correct it.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if text.contains(char::is_control) {
+            return Err("leave out what does not show".to_owned());
+        }
         let means = if let Some(tag) = text.strip_prefix("tag:") {
             if tag.trim().is_empty() {
                 return Err("write the name of a tag behind tag:".to_owned());

@@ -1,6 +1,6 @@
 //! One operation: its method and path, its parameters, its body.
 
-use super::body::{self, Body};
+use super::body::{self, Body, Form};
 use super::document::{Document, Node, Version};
 use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
 use super::template::{self, Piece};
@@ -37,6 +37,34 @@ pub struct Operation {
 }
 
 impl Operation {
+    /// Whether its body is bytes, in whose place a file can be sent.
+    pub(crate) fn takes_bytes(&self) -> bool {
+        let form = self.body.as_ref().map(|body| &body.form);
+        matches!(form, Some(Form::Bytes))
+    }
+
+    /// What people read of it.
+    pub fn title(&self) -> &str {
+        match (&self.summary, &self.id) {
+            (summary, _) if !summary.is_empty() => summary,
+            (_, Some(id)) => id,
+            _ => &self.name,
+        }
+    }
+
+    /// What a model reads of it: its summary and its description.
+    pub fn text(&self) -> String {
+        let summary = self.summary.trim_end_matches('.');
+        let description = self.description.as_str();
+        let text = match (summary, description) {
+            ("", "") => self.line(),
+            (summary, "") => summary.to_owned(),
+            (summary, description) if description.starts_with(summary) => description.to_owned(),
+            (summary, description) => format!("{summary}. {description}"),
+        };
+        tidy(&text, MOST_DESCRIPTION_BYTES)
+    }
+
     /// `GET /users/{id}`
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)

@@ -12,23 +12,21 @@ use super::text::tidy;
 /// The most branches of one `anyOf`.
 const MOST_BRANCHES: usize = 16;
 /// Formats that tell a model how to write a value.
-const TELLING_FORMATS: [&str; 9] = [
-    "byte",
-    "date",
-    "date-time",
-    "duration",
-    "email",
-    "time",
-    "uri",
-    "uuid",
-    "hostname",
+const TELLING_FORMATS: [&str; 8] = [
+    "byte", "date", "duration", "email", "time", "uri", "uuid", "hostname",
 ];
 /// Bounds that only say how wide a number is stored.
 const WIDE: f64 = 2_147_483_646.0;
+/// The only format that the API of every model takes.
+const DATE_TIME: &str = "date-time";
+/// The most values of `enum` in one schema (OpenAI's API).
+const MOST_CHOICES: usize = 1000;
 /// What one keyword takes besides its texts, about.
 const KEYWORD_BYTES: usize = 16;
 /// What [`any_json`] takes, about.
 const ANY_JSON_BYTES: usize = 300;
+/// The most members that are only told of.
+const MOST_UNLISTED: usize = 10;
 /// The longest list of values that is told in words.
 const MOST_CHOICES_BYTES: usize = 600;
 
@@ -44,13 +42,15 @@ pub(super) struct Detail {
 }
 
 /// From everything to as good as nothing: the first that fits is listed.
-pub(super) const DETAILS: [Detail; 7] = [
-    detail(16, 300, 100),
-    detail(8, 200, 50),
+pub(super) const DETAILS: [Detail; 9] = [
+    detail(7, 300, 100),
+    detail(6, 200, 50),
     detail(5, 120, 30),
     detail(4, 120, 30),
     detail(3, 100, 20),
     detail(2, 80, 10),
+    detail(1, 80, 10),
+    detail(1, 40, 5),
     detail(0, 40, 5),
 ];
 
@@ -99,6 +99,8 @@ pub(super) struct Lister<'d> {
     detail: Detail,
     /// How many bytes are left.
     left: usize,
+    /// How many values of `enum` are left.
+    choices_left: usize,
 }
 
 impl<'d> Lister<'d> {
@@ -108,6 +110,7 @@ impl<'d> Lister<'d> {
             document,
             detail,
             left: most_bytes,
+            choices_left: MOST_CHOICES,
         }
     }
 
@@ -173,14 +176,14 @@ impl<'d> Lister<'d> {
         if let Some((_, known)) = again
             && is_deep(shape)
         {
-            let schema = self.cut(shape, "The same again, as described above.")?;
+            let schema = self.cut(shape, "as described above")?;
             return Ok(Listed {
                 schema,
                 constants: *known,
             });
         }
         if at.depth == 0 && is_deep(shape) && !self.is_flat_list(shape) {
-            let schema = self.cut(shape, "Not described here: it would be too long.")?;
+            let schema = self.cut(shape, "not described, to keep this short")?;
             return Ok(schema.into());
         }
         if !shape.branches.is_empty() {
@@ -225,8 +228,21 @@ impl<'d> Lister<'d> {
         at: At<'_>,
         constants: &mut Constants,
     ) -> Result<Listed, TooLarge> {
-        let depth = at.depth.saturating_sub(1);
         let shape = Shape::of(self.document, schema);
+        let depth = at.depth.saturating_sub(1);
+        self.list(&shape, At { depth, ..at }, constants)
+    }
+
+    /// The listed form of the items of an array. An array of objects is no deeper than an object.
+    fn items(
+        &mut self,
+        schema: Node<'d>,
+        at: At<'_>,
+        constants: &mut Constants,
+    ) -> Result<Listed, TooLarge> {
+        let shape = Shape::of(self.document, schema);
+        let is_array_again = shape.items.is_some();
+        let depth = at.depth.saturating_sub(usize::from(is_array_again));
         self.list(&shape, At { depth, ..at }, constants)
     }
 
@@ -244,6 +260,8 @@ impl<'d> Lister<'d> {
         base.default = None;
         base.is_nullable = false;
         base.name = None;
+        // A branch that leads back here is a cycle, not a part that was gathered already.
+        base.gathered.clear();
         let through = base.through.drain(..).map(|span| (span, None));
         let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
         let at = At {
@@ -309,7 +327,7 @@ impl<'d> Lister<'d> {
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
-                    Some(items) => self.inner(items, at, constants)?,
+                    Some(items) => self.items(items, at, constants)?,
                     None => json!({"anyOf": flat_json()}).into(),
                 };
                 additions.items = items.constants;
@@ -317,7 +335,14 @@ impl<'d> Lister<'d> {
             }
             "string" => {
                 if let Some(choices) = self.choices(shape) {
+                    self.choices_left = self
+                        .choices_left
+                        .checked_sub(choices.len())
+                        .ok_or(TooLarge)?;
+                    self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
                     listed.insert("enum".to_owned(), choices.into());
+                } else if shape.format.as_deref() == Some(DATE_TIME) {
+                    listed.insert("format".to_owned(), DATE_TIME.into());
                 }
             }
             "integer" | "number" => {
@@ -344,7 +369,7 @@ impl<'d> Lister<'d> {
         let mut required: Vec<Value> = Vec::new();
         for (name, property) in &shape.properties {
             let inner = Shape::of(self.document, *property);
-            if inner.is_read_only || name.is_empty() {
+            if inner.is_read_only {
                 continue;
             }
             let mut is_required = shape.required.contains(name);
@@ -353,6 +378,9 @@ impl<'d> Lister<'d> {
                 && let Some(value) = only_value(self.document, &inner)
             {
                 additions.members.push((name.clone().into_owned(), value));
+                continue;
+            }
+            if !can_be_listed(name) {
                 continue;
             }
             self.take(name.len() + KEYWORD_BYTES)?;
@@ -376,19 +404,16 @@ impl<'d> Lister<'d> {
         if !required.is_empty() {
             listed.insert("required".to_owned(), required.into());
         }
+        // What makes schemas strict closes every object that does not say that it is open.
         let additional = match shape.additional {
-            Some(additional) if additional.json().starts_with('{') => Some(
-                self.inner(additional, At { hides: false, ..at }, constants)?
-                    .schema,
-            ),
-            Some(additional) if additional.json() == "true" => Some(true.into()),
-            // What makes schemas strict closes every object that does not say that it is open.
-            _ if properties.is_empty() => Some(true.into()),
-            _ => None,
+            Some(additional) if additional.json().starts_with('{') => {
+                let at = At { hides: false, ..at };
+                self.inner(additional, at, constants)?.schema
+            }
+            Some(additional) if additional.json() == "false" => false.into(),
+            _ => true.into(),
         };
-        if let Some(additional) = additional {
-            listed.insert("additionalProperties".to_owned(), additional);
-        }
+        listed.insert("additionalProperties".to_owned(), additional);
         if !properties.is_empty() {
             listed.insert("properties".to_owned(), properties.into());
         }
@@ -397,10 +422,10 @@ impl<'d> Lister<'d> {
 
     /// What stands for a schema that is not described, and `why`.
     fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Value, TooLarge> {
-        let name = shape.name.as_deref().map(|name| format!("{name}: "));
         let own = shape.description.as_deref().unwrap_or_default();
         let own = tidy(own, self.detail.words);
-        let description = format!("{}{own} {why}", name.unwrap_or_default());
+        let name = shape.name.as_deref().unwrap_or("what is in it");
+        let description = format!("{own} ({name}: {why})");
         self.take(description.len() + 5 * KEYWORD_BYTES)?;
         Ok(if shape.kinds() == ["array"] {
             let items = json!({"anyOf": flat_json()});
@@ -457,6 +482,16 @@ impl<'d> Lister<'d> {
         if shape.is_nullable {
             sentences.push("May be null.".to_owned());
         }
+        let unlisted = shape.properties.iter().map(|(name, _)| name);
+        let unlisted: Vec<&str> = unlisted
+            .filter(|name| !can_be_listed(name))
+            .map(|name| &**name)
+            .take(MOST_UNLISTED)
+            .collect();
+        if !unlisted.is_empty() {
+            let list = format!("Also has the members {}.", unlisted.join(", "));
+            sentences.push(tidy(&list, self.detail.words.max(100)));
+        }
         if let Some(gap) = &shape.gap {
             sentences.push(format!("Not fully described: {gap}."));
         }
@@ -468,6 +503,12 @@ impl<'d> Lister<'d> {
         self.left = self.left.checked_sub(bytes).ok_or(TooLarge)?;
         Ok(())
     }
+}
+
+/// Whether a member of this name can be listed: Anthropic's API refuses others.
+pub(super) fn can_be_listed(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=64).contains(&name.len()) && name.chars().all(is_allowed)
 }
 
 /// Whether other schemas stand within it.

@@ -8,6 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::sync::Arc;
 
 use super::operation::Operation;
 use super::question::{CALLER, Concept, Question, Role, Synonyms, Wish, action_weight};
@@ -116,7 +117,7 @@ impl Kind {
 
 impl Index {
     /// Of these operations.
-    pub fn new(operations: &[Operation]) -> Self {
+    pub fn new(operations: &[Arc<Operation>]) -> Self {
         let reads = operations.iter().filter(|known| known.method == "GET");
         let read: BTreeSet<&str> = reads.map(|known| known.path.as_str()).collect();
         let mut stems: BTreeMap<String, Vec<Posting>> = BTreeMap::new();

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD_NO_PAD;
 use serde_json::value::RawValue;
 
-use super::arguments::{Arguments, BodyArgument, GivenBody};
+use super::arguments::{BodyArgument, GivenBody};
 use super::body::Form;
 use super::form::Field;
 use super::multipart::{Finished, Multipart};
@@ -35,7 +35,7 @@ pub(crate) enum PreparedBody<'a> {
     Given(&'a RawValue),
     Bytes(Vec<u8>),
     /// With a file of `FILES_DIR` in its middle.
-    WithFile {
+    AroundFile {
         before: Vec<u8>,
         file: String,
         after: Vec<u8>,
@@ -49,7 +49,7 @@ impl Operation {
     /// One is missing, or cannot be sent as it is.
     pub(crate) fn prepare<'a>(
         &self,
-        arguments: &Arguments,
+        body: &BodyArgument,
         given: &Object<'a>,
     ) -> Result<Prepared<'a>, Failure> {
         let mut request = Request {
@@ -61,7 +61,7 @@ impl Operation {
         for parameter in &self.parameters {
             request.add(parameter, given)?;
         }
-        let body = request.body(arguments, given)?;
+        let body = request.body(body, given)?;
         Ok(Prepared {
             endpoint: request.endpoint()?,
             headers: request.headers,
@@ -151,14 +151,14 @@ impl<'o> Request<'o> {
 
     fn body<'a>(
         &mut self,
-        arguments: &Arguments,
+        argument: &BodyArgument,
         given: &Object<'a>,
     ) -> Result<PreparedBody<'a>, Failure> {
         let Some(body) = &self.operation.body else {
             return Ok(PreparedBody::None);
         };
         let mut media_type = body.media_type.clone();
-        let made = match &arguments.body {
+        let made = match argument {
             BodyArgument::None => PreparedBody::None,
             BodyArgument::Fixed(json) => PreparedBody::Bytes(json.clone().into_bytes()),
             BodyArgument::Given(argument) => {
@@ -173,7 +173,8 @@ impl<'o> Request<'o> {
                 }
             }
         };
-        if !matches!(made, PreparedBody::None) || body.is_required {
+        // With no body, a file of `FILES_DIR` may be it.
+        if !matches!(made, PreparedBody::None) || matches!(body.form, Form::Bytes) {
             self.headers.insert("Content-Type".to_owned(), media_type);
         }
         Ok(made)
@@ -241,11 +242,11 @@ impl<'a> Maker<'_, 'a> {
         *media_type = multipart.media_type();
         Ok(match multipart.finished() {
             Finished::Bytes(bytes) => PreparedBody::Bytes(bytes),
-            Finished::WithFile {
+            Finished::AroundFile {
                 before,
                 file,
                 after,
-            } => PreparedBody::WithFile {
+            } => PreparedBody::AroundFile {
                 before,
                 file,
                 after,

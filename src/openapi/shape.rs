@@ -32,11 +32,12 @@ pub(super) struct Shape<'d> {
     pub(super) default: Option<Node<'d>>,
     /// The branches of `oneOf` and `anyOf`.
     pub(super) branches: Vec<Node<'d>>,
-    /// The schemas that it was gathered from by `$ref`.
+    /// What it is, not counting the parts of an `allOf`: the schema, and where its `$ref` leads.
     pub(super) through: Vec<Span>,
+    /// Every schema that it was gathered from.
+    pub(super) gathered: Vec<Span>,
     /// Why a part of it is not known.
     pub(super) gap: Option<String>,
-    parts: usize,
 }
 
 impl<'d> Shape<'d> {
@@ -49,20 +50,39 @@ impl<'d> Shape<'d> {
 
     /// Adds what `schema` says besides.
     pub(super) fn add(&mut self, document: &'d Document, schema: Node<'d>) {
-        self.parts += 1;
-        if self.parts > MOST_PARTS {
+        self.gather(document, schema, true);
+    }
+
+    /// `is_whole`: `schema` is not one of several parts.
+    fn gather(&mut self, document: &'d Document, schema: Node<'d>, is_whole: bool) {
+        let span = document.span(schema);
+        if self.gathered.contains(&span) || self.gathered.len() >= MOST_PARTS {
             return;
+        }
+        self.gathered.push(span);
+        if is_whole {
+            self.through.push(span);
         }
         let members = schema.object();
         self.add_texts(&members);
         if let Some(reference) = members.text("$ref") {
-            self.follow(document, &reference);
+            match document.target(&reference) {
+                Ok(target) => {
+                    if self.name.is_none() {
+                        self.name = reference.rsplit('/').next().map(str::to_owned);
+                    }
+                    self.gather(document, target, is_whole);
+                }
+                Err(gap) => self.gap = Some(gap),
+            }
         }
         self.add_types(&members);
         self.add_members(&members);
         self.add_values(&members);
-        for part in list(&members, "allOf") {
-            self.add(document, part);
+        let parts = list(&members, "allOf");
+        let is_only = parts.len() == 1;
+        for part in parts {
+            self.gather(document, part, is_whole && is_only);
         }
         // Of several, the first: a value fits one branch of each.
         for combinator in ["oneOf", "anyOf"] {
@@ -70,25 +90,6 @@ impl<'d> Shape<'d> {
                 self.branches = list(&members, combinator);
             }
         }
-    }
-
-    fn follow(&mut self, document: &'d Document, reference: &str) {
-        let target = match document.target(reference) {
-            Ok(target) => target,
-            Err(gap) => {
-                self.gap = Some(gap);
-                return;
-            }
-        };
-        let span = document.span(target);
-        if self.through.contains(&span) {
-            return;
-        }
-        self.through.push(span);
-        if self.name.is_none() {
-            self.name = reference.rsplit('/').next().map(str::to_owned);
-        }
-        self.add(document, target);
     }
 
     fn add_texts(&mut self, members: &Object<'d>) {

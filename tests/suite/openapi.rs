@@ -35,7 +35,6 @@ impl Setting {
             policy: &self.policy,
             base: Some(&base),
             wanted: &self.wanted,
-            own_tools: &["ping"],
         };
         Description::read(text.as_bytes().to_vec(), &surroundings)
     }

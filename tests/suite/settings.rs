@@ -20,7 +20,7 @@ const REQUIRED: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", CLIENT_ID),
     ("AZURE_TENANT_ID", TENANT_ID),
 ];
-const DEFAULTS: [(&str, &str); 28] = [
+const DEFAULTS: [(&str, &str); 32] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -42,6 +42,10 @@ const DEFAULTS: [(&str, &str); 28] = [
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
     ("ALLOWED_REQUEST_HEADERS", ""),
+    ("OPENAPI_FILE", ""),
+    ("OPENAPI_INCLUDE", ""),
+    ("OPENAPI_EXCLUDE", ""),
+    ("API_TOOLS", "auto"),
     ("MAX_RESPONSE_BYTES", "1048576"),
     ("MAX_REQUEST_BYTES", "4194304"),
     ("FILES_DIR", ""),

@@ -5,12 +5,15 @@ use std::sync::Arc;
 use serde_json::value::RawValue;
 
 use super::api_result;
+use super::described::DescribedTool;
+use super::listing::method_of;
 use crate::api::files::{Files, Watch};
-use crate::api::{Api, Call};
+use crate::api::{Api, Call, Data};
 use crate::auth::Auth;
 use crate::config::Config;
 use crate::error::Failure;
 use crate::mcp::jsonrpc::{Object, read};
+use crate::openapi::PreparedBody;
 use crate::pieces::Pieces;
 
 /// The API of `config`, called with the tokens of `auth`.
@@ -34,31 +37,78 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
     ))
 }
 
-/// Calls the API with `method` as `user_id`, for a client that calls itself `client`; gives the
-/// members of the result.
+/// For whom a call is made.
+pub(super) struct Caller<'a> {
+    /// What the client calls itself.
+    pub(super) client: &'a str,
+    pub(super) user_id: Option<&'a str>,
+    pub(super) watch: Watch<'a>,
+}
+
+/// Calls the API for the generic tool `tool`; gives the members of the result.
 ///
 /// # Errors
 /// Those of [`Api::call`].
 pub(super) fn call(
     api: &Api,
-    client: &str,
-    method: &str,
-    user_id: Option<&str>,
+    tool: &str,
+    caller: &Caller<'_>,
     arguments: &Object<'_>,
-    watch: Watch<'_>,
 ) -> Result<Pieces, Failure> {
+    let method = method_of(tool).unwrap_or_default();
     let call = Call {
-        client,
-        method,
-        user_id,
+        client: caller.client,
+        method: &method,
+        user_id: caller.user_id,
         endpoint: arguments.text("endpoint").unwrap_or_default(),
         parameters: parameters(arguments),
         headers: arguments.read("headers").unwrap_or_default(),
-        data: arguments.get("data"),
+        data: arguments.get("data").map(Data::Given),
         body_file: arguments.text("body_file"),
         save_to: arguments.text("save_to"),
         select: arguments.get("select"),
-        watch,
+        watch: caller.watch,
+    };
+    api.call(&call).map(api_result::of)
+}
+
+/// Calls the operation of `tool`, as [`call`] would if the caller had written out what it means.
+///
+/// # Errors
+/// Those of [`Api::call`]; an argument cannot be sent.
+pub(super) fn call_operation(
+    api: &Api,
+    tool: &DescribedTool,
+    caller: &Caller<'_>,
+    arguments: &Object<'_>,
+) -> Result<Pieces, Failure> {
+    let operation = &tool.operation;
+    let prepared = operation.prepare(&tool.body, arguments)?;
+    let call = Call {
+        client: caller.client,
+        method: operation.method,
+        user_id: caller.user_id,
+        endpoint: prepared.endpoint.into(),
+        parameters: Vec::new(),
+        headers: prepared.headers,
+        data: match prepared.body {
+            PreparedBody::None => None,
+            PreparedBody::Given(json) => Some(Data::Given(json)),
+            PreparedBody::Bytes(bytes) => Some(Data::Bytes(bytes)),
+            PreparedBody::AroundFile {
+                before,
+                file,
+                after,
+            } => Some(Data::AroundFile {
+                before,
+                file,
+                after,
+            }),
+        },
+        body_file: arguments.text(tool.ours("body_file")),
+        save_to: arguments.text(tool.ours("save_to")),
+        select: arguments.get(tool.ours("select")),
+        watch: caller.watch,
     };
     api.call(&call).map(api_result::of)
 }

@@ -3,6 +3,8 @@
 mod api;
 mod api_result;
 mod definitions;
+mod described;
+pub(crate) mod listing;
 pub(crate) mod meaning;
 pub(crate) mod result;
 pub(crate) mod schema;
@@ -12,7 +14,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use self::definitions::Offer;
+use self::api::Caller;
+use self::described::Described;
+use self::listing::Listing;
 use self::meaning::Meanings;
 use self::result::add;
 use super::call_answer::CallAnswer;
@@ -20,18 +24,18 @@ use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitati
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError};
 use super::version::VERSIONS;
 use crate::api::Api;
-use crate::auth::Auth;
 use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
 use crate::auth::standing::Standing;
+use crate::auth::{Auth, DEFAULT_USER_ID};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::pieces::Pieces;
 
-/// The account of a person who does not say a name.
-pub(crate) const DEFAULT_USER_ID: &str = "default";
+/// The tool for signing in.
+const AUTHENTICATE: &str = "authenticate_user";
 
 /// Why a device code is refused that the settings do not allow.
 pub(crate) const NO_DEVICE_CODES: &str = "Device codes are not allowed here.";
@@ -84,7 +88,9 @@ pub(crate) struct Tools {
     api: Api,
     seal: Seal,
     started: Instant,
-    /// Name, title, description, schemas and annotations of every tool.
+    /// The tools of the API's own operations.
+    described: Described,
+    /// Name, title, description, schemas and annotations of every tool of ours.
     definitions: Vec<Value>,
     /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
     pub(super) list: Arc<str>,
@@ -96,21 +102,18 @@ impl Tools {
     /// # Errors
     /// No randomness; `FILES_DIR` cannot be used.
     pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
-        let api = api::open(&config, Arc::clone(&auth))?;
-        let mut listed = definitions::listed(&Offer {
-            device_codes: config.allow_device_code,
-            files: api.has_files(),
-        });
-        listed.retain(|tool| {
-            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
-            method_of(name).is_none_or(|method| config.policy.can_allow(&method))
-        });
+        let Listing {
+            tools,
+            definitions,
+            described,
+        } = Listing::of(&config);
         Ok(Self {
-            api,
+            api: api::open(&config, Arc::clone(&auth))?,
             seal: Seal::new()?,
             started: Instant::now(),
-            list: Value::from(listed).to_string().into(),
-            definitions: definitions::checked(),
+            list: Value::from(tools).to_string().into(),
+            described,
+            definitions,
             config,
             auth,
         })
@@ -154,12 +157,16 @@ impl Tools {
         {
             return Ok(ended);
         }
-        let user_id = arguments.text("user_id");
+        let described = self.described.tools.get(name);
+        let user_id = arguments.text(described.map_or("user_id", |tool| tool.ours("user_id")));
         let user_id = user_id.as_deref();
+        if described.is_some() {
+            return self.call_api(call, user_id);
+        }
         let result = match name {
             "ping" => Ok(json!({"message": "pong"})),
             "get_server_info" => Ok(self.server_info()),
-            "authenticate_user" => {
+            AUTHENTICATE => {
                 return self.authenticate(call, user_id.unwrap_or_default());
             }
             "check_auth_status" => {
@@ -170,28 +177,27 @@ impl Tools {
             }
             "view_userid" => Ok(self.user_ids()),
             "logout_user" => self.sign_out(user_id, call.client),
-            _ => {
-                let method = method_of(name).ok_or_else(unknown)?;
-                return self.call_api(call, &method, user_id);
-            }
+            _ => return self.call_api(call, user_id),
         };
         Ok(done(result))
     }
 
-    fn call_api(&self, call: &ToolCall<'_>, method: &str, user_id: Option<&str>) -> Outcome {
+    /// Calls the API for the tool `name`: an operation's own, or a generic one.
+    fn call_api(&self, call: &ToolCall<'_>, user_id: Option<&str>) -> Outcome {
         // Who was asked to sign in is whom the call is made as, whoever else has signed in
         // meanwhile.
         let asked = call.returned.as_ref();
         let user_id = user_id.or(asked.map(|returned| returned.user_id.as_str()));
         let watch = |bytes, total| call.answer.moved(bytes, total);
-        let result = api::call(
-            &self.api,
-            call.client,
-            method,
+        let caller = Caller {
+            client: call.client,
             user_id,
-            call.arguments,
-            &watch,
-        );
+            watch: &watch,
+        };
+        let result = match self.described.tools.get(call.name) {
+            Some(tool) => api::call_operation(&self.api, tool, &caller, call.arguments),
+            None => api::call(&self.api, call.name, &caller, call.arguments),
+        };
         match result {
             Ok(members) => Ok(Called::Done(members)),
             Err(failure) if failure.kind == Kind::SignInRequired => {
@@ -201,7 +207,11 @@ impl Tools {
         }
     }
 
+    /// What the arguments of `tool` are checked against.
     fn input_schema(&self, tool: &str) -> Option<&Value> {
+        if let Some(described) = self.described.tools.get(tool) {
+            return Some(&described.checked);
+        }
         let is_meant = |known: &&Value| known.get("name").is_some_and(|name| name == tool);
         let definition = self.definitions.iter().find(is_meant)?;
         definition.get("inputSchema")
@@ -293,7 +303,8 @@ impl Tools {
 
     /// Whether `user_id` is signed in and nothing more is wanted of them, by `call` neither.
     fn is_served(&self, call: &ToolCall<'_>, user_id: &str) -> bool {
-        call.arguments.get("prompt").is_none() && self.auth.standing(user_id) == Standing::SignedIn
+        let asks_anew = call.name == AUTHENTICATE && call.arguments.get("prompt").is_some();
+        !asks_anew && self.auth.standing(user_id) == Standing::SignedIn
     }
 
     fn authenticate(&self, call: &ToolCall<'_>, user_id: &str) -> Outcome {
@@ -613,15 +624,6 @@ pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now
     let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
     add(&mut description, "tenant_id", tenant_id);
     description
-}
-
-/// The HTTP method of the API tool `name`; `None` for the others.
-fn method_of(name: &str) -> Option<String> {
-    Some(
-        name.strip_prefix("api_")?
-            .strip_suffix("_request")?
-            .to_ascii_uppercase(),
-    )
 }
 
 fn done(result: Result<Value, Failure>) -> Called {

@@ -1,0 +1,600 @@
+//! The API's operations as tools: what is listed, and what a call of one sends.
+
+use std::collections::BTreeSet;
+
+use crate::support::backend::Backend;
+use crate::support::entra::{ADA, Entra};
+use crate::support::http::{Reply, Request};
+use crate::support::schema::breaks_the_rules;
+use crate::support::server::{Mcp, Running, Setup, TempDir};
+use serde_json::{Value, json};
+
+/// A server with a description of its API, Ada signed in, and an MCP client of it.
+pub struct Bench {
+    pub mcp: Mcp,
+    _server: Running,
+    pub backend: Backend,
+    _entra: Entra,
+    _directory: TempDir,
+}
+
+impl Bench {
+    pub fn new(paths: &Value) -> Self {
+        Self::of(&description(paths), &[])
+    }
+
+    pub fn of(description: &Value, settings: &[(&str, &str)]) -> Self {
+        let entra = Entra::start();
+        let backend = Backend::start_for(&entra);
+        backend.on(|_| Some(Reply::of_json(200, &json!({"done": true})).into()));
+        let directory = TempDir::new();
+        let file = directory.write("openapi.json", description.to_string());
+        let mut setup = Setup::new(&entra, Some(&backend))
+            .with("OPENAPI_FILE", file.to_str().unwrap())
+            .with("API_TOOLS", "named");
+        for (name, value) in settings {
+            setup = setup.with(name, value);
+        }
+        let server = setup.start();
+        let mut mcp = server.modern();
+        mcp.sign_in(ADA);
+        Self {
+            mcp,
+            _server: server,
+            backend,
+            _entra: entra,
+            _directory: directory,
+        }
+    }
+
+    /// The tools that are listed.
+    pub fn listed(&mut self) -> Vec<Value> {
+        let mut result = self.mcp.result("tools/list", json!({}));
+        serde_json::from_value(result["tools"].take()).unwrap()
+    }
+
+    /// The tool `name`.
+    pub fn tool(&mut self, name: &str) -> Value {
+        let tools = self.listed();
+        let tool = tools.into_iter().find(|tool| tool["name"] == name);
+        tool.unwrap_or_else(|| panic!("{name} is not listed"))
+    }
+
+    /// The schema of an argument of the tool `name`.
+    pub fn argument(&mut self, name: &str, argument: &str) -> Value {
+        self.tool(name)["inputSchema"]["properties"][argument].clone()
+    }
+
+    /// What reaches the API of a call that succeeds.
+    pub fn sent(&mut self, tool: &str, arguments: Value) -> Request {
+        self.mcp.ok(tool, arguments);
+        self.backend.last()
+    }
+
+    /// The path and the query of the same.
+    pub fn target(&mut self, tool: &str, arguments: Value) -> String {
+        let target = self.sent(tool, arguments).target;
+        target.strip_prefix("/v1.0").unwrap().to_owned()
+    }
+
+    /// The body of the same, which is JSON.
+    pub fn json(&mut self, tool: &str, arguments: Value) -> Value {
+        let sent = self.sent(tool, arguments);
+        assert_eq!(sent.header("Content-Type"), Some("application/json"));
+        serde_json::from_slice(&sent.body).unwrap()
+    }
+
+    /// Why a call is refused, before anything is sent.
+    pub fn refused(&mut self, tool: &str, arguments: Value) -> String {
+        let before = self.backend.requests().len();
+        let refused = self.mcp.fails(tool, arguments);
+        assert_eq!(refused["error"], "invalid_request", "{refused}");
+        assert_eq!(self.backend.requests().len(), before);
+        refused["message"].as_str().unwrap().to_owned()
+    }
+}
+
+pub fn description(paths: &Value) -> Value {
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Sample", "version": "1"},
+        "servers": [{"url": "/v1.0"}],
+        "paths": paths,
+    })
+}
+
+/// `get` at this path, with one parameter.
+pub fn with_parameter(path: &str, parameter: Value) -> Value {
+    json!({path: {"get": {"operationId": "call", "parameters": [parameter]}}})
+}
+
+/// `post` with a body of this media type and schema.
+pub fn with_body(media_type: &str, schema: Value) -> Value {
+    json!({"/things": {"post": {
+        "operationId": "call",
+        "requestBody": {"required": true, "content": {media_type: {"schema": schema}}},
+    }}})
+}
+
+// ---- Where values go ----
+
+#[test]
+fn arguments_go_where_the_description_says() {
+    let mut bench = Bench::new(&json!({"/users/{id}/tasks": {"get": {
+        "operationId": "listTasks",
+        "summary": "The tasks of a user",
+        "parameters": [
+            {"name": "id", "in": "path", "required": true, "schema": {"type": "string"}},
+            {"name": "$top", "in": "query", "schema": {"type": "integer"}},
+            {"name": "Prefer", "in": "header", "schema": {"type": "string"}},
+        ],
+    }}}));
+    let tool = bench.tool("listTasks");
+    assert_eq!(tool["title"], "The tasks of a user");
+    assert_eq!(tool["annotations"]["readOnlyHint"], true);
+    assert_eq!(tool["inputSchema"]["required"], json!(["id"]));
+    assert!(tool.get("outputSchema").is_none());
+
+    let sent = bench.sent(
+        "listTasks",
+        json!({"id": "a b", "top": 5, "Prefer": "x=y", "select": "/done"}),
+    );
+    assert_eq!(sent.method, "GET");
+    assert_eq!(sent.target, "/v1.0/users/a%20b/tasks?%24top=5");
+    assert_eq!(sent.header("Prefer"), Some("x=y"));
+}
+
+#[test]
+fn values_of_a_path_are_written_in_each_style() {
+    for (style, explode, value, wanted) in [
+        (
+            "simple",
+            false,
+            json!("a;b?c#d&e=f+g"),
+            "/x/a%3Bb%3Fc%23d%26e%3Df%2Bg",
+        ),
+        ("simple", false, json!(["a", "b,c"]), "/x/a,b%2Cc"),
+        ("simple", false, json!({"k": "v", "l": 1}), "/x/k,v,l,1"),
+        ("simple", true, json!({"k": "v", "l": 1}), "/x/k=v,l=1"),
+        ("label", false, json!("a"), "/x/.a"),
+        ("label", false, json!(["a", "b"]), "/x/.a,b"),
+        ("label", true, json!(["a", "b"]), "/x/.a.b"),
+        ("label", true, json!({"k": "v", "l": 1}), "/x/.k=v.l=1"),
+        ("matrix", false, json!("a"), "/x/;p=a"),
+        ("matrix", false, json!(["a", "b"]), "/x/;p=a,b"),
+        ("matrix", true, json!(["a", "b"]), "/x/;p=a;p=b"),
+        ("matrix", false, json!({"k": "v"}), "/x/;p=k,v"),
+        ("matrix", true, json!({"k": "v", "l": 1}), "/x/;k=v;l=1"),
+    ] {
+        let kind = if value.is_array() {
+            "array"
+        } else if value.is_object() {
+            "object"
+        } else {
+            "string"
+        };
+        let parameter = json!({
+            "name": "p", "in": "path", "required": true,
+            "style": style, "explode": explode, "schema": {"type": kind},
+        });
+        let mut bench = Bench::new(&with_parameter("/x/{p}", parameter));
+        let target = bench.target("call", json!({"p": value}));
+        assert_eq!(target, wanted, "{style} {explode}");
+    }
+}
+
+#[test]
+fn values_of_a_query_are_written_in_each_style() {
+    for (style, explode, value, wanted) in [
+        ("form", true, json!("a b&c"), "?p=a%20b%26c"),
+        ("form", true, json!(["a", "b"]), "?p=a&p=b"),
+        ("form", false, json!(["a", "b,c"]), "?p=a,b%2Cc"),
+        ("form", true, json!({"k": "v", "l": 1}), "?k=v&l=1"),
+        ("form", false, json!({"k": "v", "l": 1}), "?p=k,v,l,1"),
+        ("spaceDelimited", false, json!(["a", "b"]), "?p=a%20b"),
+        ("spaceDelimited", true, json!(["a", "b"]), "?p=a&p=b"),
+        ("pipeDelimited", false, json!(["a", "b"]), "?p=a%7Cb"),
+        (
+            "deepObject",
+            true,
+            json!({"k": "v", "l": 1}),
+            "?p%5Bk%5D=v&p%5Bl%5D=1",
+        ),
+        ("form", true, json!([]), ""),
+        ("form", false, json!([]), ""),
+    ] {
+        let kind = if value.is_array() {
+            "array"
+        } else if value.is_object() {
+            "object"
+        } else {
+            "string"
+        };
+        let parameter = json!({
+            "name": "p", "in": "query", "style": style, "explode": explode,
+            "schema": {"type": kind},
+        });
+        let mut bench = Bench::new(&with_parameter("/x", parameter));
+        let target = bench.target("call", json!({"p": value}));
+        assert_eq!(target, format!("/x{wanted}"), "{style} {explode}");
+    }
+}
+
+#[test]
+fn a_value_that_the_style_cannot_hold_is_refused() {
+    let parameters = json!([
+        {"name": "deep", "in": "query", "style": "deepObject", "schema": {"type": "object"}},
+        {"name": "pipes", "in": "query", "style": "pipeDelimited", "schema": {"type": "array"}},
+        {"name": "list", "in": "query", "schema": {"type": "array"}},
+    ]);
+    let paths = json!({"/x": {"get": {"operationId": "call", "parameters": parameters}}});
+    let mut bench = Bench::new(&paths);
+    for (arguments, wanted) in [
+        (
+            json!({"deep": {"a": {"b": 1}}}),
+            "deep holds lists or objects",
+        ),
+        (json!({"deep": "a"}), "deep must be an object"),
+        (json!({"pipes": ["a|b"]}), "pipes holds '|'"),
+        (json!({"list": [[1]]}), "list holds lists or objects"),
+    ] {
+        let message = bench.refused("call", arguments);
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn reserved_characters_are_kept_in_a_query_only_and_never_those_that_separate_its_fields() {
+    let parameter = |place: &str| {
+        json!({
+            "name": "p", "in": place, "required": true,
+            "allowReserved": true, "schema": {"type": "string"},
+        })
+    };
+    let mut bench = Bench::new(&with_parameter("/x", parameter("query")));
+    let target = bench.target("call", json!({"p": "a/b:c?d@e,f;g&h#i+j=k%l"}));
+    assert_eq!(target, "/x?p=a/b:c?d@e,f;g%26h%23i%2Bj%3Dk%25l");
+    let mut bench = Bench::new(&with_parameter("/x/{p}", parameter("path")));
+    assert_eq!(bench.target("call", json!({"p": "a:b"})), "/x/a%3Ab");
+}
+
+#[test]
+fn what_could_be_another_segment_of_the_path_is_refused() {
+    let parameter = json!({"name": "p", "in": "path", "required": true});
+    let mut bench = Bench::new(&with_parameter("/x/{p}/y", parameter));
+    for value in [
+        "",
+        "a/b",
+        "a\\b",
+        ".",
+        "..",
+        "a%2Fb",
+        "a%2fb",
+        "a%5Cb",
+        "%2e%2e",
+        "%252e%252e",
+        "a%252Fb",
+        " ..",
+        "..%00",
+    ] {
+        bench.refused("call", json!({"p": value}));
+    }
+    assert_eq!(bench.target("call", json!({"p": "a.b..c"})), "/x/a.b..c/y");
+    assert_eq!(bench.target("call", json!({"p": "50%"})), "/x/50%25/y");
+}
+
+#[test]
+fn paths_in_the_style_of_odata_are_filled_in() {
+    let mut bench = Bench::new(&json!({
+        "/users('{id}')/items(a={a},b='{b}')": {"get": {"operationId": "one"}},
+        "/drive/root:/{path}:/content": {"get": {"operationId": "two"}},
+        "/{from}-{to}.json": {"get": {"operationId": "three"}},
+    }));
+    let target = bench.target("one", json!({"id": "x'y", "a": 1, "b": "z"}));
+    assert_eq!(target, "/users('x%27y')/items(a=1,b='z')");
+    let target = bench.target("two", json!({"path": "report.docx"}));
+    assert_eq!(target, "/drive/root:/report.docx:/content");
+    assert_eq!(
+        bench.target("three", json!({"from": "a", "to": "b"})),
+        "/a-b.json"
+    );
+}
+
+// ---- Bodies ----
+
+#[test]
+fn json_is_sent_as_it_is_given() {
+    let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
+    let mut bench = Bench::new(&with_body("application/json", schema));
+    let tool = bench.tool("call");
+    assert_eq!(tool["inputSchema"]["required"], json!(["data"]));
+    let body = bench.json("call", json!({"data": {"name": "x", "more": [1]}}));
+    assert_eq!(body, json!({"name": "x", "more": [1]}));
+    // Some clients write JSON into a string.
+    let body = bench.json("call", json!({"data": "{\"name\": \"x\"}"}));
+    assert_eq!(body, json!({"name": "x"}));
+}
+
+/// Everything of the fields of a form that arrived.
+pub fn fields_of(sent: &Request) -> Vec<(String, String)> {
+    url::form_urlencoded::parse(&sent.body)
+        .into_owned()
+        .collect()
+}
+
+#[test]
+fn a_form_is_sent_field_by_field() {
+    let schema = json!({
+        "type": "object",
+        "required": ["name"],
+        "properties": {
+            "name": {"type": "string"},
+            "tags": {"type": "array", "items": {"type": "string"}},
+            "more": {"type": "object", "properties": {"a": {"type": "integer"}}},
+        },
+    });
+    let mut bench = Bench::new(&with_body("application/x-www-form-urlencoded", schema));
+    let sent = bench.sent(
+        "call",
+        json!({"data": {"name": "a&b=c d", "tags": ["x", "y"], "more": {"a": 1}}}),
+    );
+    let media_type = sent.header("Content-Type");
+    assert_eq!(media_type, Some("application/x-www-form-urlencoded"));
+    let wanted = [
+        ("more", "{\"a\":1}"),
+        ("name", "a&b=c d"),
+        ("tags", "x"),
+        ("tags", "y"),
+    ];
+    let wanted = wanted.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(fields_of(&sent), wanted);
+    let message = bench.refused("call", json!({"data": {"tags": []}}));
+    assert!(message.contains("data.name is missing"), "{message}");
+}
+
+#[test]
+fn bytes_are_given_in_base64() {
+    let schema = json!({"type": "string", "format": "binary"});
+    let mut bench = Bench::new(&with_body("application/octet-stream", schema));
+    let sent = bench.sent("call", json!({"data": "AAH/"}));
+    assert_eq!(
+        sent.header("Content-Type"),
+        Some("application/octet-stream")
+    );
+    assert_eq!(sent.body, [0, 1, 255]);
+    bench.refused("call", json!({"data": "!"}));
+}
+
+/// A part of a multipart form: its head and its body.
+pub fn parts_of(sent: &Request) -> Vec<(String, Vec<u8>)> {
+    let media_type = sent.header("Content-Type").unwrap();
+    let boundary = media_type
+        .strip_prefix("multipart/form-data; boundary=")
+        .unwrap();
+    let delimiter = format!("\r\n--{boundary}").into_bytes();
+    let mut body = b"\r\n".to_vec();
+    body.extend_from_slice(&sent.body);
+    let mut parts = Vec::new();
+    let mut rest: &[u8] = &body;
+    let find = |text: &[u8], wanted: &[u8]| {
+        text.windows(wanted.len())
+            .position(|window| window == wanted)
+    };
+    assert_eq!(find(rest, &delimiter), Some(0));
+    loop {
+        rest = &rest[delimiter.len()..];
+        if rest == b"--\r\n" {
+            return parts;
+        }
+        let rest_of_part = rest.strip_prefix(b"\r\n").unwrap();
+        let end = find(rest_of_part, &delimiter).unwrap();
+        let part = &rest_of_part[..end];
+        let head = find(part, b"\r\n\r\n").unwrap();
+        let text = String::from_utf8(part[..head].to_vec()).unwrap();
+        parts.push((text, part[head + 4..].to_vec()));
+        rest = &rest_of_part[end..];
+    }
+}
+
+fn upload() -> Value {
+    with_body(
+        "multipart/form-data",
+        json!({
+            "type": "object",
+            "required": ["file"],
+            "properties": {
+                "title": {"type": "string"},
+                "about": {"type": "object", "properties": {}},
+                "file": {"type": "string", "format": "binary"},
+            },
+        }),
+    )
+}
+
+#[test]
+fn a_multipart_form_has_texts_and_files() {
+    let mut bench = Bench::new(&upload());
+    let sent = bench.sent(
+        "call",
+        json!({"data": {
+            "title": "Two\r\nlines",
+            "about": {"a": 1},
+            "file": {"filename": "a\"b.txt", "content_type": "text/plain", "base64": "aGk="},
+        }}),
+    );
+    let parts = parts_of(&sent);
+    let head = |name: &str| format!("Content-Disposition: form-data; name=\"{name}\"");
+    let [about, file, title] = parts.as_slice() else {
+        panic!("{parts:?}");
+    };
+    assert_eq!(
+        about.0,
+        head("about") + "\r\nContent-Type: application/json"
+    );
+    assert_eq!(about.1, b"{\"a\":1}");
+    let filename = "; filename=\"a%22b.txt\"\r\nContent-Type: text/plain";
+    assert_eq!(file.0, head("file") + filename);
+    assert_eq!(file.1, b"hi");
+    assert_eq!(title.0, head("title"));
+    assert_eq!(title.1, b"Two\r\nlines");
+    for file in [
+        json!("aGk="),
+        json!({}),
+        json!({"base64": "!"}),
+        json!({"base64": "aGk=", "content_type": "text/plain\r\nX: y"}),
+    ] {
+        bench.refused("call", json!({"data": {"file": file}}));
+    }
+}
+
+#[test]
+fn a_file_of_the_directory_is_sent_within_a_form() {
+    let files = TempDir::new();
+    files.write("report.pdf", vec![7; 100_000]);
+    let directory = files.0.to_str().unwrap();
+    let mut bench = Bench::of(&description(&upload()), &[("FILES_DIR", directory)]);
+    let file = json!({"path": "report.pdf"});
+    let result = bench
+        .mcp
+        .ok("call", json!({"data": {"file": file, "title": "T"}}));
+    assert_eq!(result["file"]["bytes"], 100_000);
+    let parts = parts_of(&bench.backend.last());
+    let (head, body) = &parts[0];
+    assert!(head.contains("filename=\"report.pdf\""), "{head}");
+    assert_eq!(body.len(), 100_000);
+    assert_eq!(parts[1].1, b"T");
+    let file = json!({"path": "../token_cache.json"});
+    bench.refused("call", json!({"data": {"file": file}}));
+}
+
+// ---- Constants ----
+
+#[test]
+fn what_has_one_value_only_is_sent_unasked() {
+    let mut bench = Bench::new(&json!({"/things": {"post": {
+        "operationId": "call",
+        "parameters": [
+            {"name": "v", "in": "query", "required": true, "schema": {"enum": ["1.0"]}},
+            {"name": "w", "in": "query", "schema": {"enum": ["1.0"]}},
+        ],
+        "requestBody": {"required": true, "content": {"application/json": {"schema": {
+            "type": "object",
+            "required": ["kind", "name", "inner", "settings"],
+            "properties": {
+                "kind": {"const": "thing"},
+                "name": {"type": "string"},
+                "inner": {
+                    "type": "object",
+                    "required": ["of"],
+                    "properties": {"of": {"const": 1}, "note": {"type": "string"}},
+                },
+                "settings": {
+                    "type": "object",
+                    "required": ["on"],
+                    "properties": {"on": {"const": true}},
+                },
+                "list": {"type": "array", "items": {
+                    "type": "object",
+                    "required": ["type", "id"],
+                    "properties": {"type": {"enum": ["item"]}, "id": {"type": "integer"}},
+                }},
+            },
+        }}}},
+    }}}));
+    let tool = bench.tool("call");
+    let arguments = &tool["inputSchema"]["properties"];
+    assert!(arguments.get("v").is_none());
+    assert!(arguments.get("w").is_some());
+    let data = &arguments["data"];
+    assert_eq!(data["required"], json!(["name"]));
+    let names: Vec<&String> = data["properties"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["inner", "list", "name"]);
+
+    let sent = bench.sent("call", json!({"data": {"name": "x", "list": [{"id": 2}]}}));
+    assert_eq!(sent.target, "/v1.0/things?v=1.0");
+    let body: Value = serde_json::from_slice(&sent.body).unwrap();
+    let wanted = json!({
+        "kind": "thing",
+        "name": "x",
+        "inner": {"of": 1},
+        "settings": {"on": true},
+        "list": [{"id": 2, "type": "item"}],
+    });
+    assert_eq!(body, wanted);
+}
+
+#[test]
+fn a_body_of_constants_alone_is_no_argument() {
+    let schema = json!({
+        "type": "object", "required": ["a"], "properties": {"a": {"const": null}},
+    });
+    let mut bench = Bench::new(&with_body("application/json", schema));
+    assert!(bench.argument("call", "data").is_null());
+    assert_eq!(bench.json("call", json!({})), json!({"a": null}));
+}
+
+// ---- Names ----
+
+#[test]
+fn an_argument_of_the_operation_keeps_its_name_and_ours_gives_way() {
+    let mut bench = Bench::new(&json!({"/x/{id}": {"post": {
+        "operationId": "call",
+        "parameters": [
+            {"name": "id", "in": "path", "required": true},
+            {"name": "id", "in": "query"},
+            {"name": "user_id", "in": "query"},
+            {"name": "data", "in": "query"},
+        ],
+        "requestBody": {"content": {"application/json": {"schema": {"type": "object"}}}},
+    }}}));
+    let tool = bench.tool("call");
+    let names: BTreeSet<&str> = tool["inputSchema"]["properties"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    for name in [
+        "id_path", "id_query", "user_id", "_user_id", "data", "_data",
+    ] {
+        assert!(names.contains(name), "{name}: {names:?}");
+    }
+    let sent = bench.sent(
+        "call",
+        json!({
+            "id_path": "a", "id_query": "b", "user_id": "c", "_user_id": ADA, "data": "d",
+            "_data": {"e": 1},
+        }),
+    );
+    assert_eq!(sent.target, "/v1.0/x/a?id=b&user_id=c&data=d");
+    assert_eq!(sent.body, b"{\"e\":1}");
+}
+
+#[test]
+fn every_listed_operation_keeps_the_rules_of_every_models_api() {
+    let mut bench = Bench::new(&json!({
+        "/a/{b-c}": {"parameters": [{"name": "b-c", "in": "path", "required": true}], "get": {}},
+        "/f": {"get": {"operationId": "1.odd name", "parameters": [
+            {"name": "filter[a]", "in": "query"},
+            {"name": "filter.a", "in": "query"},
+            {"name": "1", "in": "query"},
+            {"name": "при", "in": "query"},
+        ]}},
+        "/p": {"post": {"operationId": "ping", "requestBody": {"content": {"application/json": {
+            "schema": {"type": "object", "properties": {
+                "@odata.type": {"type": "string"},
+                "when": {"type": "string", "format": "date-time"},
+                "which": {"type": ["string", "null"], "enum": ["", "a", null]},
+                "number": {"type": ["integer", "string"]},
+                "either": {"oneOf": [{"type": "string"}, {"type": "object"}]},
+                "tuple": {"type": "array", "prefixItems": [{"type": "string"}]},
+                "any": true,
+            }},
+        }}}}},
+    }));
+    let tools = bench.listed();
+    assert_eq!(tools.len(), 14);
+    for tool in &tools {
+        assert_eq!(breaks_the_rules(tool), [""; 0], "{tool:#}");
+    }
+}
