@@ -9,6 +9,7 @@
 mod arguments;
 mod body;
 mod constants;
+mod describe;
 mod document;
 mod form;
 mod multipart;

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::definitions::{self, Offer};
 use super::described::{Described, Generic};
+use super::searched::Searched;
 use crate::config::Config;
 use crate::openapi::Skipped;
 
@@ -20,11 +21,10 @@ pub(crate) struct Listing {
 impl Listing {
     /// The tools that the settings allow.
     pub(crate) fn of(config: &Config) -> Self {
-        let definitions = definitions::checked(config.max_response_bytes);
+        let definitions = definitions::checked();
         let mut tools = definitions::listed(&Offer {
             device_codes: config.allow_device_code,
             files: config.files_dir.is_some(),
-            most_answer_bytes: config.max_response_bytes,
         });
         let generic = Generic {
             listed: &tools,
@@ -33,6 +33,9 @@ impl Listing {
         let mut described = Described::of(config, &generic);
         tools.retain(|tool| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+            if Searched::is_name(name) {
+                return described.is_by_search;
+            }
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
         });
         tools.append(&mut described.listed);
