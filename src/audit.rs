@@ -6,7 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -14,6 +14,7 @@ use crate::auth::account::Account;
 use crate::clock::Clock;
 use crate::config::{AuditTarget, Config};
 use crate::error::{Failure, Kind};
+use crate::line_writer::LineWriter;
 use crate::os;
 use crate::sync::locked;
 use crate::text::json_escaped;
@@ -24,6 +25,8 @@ pub(crate) const MOST_CHARS: usize = 1024;
 const MOST_ID_CHARS: usize = 64;
 /// Lines that wait in memory until they can be written; beyond it the oldest is lost.
 const MOST_UNWRITTEN: usize = 1000;
+/// How long a line may take on standard output.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is recorded.
 #[derive(Clone, Copy)]
@@ -176,6 +179,8 @@ fn without_userinfo(path: &str) -> String {
 struct State {
     /// Open, unless it must be opened anew.
     file: Option<File>,
+    /// Standard output, once it was found fit.
+    output: Option<LineWriter>,
     /// What could not be written yet, the oldest first.
     unwritten: VecDeque<String>,
     is_broken: bool,
@@ -270,11 +275,13 @@ impl AuditLog {
 fn write_out(target: &AuditTarget, state: &mut State) -> io::Result<()> {
     match target {
         AuditTarget::StandardOutput => {
-            let mut out = io::stdout().lock();
-            state.take_lines(|line| {
-                out.write_all(line)?;
-                out.flush()
-            })
+            let output = match &mut state.output {
+                Some(output) => output,
+                None => state
+                    .output
+                    .insert(LineWriter::start(os::standard_output()?, PATIENCE)?),
+            };
+            output.write(&mut state.unwritten)
         }
         AuditTarget::File(path) => {
             let file = match state.file.take() {

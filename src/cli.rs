@@ -1,41 +1,32 @@
-//! The command line: verbs, usage, exit codes.
+//! The program: from the arguments to a verb, and from how it ended to what is printed and the exit
+//! code.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::env;
-use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::thread;
 
 use log::LevelFilter;
 
 use crate::browser::{self, Link};
 use crate::clock::Clock;
-use crate::config::env_file;
-use crate::config::{self, AuditTarget, Config, SETTINGS, Setting};
+use crate::command_line::{CommandLine, DEVICE_CODE, ENV_FILE, HOST, JSON, PORT, Verb};
+use crate::config::{self, AuditTarget, Config, Sources};
 use crate::error::{Failure, Kind};
+use crate::help::help;
 use crate::http::Limits;
+use crate::init::{self, Init, Terminal};
 use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
-use crate::serve::Server;
+use crate::serve::{self, Server};
 use crate::tool_report::ToolReport;
-use crate::{doctor, logging, text, verbs};
+use crate::{doctor, logging, os, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
 /// The command line or the settings cannot be used.
 const MISUSED: u8 = 2;
-
-/// What was asked for.
-#[derive(Default)]
-struct CommandLine {
-    verb: Option<String>,
-    /// Behind a verb that takes one.
-    user_id: Option<String>,
-    /// Whether the verb's own flag was given.
-    has_flag: bool,
-    env_file: Option<String>,
-}
 
 /// What there is to print, and the exit code.
 struct Done {
@@ -70,6 +61,8 @@ impl From<String> for Trouble {
 
 /// Runs the program with `arguments` (without the program's own name).
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+    // Before there is anything secret in it.
+    os::keep_memory_out_of_core_dumps();
     logging::set_level(LevelFilter::Info);
     match perform(arguments) {
         Ok(done) => {
@@ -77,44 +70,34 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
             ExitCode::from(done.code)
         }
         Err(Trouble::Failed(failure)) => {
-            log::error!("{}", failure.text());
+            // No name or answer from outside makes a line of its own.
+            complain(&text::json_escaped(&failure.text()));
             ExitCode::from(FAILED)
         }
         Err(Trouble::Misuse(misuse)) => {
-            // There is nobody else to tell.
-            let _ = writeln!(io::stderr(), "{}", misuse.trim_end());
+            complain(&misuse);
             ExitCode::from(MISUSED)
         }
     }
 }
 
 fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
-    let line = parse(arguments)?;
-    let env_file = line.env_file.as_deref();
-    match line.verb.as_deref().unwrap_or("serve") {
-        "serve" => {
-            // The text of the access key goes with the variables.
-            let (config, _) = load(env_file, LevelFilter::Debug)?;
-            serve(config)?;
-            Ok(Done::well(String::new()))
-        }
-        "login" => Ok(Done::well(login(&line)?)),
-        "logout" => {
-            let (config, variables) = load_quietly(env_file)?;
-            let access_key = access_key(&config, variables)?;
-            let user_id = line.user_id.as_deref();
-            let text = verbs::logout(config, user_id, access_key.as_ref())?;
-            Ok(Done::well(text))
-        }
-        "status" => {
-            let (config, _) = load_quietly(env_file)?;
-            let (text, is_anybody) = verbs::status(&config, line.has_flag)?;
+    let line = CommandLine::parse(arguments)?;
+    match line.verb {
+        Verb::Serve => serve(&line),
+        Verb::Init => init(&line),
+        Verb::Login => login(&line),
+        Verb::Logout => logout(&line),
+        Verb::Status => {
+            let loaded = load_quietly(&line)?;
+            let (text, is_anybody) = verbs::status(&loaded.config, line.has(JSON))?;
             let code = if is_anybody { 0 } else { FAILED };
             Ok(Done { text, code })
         }
-        "doctor" => {
-            let report = doctor::run(variables(env_file), &Clock::system());
-            let text = if line.has_flag {
+        Verb::Doctor => {
+            let variables = sources(&line).map(|sources| sources.values);
+            let report = doctor::run(variables, &Clock::system());
+            let text = if line.has(JSON) {
                 report.json()
             } else {
                 report.text()
@@ -122,38 +105,102 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             let code = report.exit_code();
             Ok(Done { text, code })
         }
-        "tools" => {
-            let (config, _) = load_quietly(env_file)?;
+        Verb::Tools => {
+            let Loaded { config, .. } = load_quietly(&line)?;
             let report = ToolReport::of(&config);
-            let text = if line.has_flag {
+            let text = if line.has(JSON) {
                 report.json()
             } else {
                 report.text()
             };
             Ok(Done::well(text))
         }
-        "--check-config" => {
-            let (config, variables) = load(env_file, LevelFilter::Warn)?;
-            Ok(Done::well(config.effective(&variables)))
-        }
-        "--help" | "-h" => Ok(Done::well(help())),
-        "--version" | "-V" => {
+        Verb::CheckConfig => check_config(&line),
+        Verb::Help => Ok(Done::well(help(line.operand.as_deref())?)),
+        Verb::Version => {
             let version = concat!("entra-auth-mcp ", env!("CARGO_PKG_VERSION"), "\n");
             Ok(Done::well(version.to_owned()))
         }
-        other => Err(Trouble::Misuse(format!(
-            "{other:?} is not known here; entra-auth-mcp --help shows what is"
-        ))),
+    }
+}
+
+// ---- The verbs ----
+
+/// Serves until the program is told to stop.
+fn serve(line: &CommandLine) -> Result<Done, Trouble> {
+    let Loaded { config, sources } = load(line, Warnings::Logged)?;
+    let file = sources.file.display();
+    if sources.has_file {
+        log::info!("settings are read from {file}");
+    } else {
+        log::info!("there is no settings file {file}: the environment alone says what holds");
+    }
+    // It may hold the text of the access key.
+    drop(sources);
+    // Before anybody can know that we are ready, so that being told to stop is never missed.
+    let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_))))
+        .map_err(|error| {
+            Failure::new(
+                Kind::Internal,
+                format!("The signals to stop cannot be waited for ({error})."),
+            )
+        })?;
+    logging::never_block().map_err(|error| serve::no_thread(&error))?;
+    let server = Server::start(config, Clock::system(), Limits::default())?;
+    let version = env!("CARGO_PKG_VERSION");
+    let port = server.port();
+    let origin = server.origin();
+    let ready = format!(
+        "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
+    );
+    // Nobody may read it, and the program must still see that it is told to stop.
+    thread::Builder::new()
+        .spawn(move || print(&ready))
+        .map_err(|error| serve::no_thread(&error))?;
+    while signals.wait() == Told::Reopen {
+        // What keeps it from being opened is logged, and tried again with the next call.
+        let _ = server.reopen_audit_log();
+    }
+    log::info!("stopping: requests in flight are let finish");
+    drop(server);
+    Ok(Done::well(String::new()))
+}
+
+/// Writes a settings file, and shows what comes next.
+fn init(line: &CommandLine) -> Result<Done, Trouble> {
+    let init = Init::new(line).map_err(of_init)?;
+    let mut input = io::stdin().lock();
+    let is_terminal = input.is_terminal() && io::stdout().is_terminal();
+    let terminal = is_terminal.then_some(Terminal {
+        input: &mut input,
+        show: &print,
+    });
+    let written = init.write(terminal).map_err(of_init)?;
+    print(&written.text());
+    let sources = sources(line)?;
+    let report = doctor::run(Ok(sources.values), &Clock::system());
+    print(&format!("\n{}", report.findings_text()));
+    let code = if report.has_failure() { FAILED } else { 0 };
+    let text = init::next_steps(&written, line.value(ENV_FILE));
+    Ok(Done { text, code })
+}
+
+/// A value that cannot be used is a mistake in the command line.
+fn of_init(failure: Failure) -> Trouble {
+    if failure.kind == Kind::InvalidRequest {
+        Trouble::Misuse(failure.text())
+    } else {
+        Trouble::Failed(failure)
     }
 }
 
 /// Signs a person in who sits at this terminal.
-fn login(line: &CommandLine) -> Result<String, Trouble> {
-    let (config, variables) = load_quietly(line.env_file.as_deref())?;
-    let access_key = access_key(&config, variables)?;
+fn login(line: &CommandLine) -> Result<Done, Trouble> {
+    let Loaded { config, sources } = load_quietly(line)?;
+    let access_key = access_key(&config, sources.values)?;
     let login = verbs::Login {
-        user_id: line.user_id.as_deref(),
-        with_code: line.has_flag,
+        user_id: line.operand.as_deref(),
+        with_code: line.has(DEVICE_CODE),
         access_key: access_key.as_ref(),
     };
     // The page that leads to the link stays until the end.
@@ -164,110 +211,117 @@ fn login(line: &CommandLine) -> Result<String, Trouble> {
         print(text);
         redirect.replace(link.and_then(browser::open));
     };
-    Ok(verbs::login(config, Clock::system(), login, &show)?)
+    let text = verbs::login(config, Clock::system(), login, &show)?;
+    Ok(Done::well(text))
 }
 
-/// What the arguments ask for. `Err` says why they cannot be used.
-fn parse(mut arguments: impl Iterator<Item = String>) -> Result<CommandLine, String> {
-    let mut line = CommandLine::default();
-    while let Some(argument) = arguments.next() {
-        let (takes_user, flag) = operands(line.verb.as_deref());
-        if matches!(argument.as_str(), "--help" | "-h") {
-            line.verb = Some(argument);
-            return Ok(line);
-        } else if argument == "--env-file" {
-            line.env_file = Some(arguments.next().ok_or("--env-file needs a path")?);
-        } else if let Some(path) = argument.strip_prefix("--env-file=") {
-            line.env_file = Some(path.to_owned());
-        } else if line.verb.is_none() {
-            line.verb = Some(argument);
-        } else if flag == Some(argument.as_str()) {
-            line.has_flag = true;
-        } else if takes_user && line.user_id.is_none() && !argument.starts_with('-') {
-            line.user_id = Some(argument);
-        } else {
-            return Err(format!(
-                "{argument:?} is one too many; entra-auth-mcp --help shows the usage"
-            ));
+fn logout(line: &CommandLine) -> Result<Done, Trouble> {
+    let Loaded { config, sources } = load_quietly(line)?;
+    let access_key = access_key(&config, sources.values)?;
+    let text = verbs::logout(config, line.operand.as_deref(), access_key.as_ref())?;
+    Ok(Done::well(text))
+}
+
+/// Shows the settings, and what would keep the server from starting with them.
+fn check_config(line: &CommandLine) -> Result<Done, Trouble> {
+    let Loaded { config, sources } = load_quietly(line)?;
+    let text = config.effective(&sources);
+    let hindrances = doctor::hindrances(&config, &Clock::system());
+    if hindrances.is_empty() {
+        return Ok(Done::well(text));
+    }
+    complain(&format!(
+        "The server cannot start with these settings:\n  {}",
+        hindrances.join("\n  ")
+    ));
+    Ok(Done { text, code: FAILED })
+}
+
+// ---- The settings ----
+
+/// The settings, and what they are read from.
+struct Loaded {
+    config: Config,
+    sources: Sources,
+}
+
+/// How a person is told what is probably not meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Warnings {
+    /// In the log of a server.
+    Logged,
+    /// In sentences on standard error.
+    Told,
+}
+
+impl Warnings {
+    fn give(self, warning: &str) {
+        match self {
+            Self::Logged => log::warn!("{warning}"),
+            Self::Told => complain(&format!("Warning: {warning}")),
         }
     }
-    Ok(line)
 }
 
-/// What may follow the verb: a user, and which flag.
-fn operands(verb: Option<&str>) -> (bool, Option<&'static str>) {
-    match verb {
-        Some("login") => (true, Some("--device-code")),
-        Some("logout") => (true, None),
-        Some("status" | "doctor" | "tools") => (false, Some("--json")),
-        _ => (false, None),
-    }
-}
-
-fn help() -> String {
-    SETTINGS.iter().fold(
-        include_str!("usage.txt").to_owned(),
-        |text,
-         Setting {
-             name,
-             default,
-             meaning,
-             ..
-         }| {
-            let default = default.map_or_else(String::new, |text| format!(" (default {text})"));
-            text + &format!("  {name:<24}{meaning}{default}\n")
-        },
-    )
-}
-
-/// The variables of the environment and the file, which the environment wins over.
-fn variables(env_file: Option<&str>) -> Result<BTreeMap<String, String>, String> {
-    let mut variables = read_env_file(env_file)?;
-    for (name, value) in env::vars_os() {
-        // Nobody's setting has a name that is not UTF-8.
-        let Ok(name) = name.into_string() else {
-            continue;
-        };
-        match value.into_string() {
-            Ok(value) if !value.trim().is_empty() => drop(variables.insert(name, value)),
-            Err(_) if SETTINGS.iter().any(|setting| setting.name == name) => {
-                return Err(format!("{name} is not UTF-8 text"));
-            }
-            _ => {}
+/// What the settings are read from; `--host` and `--port` win over everything else.
+fn sources(line: &CommandLine) -> Result<Sources, String> {
+    let mut sources = Sources::read(line.value(ENV_FILE))?;
+    for (flag, setting) in [(HOST, "SERVER_HOST"), (PORT, "SERVER_PORT")] {
+        if let Some(value) = line.value(flag) {
+            sources.override_with(setting, value, flag);
         }
     }
-    Ok(variables)
+    Ok(sources)
 }
 
-/// The settings; what looks misspelt or unwise is warned of. From then on, no more is logged than
-/// they say, and no more than `most`.
-fn load(
-    env_file: Option<&str>,
-    most: LevelFilter,
-) -> Result<(Config, BTreeMap<String, String>), String> {
-    let variables = variables(env_file)?;
-    for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
-        log::warn!("{name} is not a setting; {setting} is");
+/// The settings; what looks misspelt or unwise is warned of. From then on, a server logs what they
+/// say, and a verb no more than warnings.
+fn load(line: &CommandLine, warnings: Warnings) -> Result<Loaded, String> {
+    let sources = sources(line)?;
+    if sources.shows_key {
+        warnings.give(&format!(
+            "{} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.",
+            sources.file.display()
+        ));
     }
-    let config = Config::from_variables(&variables).map_err(|mistakes| {
-        format!(
-            "The settings cannot be used:\n  {}\nentra-auth-mcp --help lists every setting.",
-            mistakes.join("\n  ")
-        )
-    })?;
+    for (name, setting) in config::misspelt(sources.values.keys().map(String::as_str)) {
+        warnings.give(&format!("{name} is not a setting; {setting} is"));
+    }
+    let config = Config::from_variables(&sources.values)
+        .map_err(|mistakes| unusable(&mistakes, &sources))?;
+    let placeholders = config.placeholders();
+    if line.verb == Verb::CheckConfig && !placeholders.is_empty() {
+        return Err(unusable(&placeholders, &sources));
+    }
     for doubt in config.doubts() {
-        log::warn!("{doubt}");
+        warnings.give(&doubt);
     }
-    logging::set_level(config.log_level.min(most));
-    if let Some(path) = env_file_path(env_file) {
-        log::info!("settings are read from {}", path.display());
-    }
-    Ok((config, variables))
+    logging::set_level(match warnings {
+        Warnings::Logged => config.log_level,
+        Warnings::Told => config.log_level.min(LevelFilter::Warn),
+    });
+    Ok(Loaded { config, sources })
 }
 
-/// The settings for a verb whose results a person reads: no more is logged than warnings.
-fn load_quietly(env_file: Option<&str>) -> Result<(Config, BTreeMap<String, String>), String> {
-    load(env_file, LevelFilter::Warn)
+/// The settings for a verb whose results a person reads.
+fn load_quietly(line: &CommandLine) -> Result<Loaded, String> {
+    load(line, Warnings::Told)
+}
+
+/// What is said of `mistakes` in the settings.
+fn unusable(mistakes: &[String], sources: &Sources) -> String {
+    let mistakes = mistakes.join("\n  ");
+    let file = if sources.has_file {
+        String::new()
+    } else {
+        format!(
+            "There is no settings file {}. entra-auth-mcp init writes one.\n",
+            sources.file.display()
+        )
+    };
+    format!(
+        "The settings cannot be used:\n  {mistakes}\n{file}entra-auth-mcp help settings lists every setting."
+    )
 }
 
 /// The text of the access key, for a verb that shows it to a server.
@@ -294,77 +348,31 @@ fn access_key(
     Ok(Some(text))
 }
 
-/// The file that settings are read from. `.env` need not exist; a file that was named must.
-fn env_file_path(named: Option<&str>) -> Option<PathBuf> {
-    let path = PathBuf::from(named.unwrap_or(".env"));
-    let is_there = named.is_some() || path.try_exists().unwrap_or(true);
-    is_there.then(|| std::path::absolute(&path).unwrap_or(path))
-}
-
-fn read_env_file(named: Option<&str>) -> Result<BTreeMap<String, String>, String> {
-    let Some(path) = env_file_path(named) else {
-        return Ok(BTreeMap::new());
-    };
-    let (text, is_exposed) = env_file::read(&path)
-        .map_err(|error| format!("{} cannot be read ({error})", path.display()))?;
-    let variables = env_file::parse(&text).map_err(|bad| {
-        let lines: Vec<String> = bad
-            .iter()
-            .map(|line| format!("line {}: {}", line.number, line.reason))
-            .collect();
-        format!(
-            "{} has lines that are not NAME=value:\n  {}",
-            path.display(),
-            lines.join("\n  ")
-        )
-    })?;
-    let variables: BTreeMap<String, String> = variables.into_iter().collect();
-    if is_exposed && variables.contains_key(ACCESS_KEY) {
-        log::warn!(
-            "{} holds {ACCESS_KEY} and can be read or written by others: chmod 600 it.",
-            path.display()
-        );
-    }
-    Ok(variables)
-}
-
-/// Until the program is told to stop.
-fn serve(config: Config) -> Result<(), Failure> {
-    // Before anybody can know that we are ready, so that being told to stop is never missed.
-    let mut signals = Signals::register(matches!(config.audit_log, Some(AuditTarget::File(_))))
-        .map_err(|error| {
-            Failure::new(
-                Kind::Internal,
-                format!("The signals to stop cannot be waited for ({error})."),
-            )
-        })?;
-    let server = Server::start(config, Clock::system(), Limits::default())?;
-    let (version, port, origin) = (env!("CARGO_PKG_VERSION"), server.port(), server.origin());
-    print(&format!(
-        "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
-    ));
-    while signals.wait() == Told::Reopen {
-        // What keeps it from being opened is logged, and tried again with the next call.
-        let _ = server.reopen_audit_log();
-    }
-    log::info!("stopping: requests in flight are let finish");
-    drop(server);
-    Ok(())
-}
+// ---- The terminal ----
 
 /// Names come from outside, and none shall steer the terminal: escaped as in JSON, which this may
 /// be.
-fn print(text: &str) {
-    let steers = |c: char| !text::is_plain(c) && !matches!(c, '\n' | '\t');
-    let escaped = |c: char| {
-        if steers(c) {
-            text::json_escaped(&c.to_string())
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if text::is_plain(c) || matches!(c, '\n' | '\t') {
+            plain.push(c);
         } else {
-            c.into()
+            plain += &text::json_escaped(&c.to_string());
         }
-    };
-    let text: String = text.chars().map(escaped).collect();
+    }
+    plain
+}
+
+fn print(text: &str) {
+    let text = plain(text);
     let mut out = io::stdout().lock();
     // A closed pipe, as behind `head`, is no failure.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Says on standard error what went wrong.
+fn complain(text: &str) {
+    // There is nobody else to tell.
+    let _ = writeln!(io::stderr(), "{}", plain(text.trim_end()));
 }

@@ -48,6 +48,12 @@ impl Pointer {
     }
 }
 
+/// The pointer that names one member after the other.
+pub(crate) fn to_text(path: &[String]) -> String {
+    let token = |name: &String| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+    path.iter().map(token).collect()
+}
+
 /// §4: `~1` is a slash and `~0` a tilde.
 fn unescaped(token: &str) -> Option<String> {
     let mut parts = token.split('~');

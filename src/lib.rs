@@ -11,15 +11,15 @@
 //! 1. `auth/mod.rs` (230 lines): the story in prose; [`auth::Auth`], the only door to the rest
 //! 2. `auth/request.rs` (140 lines): state, nonce, code verifier; the authorization request
 //! 3. `auth/response.rs` (80 lines): what comes back to the redirect URI
-//! 4. `auth/pending.rs` (490 lines): the sign-ins that are under way, and what ties each to one
+//! 4. `auth/pending.rs` (500 lines): the sign-ins that are under way, and what ties each to one
 //!    browser
-//! 5. `auth/sign_in.rs` (430 lines): begin, open, complete, store, sign out
+//! 5. `auth/sign_in.rs` (480 lines): begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs` (110 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (310 lines): one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs` (380 lines): one slot for each account, and when it is written
 //! 9. `auth/asked.rs` (100 lines): the refreshes of a moment ago, and what came of them
 //! 10. `auth/acquire.rs` (380 lines): from "a call needs a token" to the token
-//! 11. `routes/auth.rs` (270 lines): where browsers come in
+//! 11. `routes/auth.rs` (320 lines): where browsers come in
 //!
 //! Then the leaves, each a contract that is read once, about 2,100 lines: `auth/account.rs`,
 //! `auth/token_file.rs`, `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`,
@@ -31,7 +31,11 @@
 //!
 //! The program:
 //!
-//! - [`cli`]: the command line and the exit codes
+//! - [`cli`]: from the arguments to a verb, and to the exit code
+//! - [`command_line`]: the one list of verbs, and how arguments are read
+//! - `help`: what `help` shows
+//! - [`init`]: asks for what a settings file must say, and writes it
+//! - [`clients`]: how MCP clients are connected
 //! - [`verbs`]: `login`, `logout` and `status`, for a person at a terminal
 //! - `owner_client`: speaks to the server that owns the token file
 //! - [`browser`]: opens a link without showing its ticket on a command line
@@ -55,14 +59,14 @@
 //!
 //! - [`config`]: the one table of settings, and the validated [`config::Config`]
 //! - [`http`]: the only folder that accepts connections; HTTP/1.1 on `std::net`
-//! - [`outgoing`]: the agents with which Entra and the API are called
+//! - [`outgoing`]: the agents with which Entra and the API are called, and their connections
 //! - [`access_key`]: the key that callers bring
 //! - `audit`: the audit log, the only file that touches it
 //! - [`owner`]: which process owns the token file
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
-//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, [`text`],
-//! [`pieces`], `sync`, `json_object`, `json_pointer`, `media_type`.
+//! [`error`], [`clock`], [`os`] (all that differs between systems), `logging`, `line_writer`,
+//! [`text`], [`pieces`], `spelling`, `sync`, `json_object`, `json_pointer`, `media_type`.
 
 pub mod access_key;
 pub mod api;
@@ -70,13 +74,18 @@ mod audit;
 pub mod auth;
 pub mod browser;
 pub mod cli;
+pub mod clients;
 pub mod clock;
+pub mod command_line;
 pub mod config;
 pub mod doctor;
 pub mod error;
+mod help;
 pub mod http;
+pub mod init;
 mod json_object;
 mod json_pointer;
+mod line_writer;
 mod logging;
 pub mod manual;
 pub mod mcp;
@@ -90,6 +99,7 @@ pub mod pieces;
 mod routes;
 pub mod secret;
 pub mod serve;
+mod spelling;
 mod sync;
 pub mod text;
 pub mod tool_report;

@@ -1,12 +1,33 @@
 //! Log lines on standard error: one event a line, nothing secret, nothing that a peer could use to
-//! forge a line.
+//! forge a line. A server loses lines rather than wait until somebody reads them.
 
-use std::io::Write as _;
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::panic;
+use std::sync::{Mutex, OnceLock};
+use std::time::Duration;
 
-use log::{LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use crate::clock::{Clock, iso8601_seconds};
+use crate::line_writer::LineWriter;
+use crate::sync::locked;
 use crate::text::is_plain;
+
+/// How long the first line waits that nobody reads. Those behind it do not wait at all.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Lines that are kept until they can be written. What finds no room is counted, and lost.
+const MOST_WAITING: usize = 1000;
+
+/// What a server writes with.
+static PATIENT: OnceLock<Mutex<Patient>> = OnceLock::new();
+
+struct Patient {
+    writer: LineWriter,
+    /// The oldest first.
+    waiting: VecDeque<String>,
+    lost: u64,
+}
 
 struct StandardError;
 
@@ -18,6 +39,41 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
 
+/// From now on no line is waited for, also none of a panic.
+///
+/// # Errors
+/// There is no thread to be had.
+pub fn never_block() -> io::Result<()> {
+    let patient = Patient {
+        writer: LineWriter::start(io::stderr(), PATIENCE)?,
+        waiting: VecDeque::new(),
+        lost: 0,
+    };
+    // A second call finds it set.
+    let _ = PATIENT.set(Mutex::new(patient));
+    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    Ok(())
+}
+
+impl Patient {
+    fn write(&mut self, line: String) {
+        if self.waiting.len() >= MOST_WAITING {
+            self.lost += 1;
+        } else {
+            self.waiting.push_back(line);
+        }
+        if self.writer.write(&mut self.waiting).is_ok() && self.lost > 0 {
+            let lost = format!(
+                "{} lines of the log are lost: nobody has read them",
+                self.lost
+            );
+            self.lost = 0;
+            self.waiting.push_back(line_of(Level::Warn, &lost));
+            let _ = self.writer.write(&mut self.waiting);
+        }
+    }
+}
+
 impl Log for StandardError {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
@@ -27,14 +83,22 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let time = iso8601_seconds(Clock::system().now());
-        let level = record.level().as_str().to_ascii_lowercase();
-        let line = escaped(&record.args().to_string());
-        // A closed standard error must not take the server down.
-        let _ = writeln!(std::io::stderr().lock(), "{time} {level} {line}");
+        let line = line_of(record.level(), &record.args().to_string());
+        if let Some(patient) = PATIENT.get() {
+            locked(patient).write(line);
+        } else {
+            // A closed standard error must not take the program down.
+            let _ = io::stderr().lock().write_all(line.as_bytes());
+        }
     }
 
     fn flush(&self) {}
+}
+
+fn line_of(level: Level, text: &str) -> String {
+    let time = iso8601_seconds(Clock::system().now());
+    let level = level.as_str().to_ascii_lowercase();
+    format!("{time} {level} {}\n", escaped(text))
 }
 
 /// Escaped so that it stays one line, and shows what it holds.

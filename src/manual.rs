@@ -60,6 +60,11 @@ pub const TOPICS: &[Topic] = &[
         include_str!("manual/tools.md"),
     ),
     topic(
+        "operations",
+        "the API's own description: its operations as tools",
+        include_str!("manual/operations.md"),
+    ),
+    topic(
         "policies",
         "which methods and endpoints may be called",
         include_str!("manual/policies.md"),

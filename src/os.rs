@@ -4,10 +4,12 @@
 
 use std::env;
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+#[cfg(unix)]
+use std::os::fd::AsFd as _;
 #[cfg(unix)]
 use std::os::unix::{
     ffi::OsStrExt as _,
@@ -43,13 +45,32 @@ pub fn create_private_directory(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
+/// Keeps the memory of this process, and of those that it starts, out of core dumps, where that
+/// needs no `unsafe`: on Linux (core(5), "Controlling which mappings are written").
+pub fn keep_memory_out_of_core_dumps() {
+    // Elsewhere there is no such file.
+    let filter = OpenOptions::new()
+        .write(true)
+        .open("/proc/self/coredump_filter");
+    if let Ok(mut filter) = filter {
+        let _ = filter.write_all(b"0");
+    }
+}
+
 /// How many files, sockets among them, this process may have open at a time; `None` where the
 /// system has no such limit, or does not tell without `unsafe`.
 pub fn most_descriptors() -> Option<usize> {
+    limit("Max open files")
+}
+
+/// How many bytes of address space this process may have; `None` as above.
+pub fn most_address_space() -> Option<usize> {
+    limit("Max address space")
+}
+
+fn limit(name: &str) -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
-    let line = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))?;
+    let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
@@ -59,6 +80,29 @@ pub fn without_following(options: &mut OpenOptions) -> &mut OpenOptions {
     #[cfg(unix)]
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
+}
+
+/// Standard output as a file, past the buffer of `std`.
+///
+/// # Errors
+/// The operating system's; also where it leads nowhere, as on Unix when the program was started
+/// with it closed: then `std` opens /dev/null in its place.
+pub fn standard_output() -> io::Result<File> {
+    let out = io::stdout();
+    #[cfg(unix)]
+    {
+        let file = File::from(out.as_fd().try_clone_to_owned()?);
+        let null = std::fs::metadata("/dev/null")?;
+        let metadata = file.metadata()?;
+        if metadata.file_type().is_char_device() && metadata.rdev() == null.rdev() {
+            return Err(io::Error::other("it is closed or leads to /dev/null"));
+        }
+        Ok(file)
+    }
+    #[cfg(not(unix))]
+    Ok(File::from(
+        std::os::windows::io::AsHandle::as_handle(&out).try_clone_to_owned()?,
+    ))
 }
 
 /// Whether both are of the same file, as far as the system tells.

@@ -46,7 +46,7 @@ impl<'a> OwnerClient<'a> {
         };
         let config = agent_config(&url).proxy(None).timeout_global(Some(TIMEOUT));
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: outgoing::agent(config.build()),
             origin: origin.to_owned(),
             token_file,
             access_key,

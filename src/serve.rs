@@ -2,7 +2,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use url::Url;
@@ -15,7 +17,7 @@ use crate::http::Limits;
 use crate::http::listener::{HttpServer, Listeners, NotBound};
 use crate::http::message::SERVER_NAME;
 use crate::os;
-use crate::outgoing::agent_config;
+use crate::outgoing::{agent, agent_config};
 use crate::owner::{Owner, Purpose};
 use crate::routes::Routes;
 
@@ -24,6 +26,12 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Open files of the server itself: listeners, logs, the token file and its locks, and a few to
 /// spare.
 const OWN_DESCRIPTORS: usize = 16;
+
+const MIB: usize = 1024 * 1024;
+/// Address space for all connections' threads and the answers that they hold, and to spare.
+const ADDRESS_SPACE: usize = 2048 * MIB;
+/// What glibc sets aside for each processor: 8 arenas of 64 MiB.
+const ARENAS: usize = 512 * MIB;
 
 /// Where a server that listens at `host` can be asked.
 pub fn origin_of(host: &str, port: u16) -> String {
@@ -45,19 +53,26 @@ pub fn is_ours(origin: &str) -> bool {
         return false;
     };
     // Also an address that is no loopback one may be this machine's.
-    let agent = agent_config(&url)
+    let config = agent_config(&url)
         .https_only(false)
         .proxy(None)
         .timeout_global(Some(PROBE_TIMEOUT))
-        .build()
-        .new_agent();
-    let answer = agent.get(url.as_str()).call();
+        .build();
+    let answer = agent(config).get(url.as_str()).call();
     answer.is_ok_and(|answer| {
         answer
             .headers()
             .get("server")
             .is_some_and(|name| name == SERVER_NAME)
     })
+}
+
+/// The address of the settings at which somebody listens already. Nothing is sent there.
+pub fn taken_address(config: &Config) -> Option<String> {
+    let host = &config.server_host;
+    let bound = Listeners::bind(host, config.server_port, config.is_reached_as_localhost());
+    let not_bound = bound.err()?;
+    (not_bound.error.kind() == io::ErrorKind::AddrInUse).then_some(not_bound.address)
 }
 
 /// A server; it stops when it is dropped.
@@ -75,6 +90,7 @@ impl Server {
     /// # Errors
     /// Another process owns the token file, the file is out of order, or the address cannot be had.
     pub fn start(config: Config, clock: Clock, mut limits: Limits) -> Result<Self, Failure> {
+        check_address_space(os::most_address_space())?;
         let owner = Owner::acquire(&config.token_cache_file, Purpose::Server, limits.owner)?;
         let listeners = Listeners::bind(
             &config.server_host,
@@ -91,13 +107,9 @@ impl Server {
         // Before anybody is served: later, clients may have taken the last descriptors.
         let local_origin = local_origin(address, &config);
         auth.announce(Some(&local_origin));
-        let http = listeners.serve(Box::new(routes), limits).map_err(|error| {
-            Failure::new(
-                Kind::Internal,
-                format!("There was no thread to serve with ({error})."),
-            )
-            .hint("Raise the limit of threads for this process.")
-        })?;
+        let http = listeners
+            .serve(Box::new(routes), limits)
+            .map_err(|error| no_thread(&error))?;
         Ok(Self {
             http,
             config,
@@ -167,6 +179,14 @@ fn local_origin(address: Option<SocketAddr>, config: &Config) -> String {
     format!("http://{address}")
 }
 
+pub(crate) fn no_thread(error: &io::Error) -> Failure {
+    Failure::new(
+        Kind::Internal,
+        format!("There was no thread to serve with ({error})."),
+    )
+    .hint("Raise the limit of threads for this process.")
+}
+
 fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
     let NotBound { address, error } = not_bound;
     let hint = if error.kind() != io::ErrorKind::AddrInUse {
@@ -182,6 +202,23 @@ fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
         config.server_host, config.server_port
     );
     Failure::new(Kind::Configuration, message).hint(hint)
+}
+
+/// Refuses a limit of address space that a crowd of clients could reach: an allocation that fails
+/// ends the process. A limit of the memory that is used does no such harm.
+fn check_address_space(limit: Option<usize>) -> Result<(), Failure> {
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let needed = ADDRESS_SPACE.saturating_add(processors.saturating_mul(ARENAS));
+    if limit.is_none_or(|limit| limit >= needed) {
+        return Ok(());
+    }
+    let message = format!(
+        "This process may have too little address space: it needs {} MiB here.",
+        needed / MIB
+    );
+    let hint = "Raise or remove the limit (`ulimit -v`, `LimitAS=`). To bound the memory that is used, set \
+                `MemoryMax=` or a container's limit.";
+    Err(Failure::new(Kind::Configuration, message).hint(hint))
 }
 
 /// How many of `most` connections this process has descriptors for: one more for the call of the

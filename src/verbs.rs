@@ -11,24 +11,24 @@ use serde_json::{Value, json};
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use crate::auth::Auth;
 use crate::auth::account::{Account, Stored};
 use crate::auth::pending::{Attempt, LIFETIME, Method};
-use crate::auth::sign_in::check_user_id;
+use crate::auth::sign_in::{check_user_id, success_of};
 use crate::auth::standing::{self, Notes, Standing};
 use crate::auth::token_file::TokenFile;
+use crate::auth::{Auth, DEFAULT_USER_ID};
 use crate::browser::Link;
 use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{CALLBACK_PATH, Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::http::Limits;
 use crate::mcp::tools::result::add;
-use crate::mcp::tools::{DEFAULT_USER_ID, NO_DEVICE_CODES, describe};
+use crate::mcp::tools::{NO_DEVICE_CODES, describe};
 use crate::outgoing::is_loopback_host;
 use crate::owner::{self, Owner, OwnerInfo, Purpose};
 use crate::owner_client::OwnerClient;
 use crate::secret::{Secret, SecretJson};
-use crate::serve::Server;
+use crate::serve::{Server, taken_address};
 use crate::text::json_escaped;
 
 /// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or
@@ -272,7 +272,7 @@ impl SignInAt<'_> {
 
     fn success(&self, status: &Value) -> String {
         let username = json_escaped(text_of(status, "username"));
-        format!("{username} is signed in as {}.\n", self.user_id)
+        success_of(self.user_id, &username) + "\n"
     }
 }
 
@@ -495,8 +495,15 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     if accounts.is_empty() {
         text += "Nobody is signed in.\n";
     }
+    let is_running = matches!(&owner, Ok(Some(owner)) if owner.purpose == Purpose::Server);
     let server = server_state(owner);
     let _ = write!(text, "Token file: {}\nServer: {server}\n", file.display());
+    if !is_running && let Some(address) = taken_address(config) {
+        let _ = writeln!(
+            text,
+            "Port: something else listens on {address}; it is not the server of this token file"
+        );
+    }
     Ok((text, is_anybody))
 }
 

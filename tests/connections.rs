@@ -1,5 +1,6 @@
-//! The server connects to the authority and the API, and to nothing else: the system calls of the built program
-//! are watched through the whole story. Needs strace, so it is run by name: `.ci/run` does.
+//! The server connects to the authority and the API, and to nothing else but public hosts of downloads, and
+//! needs no thread to do so: the system calls of the built program are watched, and some of them fail. Needs strace, so
+//! it is run by name: `.ci/run` does.
 #![cfg(target_os = "linux")]
 #![allow(
     missing_docs,
@@ -13,8 +14,9 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::json;
 use support::backend::{Backend, cae_claims, claims_challenge};
@@ -28,6 +30,8 @@ fn destinations(trace: &str) -> BTreeSet<String> {
     let addresses = trace
         .lines()
         .filter(|line| line.contains("sa_family="))
+        // Where the C library asks for a name before it reads /etc/hosts.
+        .filter(|line| !line.contains("/nscd/socket"))
         .map(|line| {
             let quoted = line.split('"').nth(1).unwrap_or(line);
             let port = line
@@ -52,12 +56,15 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let lure = format!("http://{}", elsewhere.local_addr().unwrap());
     let (entra, backend) = (Entra::start(), Backend::start(None));
     let of_authority = lure.clone();
+    // A host of downloads, but at an address that is not public.
+    let download = lure.replace("http://127.0.0.1", "https://localhost");
     backend.on(move |request| {
         let unauthorized = format!(
             "Bearer authorization_uri=\"{of_authority}/authorize\", error=\"invalid_token\""
         );
         match request.path.rsplit('/').next() {
             Some("elsewhere") => Some(Reply::empty(302).with("Location", &of_authority).into()),
+            Some("download") => Some(Reply::empty(302).with("Location", &download).into()),
             Some("itself") => Some(Reply::empty(307).with("Location", &request.path).into()),
             Some("unauthorized") => Some(
                 Reply::empty(401)
@@ -69,6 +76,7 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
         }
     });
     let setup = Setup::new(&entra, Some(&backend)).with("ALLOW_DEVICE_CODE", "true");
+    let setup = setup.with("DOWNLOAD_HOSTS", "localhost");
     let audit = setup.directory.file("audit.jsonl");
     let setup = setup.with("AUDIT_LOG", audit.to_str().unwrap());
     let trace = setup.directory.file("trace");
@@ -103,6 +111,7 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     for endpoint in [
         "/me",
         "/elsewhere",
+        "/download",
         "/itself",
         "/unauthorized",
         "/claims",
@@ -145,4 +154,54 @@ fn the_server_connects_to_the_authority_and_the_api_and_to_nothing_else() {
     let found: BTreeSet<String> = found.difference(&BTreeSet::from(own)).cloned().collect();
     let expected = BTreeSet::from([of_url(&entra.authority_host()), of_url(&backend.origin())]);
     assert_eq!(found, expected);
+}
+
+// CASES D1
+#[test]
+fn a_call_is_made_and_recorded_where_no_thread_is_left() {
+    let (entra, backend) = (Entra::start(), Backend::start(None));
+    // A name, so that it must be looked up.
+    let base = backend.url().replace("127.0.0.1", "localhost");
+    let setup = Setup::new(&entra, None).with("BACKEND_API_BASE_URL", &base);
+    let audit = setup.directory.file("audit.jsonl");
+    let setup = setup.with("AUDIT_LOG", audit.to_str().unwrap());
+    let process = Process::start(Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp")), &setup);
+    let mut mcp = process.modern();
+    mcp.sign_in(ADA);
+
+    let trace = setup.directory.file("trace");
+    let mut strace = Command::new("strace")
+        .args(["-f", "-e", "trace=clone,clone3"])
+        .args(["-e", "inject=clone,clone3:error=EAGAIN"])
+        .args(["-o", trace.to_str().unwrap()])
+        .args(["-p", &process.id().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut attached = String::new();
+    let mut messages = BufReader::new(strace.stderr.take().unwrap());
+    messages.read_line(&mut attached).unwrap();
+    assert!(attached.contains("attached"), "{attached}");
+
+    let task = json!({"endpoint": "/tasks", "data": {}, "user_id": ADA});
+    for _ in 0..3 {
+        mcp.ok("api_post_request", task.clone());
+    }
+    let strace_id = strace.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-s", "INT", &strace_id])
+            .status()
+            .unwrap()
+            .success()
+    );
+    strace.wait().unwrap();
+    let trace = fs::read_to_string(&trace).unwrap();
+    assert!(trace.contains("INJECTED"), "{trace}");
+    let recorded = fs::read_to_string(&audit).unwrap();
+    assert_eq!(
+        recorded.matches(r#""event":"api_call""#).count(),
+        3,
+        "{recorded}"
+    );
 }

@@ -5,12 +5,13 @@ use std::string::FromUtf8Error;
 use std::time::{Duration, SystemTime};
 
 use base64::prelude::*;
+use memchr::memmem;
 use serde_json::{Map, Value, json, value::RawValue};
 use ureq::Body;
 use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
 use ureq::http::{HeaderMap, HeaderValue, Response};
 
-use super::charset::{BYTE_ORDER_MARK, Charset};
+use super::charset::Charset;
 use super::coding::Codings;
 use super::endpoint::{Base, Target};
 use super::files::{Destination, Moved, NotSaved, Watch};
@@ -19,6 +20,7 @@ use super::link;
 use super::next_link::{self, NEXT_LINK};
 use super::response_headers;
 use super::select::Selection;
+use super::shortened::{LeftOut, shortened};
 use super::tokens::Tokens;
 use crate::auth::challenge::Challenge;
 use crate::error;
@@ -31,8 +33,6 @@ pub(crate) const REDIRECT: &str = "redirect";
 /// How far a body is read to learn its length, when it is longer than the caller gets.
 const MOST_COUNTED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How many times longer than the caller gets an answer may be for parts of it to be selected.
-const SELECTED_FROM: usize = 16;
 /// An answer, as the caller gets it.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -46,14 +46,20 @@ pub(crate) struct Answer {
     pub(crate) headers: Map<String, Value>,
     /// How many of them did not fit.
     pub(crate) headers_left_out: usize,
+    /// The host that was redirected to and has given this answer.
+    pub(crate) downloaded_from: Option<String>,
+    /// The host of a redirect that `DOWNLOAD_HOSTS` could allow.
+    pub(crate) unlisted_host: Option<String>,
     /// The body as JSON, for the member `data` of the tool result.
     pub(crate) data: String,
     /// How long to wait before the next call (RFC 9110 §10.2.3).
     pub(crate) retry_after: Option<Duration>,
     /// An image: its media type and its bytes in Base64.
     pub(crate) image: Option<(String, String)>,
-    /// When `data` was cut: the length of the whole body, or of all that was selected.
+    /// When `data` was cut or shortened: the length of the whole body, or of all that was selected.
     pub(crate) truncated: Option<u64>,
+    /// What `data` has lost, when it was shortened and is still JSON.
+    pub(crate) left_out: Vec<Lost>,
     /// The length of the body, as far as it was read.
     pub(crate) length: u64,
     /// The pointers that select nothing.
@@ -70,6 +76,15 @@ pub(crate) struct Answer {
     pub(crate) had_token: bool,
     /// Whether any part of it can be selected.
     pub(crate) can_select: bool,
+}
+
+/// How many elements an array has lost.
+pub(crate) struct Lost {
+    /// The array, as `select` names it.
+    pub(crate) pointer: String,
+    /// How many of its first elements are still there.
+    pub(crate) kept: usize,
+    pub(crate) count: usize,
 }
 
 /// Why a body could not be read to its end.
@@ -108,6 +123,11 @@ impl Answer {
         matches!(self.status, 200..300)
     }
 
+    /// Whether the API wants another token.
+    pub(crate) fn refuses_token(&self) -> bool {
+        self.status == 401 && self.downloaded_from.is_none()
+    }
+
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
@@ -141,6 +161,8 @@ impl Answer {
 
 /// What the caller wants of a successful answer.
 pub(crate) struct Wanted<'a> {
+    /// How much of it, when that is less than the settings allow.
+    pub(crate) max_bytes: Option<usize>,
     /// Which parts of it, when it is JSON.
     pub(crate) select: Option<Selection>,
     /// The file that it is saved to; the caller then gets no `data`.
@@ -153,10 +175,15 @@ pub(crate) struct Reading<'a> {
     /// What was called.
     pub(crate) called: &'a Target,
     pub(crate) wanted: &'a Wanted<'a>,
+    /// Where the answer comes from, if not from there, and where it leads to.
+    pub(crate) downloaded_from: Option<String>,
+    pub(crate) unlisted_host: Option<String>,
     /// Watches a file being saved.
     pub(crate) watch: Watch<'a>,
     /// How much of a body the caller gets.
     pub(crate) max_bytes: usize,
+    /// How long JSON may be for parts of it to be chosen.
+    pub(crate) reach: usize,
     /// What the caller must not get.
     pub(crate) tokens: &'a Tokens<'a>,
 }
@@ -166,7 +193,7 @@ impl Reading<'_> {
     ///
     /// # Errors
     /// The connection breaks, or the file cannot be written.
-    pub(crate) fn answer(&self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
+    pub(crate) fn answer(self, mut response: Response<Body>) -> Result<Answer, NotSaved> {
         let content_type = response.headers().get(CONTENT_TYPE);
         let content_type = content_type.map(|value| self.text(value));
         let part = self.part(&mut response, content_type.as_deref())?;
@@ -174,7 +201,8 @@ impl Reading<'_> {
         let packed = Codings::of(headers)
             .unknown()
             .map(|name| self.tokens.taken_out_of(name.to_owned()));
-        let is_page = response.status().is_success();
+        let is_download = self.downloaded_from.is_some();
+        let is_page = response.status().is_success() && !is_download;
         let next = if is_page {
             self.next_page(part.next_link, headers)
         } else {
@@ -184,7 +212,13 @@ impl Reading<'_> {
         let challenges = challenges.filter(|value| value.to_str().is_ok());
         // Scopes and claims are shown.
         let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
-        let challenge = Challenge::of_backend(challenges.iter().map(String::as_str));
+        let challenges = challenges.iter().map(String::as_str);
+        // Others have no say in what the token must be.
+        let challenge = if is_download {
+            None
+        } else {
+            Challenge::of_backend(challenges)
+        };
         let (handed_on, headers_left_out) =
             response_headers::handed_on(headers, |value| self.text(value));
         let retry_after = headers
@@ -195,7 +229,7 @@ impl Reading<'_> {
             kind: Kind::of(content_type.as_deref(), packed.is_some()),
             is_packed: packed.is_some(),
             is_fit: part.is_fit,
-            is_cut: part.truncated.is_some() || part.broken_off.is_some(),
+            is_cut: part.is_cut,
         };
         let (data, image) = present(part.body, &form);
         Ok(Answer {
@@ -208,6 +242,7 @@ impl Reading<'_> {
             retry_after,
             image,
             truncated: part.truncated,
+            left_out: part.left_out,
             can_select: part.can_select,
             length: part.length,
             not_found: part.not_found,
@@ -217,6 +252,8 @@ impl Reading<'_> {
             packed,
             content_type,
             had_token: self.tokens.has_removed(),
+            downloaded_from: self.downloaded_from,
+            unlisted_host: self.unlisted_host,
         })
     }
 
@@ -274,91 +311,127 @@ impl Reading<'_> {
         let codings = Codings::of(response.headers());
         let kind = Kind::of(content_type, codings.unknown().is_some());
         let is_json = kind == Kind::Json;
-        let selection = self.wanted.select.as_ref().filter(|_| is_success);
-        let most = self.max_bytes;
-        let read_most = if is_json && selection.is_some() {
-            most.saturating_mul(SELECTED_FROM)
+        let declared = response.body().content_length();
+        let declared = declared.filter(|_| codings.is_plain());
+        let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
+        let most = if is_json && is_in_reach {
+            self.reach
         } else {
-            most
+            self.max_bytes
         };
-        let limits = Limits {
-            most: read_most,
-            // UTF-16 has two bytes for each of them.
-            more: 2 + 2 * self.tokens.longest(),
-            searched: (is_json && is_success).then(|| most.saturating_mul(SELECTED_FROM)),
-        };
-        let (bytes, ending, next_of_cut) = read(response, &codings, &limits);
+        // UTF-16 has two bytes for each of them.
+        let more = 2 + 2 * self.tokens.longest();
+        let (bytes, ending) = read(response, &codings, declared, most, more);
         let length = bytes.len() as u64;
         let (bytes, end) = match kind {
-            Kind::Other => (bytes, read_most),
+            Kind::Other => (bytes, most),
             Kind::Json | Kind::Text => {
                 let declared =
                     content_type.and_then(|value| media_type::parameter(value, "charset"));
-                Charset::of(&bytes, declared, is_json).decoded(bytes, read_most)
+                Charset::of(&bytes, declared, is_json).decoded(bytes, most)
             }
         };
         let decoded = bytes.len();
         // Before anything is cut: half a token could not be found.
-        let bytes = self.tokens.taken_out(bytes, end.min(read_most));
+        let bytes = self.tokens.taken_out(bytes, end.min(most));
         let (truncated, broken_off) = match ending {
             // In UTF-8 it may be longer than it was.
-            Ending::Whole if decoded > read_most => (Some(decoded as u64), None),
+            Ending::Whole if decoded > most => (Some(decoded as u64), None),
             Ending::Whole => (None, None),
             Ending::Longer(length) => (Some(length), None),
             Ending::Broken(broken) => (None, Some(broken)),
         };
-        let reach = most.saturating_mul(SELECTED_FROM) as u64;
-        let is_in_reach = truncated.is_none_or(|length| length <= reach);
-        let is_whole_json = is_json && truncated.is_none() && broken_off.is_none();
-        let mut part = Part {
+        let is_whole = truncated.is_none() && broken_off.is_none();
+        let part = Part {
             length: truncated.unwrap_or(length),
-            body: String::from_utf8(bytes),
+            is_cut: !is_whole,
             truncated,
             broken_off,
-            can_select: is_json && is_success && is_in_reach,
             ..Part::default()
         };
-        if is_whole_json && let Ok(text) = part.body {
-            let found = Found::in_text(&text);
-            part.body = Ok(found.mended(text));
-            part.is_fit = found.is_fit;
+        let selection = self.wanted.select.as_ref().filter(|_| is_success);
+        match String::from_utf8(bytes) {
+            Ok(text) if is_json && is_whole => self.of_json(part, text, selection, is_success),
+            body => self.of_other(part, body, selection, is_json && is_success),
         }
-        part.next_link = next_of_cut;
-        self.selected(part, selection, is_whole_json && is_success)
     }
 
-    /// `part` with its next page, and no more of its body than was selected. Only the body of a
-    /// success that `is_whole_json` has either.
-    fn selected(&self, mut part: Part, selection: Option<&Selection>, is_whole_json: bool) -> Part {
-        let most = self.max_bytes;
-        let text = part.body.as_ref().ok();
-        let text = text.filter(|_| is_whole_json);
-        let is_worth_it = |text: &&String| selection.is_some() || text.contains(NEXT_LINK);
-        let json = text
-            .filter(is_worth_it)
-            .and_then(|text| serde_json::from_str::<&RawValue>(text).ok());
-        let next_link = json
+    /// `part` with what the caller gets of `text`, a whole body that is called JSON.
+    fn of_json(
+        &self,
+        mut part: Part,
+        text: String,
+        selection: Option<&Selection>,
+        is_success: bool,
+    ) -> Part {
+        let found = Found::in_text(&text);
+        let text = found.mended(text);
+        part.is_fit = found.is_fit;
+        part.can_select = is_success;
+        let has_next = || memmem::find(text.as_bytes(), NEXT_LINK.as_bytes()).is_some();
+        let is_worth_it = is_success && (selection.is_some() || has_next());
+        let json: Option<&RawValue> = if is_worth_it {
+            serde_json::from_str(&text).ok()
+        } else {
+            None
+        };
+        part.next_link = json
             .and_then(|json| json_pointer::member(json, NEXT_LINK))
-            .and_then(|link| serde_json::from_str::<String>(link.get()).ok());
-        match (selection, json) {
-            (Some(selection), Some(json)) => {
-                let selected = selection.of(json, most);
-                part.body = String::from_utf8(selected.parts);
-                // A part is less deep than the whole.
-                part.is_fit = part.is_fit || is_fit(&part.body);
-                part.truncated = (selected.length > most).then_some(selected.length as u64);
-                part.not_found = selected.not_found;
+            .and_then(|link| serde_json::from_str(link.get()).ok());
+        let (Some(selection), Some(json)) = (selection, json) else {
+            // From what is no JSON nothing can be selected: the caller gets it as it is.
+            part.not_found = selection.map(Selection::pointers).unwrap_or_default();
+            return self.fitted(part, text, None);
+        };
+        let selected = selection.of(json, self.reach);
+        part.not_found = selected.not_found;
+        match String::from_utf8(selected.parts) {
+            Ok(text) if text.len() == selected.length => self.fitted(part, text, Some(selection)),
+            body => {
+                part.cut(body, self.max_bytes);
+                part.truncated = Some(selected.length as u64);
+                part
             }
-            // Nothing can be selected from it: the caller gets it as it is.
-            (Some(selection), None) => {
-                let (body, cut) = cut(part.body, most);
-                part.body = body;
-                part.truncated = part.truncated.or(cut);
-                part.not_found = selection.pointers();
-            }
-            (None, _) => {}
         }
-        part.next_link = next_link.or(part.next_link);
+    }
+
+    /// `part` with `json` in as many bytes as the caller gets.
+    fn fitted(&self, mut part: Part, json: String, selection: Option<&Selection>) -> Part {
+        let length = json.len();
+        if length <= self.max_bytes {
+            // A part is less deep than the whole.
+            part.is_fit = part.is_fit || Found::in_text(&json).is_fit;
+            part.body = Ok(json);
+            return part;
+        }
+        part.truncated = Some(length as u64);
+        let Some(shortened) = shortened(&json, self.max_bytes) else {
+            part.cut(Ok(json), self.max_bytes);
+            return part;
+        };
+        part.is_fit = part.is_fit || Found::in_text(&shortened.json).is_fit;
+        part.body = Ok(shortened.json);
+        let lost = shortened.left_out.iter();
+        part.left_out = lost.map(|lost| Lost::of(lost, selection)).collect();
+        part
+    }
+
+    /// `part` with what the caller gets of a `body` that is no JSON, or not whole.
+    fn of_other(
+        &self,
+        mut part: Part,
+        body: Result<String, FromUtf8Error>,
+        selection: Option<&Selection>,
+        may_have_next: bool,
+    ) -> Part {
+        part.not_found = selection.map(Selection::pointers).unwrap_or_default();
+        if may_have_next && part.truncated.is_some() {
+            let start = body
+                .as_ref()
+                .map_or_else(FromUtf8Error::as_bytes, String::as_bytes);
+            part.next_link = next_link::in_beginning(start);
+        }
+        part.cut(body, self.max_bytes);
         part
     }
 
@@ -392,10 +465,13 @@ struct Part {
     length: u64,
     /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
-    /// Whether it can be handed on as JSON, if it is JSON.
+    /// Whether that ends anywhere.
+    is_cut: bool,
+    /// Whether it is JSON, and can be handed on as that.
     is_fit: bool,
     can_select: bool,
     truncated: Option<u64>,
+    left_out: Vec<Lost>,
     broken_off: Option<BrokenOff>,
     not_found: Vec<String>,
     next_link: Option<String>,
@@ -408,13 +484,43 @@ impl Default for Part {
         Self {
             length: 0,
             body: Ok(String::new()),
-            is_fit: true,
+            is_cut: false,
+            is_fit: false,
             can_select: false,
             truncated: None,
+            left_out: Vec::new(),
             broken_off: None,
             not_found: Vec::new(),
             next_link: None,
             saved: None,
+        }
+    }
+}
+
+impl Part {
+    /// Takes the first `most` bytes of `body`.
+    fn cut(&mut self, body: Result<String, FromUtf8Error>, most: usize) {
+        let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
+        if bytes.len() > most {
+            self.truncated = self.truncated.or(Some(bytes.len() as u64));
+            self.is_cut = true;
+            bytes.truncate(most);
+        }
+        self.body = String::from_utf8(bytes);
+    }
+}
+
+impl Lost {
+    /// What an array of the parts that `selection` chose has lost.
+    fn of(lost: &LeftOut, selection: Option<&Selection>) -> Self {
+        let pointer = match selection {
+            Some(selection) => selection.pointer_to(&lost.path),
+            None => json_pointer::to_text(&lost.path),
+        };
+        Self {
+            pointer,
+            kept: lost.kept,
+            count: lost.count,
         }
     }
 }
@@ -427,76 +533,38 @@ enum Ending {
     Broken(BrokenOff),
 }
 
-fn is_fit(body: &Result<String, FromUtf8Error>) -> bool {
-    body.as_ref().is_ok_and(|text| Found::in_text(text).is_fit)
-}
-
-/// The first `most` bytes of `body`, and its length when it was longer.
-fn cut(
-    body: Result<String, FromUtf8Error>,
-    most: usize,
-) -> (Result<String, FromUtf8Error>, Option<u64>) {
-    let mut bytes = body.map_or_else(FromUtf8Error::into_bytes, String::into_bytes);
-    let length = bytes.len();
-    bytes.truncate(most);
-    (
-        String::from_utf8(bytes),
-        (length > most).then_some(length as u64),
-    )
-}
-
-/// How far a body is read.
-struct Limits {
-    /// What may be handed on,
-    most: usize,
-    /// what is read beyond that, to find what stands across the border,
-    more: usize,
-    /// and how much of a longer JSON answer is searched for the next page.
-    searched: Option<usize>,
-}
-
-/// The beginning of the body, unpacked, how it ended, and the next page if it is longer than may be
-/// handed on.
+/// The body unpacked, and how it ended: its first `most` bytes, and so many `more`, to find what
+/// stands across the border. The head may have `declared` how long it is.
 fn read(
     response: &mut Response<Body>,
     codings: &Codings,
-    limits: &Limits,
-) -> (Vec<u8>, Ending, Option<String>) {
-    let declared = response.body().content_length();
-    let declared = declared.filter(|_| codings.is_plain());
-    let limit = u64::try_from(limits.most.saturating_add(limits.more)).unwrap_or(u64::MAX);
+    declared: Option<u64>,
+    most: usize,
+    more: usize,
+) -> (Vec<u8>, Ending) {
+    let limit = most.saturating_add(more) as u64;
     let expected = usize::try_from(declared.unwrap_or_default().min(limit)).unwrap_or_default();
     let mut bytes = Vec::with_capacity(expected + 1);
     let reader = response.body_mut().with_config().limit(u64::MAX).reader();
     let mut reader = match codings.unpacked(Box::new(reader)) {
         Ok(reader) => reader,
-        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error)), None),
+        Err(error) => return (bytes, Ending::Broken(BrokenOff::by(error))),
     };
     let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
-    if bytes.len() > limits.most {
-        let mut rest = reader.take(MOST_COUNTED_BYTES);
-        let searched = limits.searched.map(|searched| searched as u64);
-        let next_link = searched.and_then(|searched| {
-            // What not even `select` could reach is not read for this.
-            let more = searched.saturating_sub(bytes.len() as u64);
-            let is_in_reach = declared.is_none_or(|declared| declared <= searched);
-            let more = rest.by_ref().take(if is_in_reach { more } else { 0 });
-            let start = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(&bytes);
-            next_link::in_stream(start.chain(more))
-        });
-        let counted = || {
+    if bytes.len() > most {
+        let length = declared.unwrap_or_else(|| {
             // The caller's part is complete; the rest is read only to be counted.
+            let mut rest = reader.take(MOST_COUNTED_BYTES);
             let _ = io::copy(&mut rest, &mut io::sink());
             bytes.len() as u64 + MOST_COUNTED_BYTES - rest.limit()
-        };
-        let length = declared.unwrap_or_else(counted);
-        return (bytes, Ending::Longer(length), next_link);
+        });
+        return (bytes, Ending::Longer(length));
     }
     let ending = read.map_or_else(
         |error| Ending::Broken(BrokenOff::by(error)),
         |_| Ending::Whole,
     );
-    (bytes, ending, None)
+    (bytes, ending)
 }
 
 /// What a body is, by its header.
@@ -537,7 +605,7 @@ struct Form<'a> {
     kind: Kind,
     /// In a content coding that could not be undone.
     is_packed: bool,
-    /// Whether every parser takes it, if it is JSON.
+    /// Whether it is JSON that every parser takes.
     is_fit: bool,
     is_cut: bool,
 }
@@ -552,12 +620,7 @@ fn present(
     let (is_json, is_text) = (form.kind == Kind::Json, form.kind != Kind::Other);
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json)
-            if is_json
-                && form.is_fit
-                && !form.is_cut
-                && serde_json::from_str::<&RawValue>(&json).is_ok() =>
-        {
+        Ok(json) if is_json && form.is_fit && !form.is_cut => {
             return (json, None);
         }
         Ok(text) if is_text => return (Value::from(text).to_string(), None),

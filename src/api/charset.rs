@@ -1,7 +1,7 @@
 //! Character sets: a text as UTF-8, whatever it came in.
 
 /// The UTF-8 form of U+FEFF, which some put before a text.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// What windows-1252 has at 0x80 to 0x9f (WHATWG Encoding, index-windows-1252). Nobody means the
 /// controls that ISO-8859-1 has there.
 const WINDOWS_1252: [char; 32] = [

@@ -28,6 +28,10 @@ impl Target {
         &self.uri
     }
 
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// Resolves a `link` that was found there (RFC 3986 §5).
     pub(crate) fn join(&self, link: &str) -> Result<Url, url::ParseError> {
         self.url.join(link)

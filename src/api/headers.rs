@@ -118,7 +118,8 @@ impl AllowedHeaders {
         !is_never_allowed(&name) && self.allows(&name)
     }
 
-    fn allows(&self, name: &str) -> bool {
+    /// Whether a caller may set `name`, in lower case.
+    pub(crate) fn allows(&self, name: &str) -> bool {
         let added = self.added.iter().map(String::as_str);
         let mut patterns = ALLOWED.into_iter().chain(added);
         patterns.any(|pattern| match pattern.strip_suffix('*') {
@@ -148,8 +149,13 @@ fn addition(text: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// Whether no setting can allow a header of this name. Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
+/// Whether no setting can add `name`, in lower case.
 pub(crate) fn is_never_allowed(name: &str) -> bool {
-    let name = name.replace('_', "-");
+    let name = with_hyphens(name);
     NEVER_ALLOWED.contains(&name.as_str()) || name.starts_with("proxy-")
+}
+
+/// Underscores count as hyphens: CGI (RFC 3875 §4.1.18) and its relatives do not tell them apart.
+pub(crate) fn with_hyphens(name: &str) -> String {
+    name.replace('_', "-")
 }

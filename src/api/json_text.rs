@@ -1,60 +1,51 @@
-//! JSON that some parsers do not take, although its syntax is right. A client that cannot read a
-//! result takes a call for failed that was done.
+//! JSON that every parser takes. A client that cannot read a result takes a call for failed that
+//! was done.
+
+use memchr::memchr;
 
 /// Common parsers stop at 64 levels; three are those of the result around it, and one is to spare.
 const MOST_LEVELS: usize = 60;
 /// Some parsers refuse what no double holds (more than 308 digits), Python an integer of more than
 /// 4,300 digits.
 const MOST_DIGITS: usize = 300;
+/// What is less is a control character (RFC 8259 §7).
+const SPACE: u8 = 0x20;
 const ONES: u64 = u64::from_ne_bytes([1; 8]);
 const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
-/// What was found in a JSON text.
+/// What was found in a text.
 pub(crate) struct Found {
-    /// Whether every parser takes it, once the surrogates are mended.
+    /// Whether it is JSON (RFC 8259) that every parser takes, once the surrogates are mended.
     pub(crate) is_fit: bool,
     /// Where escapes of lone surrogates stand.
     lone_surrogates: Vec<usize>,
 }
 
 impl Found {
-    /// Looks through `json`, whose syntax is right, or which is not handed on as JSON.
-    pub(crate) fn in_text(json: &str) -> Self {
-        let json = json.as_bytes();
-        let (mut level, mut deepest, mut most_digits, mut at) = (0_usize, 0, 0, 0);
-        let mut lone_surrogates = Vec::new();
-        while let Some(byte) = json.get(at) {
-            at += 1;
-            match byte {
-                b'"' => at = end_of_string(json, at, &mut lone_surrogates),
-                b'[' | b'{' => {
-                    level += 1;
-                    deepest = deepest.max(level);
-                }
-                b']' | b'}' => level = level.saturating_sub(1),
-                b'0'..=b'9' => {
-                    let rest = json.get(at..).unwrap_or_default();
-                    let digits = digits(rest).len();
-                    let behind = rest.get(digits..).unwrap_or_default();
-                    most_digits = most_digits.max(1 + digits + exponent(behind));
-                    at += digits;
-                }
-                _ => {}
-            }
+    /// Looks through `text`.
+    pub(crate) fn in_text(text: &str) -> Self {
+        let mut scanner = Scanner {
+            text: text.as_bytes(),
+            at: 0,
+            lone_surrogates: Vec::new(),
+        };
+        let is_fit = scanner.json().is_some();
+        if !is_fit {
+            scanner.other_strings();
         }
         Self {
-            is_fit: deepest <= MOST_LEVELS && most_digits <= MOST_DIGITS,
-            lone_surrogates,
+            is_fit,
+            lone_surrogates: scanner.lone_surrogates,
         }
     }
 
     /// The text in which this was found, with U+FFFD in the place of each lone surrogate (RFC 7493
     /// §2.1).
-    pub(crate) fn mended(&self, json: String) -> String {
+    pub(crate) fn mended(&self, text: String) -> String {
         if self.lone_surrogates.is_empty() {
-            return json;
+            return text;
         }
-        let mut bytes = json.into_bytes();
+        let mut bytes = text.into_bytes();
         for at in &self.lone_surrogates {
             if let Some(digits) = bytes.get_mut(at + 2..at + 6) {
                 digits.copy_from_slice(b"fffd");
@@ -65,69 +56,265 @@ impl Found {
     }
 }
 
-/// The digits with which `text` begins.
-fn digits(text: &[u8]) -> &[u8] {
-    let end = text.iter().position(|byte| !byte.is_ascii_digit());
-    text.get(..end.unwrap_or(text.len())).unwrap_or_default()
+/// The arrays and objects that are open at one place of a text.
+#[derive(Default)]
+struct Open {
+    level: usize,
+    /// A bit for each, the lowest for the innermost: whether it is an object.
+    objects: u64,
 }
 
-/// The exponent with which `text` begins, behind the digits of a number; 0 for none and for a
-/// negative one.
-fn exponent(text: &[u8]) -> usize {
-    let (b"e" | b"E", power) = text.split_at_checked(1).unwrap_or_default() else {
-        return 0;
-    };
-    let power = digits(power.strip_prefix(b"+").unwrap_or(power));
-    let number = str::from_utf8(power).map(str::parse::<usize>);
-    match (power, number) {
-        ([], _) => 0,
-        (_, Ok(Ok(number))) => number.min(usize::MAX / 2),
-        _ => usize::MAX / 2,
+impl Open {
+    fn push(&mut self, is_object: bool) -> Option<()> {
+        self.level += 1;
+        self.objects = self.objects << 1 | u64::from(is_object);
+        (self.level <= MOST_LEVELS).then_some(())
+    }
+
+    fn pop(&mut self) {
+        self.level -= 1;
+        self.objects >>= 1;
+    }
+
+    fn is_in_object(&self) -> bool {
+        self.objects & 1 == 1
     }
 }
 
-/// Where the string ends whose first character stands at `at`, behind its quotation mark.
-fn end_of_string(json: &[u8], mut at: usize, lone_surrogates: &mut Vec<usize>) -> usize {
-    loop {
-        at += plain_length(json.get(at..).unwrap_or_default());
-        if json.get(at) != Some(&b'\\') {
-            return at + 1;
-        }
-        let length = match unit(json, at) {
-            Some(0xd800..0xdc00) if matches!(unit(json, at + 6), Some(0xdc00..0xe000)) => 12,
-            Some(0xd800..0xe000) => {
-                lone_surrogates.push(at);
-                6
+/// Reads a text once, from its beginning to its end. `None` means that it is no JSON that every
+/// parser takes.
+struct Scanner<'t> {
+    text: &'t [u8],
+    at: usize,
+    lone_surrogates: Vec<usize>,
+}
+
+impl Scanner<'_> {
+    /// One value, and nothing behind it.
+    fn json(&mut self) -> Option<()> {
+        let mut open = Open::default();
+        loop {
+            let is_opened = self.value(&mut open)?;
+            if is_opened {
+                continue;
             }
-            _ => 2,
+            loop {
+                if open.level == 0 {
+                    self.skip_white_space();
+                    return (self.at == self.text.len()).then_some(());
+                }
+                match self.token()? {
+                    b',' => break,
+                    b'}' if open.is_in_object() => open.pop(),
+                    b']' if !open.is_in_object() => open.pop(),
+                    _ => return None,
+                }
+            }
+            if open.is_in_object() {
+                self.key()?;
+            }
+        }
+    }
+
+    /// A value, or the beginning of an array or an object up to its first value; says which.
+    fn value(&mut self, open: &mut Open) -> Option<bool> {
+        match self.token()? {
+            b'"' => self.string()?,
+            b'{' => {
+                open.push(true)?;
+                if !self.is_next(b'}') {
+                    self.key()?;
+                    return Some(true);
+                }
+                open.pop();
+            }
+            b'[' => {
+                open.push(false)?;
+                if !self.is_next(b']') {
+                    return Some(true);
+                }
+                open.pop();
+            }
+            b't' => self.literal(b"rue")?,
+            b'f' => self.literal(b"alse")?,
+            b'n' => self.literal(b"ull")?,
+            b'-' => {
+                let first = self.byte()?;
+                self.number(first)?;
+            }
+            first => self.number(first)?,
+        }
+        Some(false)
+    }
+
+    fn key(&mut self) -> Option<()> {
+        if self.token()? != b'"' {
+            return None;
+        }
+        self.string()?;
+        (self.token()? == b':').then_some(())
+    }
+
+    fn literal(&mut self, rest: &[u8]) -> Option<()> {
+        self.rest().starts_with(rest).then_some(())?;
+        self.at += rest.len();
+        Some(())
+    }
+
+    /// A number behind its first digit (§6).
+    fn number(&mut self, first: u8) -> Option<()> {
+        let mut digits = match first {
+            b'0' => 1,
+            b'1'..=b'9' => 1 + self.digits(),
+            _ => return None,
         };
-        at += length;
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            let fraction = self.digits();
+            if fraction == 0 {
+                return None;
+            }
+            digits = digits.max(fraction);
+        }
+        if let Some(b'e' | b'E') = self.peek() {
+            self.at += 1;
+            digits = digits.saturating_add(self.exponent()?);
+        }
+        (digits <= MOST_DIGITS).then_some(())
+    }
+
+    /// How many digits an exponent adds.
+    fn exponent(&mut self) -> Option<usize> {
+        let sign = self.peek();
+        if let Some(b'+' | b'-') = sign {
+            self.at += 1;
+        }
+        let start = self.at;
+        if self.digits() == 0 {
+            return None;
+        }
+        if sign == Some(b'-') {
+            return Some(0);
+        }
+        let power = str::from_utf8(self.text.get(start..self.at)?).ok()?;
+        Some(power.parse().unwrap_or(usize::MAX))
+    }
+
+    /// Skips digits, and says how many.
+    fn digits(&mut self) -> usize {
+        let rest = self.rest();
+        let end = rest.iter().position(|byte| !byte.is_ascii_digit());
+        let count = end.unwrap_or(rest.len());
+        self.at += count;
+        count
+    }
+
+    /// A string behind its quotation mark (§7).
+    fn string(&mut self) -> Option<()> {
+        loop {
+            self.at += plain_length(self.rest());
+            match self.byte()? {
+                b'"' => return Some(()),
+                b'\\' => self.escape()?,
+                _ => return None,
+            }
+        }
+    }
+
+    /// An escape behind its backslash.
+    fn escape(&mut self) -> Option<()> {
+        let start = self.at - 1;
+        match self.byte()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => return Some(()),
+            b'u' => {}
+            _ => return None,
+        }
+        let unit = unit(self.text, start)?;
+        self.at = start + 6;
+        match unit {
+            0xd800..0xdc00 if matches!(self::unit(self.text, self.at), Some(0xdc00..0xe000)) => {
+                self.at += 6;
+            }
+            0xd800..0xe000 => self.lone_surrogates.push(start),
+            _ => {}
+        }
+        Some(())
+    }
+
+    /// Goes on behind what is not taken, for the surrogates alone: parts of the text may be.
+    fn other_strings(&mut self) {
+        self.at = 0;
+        self.lone_surrogates.clear();
+        while let Some(start) = memchr(b'"', self.rest()) {
+            self.at += start + 1;
+            // Another string begins behind what is wrong in one.
+            let _ = self.string();
+        }
+    }
+
+    /// Skips white space and then one byte, which it gives.
+    fn token(&mut self) -> Option<u8> {
+        self.skip_white_space();
+        self.byte()
+    }
+
+    /// Skips white space, and `byte` if it comes then.
+    fn is_next(&mut self, byte: u8) -> bool {
+        self.skip_white_space();
+        let is_next = self.peek() == Some(byte);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    fn skip_white_space(&mut self) {
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    fn peek(&self) -> Option<u8> {
+        self.text.get(self.at).copied()
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.text.get(self.at..).unwrap_or_default()
     }
 }
 
-/// The UTF-16 code unit that is escaped at `at` (RFC 8259 §7).
-fn unit(json: &[u8], at: usize) -> Option<u16> {
-    let digits = json.get(at..at + 6)?.strip_prefix(b"\\u")?;
+/// The UTF-16 code unit that is escaped at `at` (§7).
+fn unit(text: &[u8], at: usize) -> Option<u16> {
+    let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
 }
 
-/// How many bytes stand before the first quotation mark or backslash. Eight are looked at in one
-/// step: most of a long answer is strings.
+/// How many bytes stand before the first quotation mark, backslash or control character. Eight are
+/// looked at in one step: most of a long answer is strings.
 fn plain_length(text: &[u8]) -> usize {
     let (words, rest) = text.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let hits = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+        let hits = less(word ^ (ONES * u64::from(b'"')), 1)
+            | less(word ^ (ONES * u64::from(b'\\')), 1)
+            | less(word, SPACE);
         if hits != 0 {
             return index * 8 + hits.trailing_zeros() as usize / 8;
         }
     }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\');
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\') || *byte < SPACE;
     words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
-/// The high bit of each byte that is zero; of those above the lowest one that is set, some may be
-/// wrong.
-fn zeros(word: u64) -> u64 {
-    word.wrapping_sub(ONES) & !word & HIGH_BITS
+/// The high bit of each byte that is less than `bound`; of those above the lowest one that is set,
+/// some may be wrong.
+fn less(word: u64, bound: u8) -> u64 {
+    word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH_BITS
 }

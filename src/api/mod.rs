@@ -1,19 +1,21 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
 //! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
-//! settings must allow it ([`policy`], [`headers`]), and a file that it moves must lie below
+//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves must lie below
 //! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
 //! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
-//! ([`coding`]), as UTF-8 ([`charset`]), without the token ([`tokens`]), and fit for every parser
-//! ([`json_text`]). If the API does not accept the token, the call is repeated with a new one. If
+//! ([`coding`]), as UTF-8 ([`charset`]), without the token and other keys ([`tokens`]), fit for every parser
+//! ([`json_text`]), and no longer than the caller wants it ([`shortened`]). If the API does not accept the token, the call is repeated with a new one. If
 //! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
-//! audit log.
+//! audit log. A redirect to a download may be followed, without the token ([`downloads`]).
 
 pub(crate) mod answer;
 mod charset;
 mod coding;
+pub mod downloads;
 pub mod endpoint;
 pub(crate) mod files;
+pub mod fixed_headers;
 pub mod headers;
 mod json_text;
 pub(crate) mod link;
@@ -22,15 +24,16 @@ pub mod policy;
 pub(crate) mod request;
 mod response_headers;
 pub(crate) mod select;
+mod shortened;
 mod tokens;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use serde_json::value::RawValue;
 use ureq::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use url::Url;
 
 use self::answer::{Answer, Wanted};
 use self::files::{Files, Watch};
@@ -68,6 +71,8 @@ pub(crate) struct Call<'a> {
     /// The name of the file that the answer is saved to.
     pub(crate) save_to: Option<Cow<'a, str>>,
     pub(crate) select: Option<&'a RawValue>,
+    /// How much of the answer the caller wants at most.
+    pub(crate) max_bytes: Option<usize>,
     pub(crate) watch: Watch<'a>,
 }
 
@@ -93,16 +98,15 @@ pub(crate) struct Called {
 }
 
 impl Api {
-    /// The API below `base`, called with the tokens of `auth` as far as `policy` allows it.
+    /// `backend`, called with the tokens of `auth` as far as `policy` allows it.
     pub(crate) fn new(
-        base: Option<Url>,
-        max_response_bytes: usize,
+        backend: Option<Backend>,
         policy: Policy,
         files: Option<Files>,
         auth: Arc<Auth>,
     ) -> Self {
         Self {
-            backend: base.map(|base| Backend::new(base, max_response_bytes)),
+            backend,
             policy,
             files,
             auth,
@@ -119,7 +123,9 @@ impl Api {
         let user_id = call.user_id.unwrap_or_default();
         let mut entry = Entry::new(Event::ApiCall, user_id, call.client);
         entry.method = call.method;
-        let result = self.exchange(&mut entry, call);
+        // A bug must not keep the call off the record: the API may have had it.
+        let exchange = AssertUnwindSafe(|| self.exchange(&mut entry, call));
+        let result = catch_unwind(exchange).unwrap_or_else(|_| Err(bug()));
         match &result {
             Ok(Called { answer, .. }) => {
                 entry.status = Some(answer.status);
@@ -154,7 +160,7 @@ impl Api {
         // settings to add: the API has no say in what is asked of the user.
         for _ in 0..2 {
             let claims = match &answer.challenge {
-                _ if answer.status != 401 => break,
+                _ if !answer.refuses_token() => break,
                 Some(Challenge::Claims(claims)) => Some(claims),
                 _ => None,
             };
@@ -192,6 +198,9 @@ impl Api {
         let target = backend.base.target(&call.endpoint, &call.parameters)?;
         target.path().clone_into(&mut entry.path);
         policy.check_path(backend.base.path(&target))?;
+        if let Some(fixed) = &backend.fixed_headers {
+            fixed.check(&call.headers)?;
+        }
         let mut headers = policy.headers.checked(&call.headers)?;
         request::check_head(&target, &headers)?;
         let body = self.body(call, &mut headers)?;
@@ -210,7 +219,11 @@ impl Api {
             target,
             headers,
             body,
-            wanted: Wanted { select, save_to },
+            wanted: Wanted {
+                max_bytes: call.max_bytes,
+                select,
+                save_to,
+            },
             watch: call.watch,
         })
     }
@@ -252,6 +265,14 @@ impl Api {
                 .hint("Ask whoever runs this server to set FILES_DIR, or make the call without it.")
         })
     }
+}
+
+fn bug() -> Failure {
+    Failure::new(
+        Kind::Internal,
+        "This call hit a bug of the server; its log says more.",
+    )
+    .hint("Whether the API has acted on it is not known.")
 }
 
 fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {

@@ -1,7 +1,6 @@
 //! Where the next page is, in an answer that is too long to be kept.
 
 use std::fmt;
-use std::io::{BufReader, Read};
 
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Deserializer;
@@ -11,11 +10,10 @@ use crate::json_pointer::Text;
 /// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
 pub(crate) const NEXT_LINK: &str = "@odata.nextLink";
 
-/// The next page by the JSON object that `reader` gives, which may end anywhere. It is not read
-/// further than to there.
-pub(crate) fn in_stream(reader: impl Read) -> Option<String> {
+/// The next page by the `beginning` of a JSON object, which may end anywhere.
+pub(crate) fn in_beginning(beginning: &[u8]) -> Option<String> {
     let mut found = None;
-    let mut json = Deserializer::from_reader(BufReader::new(reader));
+    let mut json = Deserializer::from_slice(beginning);
     // It fails where the object is cut, and behind what was found.
     let _ = json.deserialize_map(Search(&mut found));
     found

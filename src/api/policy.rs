@@ -237,7 +237,7 @@ fn field_names(text: &str) -> impl Iterator<Item = Cow<'_, str>> {
 /// Whether some framework reads the method from a header or a field of this name: `_method`,
 /// `$method`, `httpMethod`, `X-HTTP-Method-Override`. Case and punctuation differ between
 /// frameworks, and PHP turns `.method` into `_method`. Plain `method` is an ordinary parameter.
-fn overrides_method(name: &str) -> bool {
+pub(crate) fn overrides_method(name: &str) -> bool {
     let name = name.split('[').next().unwrap_or_default();
     let is_letter = |c: &char| c.is_ascii_alphanumeric();
     let letters: String = name.chars().filter(is_letter).collect();

@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use ureq::http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, EXPECT, RANGE};
 use ureq::http::{self, HeaderMap, HeaderValue, Response};
-use ureq::unversioned::transport::DefaultConnector;
 use ureq::{Agent, AsSendBody, Body, SendBody, Timeout};
 use url::Url;
 
 use super::answer::{Answer, Reading, Wanted};
+use super::downloads::{DownloadHosts, Downloads, Followed, follow};
 use super::endpoint::{Base, Target};
 use super::files::{Moved, NotSaved, Source, Watch};
+use super::fixed_headers::FixedHeaders;
 use super::tokens::Tokens;
 use crate::error::{Failure, Kind};
-use crate::outgoing::resolver::RememberingResolver;
-use crate::outgoing::{OUTPUT_BYTES, agent_config, explain, is_unresolved};
+use crate::outgoing::{OUTPUT_BYTES, agent, agent_config, explain, is_unresolved};
 use crate::secret::Secret;
 
 /// The time limit of a whole call.
@@ -34,6 +34,10 @@ const RETRY_WINDOW: Duration = Duration::from_secs(10);
 const IDLE_CONNECTIONS: usize = 64;
 /// The longest URL or header value. The rest of the buffer is for what else is in that line.
 const MOST_LINE_BYTES: usize = OUTPUT_BYTES - 1024;
+/// How many times longer than `MAX_RESPONSE_BYTES` JSON may be for parts of it to be chosen,
+const REACH: usize = 16;
+/// and how long at most.
+const MOST_REACH: usize = 256 * 1024 * 1024;
 
 /// A request whose every part has been checked.
 pub(crate) struct Request<'a> {
@@ -68,33 +72,40 @@ impl Request<'_> {
 pub struct Backend {
     agent: Agent,
     pub(crate) base: Base,
+    pub(crate) fixed_headers: Option<FixedHeaders>,
+    downloads: Option<Downloads>,
     max_response_bytes: usize,
 }
 
 impl Backend {
-    /// `base` ends in a slash.
-    pub fn new(base: Url, max_response_bytes: usize) -> Self {
+    /// `base` ends in a slash. Each call has the `fixed_headers`. Downloads may come from
+    /// `download_hosts`.
+    pub fn new(
+        base: Url,
+        fixed_headers: Option<FixedHeaders>,
+        download_hosts: Option<DownloadHosts>,
+        max_response_bytes: usize,
+    ) -> Self {
         let config = agent_config(&base)
             .timeout_global(Some(TIMEOUT))
             .accept_encoding("gzip")
             .max_idle_connections(IDLE_CONNECTIONS)
             .max_idle_connections_per_host(IDLE_CONNECTIONS)
             .build();
-        let agent = Agent::with_parts(
-            config,
-            DefaultConnector::new(),
-            RememberingResolver::default(),
-        );
         Self {
-            agent,
+            agent: agent(config),
+            downloads: download_hosts.map(|hosts| Downloads::new(hosts, &base)),
             base: Base(base),
+            fixed_headers,
             max_response_bytes,
         }
     }
 
-    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed. A failed
+    /// Sends `request` with the bearer token (RFC 6750 §2.1). Redirects are not followed, but to
+    /// downloads that are allowed, without the token. A failed
     /// request is repeated after a pause, on a new connection, unless the API could then act twice.
-    /// The answer is without the token, and without those that were sent `earlier`.
+    /// The answer is without the token, without those that were sent `earlier`, and without the keys
+    /// among the fixed headers.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
@@ -118,7 +129,8 @@ impl Backend {
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
         let mut left = request.moves_a_file().then_some(TRANSFER_TIMEOUT);
         loop {
-            let tokens = Tokens::new(&[&[access_token], earlier].concat());
+            let fixed = self.fixed_headers.iter().flat_map(FixedHeaders::keys);
+            let tokens = Tokens::new(&[&[access_token], earlier].concat(), fixed);
             let result = self.exchange(request, access_token, &tokens, left);
             let pause = pauses
                 .next()
@@ -149,12 +161,20 @@ impl Backend {
             .uri(request.target.uri().clone())
             .header(AUTHORIZATION, bearer);
         for (name, value) in &request.headers {
+            // The caller has set none of those that are fixed, but some have a default.
+            let is_fixed = |fixed: &FixedHeaders| fixed.has(name.as_str());
+            if !self.fixed_headers.as_ref().is_some_and(is_fixed) {
+                head = head.header(name, value);
+            }
+        }
+        for (name, value) in self.fixed_headers.iter().flat_map(FixedHeaders::iter) {
             head = head.header(name, value);
         }
         // A range of what is packed could not be unpacked (RFC 9110 §14.2).
         if request.headers.contains_key(RANGE) && !request.headers.contains_key(ACCEPT_ENCODING) {
             head = head.header(ACCEPT_ENCODING, "identity");
         }
+        let deadline = Instant::now() + left.unwrap_or(TIMEOUT);
         let mut sent = None;
         let response = match &request.body {
             Content::Nothing if matches!(request.method, "GET" | "DELETE") => {
@@ -169,15 +189,27 @@ impl Backend {
                 response
             }
         };
+        let followed = if request.method == "GET" {
+            let downloads = self.downloads.as_ref();
+            let followed = follow(downloads, response, request.target.url(), deadline);
+            followed.map_err(Unanswered::Here)?
+        } else {
+            Followed::none(response)
+        };
+        let most = self.max_response_bytes;
+        let wanted = request.wanted.max_bytes.unwrap_or(most);
         let reading = Reading {
             base: &self.base,
             called: &request.target,
             wanted: &request.wanted,
+            downloaded_from: followed.from,
+            unlisted_host: followed.unlisted,
             watch: request.watch,
-            max_bytes: self.max_response_bytes,
+            max_bytes: wanted.min(most),
+            reach: most.saturating_mul(REACH).min(MOST_REACH),
             tokens,
         };
-        let mut answer = reading.answer(response)?;
+        let mut answer = reading.answer(followed.response)?;
         answer.file = answer.file.or(sent);
         Ok(answer)
     }

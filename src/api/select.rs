@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, from_str};
 
 use crate::error::{Failure, Kind};
-use crate::json_pointer::Pointer;
+use crate::json_pointer::{self, Pointer};
 
 /// How many times the length of an answer is read at most, for all pointers together.
 const MOST_READINGS: usize = 256;
@@ -91,6 +91,18 @@ impl Selection {
             .iter()
             .map(|pointer| pointer.text().to_owned())
             .collect()
+    }
+
+    /// The pointer into the answer to what `path` leads to in the selected parts.
+    pub(crate) fn pointer_to(&self, path: &[String]) -> String {
+        match (self, path) {
+            (Self::One(pointer), _) => pointer.text().to_owned() + &json_pointer::to_text(path),
+            // The members of the parts are named by their pointers.
+            (Self::Several(_), [pointer, inner @ ..]) => {
+                pointer.to_owned() + &json_pointer::to_text(inner)
+            }
+            (Self::Several(_), []) => String::new(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! Takes the access tokens that were sent with a call out of what the API answers: some APIs send
-//! back what they were sent, and no assistant is given a token.
+//! Takes the access tokens that were sent with a call out of what the API answers, and the keys
+//! among the fixed headers: some APIs send back what they were sent, and no assistant is given
+//! either.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -8,8 +9,10 @@ use memchr::memmem::Finder;
 
 use crate::secret::Secret;
 
-/// What stands in the place of a token.
-const MARKER: &[u8] = b"[access token removed]";
+/// What stands in the place of a token,
+const TOKEN_MARKER: &[u8] = b"[access token removed]";
+/// and in that of a key.
+const KEY_MARKER: &[u8] = b"[key removed]";
 /// Nothing shorter is searched for.
 const LEAST_BYTES: usize = 8;
 /// How many bytes of a token are searched for. Those of a signature are unlike any others.
@@ -17,17 +20,20 @@ const MOST_ANCHOR_BYTES: usize = 256;
 /// The longest way in which one character is written, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;
 
-/// The tokens that were sent with a call.
+/// The tokens and the keys that were sent with a call.
 pub(crate) struct Tokens<'a> {
     tokens: Vec<Needle<'a>>,
     has_removed: Cell<bool>,
 }
 
 impl<'a> Tokens<'a> {
-    pub(crate) fn new(tokens: &[&'a Secret]) -> Self {
-        let tokens = tokens.iter().filter_map(|token| Needle::new(token));
+    pub(crate) fn new(tokens: &[&'a Secret], keys: impl Iterator<Item = &'a Secret>) -> Self {
+        let tokens = tokens
+            .iter()
+            .filter_map(|token| Needle::new(token, TOKEN_MARKER));
+        let keys = keys.filter_map(|key| Needle::new(key, KEY_MARKER));
         Self {
-            tokens: tokens.collect(),
+            tokens: tokens.chain(keys).collect(),
             has_removed: Cell::new(false),
         }
     }
@@ -49,11 +55,14 @@ impl<'a> Tokens<'a> {
         let mut found: Vec<_> = self
             .tokens
             .iter()
-            .flat_map(|token| token.all_in(&bytes))
+            .flat_map(|token| {
+                let ranges = token.all_in(&bytes).into_iter();
+                ranges.map(|range| (range, token.marker))
+            })
             .collect();
-        found.sort_by_key(|range| range.start);
+        found.sort_by_key(|(range, _)| range.start);
         let (mut kept, mut at) = (Vec::new(), 0);
-        for range in found {
+        for (range, marker) in found {
             if range.start >= most {
                 break;
             }
@@ -62,7 +71,7 @@ impl<'a> Tokens<'a> {
                 continue;
             }
             kept.extend_from_slice(bytes.get(at..range.start).unwrap_or_default());
-            kept.extend_from_slice(MARKER);
+            kept.extend_from_slice(marker);
             at = range.end;
         }
         if at == 0 {
@@ -78,7 +87,7 @@ impl<'a> Tokens<'a> {
     /// `text` without the tokens.
     pub(crate) fn taken_out_of(&self, text: String) -> String {
         let bytes = self.taken_out(text.into_bytes(), usize::MAX);
-        // A token is ASCII, and so is the marker.
+        // What is taken out is ASCII, and so is the marker.
         String::from_utf8(bytes).unwrap_or_default()
     }
 }
@@ -89,10 +98,12 @@ struct Needle<'a> {
     anchor: Range<usize>,
     /// Finds that part.
     finder: Finder<'a>,
+    /// What stands in its place.
+    marker: &'static [u8],
 }
 
 impl<'a> Needle<'a> {
-    fn new(token: &'a Secret) -> Option<Self> {
+    fn new(token: &'a Secret, marker: &'static [u8]) -> Option<Self> {
         let token = token.expose().as_bytes();
         if token.len() < LEAST_BYTES {
             return None;
@@ -102,6 +113,7 @@ impl<'a> Needle<'a> {
             token,
             finder: Finder::new(token.get(anchor.clone())?),
             anchor,
+            marker,
         })
     }
 

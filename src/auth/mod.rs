@@ -80,6 +80,9 @@ use crate::owner::Owner;
 /// A token is refreshed so long before it expires, in seconds.
 const REFRESH_MARGIN: u64 = 300;
 
+/// The label of an account where nobody has said one.
+pub(crate) const DEFAULT_USER_ID: &str = "default";
+
 /// Who is meant, and their account as it was found then.
 pub(crate) struct Chosen {
     /// Their label.

@@ -349,6 +349,16 @@ impl PendingSignIns {
         })
     }
 
+    /// The sign-in `handle` for the browser that opened its link and `shows` its cookie, once it has
+    /// ended.
+    pub fn ended_for(&self, handle: &str, shows: Shows<'_>) -> Option<Arc<Attempt>> {
+        let entries = self.current();
+        let entry = entries.iter().find(|entry| entry.has_handle(handle))?;
+        let browser = entry.phase.browser()?;
+        let is_told = entry.has_ended() && entry.is_bound(browser, shows);
+        is_told.then(|| Arc::clone(&entry.attempt))
+    }
+
     /// Takes an authorization response. The same one may come twice, as when a browser has lost the
     /// reply to the first: until it is redeemed it gets the same receipt. `shows` is given if the
     /// request carries cookies, as the GET of query mode does and the cross-site POST does not;

@@ -90,6 +90,8 @@ pub struct Requirements {
     pub prompt: Option<Prompt>,
     /// Who must sign in, if a call was made in that person's name.
     pub person: Option<Person>,
+    /// Whether it must be somebody who has no account here yet.
+    pub is_newcomer: bool,
 }
 
 /// Whom an authorization request is meant for, as far as that is known.

@@ -17,7 +17,7 @@ use super::request::{self, Hints, Prompt, Requirements};
 use super::response::AuthorizationResponse;
 use super::standing::binding;
 use super::token_endpoint::{self, Refusal, TokenResponse};
-use super::{Auth, Chosen};
+use super::{Auth, Chosen, DEFAULT_USER_ID};
 use crate::audit::{Entry, Event};
 use crate::error::{Failure, Kind};
 use crate::secret::Secret;
@@ -57,9 +57,27 @@ impl Auth {
     /// Begins a sign-in of `user_id` in the browser that asks for it, and opens it there.
     pub fn begin(&self, user_id: &str) -> Result<Opened, Failure> {
         check_user_id(user_id)?;
-        let attempt = self
-            .pending
-            .begin(user_id, self.next_requirements(user_id, None))?;
+        self.begin_here(user_id, self.next_requirements(user_id, None))
+    }
+
+    /// The same for somebody who has no account here yet. The label is one that nobody has.
+    pub fn begin_newcomer(&self) -> Result<Opened, Failure> {
+        let mut number = 2;
+        let mut user_id = format!("account-{number}");
+        while self.account(&user_id).is_some() {
+            number += 1;
+            user_id = format!("account-{number}");
+        }
+        let requirements = Requirements {
+            prompt: Some(Prompt::SelectAccount),
+            is_newcomer: true,
+            ..Requirements::default()
+        };
+        self.begin_here(&user_id, requirements)
+    }
+
+    fn begin_here(&self, user_id: &str, requirements: Requirements) -> Result<Opened, Failure> {
+        let attempt = self.pending.begin(user_id, requirements)?;
         match &attempt.method {
             Method::Browser { ticket } => self.open(ticket.expose(), &|_, _| false),
             Method::DeviceCode(_) => Err(start_again("This is no sign-in link.")),
@@ -314,7 +332,29 @@ impl Auth {
                 "Sign in as that person, or give {signed_in} a name of its own with authenticate_user."
             )));
         }
+        if attempt.requirements.is_newcomer {
+            self.check_newcomer(user_id, &identity)?;
+        }
         self.store(attempt, self.new_account(identity, tokens))
+    }
+
+    /// Nobody gets a second account by a sign-in that was for another person, and nobody's account
+    /// is replaced by it.
+    fn check_newcomer(&self, user_id: &str, identity: &Identity) -> Result<(), Failure> {
+        for (label, account) in self.accounts() {
+            if account.person.as_ref() == Some(&identity.person) {
+                let message = format!(
+                    "{} has an account here already: {label}. No second one was made.",
+                    identity.username
+                );
+                return Err(Failure::new(Kind::Refused, message)
+                    .hint("To sign in another account, choose that one on Microsoft's page."));
+            }
+            if label == user_id {
+                return Err(start_again("Somebody else has just signed in."));
+            }
+        }
+        Ok(())
     }
 
     fn new_account(&self, identity: Identity, tokens: TokenResponse) -> Account {
@@ -398,7 +438,18 @@ impl Auth {
 
 /// What a sign-in that went well is answered with.
 pub(crate) fn success(user_id: &str, account: &Account) -> String {
-    format!("{} is signed in as {user_id}.", account.username)
+    success_of(user_id, &account.username)
+}
+
+/// The same for the person whom Entra calls `username`. The label is named where it says more.
+pub(crate) fn success_of(user_id: &str, username: &str) -> String {
+    if username.is_empty() {
+        format!("{user_id} is signed in.")
+    } else if user_id == DEFAULT_USER_ID || user_id.eq_ignore_ascii_case(username) {
+        format!("{username} is signed in.")
+    } else {
+        format!("{username} is signed in. Clients call this account {user_id}.")
+    }
 }
 
 pub(crate) fn check_user_id(user_id: &str) -> Result<(), Failure> {

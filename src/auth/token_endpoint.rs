@@ -16,7 +16,7 @@ use super::device_code::DeviceAuthorization;
 use super::oauth_error::OauthError;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
-use crate::outgoing::{agent_config, mend, retry_after};
+use crate::outgoing::{agent, agent_config, describe, mend, retry_after};
 use crate::secret::{Secret, SecretJson};
 
 /// No token of Entra lives longer than a year, and sums with it cannot overflow.
@@ -117,14 +117,13 @@ impl TokenEndpoint {
         let device_code = config.authority.endpoint("devicecode");
         // A pooled connection that Entra has just closed would fail a request that must not be
         // repeated blindly.
-        let agent = agent_config(&token)
+        let agent_config = agent_config(&token)
             .timeout_global(Some(TIMEOUT))
             .max_idle_connections(0)
-            .build()
-            .new_agent();
+            .build();
         Self {
+            agent: agent(agent_config),
             config,
-            agent,
             token,
             device_code,
         }
@@ -211,7 +210,10 @@ fn unreachable(purpose: &str, error: &ureq::Error) -> Refusal {
     Refusal::unanswered(
         Failure::new(
             Kind::RetryLater,
-            format!("Entra could not be reached for {purpose}: {error}."),
+            format!(
+                "Entra could not be reached for {purpose}: {}.",
+                describe(error)
+            ),
         )
         .hint(mend(error))
         .retry_after(DEFAULT_RETRY),

@@ -1,8 +1,12 @@
 //! What is no mistake but probably not meant.
 
+use url::Url;
+
 use super::{ApiTools, Config, PLACEHOLDER};
 use crate::outgoing::is_loopback_host;
 
+/// The API of `.env.example`, as it is kept: with a slash at the end.
+const EXAMPLE_BACKEND: &str = "https://api.example.com/v1/";
 /// Hosts that a browser on this machine reaches as `localhost`.
 const REACHED_AS_LOCALHOST: [&str; 5] = ["localhost", "127.0.0.1", "::1", "0.0.0.0", "::"];
 
@@ -10,7 +14,6 @@ impl Config {
     /// What is no mistake but probably not meant, in sentences that name the setting.
     pub fn doubts(&self) -> Vec<String> {
         let doubts = [
-            self.doubt_of_placeholders(),
             self.doubt_of_backend(),
             self.doubt_of_scopes(),
             self.doubt_of_api_tools(),
@@ -18,22 +21,47 @@ impl Config {
             self.doubt_of_open_port(),
             self.doubt_of_redirect_host(),
             self.doubt_of_key_file(),
+            self.doubt_of_headers_file(),
             self.doubt_of_authority_host(),
             self.doubt_of_domain_hint(),
         ];
-        let mut doubts: Vec<String> = doubts.into_iter().flatten().collect();
+        let mut all = self.placeholders();
+        all.extend(doubts.into_iter().flatten());
         if let Some(description) = &self.description {
-            doubts.extend_from_slice(description.doubts());
+            all.extend_from_slice(description.doubts());
         }
-        doubts
+        all
     }
 
-    fn doubt_of_placeholders(&self) -> Option<String> {
-        let has_placeholder =
-            self.client_id == PLACEHOLDER || self.authority.tenant().segment() == PLACEHOLDER;
-        has_placeholder.then(|| {
-            "AZURE_CLIENT_ID and AZURE_TENANT_ID: copy them from the app registration.".to_owned()
-        })
+    /// The settings that have the value of `.env.example` which is to be replaced, each with what
+    /// to put there.
+    pub fn placeholders(&self) -> Vec<String> {
+        let mut placeholders = Vec::new();
+        let mut note = |has_placeholder: bool, name: &str, mend: &str| {
+            if has_placeholder {
+                placeholders.push(format!("{name} is the placeholder of .env.example: {mend}"));
+            }
+        };
+        let of_registration = "copy it from the overview of the app registration";
+        let tenant = self.authority.tenant().segment();
+        let backend = self.backend.as_ref().map(Url::as_str);
+        note(
+            self.client_id == PLACEHOLDER,
+            "AZURE_CLIENT_ID",
+            of_registration,
+        );
+        note(tenant == PLACEHOLDER, "AZURE_TENANT_ID", of_registration);
+        note(
+            backend == Some(EXAMPLE_BACKEND),
+            "BACKEND_API_BASE_URL",
+            "write the base URL of your API, or leave it out",
+        );
+        note(
+            self.scopes.requested().contains(PLACEHOLDER),
+            "CUSTOM_API_SCOPE",
+            "write the scopes of your API (App registrations > the API > Expose an API)",
+        );
+        placeholders
     }
 
     fn doubt_of_backend(&self) -> Option<String> {
@@ -105,6 +133,14 @@ impl Config {
         let is_exposed = self.access_key.as_ref().is_some_and(|key| key.is_exposed);
         is_exposed.then(|| {
             "SERVER_ACCESS_KEY_FILE can be read or written by others: chmod 600 it.".to_owned()
+        })
+    }
+
+    fn doubt_of_headers_file(&self) -> Option<String> {
+        let headers = self.backend_headers.as_ref();
+        let is_exposed = headers.is_some_and(|headers| headers.is_exposed);
+        is_exposed.then(|| {
+            "BACKEND_HEADERS_FILE can be read or written by others: chmod 600 it.".to_owned()
         })
     }
 

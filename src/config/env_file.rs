@@ -31,6 +31,17 @@ fn check(path: &Path, file: &Metadata) -> io::Result<()> {
     ))
 }
 
+/// A line that is `NAME=value`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Variable {
+    /// What stands before the `=`.
+    pub name: String,
+    /// What stands behind it, without quotes.
+    pub value: String,
+    /// The number of the line, counted from 1.
+    pub line: usize,
+}
+
 /// A line that is not `NAME=value`. The text of the line is not kept: it may hold a secret.
 #[derive(Debug, PartialEq, Eq)]
 pub struct BadLine {
@@ -46,17 +57,19 @@ pub struct BadLine {
 ///
 /// # Errors
 /// Every line that is none of these.
-pub fn parse(text: &str) -> Result<Vec<(String, String)>, Vec<BadLine>> {
+pub fn parse(text: &str) -> Result<Vec<Variable>, Vec<BadLine>> {
     let mut variables = Vec::new();
     let mut bad = Vec::new();
     for (index, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let number = index + 1;
         match parse_line(line.trim()) {
-            Ok(Some(variable)) => variables.push(variable),
-            Ok(None) => {}
-            Err(reason) => bad.push(BadLine {
-                number: index + 1,
-                reason,
+            Ok(Some((name, value))) => variables.push(Variable {
+                name,
+                value,
+                line: number,
             }),
+            Ok(None) => {}
+            Err(reason) => bad.push(BadLine { number, reason }),
         }
     }
     if bad.is_empty() {

@@ -2,14 +2,15 @@
 //! mistake.
 //!
 //! `settings` is the table of them, `reader` makes values of their texts, `doubts` says what is
-//! probably not meant, and `env_file` reads the file.
+//! probably not meant, `sources` where the texts come from, and `env_file` reads the file.
 
 mod doubts;
 pub mod env_file;
 mod reader;
 mod settings;
+pub mod sources;
 
-use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +19,10 @@ use url::Url;
 
 use self::settings::value;
 pub use self::settings::{SETTINGS, Setting, misspelt};
+pub use self::sources::Sources;
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::Policy;
 use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
 use crate::auth::scope::Scopes;
@@ -152,6 +156,10 @@ pub struct Config {
     pub allowed_origins: Vec<String>,
     /// What callers have to bring.
     pub access_key: Option<AccessKey>,
+    /// What every call of the API has beside the caller's headers.
+    pub backend_headers: Option<FixedHeaders>,
+    /// Where downloads may come from that the API redirects to.
+    pub download_hosts: Option<DownloadHosts>,
     /// Which calls of the API are made.
     pub policy: Policy,
     /// What the API's own description says of it.
@@ -188,6 +196,9 @@ impl Config {
         {
             files.push(("SERVER_ACCESS_KEY_FILE", path));
         }
+        if let Some(headers) = &self.backend_headers {
+            files.push(("BACKEND_HEADERS_FILE", &headers.file));
+        }
         if let Some(AuditTarget::File(path)) = &self.audit_log {
             files.push(("AUDIT_LOG", path));
         }
@@ -210,21 +221,22 @@ impl Config {
         }
     }
 
-    /// Every setting with what holds for `variables`, which this was read from, for people to read.
-    /// The access key, the only secret among them, is not shown.
-    pub fn effective(&self, variables: &BTreeMap<String, String>) -> String {
+    /// Every setting with what holds and where that comes from, as lines of a settings file.
+    /// `sources` are what this was read from. The access key, the only secret among them, is not
+    /// shown.
+    pub fn effective(&self, sources: &Sources) -> String {
         let mut lines = String::new();
         for setting in SETTINGS {
-            lines.push_str(setting.name);
-            lines.push('=');
-            lines.push_str(&self.effective_value(setting, variables));
-            lines.push('\n');
+            let value = self.effective_value(setting, sources);
+            let origin = self.origin(setting, sources);
+            // Writing into memory cannot fail.
+            let _ = writeln!(lines, "{}={value}  # {origin}", setting.name);
         }
         lines
     }
 
-    fn effective_value(&self, setting: &Setting, variables: &BTreeMap<String, String>) -> String {
-        let value = value(variables, setting.name);
+    fn effective_value(&self, setting: &Setting, sources: &Sources) -> String {
+        let value = value(&sources.values, setting.name);
         match setting.name {
             "AZURE_CLOUD" => self.cloud().unwrap_or_default().to_owned(),
             "AZURE_AUTHORITY_HOST" => self.authority.origin(),
@@ -238,6 +250,27 @@ impl Config {
                 let value = value.or(setting.default).unwrap_or_default();
                 value.replace("{SERVER_PORT}", &port)
             }
+        }
+    }
+
+    /// Where the effective value of `setting` comes from.
+    fn origin(&self, setting: &Setting, sources: &Sources) -> String {
+        let is_set = |name| value(&sources.values, name).is_some();
+        let implied_by = match setting.name {
+            "AZURE_CLOUD" if is_set("AZURE_AUTHORITY_HOST") => Some("AZURE_AUTHORITY_HOST"),
+            "AZURE_AUTHORITY_HOST" if is_set("AZURE_CLOUD") => Some("AZURE_CLOUD"),
+            "ALLOW_DEVICE_CODE" if self.sign_in_method == SignInMethod::DeviceCode => {
+                Some("SIGN_IN_METHOD")
+            }
+            _ => None,
+        };
+        match (sources.origin(setting.name), implied_by) {
+            (Some(origin), _) => origin,
+            (None, Some(other)) => format!("by {other}"),
+            (None, None) if self.effective_value(setting, sources).is_empty() => {
+                "not set".to_owned()
+            }
+            (None, None) => "default".to_owned(),
         }
     }
 

@@ -15,6 +15,8 @@ use url::{Host, Url};
 use super::settings::{named, value};
 use super::{AllowedHost, ApiTools, AuditTarget, Config, RedirectUri, SignInMethod};
 use crate::access_key::AccessKey;
+use crate::api::downloads::DownloadHosts;
+use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::AllowedHeaders;
 use crate::api::policy::{METHODS, Pattern, Policy};
 use crate::auth::authority::{Authority, CLOUDS, ResponseMode, Tenant};
@@ -111,6 +113,8 @@ impl Reader<'_> {
         let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
         let allowed_request_headers =
             self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+        let backend_headers = self.backend_headers();
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
         let policy = methods.map(|methods| Policy {
             methods,
             allowed: allowed_endpoints.unwrap_or_default(),
@@ -153,6 +157,8 @@ impl Reader<'_> {
             allowed_hosts,
             allowed_origins,
             access_key,
+            backend_headers,
+            download_hosts,
             policy: policy?,
             description,
             api_tools: api_tools?,
@@ -197,6 +203,14 @@ impl Reader<'_> {
             (None, Some(file)) => AccessKey::read(file, self.is_handed_over(file))
                 .map_err(|mistake| format!("SERVER_ACCESS_KEY_FILE is {mistake}")),
         };
+        self.noted(read)
+    }
+
+    /// Of what stands in the file, no mistake shows a value.
+    fn backend_headers(&mut self) -> Option<FixedHeaders> {
+        let file = value(self.variables, "BACKEND_HEADERS_FILE")?;
+        let read = FixedHeaders::read(file, self.is_handed_over(file))
+            .map_err(|mistake| format!("BACKEND_HEADERS_FILE is {mistake}"));
         self.noted(read)
     }
 

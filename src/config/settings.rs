@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::spelling::is_within;
+
 /// One setting, as `--help`, the manual and `.env.example` name it.
 pub struct Setting {
     /// Name of the environment variable.
@@ -184,6 +186,24 @@ pub const SETTINGS: &[Setting] = &[
          `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
     ),
     setting(
+        "BACKEND_HEADERS_FILE",
+        None,
+        "a file of headers that every call of the API has: Name: value, one a line",
+        "A file of headers that every call of the API has, such as the key of a gateway or a \
+         version: one `Name: value` a line, at most 32, comments behind `#`, readable by you alone \
+         (0600). The values are shown nowhere, go to the API alone, and no caller can replace \
+         them.",
+    ),
+    setting(
+        "DOWNLOAD_HOSTS",
+        None,
+        "hosts to which redirects of a GET are followed, without the token; *. may begin a name",
+        "Hosts to which redirects of a `GET` are followed, for APIs that keep their files \
+         elsewhere: names, separated by spaces or commas; `*.` in front stands for any names \
+         below. They get neither the token nor any header of the call; only `https` and public \
+         addresses are called, without a proxy.",
+    ),
+    setting(
         "OPENAPI_FILE",
         None,
         "the API's OpenAPI or Swagger description (JSON); its operations become tools",
@@ -296,32 +316,4 @@ fn nearest(name: &str) -> Option<&'static str> {
         is_within(&name, setting.name, most)
     };
     SETTINGS.iter().find(is_near).map(|setting| setting.name)
-}
-
-/// Whether `a` becomes `b` when at most `most` bytes are inserted, deleted or replaced
-/// (Levenshtein distance, one row of the table at a time).
-fn is_within(a: &str, b: &str, most: usize) -> bool {
-    // The lengths tell of most pairs that they are too far apart, at no cost.
-    if a.len().abs_diff(b.len()) > most {
-        return false;
-    }
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (index, in_a) in a.bytes().enumerate() {
-        let mut next = vec![index + 1];
-        let mut left = index + 1;
-        for (above, in_b) in row.windows(2).zip(b.bytes()) {
-            let [replaced, deleted] = above else {
-                continue;
-            };
-            let replacement = replaced + usize::from(in_a != in_b);
-            left = replacement.min(deleted + 1).min(left + 1);
-            next.push(left);
-        }
-        // No later row holds a smaller number.
-        if next.iter().all(|distance| *distance > most) {
-            return false;
-        }
-        row = next;
-    }
-    row.last().is_some_and(|distance| *distance <= most)
 }

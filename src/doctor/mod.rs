@@ -9,7 +9,7 @@ mod report;
 
 use std::collections::BTreeMap;
 
-pub use report::{Finding, Level, Report};
+pub use report::{Finding, Level, REPLACES_ALL, Report};
 
 use crate::auth::aadsts;
 use crate::clock::Clock;
@@ -37,8 +37,24 @@ pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -
     report
 }
 
+/// Why a server with the settings of `config` could not start, each with what to do: what can be
+/// told without the network and without taking its port.
+pub fn hindrances(config: &Config, clock: &Clock) -> Vec<String> {
+    let mut findings = Vec::new();
+    offline::places(config, clock, &mut findings);
+    let failures = findings
+        .into_iter()
+        .filter(|finding| finding.level == Level::Failure);
+    failures
+        .map(|finding| match finding.mend {
+            Some(mend) => format!("{} {mend}", finding.message),
+            None => finding.message,
+        })
+        .collect()
+}
+
 /// The commands that show the registration of `config` and correct it.
-fn commands(config: &Config) -> Vec<String> {
+pub fn commands(config: &Config) -> Vec<String> {
     let id = &config.client_id;
     let uri = quoted(aadsts::registered(&config.redirect_uri.text));
     let mut commands = vec![

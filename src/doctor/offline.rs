@@ -19,7 +19,7 @@ use crate::serve::{is_ours, origin_of};
 
 /// 2026-01-01. This program is younger.
 const WRITTEN: u64 = 1_767_225_600;
-const HELP: &str = "entra-auth-mcp --help lists every setting.";
+const HELP: &str = "entra-auth-mcp help settings lists every setting.";
 
 /// Whether this machine's clock can be right at all.
 pub fn clock(clock: &Clock) -> Finding {
@@ -72,10 +72,15 @@ pub fn check(
     if are_valid(&["REDIRECT_URI", "SERVER_PORT"]) {
         findings.push(redirect_uri(&config));
     }
-    token_file(&config, clock, findings);
-    findings.extend(audit_log(&config));
-    findings.extend(files(&config));
+    places(&config, clock, findings);
     invalid.is_empty().then_some(config)
+}
+
+/// The files and directories that the settings name.
+pub fn places(config: &Config, clock: &Clock, findings: &mut Vec<Finding>) {
+    token_file(config, clock, findings);
+    findings.extend(audit_log(config));
+    findings.extend(files(config));
 }
 
 /// `variables` with the defaults in place of `invalid` settings, and something harmless where there

@@ -1,9 +1,7 @@
 //! What only the network can tell. Nobody is signed in and no token is sent: there is none here.
 
 use std::env;
-use std::io::ErrorKind;
-use std::sync::mpsc;
-use std::thread;
+use std::net::IpAddr;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
@@ -20,7 +18,9 @@ use crate::auth::response::{self, Arrival, AuthorizationResponse};
 use crate::clock::Clock;
 use crate::config::{Config, PLACEHOLDER, SignInMethod};
 use crate::error::Kind;
-use crate::outgoing::{agent_config, is_untrusted, mend};
+use crate::outgoing::connector::silent_families;
+use crate::outgoing::resolver::addresses_of;
+use crate::outgoing::{agent, agent_config, describe, is_untrusted, mend};
 use crate::text::is_guid;
 
 /// How long each step may take.
@@ -124,7 +124,7 @@ fn reach(
     } else {
         let message = format!("{host} is reached without a proxy.");
         findings.push(Finding::ok("proxy", &message));
-        findings.push(name(url, setting)?);
+        name(url, setting, findings)?;
     }
     let answer = get(check, url)?;
     let message = if url.scheme() == "http" {
@@ -160,49 +160,48 @@ fn through(host: &str, proxy: &Proxy) -> Result<Finding, Finding> {
     Err(Finding::failure("proxy", &message, mend))
 }
 
-fn name(url: &Url, setting: &str) -> Result<Finding, Finding> {
+/// Looks the host of `url` up and tries each family of its addresses.
+fn name(url: &Url, setting: &str, findings: &mut Vec<Finding>) -> Result<(), Finding> {
     let host = url.host_str().unwrap_or_default();
-    let target = url.clone();
-    let found = in_time(move || target.socket_addrs(|| None))
-        .unwrap_or_else(|| Err(ErrorKind::TimedOut.into()));
-    match found {
-        Ok(addresses) => {
-            let addresses: Vec<String> = addresses
-                .iter()
-                .map(|address| address.ip().to_string())
-                .collect();
-            let message = format!("{host} resolves to {}.", addresses.join(", "));
-            Ok(Finding::ok("dns", &message))
-        }
-        Err(error) => {
-            let message = format!("{host} cannot be resolved ({error}).");
+    let addresses = addresses_of(host, DEADLINE).map_err(|error| {
+        let mend =
+            format!("Check {setting}, the network, and whether a proxy is needed (HTTPS_PROXY).");
+        Finding::failure("dns", &format!("{error}."), &mend)
+    })?;
+    let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+    let message = format!("{host} resolves to {}.", texts.join(", "));
+    findings.push(Finding::ok("dns", &message));
+    let port = url.port_or_known_default().unwrap_or_default();
+    let silent = silent_families(&addresses, port);
+    let is_mixed = addresses.iter().any(IpAddr::is_ipv4) && addresses.iter().any(IpAddr::is_ipv6);
+    match silent.as_slice() {
+        [] => Ok(()),
+        [family] if is_mixed => {
+            let message = format!("{host} does not answer over {family}.");
             let mend = format!(
-                "Check {setting}, the network, and whether a proxy is needed (HTTPS_PROXY)."
+                "Have this machine's {family} or the firewall mended: connections are made over the other family, later."
             );
-            Err(Finding::failure("dns", &message, &mend))
+            findings.push(Finding::warning("connect", &message, &mend));
+            Ok(())
+        }
+        families => {
+            let families = families.join(" or ");
+            let message = format!("{host} does not answer over {families}.");
+            let mend =
+                "Check the network and the firewall, and whether a proxy is needed (HTTPS_PROXY).";
+            Err(Finding::failure("connect", &message, mend))
         }
     }
-}
-
-/// What `work` gives within the deadline; afterwards its thread is left to itself.
-fn in_time<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (sender, receiver) = mpsc::channel();
-    thread::Builder::new()
-        .spawn(move || sender.send(work()))
-        .ok()?;
-    receiver.recv_timeout(DEADLINE).ok()
 }
 
 /// The answer from `url`, without a token. Where there is none, that is a failure of `check`, or of
 /// TLS where the other side is not trusted.
 fn get(check: &'static str, url: &Url) -> Result<Response<Body>, Finding> {
-    let agent = agent_config(url)
-        .timeout_global(Some(DEADLINE))
-        .build()
-        .new_agent();
-    agent.get(url.as_str()).call().map_err(|error| {
+    let config = agent_config(url).timeout_global(Some(DEADLINE)).build();
+    agent(config).get(url.as_str()).call().map_err(|error| {
         let check = if is_untrusted(&error) { "tls" } else { check };
-        let message = format!("{} cannot be reached: {error}.", url.authority());
+        let reason = describe(&error);
+        let message = format!("{} cannot be reached: {reason}.", url.authority());
         Finding::failure(check, &message, mend(&error))
     })
 }
@@ -212,7 +211,11 @@ fn text_of(check: &'static str, url: &Url, answer: &mut Response<Body>) -> Resul
     match answer.body_mut().read_to_vec() {
         Ok(body) => Ok(String::from_utf8_lossy(&body).into_owned()),
         Err(error) => {
-            let message = format!("The answer of {} cannot be read: {error}.", url.authority());
+            let reason = describe(&error);
+            let message = format!(
+                "The answer of {} cannot be read: {reason}.",
+                url.authority()
+            );
             Err(Finding::failure(check, &message, mend(&error)))
         }
     }

@@ -7,6 +7,9 @@ use crate::error::Failure;
 /// How much of a message is shown. Others send what they like.
 const MOST_CHARS: usize = 2000;
 
+/// What to know before the command is run that sets the redirect URIs.
+pub const REPLACES_ALL: &str = "The update replaces all redirect URIs that the first command shows: name every one that is to stay.";
+
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
@@ -123,8 +126,33 @@ impl Report {
         }
     }
 
+    /// Whether something does not work.
+    pub fn has_failure(&self) -> bool {
+        self.count(Level::Failure) > 0
+    }
+
     /// For people.
     pub fn text(&self) -> String {
+        let mut lines = self.finding_lines();
+        if !self.commands.is_empty() {
+            lines.push("\nTo look at the app registration and to correct it:".to_owned());
+            for command in &self.commands {
+                lines.push(format!("  {command}"));
+            }
+            lines.push(REPLACES_ALL.to_owned());
+        }
+        lines.push(self.summary());
+        lines.join("\n")
+    }
+
+    /// For people who have the commands already.
+    pub fn findings_text(&self) -> String {
+        let mut lines = self.finding_lines();
+        lines.push(self.summary());
+        lines.join("\n")
+    }
+
+    fn finding_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for finding in &self.findings {
             let level = finding.level.name();
@@ -136,23 +164,14 @@ impl Report {
                 lines.push(format!("{:23}{mend}", ""));
             }
         }
-        if !self.commands.is_empty() {
-            lines.push("\nTo look at the app registration and to correct it:".to_owned());
-            for command in &self.commands {
-                lines.push(format!("  {command}"));
-            }
-            lines.push(
-                "The update replaces all redirect URIs that the first command shows: name every one that is to stay."
-                    .to_owned(),
-            );
-        }
+        lines
+    }
+
+    fn summary(&self) -> String {
         let findings = self.findings.len();
         let warnings = self.count(Level::Warning);
         let failures = self.count(Level::Failure);
-        lines.push(format!(
-            "\n{findings} findings: {warnings} warnings, {failures} failures\n"
-        ));
-        lines.join("\n")
+        format!("\n{findings} findings: {warnings} warnings, {failures} failures\n")
     }
 
     /// For programs.

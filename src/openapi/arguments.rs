@@ -23,12 +23,13 @@ pub struct Arguments {
     pub properties: BTreeMap<String, Value>,
     /// Those that must be given.
     pub required: Vec<String>,
-    pub(crate) body: BodyArgument,
+    /// What the body is made of.
+    pub body: BodyArgument,
 }
 
 /// What the body is made of.
 #[derive(Debug)]
-pub(crate) enum BodyArgument {
+pub enum BodyArgument {
     /// There is no body.
     None,
     /// It is always this JSON.
@@ -39,7 +40,7 @@ pub(crate) enum BodyArgument {
 
 /// A body that is made of an argument.
 #[derive(Debug)]
-pub(crate) struct GivenBody {
+pub struct GivenBody {
     /// The name of the argument.
     pub(crate) argument: String,
     /// What is added to JSON.

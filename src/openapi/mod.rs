@@ -33,15 +33,14 @@ use std::sync::Arc;
 
 use url::Url;
 
-pub(crate) use self::arguments::BodyArgument;
-pub use self::arguments::{Arguments, Bounds};
+pub use self::arguments::{Arguments, BodyArgument, Bounds, GivenBody};
 use self::document::{Document, Node};
 pub use self::names::OWN_TOOLS;
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
-pub(crate) use self::send::PreparedBody;
+pub use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
 use crate::api::endpoint::Base;
 use crate::api::policy::{METHODS, Policy};

@@ -21,23 +21,32 @@ use crate::json_object::{Object, is_null, json_in_string, read};
 const BYTES: &str = "application/octet-stream";
 
 /// What is to be sent. Nothing of it was compared with what the settings allow.
-pub(crate) struct Prepared<'a> {
+#[derive(Debug)]
+pub struct Prepared<'a> {
     /// The path below the API's base URL, with the query.
-    pub(crate) endpoint: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: PreparedBody<'a>,
+    pub endpoint: String,
+    /// By name.
+    pub headers: BTreeMap<String, String>,
+    /// What is sent as its body.
+    pub body: PreparedBody<'a>,
 }
 
 /// The body of what is to be sent.
-pub(crate) enum PreparedBody<'a> {
+#[derive(Debug)]
+pub enum PreparedBody<'a> {
+    /// Nothing.
     None,
     /// The JSON of an argument.
     Given(&'a RawValue),
+    /// As they are.
     Bytes(Vec<u8>),
     /// With a file of `FILES_DIR` in its middle.
     AroundFile {
+        /// What stands before the file.
         before: Vec<u8>,
+        /// Its name.
         file: String,
+        /// What stands after it.
         after: Vec<u8>,
     },
 }
@@ -47,7 +56,7 @@ impl Operation {
     ///
     /// # Errors
     /// One is missing, or cannot be sent as it is.
-    pub(crate) fn prepare<'a>(
+    pub fn prepare<'a>(
         &self,
         body: &BodyArgument,
         given: &Object<'a>,

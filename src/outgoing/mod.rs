@@ -1,8 +1,12 @@
 //! Connections that this server makes: to Entra, to the API, and to ask whether a server runs here.
-//! One set of rules for all of them: TLS by the system's certificates, no redirects, bounded heads.
+//! One set of rules for all of them: TLS by the system's certificates, no redirects, bounded header
+//! fields.
 
+pub mod connector;
+pub mod public;
 pub mod resolver;
 pub mod retry_after;
+mod trailers;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -12,18 +16,24 @@ use std::time::Duration;
 use rustls::CertificateError;
 use rustls::crypto::ring;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig};
 use url::Url;
 
+use self::public::Judge;
+use self::resolver::Unresolved;
+use self::trailers::MOST_FIELD_BYTES;
+
+/// For the look-up of the name, the connection and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection reads into, and one byte more than the head of an answer may have: one that
-/// fills it would else look like a connection that has ended;
-const INPUT_BYTES: usize = 64 * 1024;
-/// and what it sends from, which holds each line of the head of a request: more than most servers
-/// take.
+/// What a connection reads into. Were it full of an unfinished head, that would look like a
+/// connection that has ended.
+const INPUT_BYTES: usize = MOST_FIELD_BYTES + 1;
+/// What it sends from, which holds each line of the head of a request: more than most servers take.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
-/// An agent that verifies TLS with the operating system's certificates, follows no redirect and
-/// speaks plain HTTP only to a loopback host.
+
+/// The settings of an agent that verifies TLS with the operating system's certificates, follows no
+/// redirect and speaks plain HTTP only to a loopback host.
 pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     let is_loopback = url.host_str().is_some_and(is_loopback_host);
     let builder = Agent::config_builder();
@@ -42,28 +52,58 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .max_redirects(0)
         .max_redirects_will_error(false)
         .input_buffer_size(INPUT_BYTES)
-        .max_response_header_size(INPUT_BYTES - 1)
+        // `trailers` bounds heads, too. ureq would count what follows an interim response.
+        .max_response_header_size(INPUT_BYTES)
         .output_buffer_size(OUTPUT_BYTES)
         // Without this header any coding would do (RFC 9110 §12.5.3).
         .accept_encoding("identity")
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
-        .timeout_resolve(Some(CONNECT_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
+}
+
+/// An agent with the settings `config`, which makes its connections by our rules.
+pub fn agent(config: Config) -> Agent {
+    let connector = connector::new(config.proxy(), None);
+    Agent::with_parts(config, connector, resolver::Later)
+}
+
+/// The same, which connects to no address but those that `is_allowed`. There must be no proxy among
+/// the settings: it would choose the address.
+pub fn judging_agent(config: Config, is_allowed: Judge) -> Agent {
+    let connector = connector::new(config.proxy(), Some(is_allowed));
+    Agent::with_parts(config, connector, resolver::Later)
 }
 
 /// A transport error in words, with what to do about it.
 pub fn explain(error: &ureq::Error) -> String {
-    format!("{error}. {}", mend(error))
+    format!("{}. {}", describe(error), mend(error))
 }
 
-/// Whether the name of the host could not be resolved. The standard library has no kind for it: on
-/// Unix there are its words, on Windows the numbers from WSAHOST_NOT_FOUND to WSANO_DATA.
-pub fn is_unresolved(error: &ureq::Error) -> bool {
+/// A transport error in words.
+pub fn describe(error: &ureq::Error) -> String {
     match error {
-        ureq::Error::HostNotFound => true,
-        ureq::Error::Io(error) if matches!(error.raw_os_error(), Some(11001..=11004)) => true,
-        _ => error.to_string().contains("failed to lookup address"),
+        ureq::Error::Other(error) => error.to_string(),
+        ureq::Error::ConnectProxyFailed(reason) => match refused_by_proxy(error) {
+            Some("407") => "the proxy wants credentials (status 407)".to_owned(),
+            Some(status) => format!("the proxy refused the connection with status {status}"),
+            None => format!("the proxy gave no connection: {reason}"),
+        },
+        _ => error.to_string(),
     }
+}
+
+/// The status with which the proxy has answered CONNECT. ureq has only these words for it.
+fn refused_by_proxy(error: &ureq::Error) -> Option<&str> {
+    let ureq::Error::ConnectProxyFailed(reason) = error else {
+        return None;
+    };
+    let status = reason.strip_prefix("proxy server responded ")?;
+    status.split('/').next()
+}
+
+/// Whether the name of the host could not be resolved.
+pub fn is_unresolved(error: &ureq::Error) -> bool {
+    matches!(error, ureq::Error::Other(error) if error.is::<Unresolved>())
 }
 
 /// What to do about a transport error.
@@ -78,6 +118,17 @@ pub fn mend(error: &ureq::Error) -> &'static str {
         return "Check the host name, the network and the proxy settings (HTTPS_PROXY).";
     }
     match error {
+        ureq::Error::ConnectProxyFailed(_) if refused_by_proxy(error) == Some("407") => {
+            "Put a user name and a password into the proxy's URL, as in http://user:password@proxy.example:3128, both \
+             percent-encoded. Basic is the only kind of credentials that this server can give a proxy; if the proxy takes \
+             others alone, or does not take these, ask whoever runs it."
+        }
+        ureq::Error::ConnectProxyFailed(_) if refused_by_proxy(error).is_some() => {
+            "Ask whoever runs the proxy whether it may connect to that host, or add the host to NO_PROXY."
+        }
+        ureq::Error::ConnectProxyFailed(_) => {
+            "Check the proxy settings: it must be an HTTP proxy (HTTPS_PROXY), or the host must be in NO_PROXY."
+        }
         ureq::Error::Timeout(_) => {
             "The other side took too long: check the network, and what stands between here and there (firewall, proxy)."
         }

@@ -1,51 +1,192 @@
-//! The addresses of the host that is called, remembered for a moment: ureq looks them up for each
-//! request, on a thread of its own, also where the connection is open already.
+//! The addresses of host names. The operating system may take long over a name and cannot be told
+//! to give up, so it is asked on a thread of its own. One look-up serves everybody who waits for
+//! that name.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fmt;
-use std::sync::Mutex;
+use std::io;
+use std::net::{IpAddr, ToSocketAddrs};
+use std::sync::{Condvar, LazyLock, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
 use ureq::http::Uri;
-use ureq::http::uri::Authority;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
 use crate::sync::locked;
 
 /// Shorter than names keep their addresses.
 const LIFETIME: Duration = Duration::from_secs(10);
+/// Look-ups at a time in the whole process, each of them on a thread.
+const MOST_LOOK_UPS: usize = 4;
 
-/// Asks the operating system, at most once in [`LIFETIME`] for the host that was asked for last.
-#[derive(Default)]
-pub struct RememberingResolver {
-    system: DefaultResolver,
-    last: Mutex<Option<(Authority, Instant, ResolvedSocketAddrs)>>,
+/// The names as the operating system knows them.
+static SYSTEM: LazyLock<Names> = LazyLock::new(|| Names::new(ask_system));
+
+fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
+    let addresses = (host, 0).to_socket_addrs()?;
+    Ok(addresses.map(|address| address.ip()).collect())
 }
 
-impl Resolver for RememberingResolver {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let is_known = |(authority, at, _): &&(Authority, Instant, ResolvedSocketAddrs)| {
-            uri.authority() == Some(authority) && at.elapsed() < LIFETIME
-        };
-        if let Some((_, _, addresses)) = locked(&self.last).as_ref().filter(is_known) {
-            return Ok(addresses.clone());
-        }
-        let addresses = self.system.resolve(uri, config, timeout)?;
-        *locked(&self.last) = uri
-            .authority()
-            .map(|known| (known.clone(), Instant::now(), addresses.clone()));
-        Ok(addresses)
+/// The addresses of `host`, a name or an address, as soon as they are known, at most after
+/// `patience`.
+///
+/// # Errors
+/// It has none, or nobody has said so in time.
+pub fn addresses_of(host: &str, patience: Duration) -> Result<Vec<IpAddr>, Unresolved> {
+    let literal = host.trim_matches(['[', ']']).parse();
+    match literal {
+        Ok(address) => Ok(vec![address]),
+        Err(_) => SYSTEM.look_up(host, patience),
     }
 }
 
-impl fmt::Debug for RememberingResolver {
+/// A host name without an address.
+#[derive(Clone, Debug)]
+pub struct Unresolved {
+    host: String,
+    /// What the operating system has said, if it has answered.
+    reason: Option<String>,
+}
+
+impl fmt::Display for Unresolved {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("RememberingResolver")
+        let host = &self.host;
+        match &self.reason {
+            Some(reason) => write!(f, "DNS has no address for {host} ({reason})"),
+            None => write!(f, "DNS did not give the address of {host} in time"),
+        }
+    }
+}
+
+impl Error for Unresolved {}
+
+/// How the operating system is asked for the addresses of a host.
+type Ask = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+
+/// Host names that are looked up, and those that were a moment ago.
+pub struct Names {
+    ask: Ask,
+    state: Mutex<State>,
+    /// A look-up has ended.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// The names that are being looked up.
+    asked: BTreeSet<String>,
+    answers: BTreeMap<String, Answer>,
+}
+
+struct Answer {
+    at: Instant,
+    addresses: Result<Vec<IpAddr>, Unresolved>,
+}
+
+impl Answer {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < LIFETIME
+    }
+
+    /// Whether it is the answer for somebody who has waited since `begun`. A failure is one only
+    /// for those who have waited for it.
+    fn serves(&self, begun: Instant) -> bool {
+        self.at >= begun || (self.addresses.is_ok() && self.is_fresh())
+    }
+}
+
+impl Names {
+    /// Names that `ask` knows the addresses of.
+    pub fn new(ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+        Self {
+            ask: Box::new(ask),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        }
+    }
+
+    /// The addresses of `host`, at most after `patience`.
+    ///
+    /// # Errors
+    /// There are none, or they did not come in time.
+    pub fn look_up(
+        &'static self,
+        host: &str,
+        patience: Duration,
+    ) -> Result<Vec<IpAddr>, Unresolved> {
+        let begun = Instant::now();
+        let mut state = locked(&self.state);
+        loop {
+            let answer = state.answers.get(host);
+            if let Some(answer) = answer.filter(|answer| answer.serves(begun)) {
+                return answer.addresses.clone();
+            }
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(Unresolved {
+                    host: host.to_owned(),
+                    reason: None,
+                });
+            }
+            let has_room = state.asked.len() < MOST_LOOK_UPS;
+            if has_room && state.asked.insert(host.to_owned()) {
+                drop(state);
+                self.start(host);
+                state = locked(&self.state);
+                continue;
+            }
+            let waited = self.changed.wait_timeout(state, left);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn start(&'static self, host: &str) {
+        let name = host.to_owned();
+        let started = thread::Builder::new().spawn(move || self.finish(&name));
+        if started.is_err() {
+            // No thread is left. It may take longer than the caller has, but it is an answer.
+            self.finish(host);
+        }
+    }
+
+    /// Looks `host` up and tells everybody who waits.
+    fn finish(&self, host: &str) {
+        let found = match (self.ask)(host) {
+            Ok(addresses) if addresses.is_empty() => Err("it has none".to_owned()),
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(error.to_string()),
+        };
+        let addresses = found.map_err(|reason| Unresolved {
+            host: host.to_owned(),
+            reason: Some(reason),
+        });
+        let at = Instant::now();
+        let mut state = locked(&self.state);
+        state.asked.remove(host);
+        state.answers.retain(|_, answer| answer.is_fresh());
+        state
+            .answers
+            .insert(host.to_owned(), Answer { at, addresses });
+        self.changed.notify_all();
+    }
+}
+
+/// Resolves nothing: ureq asks before it looks for a connection that is open already. The connector
+/// looks up the name when it makes one.
+#[derive(Debug)]
+pub(super) struct Later;
+
+impl Resolver for Later {
+    fn resolve(
+        &self,
+        _: &Uri,
+        _: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        Ok(self.empty())
     }
 }

@@ -5,20 +5,25 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use tiny_http::Method;
 use url::Url;
+use url::form_urlencoded::Serializer;
 
+use super::pages::home::NEWCOMER;
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
+use crate::auth::DEFAULT_USER_ID;
 use crate::auth::authority::ResponseMode;
-use crate::auth::pending::{self, LIFETIME, Shows};
+use crate::auth::pending::{self, Attempt, LIFETIME, Shows};
 use crate::auth::response::{self, Arrival};
 use crate::auth::sign_in::{Opened, check_user_id};
 use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
-use crate::mcp::tools::DEFAULT_USER_ID;
 use crate::outgoing::is_loopback_host;
 use crate::secret::Secret;
 
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
+
+/// What the label of a newcomer is called before there is one.
+const A_NEW_ACCOUNT: &str = "a new account";
 
 /// What a sign-in page is asked for.
 enum Asked {
@@ -26,6 +31,8 @@ enum Asked {
     Ticket(String),
     /// A new sign-in of this user.
     User(String),
+    /// A new sign-in of somebody who has no account here yet.
+    Newcomer,
 }
 
 impl Routes {
@@ -34,20 +41,14 @@ impl Routes {
         if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
             return Ok(redirect(302, &elsewhere));
         }
-        let asked = match request.parameter("ticket") {
-            Some(ticket) => Asked::Ticket(ticket),
-            None => Asked::User(
-                request
-                    .parameter("user_id")
-                    .unwrap_or_else(|| DEFAULT_USER_ID.to_owned()),
-            ),
-        };
+        let asked = what_is_asked(request);
         if !self.is_meant(request) {
             return self.ask_to_confirm(&asked);
         }
         let opened = match &asked {
             Asked::Ticket(ticket) => self.auth.open(ticket, &self.shows(request))?,
             Asked::User(user_id) => self.auth.begin(user_id)?,
+            Asked::Newcomer => self.auth.begin_newcomer()?,
         };
         let Opened {
             handle,
@@ -89,15 +90,20 @@ impl Routes {
     /// The page that says what the sign-in is for, with a button.
     fn ask_to_confirm(&self, asked: &Asked) -> Result<Reply, Failure> {
         let (user_id, name, value) = match asked {
-            Asked::Ticket(ticket) => (self.auth.pending().user_of(ticket)?, "ticket", ticket),
+            Asked::Ticket(ticket) => (
+                self.auth.pending().user_of(ticket)?,
+                "ticket",
+                ticket.as_str(),
+            ),
             Asked::User(user_id) => {
                 check_user_id(user_id)?;
-                (user_id.clone(), "user_id", user_id)
+                (user_id.clone(), "user_id", user_id.as_str())
             }
+            Asked::Newcomer => (A_NEW_ACCOUNT.to_owned(), NEWCOMER.0, NEWCOMER.1),
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");
-        let query = url::form_urlencoded::Serializer::new(String::new())
+        let query = Serializer::new(String::new())
             .append_pair(name, value)
             .append_pair("confirm", &digest(confirmation.expose()))
             .finish();
@@ -234,13 +240,21 @@ impl Routes {
     pub(super) fn complete(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let handle = request.parameter("sign_in").unwrap_or_default();
         let receipt = Secret::new(request.parameter("receipt").unwrap_or_default());
-        let message = self.auth.complete(
-            &handle,
-            receipt.expose(),
-            &self.shows(request),
-            user_agent(request),
-        )?;
-        Ok(self.pages.signed_in(&message))
+        let shows = self.shows(request);
+        let outcome = self
+            .auth
+            .complete(&handle, receipt.expose(), &shows, user_agent(request));
+        match outcome {
+            Ok(message) => Ok(self.pages.signed_in(&message)),
+            Err(failure) => match self.auth.pending().ended_for(&handle, &shows) {
+                Some(attempt) if may_work_again(&failure) => {
+                    let query = query_for(&attempt);
+                    let title = super::NOT_COMPLETED;
+                    Ok(self.pages.failed_sign_in(title, &failure, &query))
+                }
+                _ => Err(failure),
+            },
+        }
     }
 
     /// `/auth/logout`: forgets the tokens of an account.
@@ -259,6 +273,35 @@ impl Routes {
         let prefix = self.config.redirect_uri.prefix();
         Ok(redirect(303, &format!("{prefix}/auth/logout-complete")))
     }
+}
+
+fn what_is_asked(request: &Request<'_>) -> Asked {
+    if let Some(ticket) = request.parameter("ticket") {
+        Asked::Ticket(ticket)
+    } else if let Some(user_id) = request.parameter("user_id") {
+        Asked::User(user_id)
+    } else if request.parameter(NEWCOMER.0).as_deref() == Some(NEWCOMER.1) {
+        Asked::Newcomer
+    } else {
+        Asked::User(DEFAULT_USER_ID.to_owned())
+    }
+}
+
+/// Whether the person may have more luck with the same sign-in.
+fn may_work_again(failure: &Failure) -> bool {
+    !matches!(failure.kind, Kind::Configuration | Kind::Internal)
+}
+
+/// The query that begins the same sign-in as `attempt`.
+fn query_for(attempt: &Attempt) -> String {
+    let (name, value) = if attempt.requirements.is_newcomer {
+        NEWCOMER
+    } else {
+        ("user_id", attempt.user_id.as_str())
+    };
+    Serializer::new(String::new())
+        .append_pair(name, value)
+        .finish()
 }
 
 fn digest(cookie: &str) -> String {

@@ -8,9 +8,11 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tiny_http::Method;
+use url::Url;
 
 use self::oauth::Wanted;
 use self::pages::Pages;
+use self::pages::home::{Home, Row};
 use crate::access_key::Sessions;
 use crate::auth::Auth;
 use crate::auth::aadsts;
@@ -189,6 +191,9 @@ impl Routes {
             if *method == Method::Options && cors.is_some() {
                 return Ok(preflight());
             }
+            if is_opened_by_a_person(request) {
+                return Ok(with_field(self.pages.endpoint(), "Allow", "POST, OPTIONS"));
+            }
             if !self.is_let_in(request, For::Programs) {
                 let refusal = protocol::unauthorized(NO_KEY);
                 return Ok(with_field(refusal, "WWW-Authenticate", &challenge(request)));
@@ -232,6 +237,7 @@ impl Routes {
             }),
             "/auth/status" => (For::Programs, READ, Self::status),
             "*" => (For::Everybody, &[], Self::home),
+            _ if is_opened_by_a_person(request) => return Err(self.pages.not_found()),
             _ => {
                 return Err(json_reply(
                     404,
@@ -324,25 +330,23 @@ impl Routes {
 
     fn home(&self, request: &Request<'_>) -> Reply {
         let accounts = self.auth.accounts();
-        let rows: Vec<_> = accounts
-            .iter()
-            .map(|(user_id, account)| {
-                (
-                    user_id.as_str(),
-                    account.as_ref(),
-                    self.auth.standing(user_id),
-                )
-            })
-            .collect();
-        let errors = aadsts::own_page(&self.config.application());
+        let rows = accounts.iter().map(|(user_id, account)| Row {
+            user_id,
+            account,
+            standing: self.auth.standing(user_id),
+        });
         let mcp_url = format!("{}/mcp", self.config.redirect_uri.base());
-        self.pages.home(
-            &rows,
-            who_signs_in_next(request).as_deref(),
-            &mcp_url,
-            self.config.access_key.is_some(),
-            &errors,
-        )
+        let user_id = who_signs_in_next(request);
+        self.pages.home(&Home {
+            backend: self.config.backend.as_ref().map(Url::as_str),
+            tenant: self.config.authority.tenant().segment(),
+            scopes: self.config.scopes.requested(),
+            accounts: rows.collect(),
+            user_id: user_id.as_deref(),
+            mcp_url: &mcp_url,
+            has_key: self.config.access_key.is_some(),
+            errors: aadsts::own_page(&self.config.application()),
+        })
     }
 
     /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would
@@ -516,6 +520,17 @@ fn not_our_form() -> Failure {
         "The key did not come from this server's own form.",
     )
     .hint("Enter it on the start page.")
+}
+
+/// Whether a person has opened the address in a browser, and is to be shown a page.
+fn is_opened_by_a_person(request: &Request<'_>) -> bool {
+    let takes_pages = || {
+        request
+            .fields("accept")
+            .any(|types| types.contains("text/html"))
+    };
+    let is_document = request.field("sec-fetch-dest") == Some("document");
+    request.head.method == Method::Get && (is_document || takes_pages())
 }
 
 fn is_form(request: &Request<'_>) -> bool {

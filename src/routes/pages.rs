@@ -1,13 +1,11 @@
 //! The few HTML pages: plain, without script, under a strict Content-Security-Policy.
 
+pub(super) mod home;
+
 use base64::prelude::*;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::auth::aadsts::Advice;
-use crate::auth::account::Account;
-use crate::auth::standing::Standing;
-use crate::clock::iso8601_seconds;
 use crate::error::Failure;
 use crate::http::message::{Reply, reply_under, with_field};
 
@@ -119,6 +117,18 @@ impl Pages {
 
     /// What went wrong, and what to do.
     pub(super) fn failure(&self, status: u16, title: &str, failure: &Failure) -> Reply {
+        self.failure_page(status, title, failure, Html(String::new()))
+    }
+
+    /// The same for a sign-in that may be tried again with `query`.
+    pub(super) fn failed_sign_in(&self, title: &str, failure: &Failure, query: &str) -> Reply {
+        let address = format!("/auth/login?{query}");
+        let values = [("address", escaped(&address))];
+        let again = filled(include_str!("pages/again.html"), &values, &self.prefix);
+        self.failure_page(400, title, failure, again)
+    }
+
+    fn failure_page(&self, status: u16, title: &str, failure: &Failure, again: Html) -> Reply {
         let support = failure.entra.as_ref().map(|entra| entra.support());
         let title = failure.title().unwrap_or(title);
         let values = [
@@ -126,8 +136,21 @@ impl Pages {
             ("message", escaped(&failure.message)),
             ("hint", escaped(&failure.hint)),
             ("support", escaped(&support.unwrap_or_default())),
+            ("again", again),
         ];
         self.page(status, title, include_str!("pages/failure.html"), &values)
+    }
+
+    /// Nothing is at the address.
+    pub(super) fn not_found(&self) -> Reply {
+        let template = include_str!("pages/not_found.html");
+        self.page(404, "There is nothing here", template, &[])
+    }
+
+    /// A person has opened the address of the MCP endpoint.
+    pub(super) fn endpoint(&self) -> Reply {
+        let template = include_str!("pages/endpoint.html");
+        self.page(405, "This address is for MCP clients", template, &[])
     }
 
     /// A browser has more cookies of this `host` than can be read.
@@ -168,72 +191,6 @@ impl Pages {
         let values = [("refusal", escaped(refusal)), ("query", query_of(user_id))];
         let template = include_str!("pages/key.html");
         self.page_with(401, "Access key", template, &values, true)
-    }
-
-    /// The start page: who is signed in, how a client is connected, and what to do about errors
-    /// that only Microsoft's page shows. `user_id` is who is about to sign in.
-    pub(super) fn home(
-        &self,
-        accounts: &[(&str, &Account, Standing)],
-        user_id: Option<&str>,
-        mcp_url: &str,
-        has_key: bool,
-        errors: &[(u32, Advice)],
-    ) -> Reply {
-        let mut rows = String::new();
-        for (user_id, account, standing) in accounts {
-            rows += &self.row(user_id, account, *standing).0;
-        }
-        if rows.is_empty() {
-            rows += "<li>Nobody yet.</li>";
-        }
-        let mut advice = String::new();
-        for (number, Advice { title, remedy }) in errors {
-            let values = [
-                ("number", escaped(&number.to_string())),
-                ("title", escaped(title)),
-                ("remedy", escaped(remedy)),
-            ];
-            advice += &filled(include_str!("pages/error.html"), &values, &self.prefix).0;
-        }
-        let key = if has_key {
-            include_str!("pages/home_key.html")
-        } else {
-            ""
-        };
-        let as_whom = user_id.map(|user_id| format!(" as {user_id}"));
-        let values = [
-            ("accounts", Html(rows)),
-            ("query", query_of(user_id)),
-            ("as", escaped(&as_whom.unwrap_or_default())),
-            ("key", Html(key.to_owned())),
-            ("url", escaped(mcp_url)),
-            ("errors", Html(advice)),
-        ];
-        self.page(
-            200,
-            "entra-auth-mcp",
-            include_str!("pages/home.html"),
-            &values,
-        )
-    }
-
-    fn row(&self, user_id: &str, account: &Account, standing: Standing) -> Html {
-        let state = if !standing.is_signed_in() {
-            "the sign-in has ended".to_owned()
-        } else if account.refresh_token.is_some() {
-            "signed in".to_owned()
-        } else {
-            format!("signed in until {}", iso8601_seconds(account.expires_at))
-        };
-        let values = [
-            ("user_id", escaped(user_id)),
-            ("name", escaped(&account.name)),
-            ("username", escaped(&account.username)),
-            ("state", escaped(&state)),
-            ("query", query(user_id)),
-        ];
-        filled(include_str!("pages/account.html"), &values, &self.prefix)
     }
 }
 

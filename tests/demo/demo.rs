@@ -5,15 +5,24 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod events;
+
 use std::time::Duration;
 
+use entra_auth_mcp::clients;
 use entra_auth_mcp::os::Signals;
 use support::backend::Backend;
 use support::entra::{ADA, Entra, TENANT_ID, User};
-use support::server::{Running, Setup};
+use support::server::{Running, Setup, TempDir};
 
 /// The port of the README's examples; where it is taken, a free one serves.
 const PORT: &str = "8000";
+
+/// What the sample API says of itself.
+const DESCRIPTION: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/demo/sample.openapi.json"
+);
 
 /// Somebody whom Entra turns away after the account was picked.
 const CAROL: &str = "carol@contoso.example";
@@ -21,6 +30,7 @@ const CAROL_OID: &str = "0a1b2c3d-5555-4aaa-8bbb-000000000005";
 const BLOCKED: &str = "Access has been blocked by Conditional Access policies.";
 
 fn main() {
+    println!("Starting the server, a stand-in for Entra and a sample API on this machine.");
     let mut signals = Signals::register(false).expect("signals can be waited for");
     let entra = Entra::start_lenient();
     entra.set(|settings| {
@@ -33,9 +43,14 @@ fn main() {
         settings.interaction_for_claims = true;
     });
     let backend = Backend::start_for(&entra);
+    let directory = TempDir::new();
+    let audit_log = directory.file("audit.jsonl");
+    let audit_log_path = audit_log.to_str().expect("the path is UTF-8 text");
     let setup = || {
         let setup = Setup::new(&entra, Some(&backend))
             .with("LOG_LEVEL", "info")
+            .with("AUDIT_LOG", audit_log_path)
+            .with("OPENAPI_FILE", DESCRIPTION)
             .with("ALLOW_DEVICE_CODE", "true");
         // Whoever watches a call wait for a sign-in sees soon that it does.
         setup.limits(|limits| limits.keep_alive = Duration::from_secs(1))
@@ -45,11 +60,15 @@ fn main() {
         .try_start()
         .unwrap_or_else(|_| setup().start());
     print!("{}", welcome(&server, &entra, &backend));
+    events::print_from(&audit_log);
     signals.wait();
 }
 
 fn welcome(server: &Running, entra: &Entra, backend: &Backend) -> String {
-    let (url, entra, backend) = (server.url(), entra.authority_host(), backend.url());
+    let url = server.url();
+    let entra = entra.authority_host();
+    let backend = backend.url();
+    let connections = clients::connections_text(&format!("{url}/mcp"), false);
     format!(
         r#"
 entra-auth-mcp, on stand-ins: nothing here is real, and nothing leaves this machine.
@@ -59,22 +78,16 @@ entra-auth-mcp, on stand-ins: nothing here is real, and nothing leaves this mach
   Sign in        {url}/auth/login?user_id={ADA}
   Entra          {entra}   (a stand-in with a sign-in page; device codes: {entra}/device)
   API            {backend}   (a sample: /me, /me/messages, /tasks, /photo, /report.csv)
+  Its operations are tools: getMe, listMessages, createTask and others (OPENAPI_FILE)
 
 Connect a client:
 
-  VS Code, .vscode/mcp.json
-    {{ "servers": {{ "company-api": {{ "type": "http", "url": "{url}/mcp" }} }} }}
-
-  Claude Code
-    claude mcp add --transport http company-api {url}/mcp
-
-  Cursor, .cursor/mcp.json
-    {{ "mcpServers": {{ "company-api": {{ "url": "{url}/mcp" }} }} }}
-
+{connections}
 Then ask it: "Who am I, according to the company API?" It will ask you to sign in first.
 GET /cae needs more than that sign-in gives: the API's demand leads to another one.
 Sign in as Carol to see how a refusal looks.
-Ctrl-C ends the demo and forgets everything.
+Ctrl-C ends the demo and forgets everything. Until then, each sign-in and each call gets a line here:
+
 "#
     )
 }

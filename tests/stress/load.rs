@@ -32,9 +32,9 @@ use support::http::{Reply, Request, StandIn};
 use support::mcp::Mcp;
 use support::server::{Process, Setup};
 
-/// 256 connections, 64 that end, 16 refusals; those that accept, watch for signals and the like; and for a moment one
-/// more for each connection that goes quiet.
-const MOST_THREADS: usize = 256 + 64 + 16 + 8 + 256;
+/// 256 connections, 64 that end, 16 refusals, 4 look-ups of names; those that accept, watch for signals and the like; and
+/// for a moment one more for each connection that goes quiet.
+const MOST_THREADS: usize = 256 + 64 + 16 + 4 + 8 + 256;
 /// A descriptor for each connection and for its call of the API, 64 kept for the next call, and those of the server.
 const MOST_DESCRIPTORS: usize = 2 * (256 + 64 + 16) + 64 + 32;
 /// Beside the answers that wait to be read.

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use flate2::Compression;
 use flate2::write::{DeflateEncoder, GzEncoder, ZlibEncoder};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 const WRITES: [&str; 4] = [
@@ -412,6 +413,68 @@ fn what_common_parsers_do_not_take_is_handed_on_as_text() {
     }
 }
 
+/// RFC 8259, as `serde_json` reads it: also of texts that are JSON but for one character.
+#[test]
+fn what_is_called_json_is_handed_on_as_that_if_it_is() {
+    const OTHERS: [&str; 23] = [
+        "0", "1", "-", ".", "e", "+", "\"", "\\", "u", "\\u", ",", ":", "[", "]", "{", "}", " ",
+        "\u{b}", "\u{1f}", "t", "ä", "\u{7f}", "\n",
+    ];
+    let world = World::signed_in();
+    let mut mcp = world.server.modern();
+    let mut is_handed_on_as_json = |body: &str| {
+        let reply = Reply::new(201, "application/json", body);
+        world.backend.on(move |_| Some(reply.clone().into()));
+        let call = json!({"name": "api_post_request", "arguments": {"endpoint": "/x"}});
+        let text = mcp.send("tools/call", call).text();
+        let is_json = serde_json::from_str::<&RawValue>(body).is_ok();
+        let data = if body.is_empty() {
+            "null".to_owned()
+        } else if is_json {
+            body.to_owned()
+        } else {
+            json!(body).to_string()
+        };
+        assert!(
+            text.contains(&format!("\"data\":{data}}}")),
+            "{body:?} {text}"
+        );
+    };
+    let mut turn = 0;
+    for body in [
+        "0",
+        "-0",
+        "10",
+        "-1.5e3",
+        "1E-7",
+        "1e+2",
+        "0.00e01",
+        r#""a""#,
+        r#""\"\\\/\b\f\n\r\t\u00e4\u00E4ä""#,
+        r#""1234567\"12345678\\1\u00e4""#,
+        "true",
+        "false",
+        "null",
+        "[]",
+        "{}",
+        " [ ] \n",
+        "[1,[2,3],{}]",
+        r#"{"a":1}"#,
+        r#"{ "a" : {"b":[] , "c":null } , "":-2.50}"#,
+        r#"[{"a":[{}]},{"b":"]}"}]"#,
+    ] {
+        is_handed_on_as_json(body);
+        for (at, c) in body.char_indices() {
+            let (before, behind) = (&body[..at], &body[at + c.len_utf8()..]);
+            is_handed_on_as_json(&format!("{before}{behind}"));
+            let other = OTHERS[turn % OTHERS.len()];
+            turn += 1;
+            is_handed_on_as_json(&format!("{before}{other}{behind}"));
+            is_handed_on_as_json(&format!("{before}{other}{c}{behind}"));
+        }
+    }
+}
+
 // ---- Tokens that an API sends back ----
 
 const MARKER: &str = "[access token removed]";
@@ -560,14 +623,11 @@ fn a_token_is_replaced_before_the_answer_is_cut() {
                     Reply::new(200, media_type, body)
                 });
                 let data = content["data"].as_str().unwrap();
-                assert!(
-                    data.len() <= MOST.max(before.min(MOST) + MARKER.len()),
-                    "{data}"
-                );
-                let found = data.trim_start_matches('x');
-                let is_marked = found.starts_with(MARKER);
-                assert_eq!(is_marked, before < MOST, "{before} {behind}: {data}");
-                assert!(!found.contains("AT-"), "{data}");
+                let clean = format!("{}{MARKER}{}", "x".repeat(before), "y".repeat(behind));
+                assert!(clean.starts_with(data), "{before} {behind}: {data}");
+                assert!(data.len() <= MOST, "{before} {behind}: {data}");
+                let least = MOST.min(before + MARKER.len());
+                assert!(data.len() >= least, "{before} {behind}: {data}");
             }
         }
     }
@@ -813,8 +873,7 @@ fn a_text_in_another_character_set_is_cut_within_the_bound_and_has_no_token() {
             Reply::new(200, "text/plain; charset=utf-16", utf16(&text, false))
         });
         let data = content["data"].as_str().unwrap();
-        let most = MOST + MARKER.len();
-        assert!(data.len() <= most && content["truncated"] == true, "{data}");
+        assert!(data.len() <= MOST && content["truncated"] == true, "{data}");
         assert!(!data.contains("AT-"), "{data}");
     }
     // It becomes longer in UTF-8.

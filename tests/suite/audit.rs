@@ -1,6 +1,7 @@
 //! The audit log: what is recorded of whom, that nothing is done that cannot be, and who can read the file.
 
 use std::fs;
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -315,6 +316,114 @@ fn a_hyphen_is_standard_output() {
         serde_json::from_str::<Value>(&line).unwrap()["event"],
         "sign_in"
     );
+}
+
+/// The binary with its standard output sent elsewhere by a shell.
+#[cfg(unix)]
+fn program_with(redirection: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("exec \"$0\" {redirection}"), PROGRAM]);
+    command
+}
+
+// CASES D4
+#[cfg(unix)]
+#[test]
+fn where_standard_output_leads_nowhere_the_server_does_not_start() {
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None).with("AUDIT_LOG", "-");
+    for redirection in [">&-", ">/dev/null", "1<>/dev/null"] {
+        let (code, _, log) = Verb::run(program_with(redirection), &setup);
+        assert_eq!(code, 1, "{redirection}");
+        assert!(
+            log.contains("standard output") && log.contains("AUDIT_LOG"),
+            "{log}"
+        );
+    }
+    // Where it need not be written, that is said once.
+    let setup = setup.with("AUDIT_LOG_REQUIRED", "false");
+    let server = Verb::start(program_with(">&-"), &setup);
+    let begun = Instant::now();
+    while !server
+        .log()
+        .contains("cannot be written to standard output")
+    {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+    }
+}
+
+// CASES D3
+#[cfg(unix)]
+#[test]
+fn when_nobody_reads_standard_output_calls_fail_before_anything_is_sent() {
+    let (setup, backend, _entra) = World::signed_in().stop();
+    let setup = setup.with("AUDIT_LOG", "-");
+    let (mut process, output) = Process::start_with_output(Command::new(PROGRAM), &setup);
+    let mut mcp = process.modern();
+    let call =
+        |n: usize| json!({"endpoint": format!("/tasks/{n}/{}", "x".repeat(900)), "data": {}});
+    // Until the pipe is full, whatever it holds.
+    let mut made = 0;
+    let unrecorded = loop {
+        let mut result = mcp.call("api_post_request", call(made));
+        made += 1;
+        assert!(made < 10_000, "the pipe is never full");
+        if result["structuredContent"]["error"] == "configuration" {
+            break failure(&mut result);
+        }
+    };
+    assert_names_the_setting(&unrecorded);
+    let hint = unrecorded["hint"].as_str().unwrap();
+    assert!(hint.contains("done all the same"), "{unrecorded}");
+    assert_eq!(backend.requests().len(), made);
+    for _ in 0..3 {
+        let refused = failure(&mut mcp.call("api_post_request", call(0)));
+        assert_names_the_setting(&refused);
+        assert!(refused.to_string().contains("nobody reads it"), "{refused}");
+    }
+    assert_eq!(backend.requests().len(), made);
+
+    // Somebody reads again: no line is missing, and none comes twice.
+    let mut lines = output.lines().map(Result::unwrap);
+    let mut recorded = 0;
+    while recorded < made {
+        let line = lines.next().expect("a line for each call");
+        if line.starts_with('{') {
+            let line: Value = serde_json::from_str(&line).unwrap();
+            let path = line["path"].as_str().unwrap();
+            assert!(path.contains(&format!("/tasks/{recorded}/")), "{path}");
+            recorded += 1;
+        }
+    }
+    // The server may not know yet.
+    while mcp.call("api_post_request", call(made))["structuredContent"]["error"] == "configuration"
+    {
+    }
+    let line = lines.next().unwrap();
+    assert!(line.contains(&format!("/tasks/{made}/")), "{line}");
+    assert_eq!(backend.requests().len(), made + 1);
+    signal("TERM", &process);
+    assert_eq!(process.exit_code(), Some(0));
+}
+
+// CASES D3
+#[cfg(unix)]
+#[test]
+fn a_server_whose_standard_output_nobody_reads_can_be_told_to_stop() {
+    let (setup, _backend, _entra) = World::signed_in().stop();
+    let setup = setup
+        .with("AUDIT_LOG", "-")
+        .with("AUDIT_LOG_REQUIRED", "false");
+    let (mut process, output) = Process::start_with_output(Command::new(PROGRAM), &setup);
+    let mut mcp = process.modern();
+    while !process.log().contains("nobody reads it") {
+        mcp.call("api_get_request", get(&format!("/{}", "x".repeat(900))));
+    }
+    // Calls go through unrecorded.
+    mcp.ok("api_get_request", get("/me"));
+    signal("TERM", &process);
+    assert_eq!(process.exit_code(), Some(0));
+    drop(output);
 }
 
 // ---- Who can read it ----

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::support::backend::Backend;
 use crate::support::entra::{
     ACCESS_TOKEN_MARK, ADA, CLIENT_ID, Entra, OTHER_TENANT_ID, REFRESH_TOKEN_MARK, TENANT_ID,
 };
-use crate::support::http::{Answer, Reply, Request, StandIn};
+use crate::support::http::{Answer, Reply, Request, StandIn, deafen, proxy};
 use crate::support::server::Setup;
 use crate::support::{lock, value_of};
 use entra_auth_mcp::clock::Clock;
@@ -712,6 +712,21 @@ fn a_host_without_an_address_is_a_failure() {
     );
 }
 
+// CASES B9
+#[cfg(target_os = "linux")]
+#[test]
+fn a_family_of_addresses_that_does_not_answer_is_named() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let _filling = deafen(&silent);
+    let url = format!("http://{}/v1", silent.local_addr().unwrap());
+    let sound = Sound::new().with("BACKEND_API_BASE_URL", &url);
+    let failure = only(&sound.diagnose(), "connect", "failure");
+    assert!(
+        failure.contains("127.0.0.1 does not answer over IPv4"),
+        "{failure}"
+    );
+}
+
 #[test]
 fn what_the_backend_says_without_a_token_is_told() {
     let redirect = Reply::empty(302).with("Location", "https://elsewhere.example/");
@@ -1127,32 +1142,6 @@ fn an_untrusted_certificate_is_a_failure_of_tls_and_nothing_is_sent() {
         }
     }
     assert!(lock(&arrived).is_empty());
-}
-
-/// A proxy that leads every CONNECT to `port` of this machine and keeps the heads of them.
-fn proxy(port: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let own = listener.local_addr().unwrap().port();
-    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-    let kept = Arc::clone(&heads);
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let mut client = client.unwrap();
-            lock(&kept).push(read_head(&mut client).unwrap());
-            client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
-            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            for (mut from, mut to) in [
-                (client.try_clone().unwrap(), server.try_clone().unwrap()),
-                (server, client),
-            ] {
-                thread::spawn(move || {
-                    let _ = io::copy(&mut from, &mut to);
-                    let _ = to.shutdown(std::net::Shutdown::Both);
-                });
-            }
-        }
-    });
-    (own, heads)
 }
 
 #[test]

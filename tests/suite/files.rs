@@ -821,14 +821,18 @@ fn a_directory_that_cannot_be_meant_ends_the_start() {
             "{failure}"
         );
     }
-    for setting in ["AUDIT_LOG", "SERVER_ACCESS_KEY_FILE"] {
+    for (setting, contents) in [
+        ("AUDIT_LOG", String::new()),
+        ("SERVER_ACCESS_KEY_FILE", "k".repeat(40)),
+        ("BACKEND_HEADERS_FILE", "X-Key: k".to_owned()),
+    ] {
         let setup = Setup::new(&entra, None);
         let (inside, own) = (
             setup.directory.file("inside"),
             setup.directory.file("inside/own"),
         );
         fs::create_dir(&inside).unwrap();
-        fs::write(&own, "k".repeat(40)).unwrap();
+        fs::write(&own, contents).unwrap();
         let setup = setup
             .with("FILES_DIR", inside.to_str().unwrap())
             .with(setting, own.to_str().unwrap());

@@ -2440,6 +2440,48 @@ fn a_server_on_every_address_is_reached_and_stops() {
     }
 }
 
+// CASES D5
+#[cfg(target_os = "linux")]
+#[test]
+fn a_limit_of_address_space_is_not_reached_by_half_open_heads_or_ends_the_start() {
+    use crate::support::server::Verb;
+
+    let setup = setup();
+    let program = |kib: usize| {
+        let mut command = Command::new("sh");
+        let script = format!("ulimit -v {kib} && exec \"$0\"");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_entra-auth-mcp")]);
+        command
+    };
+    let (code, _, log) = Verb::run(program(1_000_000), &setup);
+    assert_eq!(code, 1);
+    assert!(
+        log.contains("address space") && log.contains("ulimit -v"),
+        "{log}"
+    );
+
+    let words: Vec<&str> = log.split_whitespace().collect();
+    let unit = words.iter().position(|word| *word == "MiB").unwrap();
+    let needed: usize = words[unit - 1].parse().unwrap();
+    let mut server = Process::start(program(needed * KIB), &setup);
+    let head = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(15 * KIB));
+    let connections: Vec<_> = (0..280)
+        .map(|_| {
+            let mut socket = connect(&server.address()).unwrap();
+            // It may have been told by now that there is no room.
+            let _ = socket.write_all(head.as_bytes());
+            socket
+        })
+        .collect();
+    assert!(server.is_running(), "{}", server.log());
+    drop(connections);
+    let ask = || server.client().try_request("GET", "/healthz", &[], b"");
+    let begun = Instant::now();
+    while !ask().is_ok_and(|reply| reply.status == 200) {
+        assert!(begun.elapsed() < PATIENCE, "{}", server.log());
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn a_server_without_a_free_descriptor_makes_room_and_goes_on() {

@@ -1502,8 +1502,23 @@ fn every_tool_is_well_defined() {
 #[test]
 fn every_tool_takes_the_arguments_it_is_said_to_take() {
     let (_entra, server) = start();
-    let reads = ["endpoint", "headers", "params", "select", "user_id"];
-    let writes = ["data", "endpoint", "headers", "params", "select", "user_id"];
+    let reads = [
+        "endpoint",
+        "headers",
+        "max_bytes",
+        "params",
+        "select",
+        "user_id",
+    ];
+    let writes = [
+        "data",
+        "endpoint",
+        "headers",
+        "max_bytes",
+        "params",
+        "select",
+        "user_id",
+    ];
     let expected: BTreeMap<&str, (&[&str], &[&str])> = BTreeMap::from([
         ("ping", (&[][..], &[][..])),
         ("get_server_info", (&[], &[])),

@@ -151,3 +151,128 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
         assert!(reason.contains(wanted), "{reason}");
     }
 }
+
+#[test]
+fn what_is_no_description_is_refused_with_what_to_do() {
+    let read = |text: &str| Setting::new().read_text(text).unwrap_err();
+    for (text, wanted) in [
+        ("openapi: 3.0.0\npaths: {}\n", "it is YAML"),
+        ("# A comment\nswagger: \"2.0\"\n", "it is YAML"),
+        ("<xml/>", "it is not JSON"),
+        ("", "it is not JSON"),
+        ("[]", "it is not JSON"),
+        ("{", "it is not valid JSON"),
+        ("{\"a\": 1}", "neither openapi nor swagger"),
+        ("{\"openapi\": \"4.0.0\"}", "export it as 3.0, 3.1 or 3.2"),
+        ("{\"openapi\": \"3.30.0\"}", "export it as 3.0, 3.1 or 3.2"),
+        ("{\"swagger\": \"1.2\"}", "export it as 2.0"),
+        ("{\"openapi\": \"3.0.0\"}", "it has no operation"),
+        (
+            "{\"openapi\": \"3.0.0\", \"paths\": {\"/a\": {\"head\": {}}}}",
+            "none of its 1 operations can be offered, such as HEAD /a",
+        ),
+    ] {
+        let mistake = read(text);
+        assert!(mistake.contains(wanted), "{text}: {mistake}");
+    }
+}
+
+#[test]
+fn a_byte_order_mark_and_every_version_are_taken() {
+    let text = |version: &str| {
+        let mut description = description(&json!({"/a": {"get": {}}}));
+        description["openapi"] = version.into();
+        description.to_string()
+    };
+    for version in ["3.0", "3.0.4", "3.1.1", "3.2.0"] {
+        let read = Setting::new().read_text(&format!("\u{feff}\n{}", text(version)));
+        assert_eq!(read.unwrap().operations().len(), 1, "{version}");
+    }
+}
+
+#[test]
+fn what_the_policy_forbids_is_not_offered() {
+    use entra_auth_mcp::api::policy::Pattern;
+    let paths = json!({
+        "/users/{id}": {"get": {}, "delete": {}},
+        "/users/{id}/photo": {"get": {}},
+        "/admin/users": {"get": {}},
+        "/Orders('{id}')": {"get": {}},
+    });
+    let lines = |allowed: &[&str], denied: &[&str]| {
+        let mut setting = Setting::new();
+        setting.policy.methods = vec!["GET"];
+        let parse = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| Pattern::parse(text).unwrap())
+                .collect()
+        };
+        setting.policy.allowed = parse(allowed);
+        setting.policy.denied = parse(denied);
+        match setting.read(&description(&paths)) {
+            Ok(read) => read
+                .operations()
+                .iter()
+                .map(|operation| operation.line())
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    };
+    let all = [
+        "GET /Orders('{id}')",
+        "GET /admin/users",
+        "GET /users/{id}",
+        "GET /users/{id}/photo",
+    ];
+    assert_eq!(lines(&[], &[]), all);
+    assert_eq!(lines(&["/users/*"], &[]), ["GET /users/{id}"]);
+    // Some user may be called so.
+    assert_eq!(lines(&["/users/ada"], &[]), ["GET /users/{id}"]);
+    assert_eq!(lines(&["/users/**"], &["/**/photo"]), ["GET /users/{id}"]);
+    assert_eq!(lines(&[], &["/users/ada", "/admin/**"])[1..], all[2..]);
+    assert_eq!(
+        lines(&["/Orders('7')", "/Order*"], &["/orders(*)"]),
+        [""; 0]
+    );
+    assert_eq!(lines(&["/Orders(*)"], &[]), ["GET /Orders('{id}')"]);
+}
+
+#[test]
+fn a_reference_into_another_file_skips_its_operation_only() {
+    let mut description = description(&json!({
+        "/a": {"post": {"requestBody": {"content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/A"},
+        }}}}},
+        "/b": {"post": {"requestBody": {"content": {"application/json": {
+            "schema": {"$ref": "#/components/schemas/B"},
+        }}}, "responses": {"200": {"$ref": "other.json#/r"}}}},
+    }));
+    description["components"] = json!({"schemas": {
+        "A": {"properties": {"b": {"$ref": "#/components/schemas/B"}, "c": {"items": {
+            "$ref": "https://elsewhere.example/c.json",
+        }}}},
+        "B": {"properties": {"a": {"example": {"$ref": "example.json"}}}},
+    }});
+    let read = Setting::new().read(&description).unwrap();
+    let lines: Vec<String> = read.operations().iter().map(|known| known.line()).collect();
+    assert_eq!(lines, ["POST /b"]);
+    let [skipped] = read.skipped() else {
+        panic!("{:?}", read.skipped());
+    };
+    assert_eq!(skipped.operation, "POST /a");
+    assert!(skipped.reason.contains("https://elsewhere.example/c.json"));
+}
+
+#[test]
+fn no_operation_has_the_name_of_a_tool_of_ours() {
+    use crate::support::entra::Entra;
+    use crate::support::server::Setup;
+    use entra_auth_mcp::openapi::OWN_TOOLS;
+    let server = Setup::new(&Entra::start(), None).start();
+    let listed = server.modern().result("tools/list", json!({}));
+    for tool in listed["tools"].as_array().unwrap() {
+        let name = tool["name"].as_str().unwrap();
+        assert!(OWN_TOOLS.contains(&name), "{name}");
+    }
+}

@@ -336,7 +336,10 @@ fn credentials_are_never_arguments() {
     let allowed = [("ALLOWED_REQUEST_HEADERS", "X-Api-Key")];
     let mut bench = Bench::of(&described, &allowed);
     let tool = bench.tool("call");
-    assert_eq!(names_of(&tool["inputSchema"]), ["q", "select", "user_id"]);
+    assert_eq!(
+        names_of(&tool["inputSchema"]),
+        ["max_bytes", "q", "select", "user_id"]
+    );
     let message = bench.refused("call", json!({"Authorization": "Bearer x"}));
     assert!(message.contains("There is no argument"), "{message}");
 }

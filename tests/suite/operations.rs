@@ -598,3 +598,152 @@ fn every_listed_operation_keeps_the_rules_of_every_models_api() {
         assert_eq!(breaks_the_rules(tool), [""; 0], "{tool:#}");
     }
 }
+
+// ---- The verb `tools` ----
+
+/// What `entra-auth-mcp tools` prints.
+fn printed(arguments: &[&str], described: &Value) -> String {
+    let directory = TempDir::new();
+    let file = directory.write("openapi.json", described.to_string());
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"))
+        .arg("tools")
+        .args(arguments)
+        .env_clear()
+        .current_dir(&directory.0)
+        .env("AZURE_CLIENT_ID", crate::support::entra::CLIENT_ID)
+        .env("AZURE_TENANT_ID", crate::support::entra::TENANT_ID)
+        .env("BACKEND_API_BASE_URL", "https://api.contoso.example/v1.0")
+        .env("OPENAPI_FILE", file)
+        .env("API_TOOLS", "named")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_verb_shows_tools_their_cost_and_what_is_skipped() {
+    let described = description(&json!({"/x": {
+        "get": {"operationId": "listThings", "summary": "All things"},
+        "head": {},
+    }}));
+    let text = printed(&[], &described);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("listThings"))
+        .unwrap();
+    assert!(line.ends_with("  GET /x"), "{text}");
+    assert!(text.contains("12 tools take "), "{text}");
+    assert!(
+        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is none"),
+        "{text}"
+    );
+    assert!(!text.contains("Warning"), "{text}");
+
+    let report: Value = serde_json::from_str(&printed(&["--json"], &described)).unwrap();
+    let tools = report["tools"].as_array().unwrap();
+    assert_eq!(tools.len(), 12);
+    assert_eq!(tools[11]["operation"], "GET /x");
+    let bytes = tools.iter().map(|tool| tool["bytes"].as_u64().unwrap());
+    assert_eq!(report["bytes"], bytes.sum::<u64>());
+    assert_eq!(report["skipped"][0]["operation"], "HEAD /x");
+}
+
+#[test]
+fn the_verb_warns_of_many_tools() {
+    for (count, wanted) in [
+        (29, None),
+        (30, Some("about 40 in all")),
+        (118, Some("128 in all")),
+    ] {
+        let mut paths = json!({});
+        for number in 0..count {
+            paths[format!("/{number}")] = json!({"get": {}});
+        }
+        let text = printed(&[], &description(&paths));
+        let warning = text.lines().find(|line| line.starts_with("Warning: "));
+        match wanted {
+            Some(wanted) => assert!(warning.unwrap().contains(wanted), "{text}"),
+            None => assert_eq!(warning, None),
+        }
+    }
+}
+
+/// The calls of an operation are those of the generic tools in everything but how they are written.
+#[test]
+fn policy_headers_and_audit_log_are_those_of_every_call() {
+    let directory = TempDir::new();
+    let log = directory.file("audit.log");
+    let parameters = json!([
+        {"name": "id", "in": "path", "required": true},
+        {"name": "If-Match", "in": "header"},
+        {"name": "X-Odd", "in": "header"},
+    ]);
+    let paths =
+        json!({"/users/{id}": {"delete": {"operationId": "call", "parameters": parameters}}});
+    let settings = [
+        ("DENIED_ENDPOINTS", "/users/admin"),
+        ("AUDIT_LOG", log.to_str().unwrap()),
+    ];
+    let mut bench = Bench::of(&description(&paths), &settings);
+    let arguments = bench.tool("call")["inputSchema"]["properties"].clone();
+    assert!(arguments.get("If_Match").is_some());
+    assert!(arguments.get("X_Odd").is_none());
+    let sent = bench.sent("call", json!({"id": "ada", "If_Match": "\"1\""}));
+    assert_eq!(sent.header("If-Match"), Some("\"1\""));
+    let refused = bench.mcp.fails("call", json!({"id": "ADMIN"}));
+    assert_eq!(refused["error"], "refused");
+    let log = std::fs::read_to_string(&log).unwrap();
+    let calls: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .filter(|line: &Value| line["event"] == "api_call")
+        .collect();
+    assert_eq!(calls.len(), 2, "{log}");
+    assert_eq!(calls[0]["method"], "DELETE");
+    assert_eq!(calls[0]["path"], "/v1.0/users/ada");
+}
+
+// ---- The description of the demo's API ----
+
+#[test]
+fn the_demos_api_does_what_its_description_says() {
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/demo/sample.openapi.json"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend))
+        .with("OPENAPI_FILE", path)
+        .start();
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+
+    let described: Value = serde_json::from_str(&text).unwrap();
+    let items = described["paths"].as_object().unwrap().values();
+    let operations = items.flat_map(|item| item.as_object().unwrap().values());
+    let ids: BTreeSet<&str> = operations
+        .filter_map(|known| known["operationId"].as_str())
+        .collect();
+    let listed = mcp.result("tools/list", json!({}));
+    let listed = listed["tools"].as_array().unwrap().iter().skip(11);
+    let names: BTreeSet<&str> = listed.map(|tool| tool["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ids);
+
+    let task = mcp.ok("createTask", json!({"data": {"title": "Tea"}}));
+    assert_eq!(task["data"]["kind"], "task");
+    let id = task["data"]["id"].clone();
+    let changed = mcp.ok("changeTask", json!({"id": id, "data": {"done": true}}));
+    assert_eq!(changed["data"]["title"], "Tea");
+    assert_eq!(mcp.ok("getTask", json!({"id": id}))["data"]["done"], true);
+    let stale = json!({"id": id, "If_Match": "W/\"1\""});
+    assert_eq!(mcp.fails("deleteTask", stale)["status"], 412);
+    mcp.ok("deleteTask", json!({"id": id}));
+    assert_eq!(mcp.ok("listTasks", json!({}))["data"]["value"], json!([]));
+    let messages = mcp.ok("listMessages", json!({"top": 2}));
+    assert_eq!(messages["data"]["value"].as_array().unwrap().len(), 2);
+    assert_eq!(mcp.ok("getMe", json!({}))["data"]["userPrincipalName"], ADA);
+    mcp.ok("getReport", json!({}));
+}

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::encode_pairs;
 use crate::support::entra::{self, ADA, Entra, GRACE, TENANT_ID, TokenFailure, User};
@@ -96,6 +97,14 @@ fn every_page(
     let accounts = browser.navigate(&login);
     let answer = browser.submit(&accounts, username);
     pages.insert("another browser", Browser::new().auto_submit(&answer));
+    pages.insert(
+        "a wrong path",
+        Browser::new().navigate(&format!("{}/nowhere", server.url())),
+    );
+    pages.insert(
+        "the endpoint in a browser",
+        Browser::new().navigate(&format!("{}/mcp", server.url())),
+    );
     pages.insert("signed in", sign_in(server, user_id, username));
     pages.insert("somebody is signed in", get("/"));
     pages.insert(
@@ -422,6 +431,9 @@ fn the_start_page_says_who_is_signed_in_and_lets_them_sign_in_and_out() {
     for shown in [ADA, "Ada Lovelace", "default"] {
         assert!(home.text().contains(shown), "{shown}: {}", home.text());
     }
+    // Nobody is signed in as oneself, or as "default".
+    let said = format!("{ADA} is signed in.");
+    assert!(done.text().contains(&said), "{}", done.text());
 
     // Sign in again, as somebody else.
     let accounts = browser.follow(&home, &link(&home, "Sign in again"));
@@ -484,6 +496,272 @@ fn the_start_page_gives_the_clients_configuration() {
     for client in ["VS Code", "Claude", "Cursor"] {
         assert!(page.text().contains(client), "{client}");
     }
+}
+
+/// The texts of the boxes that a click selects.
+fn boxes(page: &Page) -> Vec<String> {
+    let after = page.body.split("<pre>").skip(1);
+    after
+        .map(|rest| unescaped(rest.split("</pre>").next().unwrap()))
+        .collect()
+}
+
+#[test]
+fn the_start_page_says_which_api_tenant_and_scopes_and_what_to_ask() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    let page = Browser::new().navigate(&server.url());
+    let text = page.text();
+    for shown in [
+        &format!("API {}", backend.url()),
+        &format!("Tenant {TENANT_ID}"),
+        "Scopes openid profile offline_access api://backend/access",
+        "Who is signed in at company-api?",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+    // One click selects all of a box, without a script.
+    assert!(page.body.contains("user-select: all"));
+    assert!(boxes(&page).contains(&format!("{}/mcp", server.url())));
+    // The help with errors is folded.
+    let (_, help) = page
+        .body
+        .split_once("Microsoft's page shows an error")
+        .unwrap();
+    assert!(help.contains("<details>"), "{help}");
+    assert!(!page.body.contains("<details open"));
+}
+
+#[test]
+fn the_start_page_has_a_row_for_each_client_with_the_header_of_a_key_but_not_the_key() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef";
+    let entra = Entra::start();
+    let without = Setup::new(&entra, None).start();
+    let with = Setup::new(&entra, None)
+        .with("SERVER_ACCESS_KEY", KEY)
+        .start();
+    let mut browser = Browser::new();
+    let form = browser.navigate(&with.url());
+    let pages = [
+        Browser::new().navigate(&without.url()),
+        browser.submit_with(&form, "Go on", &[("key", KEY)]),
+    ];
+    for (has_key, page) in [false, true].into_iter().zip(&pages) {
+        assert_eq!(page.status, 200, "{}", page.text());
+        for client in [
+            "VS Code",
+            "Claude Code",
+            "Cursor",
+            "Claude Desktop",
+            "Codex",
+            "Copilot CLI",
+            "Gemini CLI",
+            "opencode",
+            "MCP Inspector",
+        ] {
+            let summary = format!("<summary>{client}</summary>");
+            assert!(page.body.contains(&summary), "{client}");
+        }
+        let boxes = boxes(page);
+        let has = |part: &str| boxes.iter().any(|text| text.contains(part));
+        assert_eq!(
+            has("--header 'Authorization: Bearer ${COMPANY_API_KEY}'"),
+            has_key
+        );
+        assert_eq!(has("--bearer-token-env-var COMPANY_API_KEY"), has_key);
+        assert_eq!(has("${input:company-api-key}"), has_key);
+        assert!(!page.body.contains(KEY));
+        for text in boxes.iter().filter(|text| text.starts_with('{')) {
+            serde_json::from_str::<Value>(text).unwrap();
+        }
+    }
+}
+
+#[test]
+fn the_start_page_says_until_when_each_account_is_signed_in() {
+    let entra = Entra::start();
+    let server = Setup::new(&entra, None).by_the_second().start();
+    sign_in(&server, "work", ADA);
+    let mut status = status(&server, "work");
+    let expires_at = status["expires_at"].take();
+    let (date, time) = expires_at.as_str().unwrap().split_once('T').unwrap();
+    let page = Browser::new().navigate(&server.url());
+    let text = page.text();
+    for shown in [
+        &format!("expires at {date} {} UTC", &time[..5]),
+        "renewed by itself",
+        "Clients call this account work.",
+    ] {
+        assert!(text.contains(shown), "{shown}: {text}");
+    }
+}
+
+#[test]
+fn another_account_is_signed_in_beside_the_first() {
+    let (_entra, server) = start();
+    sign_in(&server, "default", ADA);
+    let mut browser = Browser::new();
+    let home = browser.navigate(&server.url());
+    let done = sign_in_another(&mut browser, &home, GRACE);
+    assert_eq!(done.status, 200, "{}", done.text());
+    let home = browser.navigate(&server.url());
+    assert!(home.text().contains("Clients call this account account-2."));
+    assert_eq!(status(&server, "default")["username"], ADA);
+    assert_eq!(status(&server, "account-2")["username"], GRACE);
+}
+
+/// From `home` to the page that ends it.
+fn sign_in_another(browser: &mut Browser, home: &Page, username: &str) -> Page {
+    let links = home.links();
+    let another = links
+        .iter()
+        .find(|(_, text)| text == "Sign in another account");
+    let (href, _) = another.unwrap_or_else(|| panic!("{links:?}"));
+    let accounts = browser.follow(home, href);
+    let answer = browser.submit(&accounts, username);
+    browser.auto_submit(&answer)
+}
+
+#[test]
+fn the_same_person_does_not_get_a_second_account() {
+    let (_entra, server) = start();
+    sign_in(&server, "work", ADA);
+    let mut browser = Browser::new();
+    let home = browser.navigate(&server.url());
+    let refused = sign_in_another(&mut browser, &home, ADA);
+    assert_eq!(refused.status, 400);
+    let said = format!("{ADA} has an account here already: work. No second one was made.");
+    assert!(refused.text().contains(&said), "{}", refused.text());
+    let all = server.client().get("/auth/status").json();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
+    // Another try is another account again.
+    let again = link_named(&refused, "Try again");
+    let accounts = browser.follow(&refused, &again);
+    let answer = browser.submit(&accounts, GRACE);
+    assert_eq!(browser.auto_submit(&answer).status, 200);
+    assert_eq!(status(&server, "account-2")["username"], GRACE);
+}
+
+/// Who gives a person two names has a reason, and is told.
+#[test]
+fn the_start_page_says_that_two_accounts_are_the_same_person() {
+    let (_entra, server) = start();
+    for user_id in ["default", "work"] {
+        sign_in(&server, user_id, ADA);
+    }
+    sign_in(&server, GRACE, GRACE);
+    let text = Browser::new().navigate(&server.url()).text();
+    assert_eq!(
+        text.matches("It is the same person as").count(),
+        1,
+        "{text}"
+    );
+    assert!(text.contains("It is the same person as default."), "{text}");
+}
+
+fn link_named(page: &Page, name: &str) -> String {
+    let links = page.links();
+    let link = links.iter().find(|(_, text)| text == name);
+    link.unwrap_or_else(|| panic!("{name}: {links:?}"))
+        .0
+        .clone()
+}
+
+#[test]
+fn a_sign_in_that_failed_can_be_tried_again_for_the_same_account() {
+    let (entra, server) = start();
+    let login = format!("{}{}", server.url(), of_user("/auth/login", "work"));
+    for failure in [
+        TokenFailure::Status(503, None),
+        TokenFailure::Status(500, None),
+    ] {
+        let mut browser = Browser::new();
+        entra.fail_next_token(failure);
+        let failed = browser.sign_in(&login, ADA);
+        assert_eq!(failed.status, 400);
+        let again = link_named(&failed, "Try again");
+        assert_eq!(again, of_user("/auth/login", "work"));
+        let accounts = browser.follow(&failed, &again);
+        let answer = browser.submit(&accounts, ADA);
+        assert_eq!(browser.auto_submit(&answer).status, 200);
+    }
+    let declined = Browser::new().decline(&login);
+    assert_eq!(
+        link_named(&declined, "Try again"),
+        of_user("/auth/login", "work")
+    );
+}
+
+/// A click there would sign in under a label that somebody else has chosen.
+#[test]
+fn nobody_else_is_offered_to_try_again() {
+    let (entra, server) = start();
+    let pages = every_page(&entra, &server, ADA, ADA);
+    for name in [
+        "another browser",
+        "an unknown ticket",
+        "an unknown sign-in",
+        "not signed out",
+    ] {
+        let links = pages[name].links();
+        assert!(links.iter().all(|(_, text)| text != "Try again"), "{name}");
+    }
+    assert!(!link_named(&pages["Entra is unwell"], "Try again").is_empty());
+}
+
+#[test]
+fn a_person_can_leave_the_confirmation() {
+    let (_entra, server) = start();
+    let login = format!("{}{}", server.url(), of_user("/auth/login", ADA));
+    let mut browser = Browser::new();
+    let confirm = browser.follow(&another_site(), &login);
+    let home = browser.follow(&confirm, &link_named(&confirm, "It was not me"));
+    assert_eq!((home.status, home.url.path()), (200, "/"));
+    assert_eq!(status(&server, ADA)["authenticated"], false);
+}
+
+#[test]
+fn a_wrong_path_and_the_endpoint_are_pages_for_people_and_json_for_programs() {
+    let (_entra, server) = start();
+    let page = |path: &str, name: &str, value: &str| {
+        let reply = server.client().request("GET", path, &[(name, value)], b"");
+        (
+            reply.status,
+            reply.header("Content-Type").map(str::to_owned),
+        )
+    };
+    for (path, status) in [
+        ("/nowhere", 404),
+        ("/mcp", 405),
+        ("/auth/", 404),
+        ("/mcp/", 405),
+    ] {
+        for (name, value) in [
+            ("Accept", "text/html,application/xhtml+xml,*/*;q=0.8"),
+            ("Sec-Fetch-Dest", "document"),
+        ] {
+            let html = Some("text/html; charset=utf-8".to_owned());
+            assert_eq!(page(path, name, value), (status, html), "{path} {name}");
+        }
+        for (name, value) in [
+            ("Accept", "*/*"),
+            ("Accept", "text/event-stream"),
+            ("Accept", "application/json, text/event-stream"),
+            ("Sec-Fetch-Dest", "empty"),
+        ] {
+            let json = Some("application/json".to_owned());
+            assert_eq!(page(path, name, value), (status, json), "{path} {name}");
+        }
+    }
+    let opened = Browser::new().navigate(&format!("{}/mcp", server.url()));
+    assert_eq!(opened.header("Allow"), Some("POST, OPTIONS"));
+    assert!(
+        opened.text().contains("for MCP clients"),
+        "{}",
+        opened.text()
+    );
+    link_named(&opened, "To the start page");
 }
 
 fn unescaped(html: &str) -> String {

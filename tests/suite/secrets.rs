@@ -11,6 +11,8 @@ use crate::support::browser::Browser;
 use crate::support::entra::{ADA, CODE_MARK, DEVICE_CODE_MARK, Entra, GRACE, TokenFailure};
 use crate::support::http::{Answer, Client, Reply};
 use crate::support::server::{Mcp, Setup, Verb};
+#[cfg(target_os = "linux")]
+use crate::support::server::{Process, World};
 use crate::support::{encode_pairs, value_of};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
@@ -660,6 +662,50 @@ fn assert_nothing_is_told(heard: &[(String, String)], secrets: &BTreeSet<String>
         }
         for mark in ID_TOKEN_MARKS {
             assert!(!text.contains(mark), "{what} tells an ID token: {text}");
+        }
+    }
+}
+
+// CASES D8
+#[cfg(target_os = "linux")]
+#[test]
+fn a_core_dump_holds_no_token() {
+    let (setup, backend, _entra) = World::signed_in().stop();
+    let mut command = Command::new("sh");
+    let script = "ulimit -c unlimited; exec \"$0\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_entra-auth-mcp")]);
+    let mut process = Process::start(command, &setup);
+    // The token is in memory by now.
+    process
+        .modern()
+        .ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(backend.requests().len(), 1);
+    let filter = fs::read_to_string(format!("/proc/{}/coredump_filter", process.id())).unwrap();
+    assert_eq!(u32::from_str_radix(filter.trim(), 16), Ok(0));
+
+    let id = process.id().to_string();
+    let killed = Command::new("kill").args(["-s", "QUIT", &id]).status();
+    assert!(killed.unwrap().success());
+    assert_eq!(process.exit_code(), None);
+    let account = setup.stored_account(ADA);
+    let tokens = ["access_token", "refresh_token"].map(|name| account[name].as_str().unwrap());
+    for entry in fs::read_dir(&setup.directory.0).unwrap() {
+        let path = entry.unwrap().path();
+        if !path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("core")
+        {
+            continue;
+        }
+        // Where the system writes it elsewhere, or none, there is nothing to be read.
+        let core = fs::read(&path).unwrap();
+        for token in tokens {
+            let is_there = core
+                .windows(token.len())
+                .any(|part| part == token.as_bytes());
+            assert!(!is_there, "{}", path.display());
         }
     }
 }

@@ -11,7 +11,9 @@ use crate::support::browser::TYPED;
 use crate::support::entra::Entra;
 use crate::support::http::{self, Client};
 use crate::support::server::{Setup, TempDir};
+use entra_auth_mcp::command_line::{VERBS, Verb};
 use entra_auth_mcp::config::{Config, SETTINGS, SignInMethod};
+use entra_auth_mcp::manual::TOPICS;
 use serde_json::json;
 
 const CLIENT_ID: &str = "22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11";
@@ -20,7 +22,7 @@ const REQUIRED: [(&str, &str); 2] = [
     ("AZURE_CLIENT_ID", CLIENT_ID),
     ("AZURE_TENANT_ID", TENANT_ID),
 ];
-const DEFAULTS: [(&str, &str); 32] = [
+const DEFAULTS: [(&str, &str); 34] = [
     ("REDIRECT_URI", "http://localhost:8000/auth/callback"),
     ("SERVER_HOST", "localhost"),
     ("SERVER_PORT", "8000"),
@@ -42,6 +44,8 @@ const DEFAULTS: [(&str, &str); 32] = [
     ("ALLOWED_ENDPOINTS", ""),
     ("DENIED_ENDPOINTS", ""),
     ("ALLOWED_REQUEST_HEADERS", ""),
+    ("BACKEND_HEADERS_FILE", ""),
+    ("DOWNLOAD_HOSTS", ""),
     ("OPENAPI_FILE", ""),
     ("OPENAPI_INCLUDE", ""),
     ("OPENAPI_EXCLUDE", ""),
@@ -125,7 +129,15 @@ impl Outcome {
             .stdout
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-        line.unwrap_or_else(|| panic!("{name} is not in {self:?}"))
+        let line = line.unwrap_or_else(|| panic!("{name} is not in {self:?}"));
+        line.rsplit_once("  # ").unwrap().0
+    }
+
+    /// Where the value of `name` comes from, as `--check-config` says it.
+    fn origin(&self, name: &str) -> &str {
+        let mut lines = self.stdout.lines();
+        let line = lines.find(|line| line.starts_with(&format!("{name}=")));
+        line.unwrap().rsplit_once("  # ").unwrap().1
     }
 
     /// The only line about `name` in a report of mistakes.
@@ -324,6 +336,19 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ("ALLOWED_REQUEST_HEADERS", "X-A, cookie", "leave out"),
         ("ALLOWED_REQUEST_HEADERS", "Proxy-*", "leave out"),
         ("ALLOWED_REQUEST_HEADERS", "host*", "leave out"),
+        ("DOWNLOAD_HOSTS", "https://a.example", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "a.example:443", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "a.example/x", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "a.example.", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "a.example 10.0.0.1", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "[2001:db8::1]", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "0x7f.1", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "*", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "*.*.example", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "a.*.example", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "*a.example", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "münchen.example", "names of hosts"),
+        ("DOWNLOAD_HOSTS", "*.com", "more than the last part"),
         ("MAX_RESPONSE_BYTES", "0", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "-1", "from 1 to"),
         ("MAX_RESPONSE_BYTES", "1MB", "from 1 to"),
@@ -454,7 +479,7 @@ fn all_mistakes_are_reported_at_once() {
         );
     }
     assert!(!outcome.stderr.contains('\u{1}'), "{outcome:?}");
-    assert!(outcome.stderr.contains("--help"), "{outcome:?}");
+    assert!(outcome.stderr.contains("help settings"), "{outcome:?}");
 }
 
 #[test]
@@ -504,11 +529,16 @@ fn a_password_in_a_url_is_refused_and_never_shown() {
 fn check_config_prints_every_setting_and_changes_nothing() {
     let program = Program::new();
     let outcome = program.check(&[]);
-    let expected = REQUIRED
-        .iter()
-        .chain(&DEFAULTS)
-        .map(|(name, value)| format!("{name}={value}\n"));
-    assert_eq!(outcome.stdout, expected.collect::<String>());
+    let origin = |value: &str| {
+        if value.is_empty() {
+            "not set"
+        } else {
+            "default"
+        }
+    };
+    let required = REQUIRED.map(|(name, value)| format!("{name}={value}  # environment\n"));
+    let defaults = DEFAULTS.map(|(name, value)| format!("{name}={value}  # {}\n", origin(value)));
+    assert_eq!(outcome.stdout, required.concat() + &defaults.concat());
     assert_eq!(outcome.code, Some(0));
     assert_eq!(
         fs::read_dir(&program.0.0).unwrap().count(),
@@ -524,9 +554,9 @@ fn every_setting_can_be_set() {
         ("REDIRECT_URI", "https://mcp.example.com/auth/callback"),
         ("SERVER_HOST", "127.0.0.1"),
         ("SERVER_PORT", "8443"),
-        ("BACKEND_API_BASE_URL", "https://api.example.com/v1/"),
+        ("BACKEND_API_BASE_URL", "https://api.example.com/v2/"),
         ("CUSTOM_API_SCOPE", "api://a/read api://a/write"),
-        ("TOKEN_CACHE_FILE", "/var/lib/tokens.json"),
+        ("TOKEN_CACHE_FILE", "tokens.json"),
         ("AZURE_CLOUD", "usgov"),
         ("AZURE_AUTHORITY_HOST", "https://login.microsoftonline.us"),
         ("AUTH_RESPONSE_MODE", "query"),
@@ -541,15 +571,18 @@ fn every_setting_can_be_set() {
         ("ALLOWED_ENDPOINTS", "/me/**"),
         ("DENIED_ENDPOINTS", "/me/secrets"),
         ("ALLOWED_REQUEST_HEADERS", "X-Tenant"),
+        ("DOWNLOAD_HOSTS", "*.example.com"),
         ("MAX_RESPONSE_BYTES", "65536"),
         ("MAX_REQUEST_BYTES", "8388608"),
-        ("FILES_DIR", "/srv/files"),
+        ("FILES_DIR", "files"),
         ("MAX_FILE_BYTES", "1000000000"),
         ("LOG_LEVEL", "debug"),
         ("AUDIT_LOG", "audit.jsonl"),
         ("AUDIT_LOG_REQUIRED", "false"),
     ];
-    let outcome = check(&variables);
+    let program = Program::new();
+    fs::create_dir(program.0.file("files")).unwrap();
+    let outcome = program.check(&variables);
     for (name, value) in variables {
         let shown = if name == "SERVER_ACCESS_KEY" {
             "(set)"
@@ -674,6 +707,15 @@ fn the_forms_that_a_value_may_have_are_taken() {
             "ALLOWED_REQUEST_HEADERS",
             &["X-Tenant", "x-tenant,X-Trace-*", "X_A t*"],
         ),
+        (
+            "DOWNLOAD_HOSTS",
+            &[
+                "files.example.com",
+                "Files.Example.COM, *.sharepoint.example",
+                "localhost",
+                "xn--mnchen-3ya.example",
+            ],
+        ),
         ("MAX_RESPONSE_BYTES", &["1", "268435456"]),
         ("MAX_REQUEST_BYTES", &["65536", "268435456"]),
         ("FILES_DIR", &["files", "/srv/files"]),
@@ -686,7 +728,10 @@ fn the_forms_that_a_value_may_have_are_taken() {
         ("AUDIT_LOG_REQUIRED", &["true", "false"]),
     ] {
         for value in values {
-            assert_eq!(check(&[(name, value)]).code, Some(0), "{name}={value}");
+            // 1: a file or a directory is not to be had.
+            let outcome = check(&[(name, value)]);
+            assert!(matches!(outcome.code, Some(0 | 1)), "{name}={value}");
+            assert!(outcome.stdout.contains(&format!("{name}=")), "{outcome:?}");
         }
     }
 }
@@ -1280,36 +1325,137 @@ fn a_setting_that_is_not_utf8_is_a_mistake() {
 
 #[test]
 fn help_lists_every_setting_with_default_and_meaning() {
-    for argument in ["--help", "-h"] {
-        let outcome = Program::with_file(".env", "not read").run(&[argument], &[]);
-        assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
-        for setting in SETTINGS {
-            let line = outcome
-                .stdout
-                .lines()
-                .find(|line| line.trim_start().starts_with(setting.name))
-                .unwrap();
-            assert!(
-                line.contains(setting.meaning)
-                    && line.contains(setting.default.unwrap_or_default()),
-                "{line}"
-            );
+    let outcome = Program::with_file(".env", "not read").run(&["help"], &[]);
+    assert_eq!((outcome.code, outcome.stderr.as_str()), (Some(0), ""));
+    let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
+    let text = words.join(" ");
+    for setting in SETTINGS {
+        let meant = format!("{} {}", setting.name, setting.meaning);
+        let row = match setting.default {
+            Some(default) => format!("{meant} (default {default})"),
+            None => meant,
+        };
+        assert!(text.contains(&row), "{row}: {text}");
+    }
+}
+
+#[test]
+fn help_names_every_verb_and_every_verb_has_help() {
+    let program = Program::with_file(".env", "not read");
+    let overview = program.run(&["--help"], &[]);
+    for arguments in [&["-h"][..], &["help"], &["--help", "--port", "1"]] {
+        assert_eq!(program.run(arguments, &[]).stdout, overview.stdout);
+    }
+    assert!(overview.stdout.contains("help settings"), "{overview:?}");
+    for usage in VERBS {
+        let name = usage.name();
+        assert!(overview.stdout.contains(&format!("\n  {name}")), "{name}");
+        let about = program.run(&["help", name], &[]);
+        assert_eq!((about.code, about.stderr.as_str()), (Some(0), ""));
+        let first = format!("Usage: entra-auth-mcp {name}");
+        assert!(about.stdout.starts_with(&first), "{about:?}");
+        for flag in usage.all_flags() {
+            assert!(about.stdout.contains(flag.name), "{}", flag.name);
         }
-        for word in [
-            "serve",
-            "--check-config",
-            "--env-file",
-            "--help",
-            "--version",
-        ] {
-            assert!(outcome.stdout.contains(word), "{word}");
+        for arguments in [[name, "--help"], [name, "-h"], ["--help", name]] {
+            // `help help` is about `help`, `help --help` is the overview.
+            if usage.verb != Verb::Help {
+                let asked = program.run(&arguments, &[]);
+                assert_eq!(asked.stdout, about.stdout, "{arguments:?}");
+            }
         }
     }
 }
 
 #[test]
+fn help_prints_each_topic_of_the_manual() {
+    let program = Program::new();
+    let overview = program.run(&["help"], &[]).stdout;
+    for topic in TOPICS {
+        assert!(overview.contains(topic.title), "{}", topic.name);
+        let outcome = program.run(&["help", topic.name], &[]);
+        assert_eq!(outcome.code, Some(0), "{}", topic.name);
+        // Where it is the name of a verb, too, that comes first.
+        let is_verb = VERBS.iter().any(|usage| usage.name() == topic.name);
+        let text = topic.text();
+        let is_shown = if is_verb {
+            outcome.stdout.ends_with(&text)
+        } else {
+            outcome.stdout == text
+        };
+        assert!(is_shown, "{}", topic.name);
+    }
+}
+
+#[test]
+fn no_line_of_help_has_more_than_a_hundred_columns() {
+    let program = Program::new();
+    let mut pages = vec![program.run(&["help"], &[]).stdout];
+    for usage in VERBS {
+        pages.push(program.run(&["help", usage.name()], &[]).stdout);
+    }
+    for line in pages.iter().flat_map(|page| page.lines()) {
+        assert!(line.chars().count() <= 100, "{line}");
+        assert_eq!(line.trim_end(), line);
+    }
+}
+
+#[test]
+fn a_misspelt_word_or_flag_gets_the_nearest_one_named() {
+    let program = Program::new();
+    for (arguments, said) in [
+        (&["logn"][..], "no verb \"logn\". Did you mean login?"),
+        (&["hlep"], "Did you mean help?"),
+        (&["statsu"], "Did you mean status?"),
+        (&["check-config"], "Did you mean --check-config?"),
+        (&["--check-confg"], "Did you mean --check-config?"),
+        (&["--prot", "1"], "Did you mean --port?"),
+        (&["status", "--jsn"], "Did you mean --json?"),
+        (&["login", "--devicecode"], "Did you mean --device-code?"),
+        (&["doctor", "--env-fil", "x"], "Did you mean --env-file?"),
+        (&["init", "--tenent", "x"], "Did you mean --tenant?"),
+        (&["help", "setting"], "Did you mean settings?"),
+        (&["help", "docter"], "Did you mean doctor?"),
+    ] {
+        let outcome = program.run(arguments, &REQUIRED);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+        assert!(outcome.stderr.contains(said), "{arguments:?}: {outcome:?}");
+        assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+    }
+    for arguments in [&["quickly"][..], &["--frobnicate"], &["login", "--verbose"]] {
+        let outcome = program.run(arguments, &REQUIRED);
+        assert_eq!(outcome.code, Some(2), "{outcome:?}");
+        assert!(!outcome.stderr.contains("Did you mean"), "{outcome:?}");
+    }
+}
+
+#[test]
+fn host_and_port_of_the_command_line_win_over_environment_and_file() {
+    let program = Program::with_file(".env", "SERVER_PORT=9000\nSERVER_HOST=127.0.0.1\n");
+    let variables = [&REQUIRED[..], &[("SERVER_PORT", "9001")]].concat();
+    let arguments = ["--check-config", "--port", "9002", "--host=::1"];
+    let outcome = program.run(&arguments, &variables);
+    assert_eq!(outcome.value("SERVER_PORT"), "9002");
+    assert_eq!(outcome.origin("SERVER_PORT"), "--port");
+    assert_eq!(outcome.value("SERVER_HOST"), "::1");
+    assert_eq!(outcome.origin("SERVER_HOST"), "--host");
+    let redirect_uri = "http://localhost:9002/auth/callback";
+    assert_eq!(outcome.value("REDIRECT_URI"), redirect_uri);
+    for (flag, value, setting) in [
+        ("--port", "65536", "SERVER_PORT"),
+        ("--port", "http", "SERVER_PORT"),
+        ("--host", "http://localhost", "SERVER_HOST"),
+        // As by SERVER_HOST, not without a key.
+        ("--host", "0.0.0.0", "SERVER_HOST"),
+    ] {
+        let outcome = program.run(&["serve", flag, value], &variables);
+        outcome.mistake(setting);
+    }
+}
+
+#[test]
 fn version_is_that_of_the_package() {
-    for argument in ["--version", "-V"] {
+    for argument in ["version", "--version", "-V"] {
         let outcome = Program::new().run(&[argument], &[]);
         assert_eq!(outcome.code, Some(0));
         assert_eq!(
@@ -1332,6 +1478,12 @@ fn what_the_command_line_cannot_mean_is_refused() {
         &["--check-config=yes"],
         &["--env-file"],
         &["--check-config", "--env-file="],
+        &["--port"],
+        &["--port="],
+        &["--host", " "],
+        &["status", "--json=yes"],
+        &["version", "--port", "1"],
+        &["help", "login", "logout"],
     ] {
         let outcome = Program::new().run(arguments, &REQUIRED);
         assert_eq!(
@@ -1515,33 +1667,120 @@ fn the_example_file_names_exactly_the_settings_and_their_defaults() {
     }
 }
 
+/// What is to be replaced, with what is written in its place.
+fn replaced(text: &str) -> String {
+    text.replace("00000000-0000-0000-0000-000000000000", CLIENT_ID)
+        .replace("https://api.example.com/v1", "https://api.example.com/v2")
+}
+
 #[test]
-fn the_example_file_can_be_used_as_it_is_and_with_everything_in_it() {
+fn the_example_file_can_be_used_with_its_placeholders_replaced_and_with_everything_in_it() {
+    let text = replaced(&document(".env.example"));
+    let all: Vec<String> = example_lines(&text)
+        .iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
+    for (file, codes) in [(text, [0, 0]), (all.join("\n"), [0, 1])] {
+        let outcome = Program::with_file(".env", file).run(&["--check-config"], &[]);
+        // Not every machine has the directory for files.
+        assert!(codes.contains(&outcome.code.unwrap()), "{outcome:?}");
+        assert!(!outcome.stdout.is_empty());
+    }
+}
+
+#[test]
+fn an_untouched_placeholder_is_refused_by_check_config() {
     let text = document(".env.example");
     let all: Vec<String> = example_lines(&text)
         .iter()
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
-    for file in [text, all.join("\n")] {
-        let outcome = Program::with_file(".env", file).run(&["--check-config"], &[]);
-        assert_eq!(outcome.code, Some(0), "{outcome:?}");
+    let outcome = Program::with_file(".env", all.join("\n")).run(&["--check-config"], &[]);
+    for name in [
+        "AZURE_CLIENT_ID",
+        "AZURE_TENANT_ID",
+        "BACKEND_API_BASE_URL",
+        "CUSTOM_API_SCOPE",
+    ] {
+        let mistake = outcome.mistake(name);
+        assert!(mistake.contains("placeholder"), "{mistake}");
     }
+    let untouched = Program::with_file(".env", text).run(&["--check-config"], &[]);
+    untouched.mistake("AZURE_CLIENT_ID");
+    untouched.mistake("AZURE_TENANT_ID");
 }
 
 #[test]
-fn help_can_be_asked_for_anywhere() {
-    let program = Program::new();
-    let help = program.run(&["--help"], &[]).stdout;
-    for arguments in [
-        &["login", "--help"][..],
-        &["status", "-h"],
-        &["--env-file", "missing", "--help"],
+fn check_config_says_where_each_value_comes_from() {
+    let program = Program::with_file(
+        "my.env",
+        "# a comment\nSERVER_PORT=9000\n\nLOG_LEVEL=warn\nLOG_LEVEL=error\n",
+    );
+    let variables = [
+        &REQUIRED[..],
+        &[("SIGN_IN_METHOD", "device_code"), ("AZURE_CLOUD", "china")],
+    ]
+    .concat();
+    let outcome = program.run(&["--check-config", "--env-file", "my.env"], &variables);
+    for (name, origin) in [
+        ("AZURE_CLIENT_ID", "environment"),
+        ("SERVER_PORT", "my.env, line 2"),
+        ("LOG_LEVEL", "my.env, line 5"),
+        ("SERVER_HOST", "default"),
+        ("REDIRECT_URI", "default"),
+        ("DOMAIN_HINT", "not set"),
+        ("ALLOW_DEVICE_CODE", "by SIGN_IN_METHOD"),
+        ("AZURE_AUTHORITY_HOST", "by AZURE_CLOUD"),
     ] {
-        let outcome = program.run(arguments, &[]);
-        assert_eq!(
-            (outcome.code, &outcome.stdout),
-            (Some(0), &help),
-            "{arguments:?}"
-        );
+        assert_eq!(outcome.origin(name), origin, "{name}: {outcome:?}");
     }
+    // It is a settings file itself.
+    let again = Program::with_file(".env", &outcome.stdout).run(&["--check-config"], &[]);
+    assert_eq!(again.value("SERVER_PORT"), "9000");
+    assert_eq!(again.value("SIGN_IN_METHOD"), "device_code");
+}
+
+#[test]
+fn check_config_notices_what_would_keep_the_server_from_starting() {
+    for (name, value, said) in [
+        ("FILES_DIR", "missing", "missing"),
+        ("AUDIT_LOG", "missing/audit.jsonl", "missing/audit.jsonl"),
+        ("TOKEN_CACHE_FILE", "missing/tokens.json", "missing"),
+    ] {
+        let outcome = check(&[(name, value)]);
+        assert_eq!(outcome.code, Some(1), "{name}: {outcome:?}");
+        assert!(
+            outcome
+                .stdout
+                .contains(&format!("{name}={value}  # environment\n"))
+        );
+        assert!(outcome.stderr.contains("cannot start"), "{outcome:?}");
+        assert!(outcome.stderr.contains(said), "{outcome:?}");
+    }
+    // It starts all the same.
+    let optional = check(&[
+        ("AUDIT_LOG", "missing/audit.jsonl"),
+        ("AUDIT_LOG_REQUIRED", "false"),
+    ]);
+    assert_eq!(optional.code, Some(0), "{optional:?}");
+}
+
+#[test]
+fn without_settings_the_start_says_which_file_was_looked_for_and_names_init() {
+    let program = Program::new();
+    let path = program.0.0.canonicalize().unwrap().join(".env");
+    let path = path.display();
+    for arguments in [&[][..], &["serve"], &["--check-config"], &["status"]] {
+        let outcome = program.run(arguments, &[]);
+        assert_eq!((outcome.code, outcome.stdout.as_str()), (Some(2), ""));
+        let said = format!("There is no settings file {path}. entra-auth-mcp init writes one.");
+        assert!(outcome.stderr.contains(&said), "{outcome:?}");
+    }
+    // With settings, a line of the log says so.
+    let variables = [&REQUIRED[..], &[("TOKEN_CACHE_FILE", "no/such/file")]].concat();
+    let outcome = program.run(&["serve"], &variables);
+    let said = format!(" info there is no settings file {path}");
+    assert!(outcome.stderr.contains(&said), "{outcome:?}");
+    let there = Program::with_file(".env", "").run(&["serve"], &[]);
+    assert!(!there.stderr.contains("init"), "{there:?}");
 }

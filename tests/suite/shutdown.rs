@@ -1,9 +1,10 @@
 //! Being told to stop: nothing more is accepted, what is in flight is finished, the program exits with 0.
 #![cfg(unix)]
 
-use std::io::Write as _;
+use std::io::{BufRead, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -115,6 +116,67 @@ fn a_program_that_is_ready_can_be_told_to_stop_at_once() {
         signal("TERM", &server.id().to_string());
         assert_eq!(server.exit_code(), Some(0));
     }
+}
+
+/// A server that logs into a pipe, and the pipe, which is full and is not read.
+fn unread(setup: &Setup) -> (Process, impl BufRead + Send + 'static, usize) {
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec \"$0\" 2>&1", PROGRAM]);
+    let (process, output) = Process::start_with_output(command, setup);
+    let mut client = process.client();
+    // More than any pipe holds, and more lines than are kept.
+    let path = format!("/{}", "x".repeat(8000));
+    let (long, short) = (150, 1200);
+    for _ in 0..long {
+        assert_eq!(client.get(&path).status, 404);
+    }
+    for _ in 0..short {
+        assert_eq!(client.get("/healthz").status, 200);
+    }
+    (process, output, long + short)
+}
+
+// CASES D3
+#[test]
+fn when_nobody_reads_the_log_everything_else_goes_on_and_lost_lines_are_counted() {
+    let setup = Setup::new(&Entra::start(), None);
+    let (process, output, mut requests) = unread(&setup);
+    let (sender, lines) = mpsc::channel();
+    let reader = thread::spawn(move || {
+        let mut lines = output.lines().map_while(Result::ok);
+        lines.try_for_each(|line| sender.send(line))
+    });
+    let (mut logged, mut lost) = (0, 0);
+    let mut client = process.client();
+    let begun = Instant::now();
+    while lost == 0 || logged + lost < requests {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{logged} + {lost} of {requests}"
+        );
+        // With a line of its own come those that wait.
+        assert_eq!(client.get("/healthz").status, 200);
+        requests += 1;
+        while let Ok(line) = lines.recv_timeout(Duration::from_millis(200)) {
+            logged += usize::from(line.contains(" debug GET "));
+            if let Some((before, _)) = line.split_once(" lines of the log are lost") {
+                lost += before.rsplit(' ').next().unwrap().parse::<usize>().unwrap();
+            }
+        }
+    }
+    assert_eq!(logged + lost, requests);
+    drop(process);
+    reader.join().unwrap().unwrap();
+}
+
+// CASES D3
+#[test]
+fn a_server_whose_log_nobody_reads_can_be_told_to_stop() {
+    let setup = Setup::new(&Entra::start(), None);
+    let (mut process, output, _) = unread(&setup);
+    signal("TERM", &process.id().to_string());
+    assert_eq!(process.exit_code(), Some(0));
+    drop(output);
 }
 
 /// The command that runs a program as process 1 of a PID namespace, as in a container.

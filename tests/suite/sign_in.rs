@@ -903,8 +903,9 @@ fn a_label_takes_whoever_signs_in() {
     let page = sign_in(&server, "work", GRACE);
     assert_signed_in(&page);
     assert!(
-        page.text()
-            .contains(&format!("{GRACE} is signed in as work.")),
+        page.text().contains(&format!(
+            "{GRACE} is signed in. Clients call this account work."
+        )),
         "{}",
         page.text()
     );

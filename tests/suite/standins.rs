@@ -1575,7 +1575,10 @@ fn a_verb_runs_to_its_end_or_is_read_line_by_line() {
     };
     let (code, stdout, stderr) = check("common");
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("AZURE_TENANT_ID=common\n"), "{stdout}");
+    assert!(
+        stdout.contains("AZURE_TENANT_ID=common  # environment\n"),
+        "{stdout}"
+    );
     let (code, _, stderr) = check("no tenant");
     assert!(code == 2 && stderr.contains("AZURE_TENANT_ID"), "{stderr}");
     let mut serving = Verb::start(program(), &setup);

@@ -11,7 +11,7 @@ use std::thread;
 
 use crate::support::browser::TYPED;
 use crate::support::entra::{ADA, CLIENT_ID, Entra, TENANT_ID};
-use crate::support::http::{Client, Reply, Request, StandIn, target_of};
+use crate::support::http::{Client, Reply, Request, StandIn, proxy, target_of};
 use crate::support::server::{Process, Setup, TempDir};
 use crate::support::{PATIENCE, decode_pairs, lock, value_of};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -35,15 +35,15 @@ const SWITCHES: [(&str, &str); 8] = [
 ];
 
 /// A certificate authority of the test's own.
-struct Authority {
-    pem: String,
+pub struct Authority {
+    pub pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
-type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
+pub type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -55,7 +55,7 @@ impl Authority {
     }
 
     /// A certificate for `name`, good until the end of `year`.
-    fn issue(&self, name: &str, year: i32) -> Identity {
+    pub fn issue(&self, name: &str, year: i32) -> Identity {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 12, 31);
@@ -74,16 +74,37 @@ fn self_signed(name: &str) -> Identity {
     (certificate.into(), key.into())
 }
 
-/// An HTTPS server on 127.0.0.1 that keeps what it is asked and answers `{"secure":true}`. It ends
-/// with the test process.
-struct TlsServer {
-    port: u16,
+/// The length of what `POST /long` is answered with: a few times what a connection reads at once.
+const LONG: usize = 400_000;
+
+/// An HTTPS server on 127.0.0.1 that keeps what it is asked. It ends with the test process.
+pub struct TlsServer {
+    pub port: u16,
     connections: Arc<AtomicUsize>,
     arrived: Arc<Mutex<Vec<String>>>,
 }
 
 impl TlsServer {
-    fn start((certificate, key): Identity) -> Self {
+    /// It answers `{"secure":true}`, and `POST /long` with `LONG` characters.
+    fn start(identity: Identity) -> Self {
+        Self::answering(identity, |request| {
+            let body = if request.starts_with("POST /long") {
+                format!("\"{}\"", "x".repeat(LONG))
+            } else {
+                r#"{"secure":true}"#.to_owned()
+            };
+            let length = body.len();
+            format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+        })
+    }
+
+    /// It answers each request, which is given as text, with what `answer` gives.
+    pub fn answering(
+        (certificate, key): Identity,
+        answer: impl Fn(&str) -> String + Send + 'static,
+    ) -> Self {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -104,7 +125,7 @@ impl TlsServer {
             for stream in listener.incoming() {
                 accepted.fetch_add(1, Ordering::SeqCst);
                 // Who does not trust us hangs up.
-                let _ = answer(stream.unwrap(), &config, &requests);
+                let _ = serve(stream.unwrap(), &config, &requests, &answer);
             }
         });
         Self {
@@ -118,27 +139,25 @@ impl TlsServer {
         format!("https://127.0.0.1:{}", self.port)
     }
 
-    fn arrived(&self) -> Vec<String> {
+    pub fn arrived(&self) -> Vec<String> {
         lock(&self.arrived).clone()
     }
 }
 
-fn answer(
+fn serve(
     stream: TcpStream,
     config: &Arc<ServerConfig>,
     requests: &Mutex<Vec<String>>,
+    answer: &impl Fn(&str) -> String,
 ) -> io::Result<()> {
     stream.set_read_timeout(Some(PATIENCE))?;
     let connection = ServerConnection::new(Arc::clone(config)).map_err(io::Error::other)?;
     let mut stream = StreamOwned::new(connection, stream);
     let request = read_request(&mut stream)?;
+    let answer = answer(&request);
     lock(requests).push(request);
-    let body = r#"{"secure":true}"#;
-    let head = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n",
-        body.len()
-    );
-    write!(stream, "{head}Connection: close\r\n\r\n{body}")?;
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    write!(stream, "{head}\r\nConnection: close\r\n\r\n{body}")?;
     stream.conn.send_close_notify();
     stream.flush()
 }
@@ -317,6 +336,30 @@ fn a_code_is_redeemed_only_when_the_authoritys_certificate_holds() {
         assert!(!page.contains("when the network is back"), "{what}: {page}");
         assert_eq!(entra.arrived(), [""; 0], "{what}");
     }
+}
+
+// CASES C26
+#[test]
+fn through_a_proxy_much_can_be_sent_and_received() {
+    let authority = Authority::new();
+    let backend = TlsServer::start(authority.issue("api.example.invalid", 2099));
+    let (proxy, heads) = proxy(backend.port);
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None)
+        .with("BACKEND_API_BASE_URL", "https://api.example.invalid")
+        .with("HTTPS_PROXY", &format!("http://127.0.0.1:{proxy}"));
+    let setup = with_store(setup, &authority, true);
+    let server = Process::start(Command::new(PROGRAM), &setup);
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let sent = "y".repeat(LONG);
+    let result = mcp.ok(
+        "api_post_request",
+        json!({"endpoint": "/long", "data": sent}),
+    );
+    assert_eq!(result["data"].as_str().unwrap().len(), LONG);
+    assert!(backend.arrived()[0].contains(&sent));
+    assert_eq!(lock(&heads).len(), 1);
 }
 
 #[test]

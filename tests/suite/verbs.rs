@@ -73,6 +73,8 @@ impl Ended {
     /// It failed with one line on standard error; gives that.
     fn failed(self) -> String {
         assert_eq!((self.code, self.stderr.lines().count()), (1, 1), "{self:?}");
+        // A sentence for a person, not a line of a log.
+        assert!(!self.stderr.contains("Z error "), "{self:?}");
         self.stderr
     }
 }
@@ -168,7 +170,11 @@ fn login_signs_in_without_a_server_and_says_what_the_page_says() {
         assert_eq!(page.status, 200, "{}", page.text());
         let stdout = Ended::of(login).well();
         let last = stdout.lines().last().unwrap();
-        assert_eq!(last, format!("{ADA} is signed in as {user_id}."));
+        let expected = match user_id {
+            ADA => format!("{ADA} is signed in."),
+            _ => format!("{ADA} is signed in. Clients call this account {user_id}."),
+        };
+        assert_eq!(last, expected);
         assert!(page.text().contains(last), "{}", page.text());
         let accounts: Value = serde_json::from_str(&token_file(&setup)).unwrap();
         assert_eq!(accounts["accounts"][0]["user_id"], user_id);
@@ -269,18 +275,16 @@ fn login_without_a_user_means_the_only_account_or_default() {
     assert!(
         Ended::of(login)
             .well()
-            .ends_with(&format!("{ADA} is signed in as default.\n"))
+            .ends_with(&format!("{ADA} is signed in.\n"))
     );
     assert!(run(&["logout"], &setup).well().contains("default"));
 
     signed_in_as("work", ADA, &setup);
     let mut login = Verb::start(command(&["login"]), &setup);
     sign_in(&link_of(&mut login), ADA);
-    assert!(
-        Ended::of(login)
-            .well()
-            .ends_with(&format!("{ADA} is signed in as work.\n"))
-    );
+    assert!(Ended::of(login).well().ends_with(&format!(
+        "{ADA} is signed in. Clients call this account work.\n"
+    )));
 }
 
 #[test]
@@ -666,11 +670,13 @@ fn a_port_that_another_program_has_is_told() {
         );
         assert!(stderr.contains("SERVER_PORT"), "{stderr}");
     }
-    assert!(
-        run_at(other.addr().port(), &["status"], &setup)
-            .stdout
-            .contains("Server: none is running\n")
-    );
+    let status = run_at(other.addr().port(), &["status"], &setup).stdout;
+    assert!(status.contains("Server: none is running\n"), "{status}");
+    let address = other.addr();
+    let said = format!("Port: something else listens on {address}; it is not the server");
+    assert!(status.contains(&said), "{status}");
+    let free = run(&["status"], &setup).stdout;
+    assert!(!free.contains("Port:"), "{free}");
 }
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -701,7 +707,7 @@ fn login_and_logout_beside_a_server_with_a_key_send_it_so_that_nobody_has_to_typ
         assert!(link.contains("/auth/login?ticket="), "{link}");
         sign_in(&link, ADA);
         let stdout = Ended::of(login).well();
-        assert!(stdout.ends_with(&format!("{ADA} is signed in as {ADA}.\n")));
+        assert!(stdout.ends_with(&format!("{ADA} is signed in.\n")));
         mcp.ok("api_get_request", json!({"endpoint": "/me"}));
         let logout = Ended::of(Verb::start(with_key(&["logout"]), &world.setup)).well();
         assert!(logout.contains(ADA), "{logout}");
@@ -900,7 +906,9 @@ fn login_beside_a_server_signs_in_anew_whoever_is_signed_in() {
         sign_in(&link, GRACE);
         let stdout = Ended::of(login).well();
         assert!(
-            stdout.ends_with(&format!("{GRACE} is signed in as work.\n")),
+            stdout.ends_with(&format!(
+                "{GRACE} is signed in. Clients call this account work.\n"
+            )),
             "{stdout}"
         );
         let me = mcp.ok("api_get_request", json!({"endpoint": "/me"}));
@@ -931,7 +939,7 @@ fn a_device_code_beside_a_server_needs_its_permission() {
     assert_eq!(address, format!("{}/device", world.entra.authority_host()));
     world.entra.approve_device(&code, ADA);
     let stdout = Ended::of(login).well();
-    assert!(stdout.ends_with(&format!("{ADA} is signed in as {ADA}.\n")));
+    assert!(stdout.ends_with(&format!("{ADA} is signed in.\n")));
     world
         .server
         .modern()
@@ -1134,7 +1142,7 @@ fn only_a_new_sign_in_ends_the_wait_for_one() {
     sign_in(&link, ADA);
     assert_eq!(
         login.join().unwrap().unwrap().trim_end(),
-        format!("{ADA} is signed in as {ADA}.")
+        format!("{ADA} is signed in.")
     );
 }
 
@@ -1163,7 +1171,7 @@ fn a_device_code_signs_in_without_a_listener_or_leave() {
         assert!(
             Ended::of(login)
                 .well()
-                .ends_with(&format!("{ADA} is signed in as {ADA}.\n"))
+                .ends_with(&format!("{ADA} is signed in.\n"))
         );
         assert!(token_file(&setup).contains(REFRESH_TOKEN_MARK));
         assert_eq!(noted(&program), None, "there is nothing to open here");
@@ -1464,6 +1472,9 @@ fn warnings_go_to_standard_error_beside_the_result() {
     let (_entra, setup) = world();
     let setup = setup.with("CUSTOM_API_SCOPE", "");
     let ended = run(&["status"], &setup);
-    assert!(ended.stderr.contains(" warn CUSTOM_API_SCOPE"), "{ended:?}");
+    assert!(
+        ended.stderr.starts_with("Warning: CUSTOM_API_SCOPE"),
+        "{ended:?}"
+    );
     assert!(!ended.stdout.contains("CUSTOM_API_SCOPE"), "{ended:?}");
 }

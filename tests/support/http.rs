@@ -4,10 +4,13 @@ mod server;
 
 pub use server::{Answer, Request, StandIn};
 
-use super::{PATIENCE, Pairs};
+use super::{PATIENCE, Pairs, lock};
 use serde_json::Value;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 const HEAD_LIMIT: usize = 1 << 20;
 
@@ -139,6 +142,45 @@ pub fn connect(authority: &str) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// A proxy that leads every CONNECT to `port` of this machine and keeps the heads of them.
+pub fn proxy(port: u16) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let own = listener.local_addr().unwrap().port();
+    let heads: Arc<Mutex<Vec<String>>> = Arc::default();
+    let kept = Arc::clone(&heads);
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let mut client = client.unwrap();
+            let head = read_head(&mut BufReader::new(&client)).unwrap().unwrap();
+            lock(&kept).push(String::from_utf8(head).unwrap());
+            client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").unwrap();
+            let server = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            for (mut from, mut to) in [
+                (client.try_clone().unwrap(), server.try_clone().unwrap()),
+                (server, client),
+            ] {
+                thread::spawn(move || {
+                    let _ = io::copy(&mut from, &mut to);
+                    let _ = to.shutdown(Shutdown::Both);
+                });
+            }
+        }
+    });
+    (own, heads)
+}
+
+/// Fills the queue of a listener, so that it answers nobody, on Linux at least. Gives the
+/// connections that fill it.
+pub fn deafen(listener: &TcpListener) -> Vec<TcpStream> {
+    let address = listener.local_addr().unwrap();
+    let connect = || TcpStream::connect_timeout(&address, Duration::from_millis(50));
+    let mut filling = Vec::new();
+    while let Ok(stream) = connect() {
+        filling.push(stream);
+    }
+    filling
 }
 
 fn invalid(what: impl Into<String>) -> io::Error {

@@ -62,11 +62,19 @@ pub fn texts(array: &Value) -> Vec<&str> {
 
 // ---- What the APIs of models take ----
 
-/// The keywords that every API takes. Gemini's `parametersJsonSchema` has the shortest list
-/// (ai.google.dev/api/caching, FunctionDeclaration and Schema); its older `parameters` has the same
-/// ones but for `additionalProperties`, which its clients take out. `OpenAI`'s strict mode refuses
-/// `default`, `propertyNames`, `oneOf`, `allOf` and `not` (Structured Outputs, "Supported schemas").
-/// Anthropic refuses `$ref`.
+// The published rules, as of November 2026:
+//
+// - OpenAI: the guides "Function calling" and "Structured model outputs" (Supported schemas), at
+//   platform.openai.com/docs/guides. The second has the rules of strict mode, and bounds.
+// - Gemini: FunctionDeclaration and Schema, at ai.google.dev/api/caching and, with the rules of
+//   names, cloud.google.com/vertex-ai/docs/reference/rest/v1beta1/FunctionDeclaration.
+// - Anthropic: "Define tools" and the reference of the Messages API, at platform.claude.com/docs.
+//
+// What stands in quotation marks is what an API answers to a schema that breaks the rule.
+
+/// The keywords that every API takes: those of Gemini's `parametersJsonSchema`, less those that
+/// `OpenAI`'s strict mode refuses (`oneOf`, `prefixItems`) or Anthropic's API does (`$ref`). Gemini's older `parameters` has them all, but for
+/// `additionalProperties`, which its clients leave out.
 const KEYWORDS: [&str; 13] = [
     "additionalProperties",
     "anyOf",
@@ -82,7 +90,7 @@ const KEYWORDS: [&str; 13] = [
     "required",
     "type",
 ];
-/// Gemini takes one type, not a list of types, and has no `null` among them.
+/// Gemini's older `parameters` takes one of these, not a list of them, and no `null`.
 const TYPES: [&str; 6] = ["array", "boolean", "integer", "number", "object", "string"];
 
 /// Where a listed tool breaks the published rules of `OpenAI`'s function calling (non-strict),
@@ -95,7 +103,7 @@ pub fn breaks_the_rules(tool: &Value) -> Vec<String> {
     {
         found.push(format!("{name:?} is no name of a function"));
     }
-    // Azure's OpenAI, the only one with a bound.
+    // Azure's OpenAI has a bound, the others have none.
     let description = tool["description"].as_str().unwrap_or_default();
     if description.is_empty() || description.chars().count() > 1024 {
         found.push(format!(
@@ -103,8 +111,9 @@ pub fn breaks_the_rules(tool: &Value) -> Vec<String> {
         ));
     }
     let schema = &tool["inputSchema"];
-    // OpenAI and Anthropic: an object, and neither anyOf nor enum at the top. Its `properties` must
-    // be there for OpenAI ("object schema missing properties").
+    // OpenAI and Anthropic: "schema must have type 'object' and not have
+    // 'oneOf'/'anyOf'/'allOf'/'enum'/'not' at the top level". OpenAI: "object schema missing
+    // properties".
     if schema["type"] != "object" || !schema["properties"].is_object() {
         found.push(format!("{name} takes no object with properties"));
     }
@@ -174,6 +183,11 @@ fn walk(schema: &Value, at: &str, found: &mut Vec<String>) {
     if let Some(choices) = schema.get("enum") {
         let choices = choices.as_array().unwrap();
         let is_choice = |choice: &Value| choice.as_str().is_some_and(|text| !text.is_empty());
+        // OpenAI: a long enum must be short in characters.
+        let length: usize = choices.iter().filter_map(Value::as_str).map(str::len).sum();
+        if choices.len() > 250 && length > 15_000 {
+            found.push(format!("{at} has too long choices"));
+        }
         if schema["type"] != "string" || choices.is_empty() || !choices.iter().all(is_choice) {
             found.push(format!("{at} has an odd enum"));
         }

@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -365,25 +365,28 @@ pub struct Process {
 }
 
 impl Process {
-    /// Runs `command` and waits until it is ready.
-    pub fn start(mut command: Command, setup: &Setup) -> Self {
+    /// Runs `command` and waits until it is ready. Then its standard output is closed.
+    pub fn start(command: Command, setup: &Setup) -> Self {
+        Self::start_with_output(command, setup).0
+    }
+
+    /// The same with its standard output, of which no more is read than that it is ready.
+    pub fn start_with_output(
+        mut command: Command,
+        setup: &Setup,
+    ) -> (Self, BufReader<ChildStdout>) {
         let (mut child, log) = spawn(&mut command, setup);
-        let mut ready = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut ready)
-            .unwrap();
-        let Some(port) = ready
-            .trim_end()
-            .rsplit(' ')
-            .next()
-            .and_then(|port| port.parse().ok())
-        else {
-            panic!(
-                "{ready:?} names no port: {}",
-                std::fs::read_to_string(&log).unwrap()
-            );
+        let mut output = BufReader::new(child.stdout.take().unwrap());
+        let port = loop {
+            let mut line = String::new();
+            let length = output.read_line(&mut line).unwrap();
+            let log = || fs::read_to_string(&log).unwrap();
+            assert!(length > 0, "it never was ready: {}", log());
+            if let Some((_, port)) = line.trim_end().split_once(" is ready on port ") {
+                break port.parse().unwrap();
+            }
         };
-        Self { child, port, log }
+        (Self { child, port, log }, output)
     }
 
     /// `http://localhost:port`, without a trailing slash.

@@ -8,6 +8,7 @@ use super::api_result;
 use super::described::DescribedTool;
 use super::listing::method_of;
 use crate::api::files::{Files, Watch};
+use crate::api::request::Backend;
 use crate::api::{Api, Call, Data};
 use crate::auth::Auth;
 use crate::config::Config;
@@ -28,13 +29,17 @@ pub(super) fn open(config: &Config, auth: Arc<Auth>) -> Result<Api, Failure> {
         }
         None => None,
     };
-    Ok(Api::new(
-        config.backend.clone(),
-        config.max_response_bytes,
-        config.policy.clone(),
-        files,
-        auth,
-    ))
+    let backend = config.backend.clone().map(|base| {
+        let fixed_headers = config.backend_headers.clone();
+        let download_hosts = config.download_hosts.clone();
+        Backend::new(
+            base,
+            fixed_headers,
+            download_hosts,
+            config.max_response_bytes,
+        )
+    });
+    Ok(Api::new(backend, config.policy.clone(), files, auth))
 }
 
 /// For whom a call is made.
@@ -67,6 +72,7 @@ pub(super) fn call(
         body_file: arguments.text("body_file"),
         save_to: arguments.text("save_to"),
         select: arguments.get("select"),
+        max_bytes: max_bytes(arguments, "max_bytes"),
         watch: caller.watch,
     };
     api.call(&call).map(api_result::of)
@@ -108,9 +114,16 @@ pub(super) fn call_operation(
         body_file: arguments.text(tool.ours("body_file")),
         save_to: arguments.text(tool.ours("save_to")),
         select: arguments.get(tool.ours("select")),
+        max_bytes: max_bytes(arguments, tool.ours("max_bytes")),
         watch: caller.watch,
     };
     api.call(&call).map(api_result::of)
+}
+
+/// An integer may be written as `2048.0` or `2.048e3`.
+fn max_bytes(arguments: &Object<'_>, name: &str) -> Option<usize> {
+    let number: f64 = arguments.read(name)?;
+    number.to_string().parse().ok()
 }
 
 /// `params` as the pairs of a query; an array repeats its key.

@@ -1,16 +1,16 @@
 //! Results of calls of the API: its answer, and what to make of it.
 
-use serde_json::json;
+use serde_json::{Map, json};
 
 use super::result::{self as tool_result, Members};
 use crate::api::Called;
-use crate::api::answer::{Answer, NextPage, REDIRECT};
+use crate::api::answer::{Answer, Lost, NextPage, REDIRECT};
 use crate::pieces::Pieces;
 
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
-                   /value/40 or a list of them, and for the next page with next, if it is there.";
+                   /value/40 or a list of them.";
 
 /// The members of the result of a call that the API has answered.
 pub(super) fn of(called: Called) -> Pieces {
@@ -20,10 +20,20 @@ pub(super) fn of(called: Called) -> Pieces {
     members.add("success", Some(error.is_none()));
     members.add("status", Some(answer.status));
     members.add("endpoint", Some(&answer.endpoint));
+    members.add("downloaded_from", answer.downloaded_from.as_ref());
     members.add("content_type", Some(&answer.content_type));
     let is_cut = answer.truncated.is_some() || answer.broken_off.is_some();
     members.add("truncated", Some(is_cut));
     members.add("total_bytes", answer.truncated);
+    let left_out: Map<_, _> = answer
+        .left_out
+        .iter()
+        .map(|lost| (lost.pointer.clone(), lost.count.into()))
+        .collect();
+    members.add(
+        "left_out",
+        Some(left_out).filter(|left_out| !left_out.is_empty()),
+    );
     members.add("error", error);
     members.add("message", error.map(|error| message(error, &answer)));
     members.add("hint", hint(&answer));
@@ -71,7 +81,10 @@ fn message(error: &str, answer: &Answer) -> String {
             scopes.join(", ")
         ),
         None if error == REDIRECT => NOT_FOLLOWED.to_owned(),
-        None => format!("The API answered with status {status}."),
+        None => match &answer.downloaded_from {
+            Some(host) => format!("The download from {host} was answered with status {status}."),
+            None => format!("The API answered with status {status}."),
+        },
     }
 }
 
@@ -89,9 +102,7 @@ fn hint(answer: &Answer) -> Option<String> {
             broken.reason
         ));
     }
-    if answer.truncated.is_some() && answer.can_select {
-        hints.push(CUT.to_owned());
-    }
+    hints.extend(hint_of_truncated(answer));
     if let Some(coding) = &answer.packed {
         hints.push(format!(
             "The body is packed in a coding that this server cannot undo ({coding}): it is as it came."
@@ -99,7 +110,8 @@ fn hint(answer: &Answer) -> Option<String> {
     }
     if answer.had_token {
         hints.push(
-            "The API has sent back the access token of this call; it was removed.".to_owned(),
+            "The API has sent back a secret of this call, such as its access token; it was removed."
+                .to_owned(),
         );
     }
     if answer.headers_left_out > 0 {
@@ -108,12 +120,54 @@ fn hint(answer: &Answer) -> Option<String> {
             answer.headers_left_out
         ));
     }
+    if let Some(host) = &answer.unlisted_host {
+        hints.push(format!(
+            "If it is a download, whoever runs this server can add {host} to DOWNLOAD_HOSTS: then it is followed, without \
+             the token."
+        ));
+    }
     hints.extend(hint_of_status(answer).map(str::to_owned));
     (!hints.is_empty()).then(|| hints.join(" "))
 }
 
+/// How to get at what `data` does not have.
+fn hint_of_truncated(answer: &Answer) -> Option<String> {
+    answer.truncated?;
+    let mut hint = match answer.left_out.iter().max_by_key(|lost| lost.kept) {
+        Some(lost) => hint_of_lost(lost, answer.can_select),
+        None if answer.can_select => CUT.to_owned(),
+        None => return None,
+    };
+    if answer.next.is_some() {
+        hint.push_str(" The next page is at next.");
+    }
+    Some(hint)
+}
+
+fn hint_of_lost(lost: &Lost, can_select: bool) -> String {
+    let Lost { pointer, kept, .. } = lost;
+    let of = if pointer.is_empty() {
+        String::new()
+    } else {
+        format!(" of {pointer}")
+    };
+    let mut hint = format!(
+        "data was shortened: it has the first {kept} elements{of}; left_out says how many it does not have."
+    );
+    if can_select {
+        let others = format!(
+            " Call again with select to get others, such as {pointer}/{kept} or a list of such pointers."
+        );
+        hint.push_str(&others);
+    }
+    hint
+}
+
 fn hint_of_status(answer: &Answer) -> Option<&'static str> {
     match answer.status {
+        401 | 403 if answer.downloaded_from.is_some() => Some(
+            "The host of the download refuses it. Such links expire: call again to get a new one.",
+        ),
         401 => Some(
             "The API does not accept the token: check that CUSTOM_API_SCOPE belongs to this API.",
         ),

@@ -6,10 +6,15 @@ use serde_json::{Map, Value, json};
 use super::result::add;
 use super::schema;
 
+/// The least that a caller may want of an answer. Less is of no use.
+const LEAST_ANSWER_BYTES: usize = 1024;
+
 /// What the settings allow.
 pub(super) struct Offer {
     pub(super) device_codes: bool,
     pub(super) files: bool,
+    /// How much of an answer is handed on at most, in bytes.
+    pub(super) most_answer_bytes: usize,
 }
 
 impl Offer {
@@ -18,6 +23,7 @@ impl Offer {
         match name {
             "method" | "user_code" => self.device_codes,
             "save_to" | "body_file" | "file" => self.files,
+            "max_bytes" => self.most_answer_bytes >= LEAST_ANSWER_BYTES,
             _ => true,
         }
     }
@@ -25,10 +31,11 @@ impl Offer {
 
 /// The definitions that calls are checked against. They have every argument, so that one which is
 /// not offered is refused with the setting that would allow it.
-pub(super) fn checked() -> Vec<Value> {
+pub(super) fn checked(most_answer_bytes: usize) -> Vec<Value> {
     let everything = Offer {
         device_codes: true,
         files: true,
+        most_answer_bytes,
     };
     put_together(&everything)
 }
@@ -62,6 +69,10 @@ fn definition(tool: &Value, shared: &Value, offer: &Offer) -> Value {
         "additionalProperties": false,
     });
     add(&mut input, "required", tool.get("requires").cloned());
+    if let Some(max_bytes) = input.pointer_mut("/properties/max_bytes") {
+        add(max_bytes, "minimum", Some(LEAST_ANSWER_BYTES));
+        add(max_bytes, "maximum", Some(offer.most_answer_bytes));
+    }
     let output = json!({
         "type": "object",
         "properties": properties(tool.get("gives"), shared, offer),

@@ -21,10 +21,11 @@ pub(crate) struct Listing {
 impl Listing {
     /// The tools that the settings allow.
     pub(crate) fn of(config: &Config) -> Self {
-        let definitions = definitions::checked();
+        let definitions = definitions::checked(config.max_response_bytes);
         let mut tools = definitions::listed(&Offer {
             device_codes: config.allow_device_code,
             files: config.files_dir.is_some(),
+            most_answer_bytes: config.max_response_bytes,
         });
         let generic = Generic {
             listed: &tools,

@@ -26,18 +26,15 @@ use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitati
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError};
 use super::version::VERSIONS;
 use crate::api::Api;
-use crate::auth::Auth;
 use crate::auth::account::Account;
 use crate::auth::pending::{Attempt, Method};
 use crate::auth::request::{Prompt, Requirements};
 use crate::auth::standing::Standing;
+use crate::auth::{Auth, DEFAULT_USER_ID};
 use crate::clock::iso8601_seconds;
 use crate::config::{Config, SignInMethod};
 use crate::error::{Failure, Kind};
 use crate::pieces::Pieces;
-
-/// The account of a person who does not say a name.
-pub(crate) const DEFAULT_USER_ID: &str = "default";
 
 /// The tool for signing in.
 const AUTHENTICATE: &str = "authenticate_user";

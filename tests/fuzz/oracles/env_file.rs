@@ -1,13 +1,14 @@
 //! `.env`: names are names, a bad line is one that exists, and what is written quoted is read as it was.
 
-use entra_auth_mcp::config::env_file::parse;
+use entra_auth_mcp::config::env_file::{Variable, parse};
 
 pub fn holds(input: &[u8]) {
     let text = String::from_utf8_lossy(input);
     match parse(&text) {
         Ok(variables) => {
-            for (name, value) in variables {
+            for Variable { name, value, line } in variables {
                 assert!(is_name(&name), "{name:?}");
+                assert!((1..=text.lines().count()).contains(&line), "{line}");
                 reads_back(&name, &value);
             }
         }
@@ -31,7 +32,13 @@ fn is_name(name: &str) -> bool {
 }
 
 fn reads_back(name: &str, value: &str) {
-    let expected = Ok(vec![(name.to_owned(), value.to_owned())]);
+    let expected = |line| {
+        Ok(vec![Variable {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            line,
+        }])
+    };
     let escaped = value
         .replace('\\', "\\\\")
         .replace('"', "\\\"")
@@ -41,9 +48,9 @@ fn reads_back(name: &str, value: &str) {
         parse(&format!(
             "# comment\r\n export {name} = \"{escaped}\" # comment\n"
         )),
-        expected
+        expected(2)
     );
     if !value.contains(['\'', '\n', '\r']) {
-        assert_eq!(parse(&format!("{name}='{value}'")), expected);
+        assert_eq!(parse(&format!("{name}='{value}'")), expected(1));
     }
 }

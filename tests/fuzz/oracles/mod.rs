@@ -8,10 +8,12 @@
     clippy::indexing_slicing
 )]
 
+mod answer;
 mod authenticate;
 mod callback;
 mod chunked;
 mod confinement;
+mod description;
 mod env_file;
 mod head;
 mod id_token;
@@ -23,11 +25,13 @@ mod token_file;
 pub type Oracle = fn(&[u8]);
 
 /// By the name of the target, which is that of its folder of `corpus`, too.
-pub const ALL: [(&str, Oracle); 9] = [
+pub const ALL: [(&str, Oracle); 11] = [
+    ("answer", answer::holds),
     ("authenticate", authenticate::holds),
     ("callback", callback::holds),
     ("chunked", chunked::holds),
     ("confinement", confinement::holds),
+    ("description", description::holds),
     ("env_file", env_file::holds),
     ("head", head::holds),
     ("id_token", id_token::holds),

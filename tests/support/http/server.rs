@@ -27,7 +27,11 @@ pub struct Request {
 
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
-        headers_named(&self.headers, name).into_iter().next()
+        self.headers_named(name).into_iter().next()
+    }
+
+    pub fn headers_named(&self, name: &str) -> Vec<&str> {
+        headers_named(&self.headers, name)
     }
 
     pub fn form(&self) -> Pairs {

@@ -1,0 +1,152 @@
+//! How MCP clients are connected: one row for each, with and without an access key.
+
+use std::fmt::Write as _;
+
+/// The variable from which clients read the access key, so that it stands in none of their files.
+pub const KEY_VARIABLE: &str = "COMPANY_API_KEY";
+
+/// How one client is connected.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its name.
+    pub client: &'static str,
+    /// Where the text belongs, in words.
+    pub place: &'static str,
+    /// A command, or a piece of a file.
+    pub text: String,
+    /// What else to know.
+    pub note: Option<&'static str>,
+}
+
+struct Row {
+    client: &'static str,
+    place: &'static str,
+    /// `URL` stands for the address of the endpoint.
+    text: &'static str,
+    text_with_key: &'static str,
+    note: Option<&'static str>,
+    note_with_key: Option<&'static str>,
+}
+
+const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COMPANY_API_KEY.");
+const COMMAND: &str = "in a terminal";
+
+const ROWS: &[Row] = &[
+    Row {
+        client: "VS Code",
+        place: ".vscode/mcp.json",
+        text: r#"{ "servers": { "company-api": { "type": "http", "url": "URL" } } }"#,
+        text_with_key: r#"{ "inputs": [ { "type": "promptString", "id": "company-api-key", "description": "Access key", "password": true } ], "servers": { "company-api": { "type": "http", "url": "URL", "headers": { "Authorization": "Bearer ${input:company-api-key}" } } } }"#,
+        note: None,
+        note_with_key: Some("It asks for the key and keeps it."),
+    },
+    Row {
+        client: "Claude Code",
+        place: COMMAND,
+        text: "claude mcp add --transport http company-api URL",
+        text_with_key: "claude mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        note: None,
+        note_with_key: FROM_VARIABLE,
+    },
+    Row {
+        client: "Cursor",
+        place: ".cursor/mcp.json",
+        text: r#"{ "mcpServers": { "company-api": { "url": "URL" } } }"#,
+        text_with_key: r#"{ "mcpServers": { "company-api": { "url": "URL", "headers": { "Authorization": "Bearer ${env:COMPANY_API_KEY}" } } } }"#,
+        note: None,
+        note_with_key: FROM_VARIABLE,
+    },
+    Row {
+        client: "Claude Desktop",
+        place: "claude_desktop_config.json",
+        text: r#"{ "mcpServers": { "company-api": { "command": "npx", "args": ["-y", "mcp-remote", "URL"] } } }"#,
+        text_with_key: r#"{ "mcpServers": { "company-api": { "command": "npx", "args": ["-y", "mcp-remote", "URL", "--header", "Authorization:${AUTH}"], "env": { "AUTH": "Bearer …" } } } }"#,
+        note: Some("It starts Node's mcp-remote, as its own connectors cannot reach this machine."),
+        note_with_key: Some(
+            "It starts Node's mcp-remote, as its own connectors cannot reach this machine. Write the key in place of the dots.",
+        ),
+    },
+    Row {
+        client: "Codex",
+        place: COMMAND,
+        text: "codex mcp add company-api --url URL",
+        text_with_key: "codex mcp add company-api --url URL --bearer-token-env-var COMPANY_API_KEY",
+        note: None,
+        note_with_key: FROM_VARIABLE,
+    },
+    Row {
+        client: "Copilot CLI",
+        place: COMMAND,
+        text: "copilot mcp add --transport http company-api URL",
+        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        note: None,
+        note_with_key: FROM_VARIABLE,
+    },
+    Row {
+        client: "Gemini CLI",
+        place: COMMAND,
+        text: "gemini mcp add --transport http company-api URL",
+        text_with_key: "gemini mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        note: None,
+        note_with_key: FROM_VARIABLE,
+    },
+    Row {
+        client: "opencode",
+        place: "opencode.json",
+        text: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL" } } }"#,
+        text_with_key: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL", "headers": { "Authorization": "Bearer {env:COMPANY_API_KEY}" } } } }"#,
+        note: Some("Version 2 has \"servers\" around the name."),
+        note_with_key: Some(
+            "It reads the key from the variable COMPANY_API_KEY. Version 2 has \"servers\" around the name.",
+        ),
+    },
+    Row {
+        client: "MCP Inspector",
+        place: COMMAND,
+        text: "npx @modelcontextprotocol/inspector",
+        text_with_key: "npx @modelcontextprotocol/inspector",
+        note: Some("Choose Streamable HTTP, and enter the address of the endpoint."),
+        note_with_key: Some(
+            "Choose Streamable HTTP, and enter the address of the endpoint and, under Authentication, the header Authorization: Bearer …",
+        ),
+    },
+];
+
+/// How each client is connected to the endpoint at `url`; with the header of the access key where
+/// there `is` one. The key itself is not known here.
+pub fn connections(url: &str, has_key: bool) -> Vec<Connection> {
+    let mut connections = Vec::new();
+    for row in ROWS {
+        let (text, note) = if has_key {
+            (row.text_with_key, row.note_with_key)
+        } else {
+            (row.text, row.note)
+        };
+        connections.push(Connection {
+            client: row.client,
+            place: row.place,
+            text: text.replace("URL", url),
+            note,
+        });
+    }
+    connections
+}
+
+/// The same as text for a terminal.
+pub fn connections_text(url: &str, has_key: bool) -> String {
+    let mut text = String::new();
+    for connection in connections(url, has_key) {
+        let Connection {
+            client,
+            place,
+            text: command,
+            note,
+        } = connection;
+        // Writing into memory cannot fail.
+        let _ = write!(text, "  {client}, {place}:\n    {command}\n");
+        if let Some(note) = note {
+            let _ = writeln!(text, "    ({note})");
+        }
+    }
+    text
+}
