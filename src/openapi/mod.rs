@@ -13,6 +13,7 @@
 mod arguments;
 mod body;
 mod constants;
+mod describe;
 mod document;
 mod form;
 mod multipart;
@@ -20,14 +21,17 @@ mod names;
 pub mod offer;
 mod operation;
 mod parameter;
+mod question;
 mod references;
 mod schema;
+pub mod search;
 mod send;
 mod servers;
 mod shape;
 mod style;
 mod template;
 mod text;
+mod words;
 
 use std::sync::Arc;
 

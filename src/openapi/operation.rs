@@ -69,6 +69,15 @@ impl Operation {
     pub fn line(&self) -> String {
         format!("{} {}", self.method, self.path)
     }
+
+    /// What it does in a few words: its summary, else the first sentence of its description.
+    pub fn short_text(&self) -> &str {
+        if !self.summary.is_empty() {
+            return &self.summary;
+        }
+        let sentence = self.description.split_inclusive(". ").next();
+        sentence.unwrap_or_default().trim_end()
+    }
 }
 
 /// Reads an operation whose `node` stands in the path item `item`, at the template `path`.

@@ -48,6 +48,7 @@ mod pages;
 mod policy;
 mod properties;
 mod retries;
+mod search;
 mod secrets;
 mod select;
 mod session_cookies;

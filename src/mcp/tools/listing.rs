@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::definitions::{self, Offer};
 use super::described::{Described, Generic};
+use super::searched::Searched;
 use crate::config::Config;
 use crate::openapi::Skipped;
 
@@ -34,6 +35,9 @@ impl Listing {
         let mut described = Described::of(config, &generic);
         tools.retain(|tool| {
             let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+            if Searched::is_name(name) {
+                return described.is_by_search;
+            }
             method_of(name).is_none_or(|method| config.policy.can_allow(&method))
         });
         tools.append(&mut described.listed);

@@ -8,6 +8,7 @@ pub(crate) mod listing;
 pub(crate) mod meaning;
 pub(crate) mod result;
 pub(crate) mod schema;
+mod searched;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use self::described::Described;
 use self::listing::Listing;
 use self::meaning::Meanings;
 use self::result::add;
+use self::searched::{DESCRIBE, FIND, Searched};
 use super::call_answer::CallAnswer;
 use super::elicitation::{self, Action, Elicitation, Returned, Seal, UrlElicitation};
 use super::jsonrpc::{INVALID_PARAMS, Object, RpcError};
@@ -90,6 +92,8 @@ pub(crate) struct Tools {
     started: Instant,
     /// The tools of the API's own operations.
     described: Described,
+    /// The same, where they are found by search.
+    searched: Option<Searched>,
     /// Name, title, description, schemas and annotations of every tool of ours.
     definitions: Vec<Value>,
     /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
@@ -107,8 +111,12 @@ impl Tools {
             definitions,
             described,
         } = Listing::of(&config);
+        let api = api::open(&config, Arc::clone(&auth))?;
+        let description = config.description.as_ref();
+        let description = description.filter(|_| described.is_by_search);
         Ok(Self {
-            api: api::open(&config, Arc::clone(&auth))?,
+            searched: description.map(|known| Searched::new(known, config.files_dir.is_some())),
+            api,
             seal: Seal::new()?,
             started: Instant::now(),
             list: Value::from(tools).to_string().into(),
@@ -177,6 +185,10 @@ impl Tools {
             }
             "view_userid" => Ok(self.user_ids()),
             "logout_user" => self.sign_out(user_id, call.client),
+            FIND | DESCRIBE => {
+                let searched = self.searched.as_ref().ok_or_else(unknown)?;
+                search(searched, name, arguments)
+            }
             _ => return self.call_api(call, user_id),
         };
         Ok(done(result))
@@ -634,6 +646,15 @@ pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now
     let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
     add(&mut description, "tenant_id", tenant_id);
     description
+}
+
+/// Finds or describes operations.
+fn search(searched: &Searched, tool: &str, arguments: &Object<'_>) -> Result<Value, Failure> {
+    if tool == DESCRIBE {
+        return searched.describe(&arguments.text("operation").unwrap_or_default());
+    }
+    let query = arguments.text("query").unwrap_or_default();
+    searched.find(&query, arguments.text("tag").as_deref())
 }
 
 fn done(result: Result<Value, Failure>) -> Called {
