@@ -128,6 +128,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
 
 /// Serves until the program is told to stop.
 fn serve(line: &CommandLine) -> Result<Done, Trouble> {
+    logging::never_block().map_err(|error| serve::no_thread(&error))?;
     let Loaded { config, sources } = load(line, Warnings::Logged)?;
     let file = sources.file.display();
     if sources.has_file {
@@ -145,7 +146,6 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
                 format!("The signals to stop cannot be waited for ({error})."),
             )
         })?;
-    logging::never_block().map_err(|error| serve::no_thread(&error))?;
     let server = Server::start(config, Clock::system(), Limits::default())?;
     let version = env!("CARGO_PKG_VERSION");
     let port = server.port();
@@ -365,6 +365,10 @@ fn plain(text: &str) -> String {
 }
 
 fn print(text: &str) {
+    // Another thread may be stuck with the first lines of a server, and keep standard output.
+    if text.is_empty() {
+        return;
+    }
     let text = plain(text);
     let mut out = io::stdout().lock();
     // A closed pipe, as behind `head`, is no failure.

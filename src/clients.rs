@@ -2,15 +2,12 @@
 
 use std::fmt::Write as _;
 
-/// The variable from which clients read the access key, so that it stands in none of their files.
-pub const KEY_VARIABLE: &str = "COMPANY_API_KEY";
-
 /// How one client is connected.
 #[derive(Debug)]
 pub struct Connection {
     /// Its name.
     pub client: &'static str,
-    /// Where the text belongs, in words.
+    /// Where the text belongs: what comes behind "in".
     pub place: &'static str,
     /// A command, or a piece of a file.
     pub text: String,
@@ -21,7 +18,8 @@ pub struct Connection {
 struct Row {
     client: &'static str,
     place: &'static str,
-    /// `URL` stands for the address of the endpoint.
+    /// `URL` stands for the address of the endpoint. With a key, a client reads it from a variable
+    /// where it can, so that the key stands in no file.
     text: &'static str,
     text_with_key: &'static str,
     note: Option<&'static str>,
@@ -29,7 +27,10 @@ struct Row {
 }
 
 const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COMPANY_API_KEY.");
-const COMMAND: &str = "in a terminal";
+/// Every user of a machine can read the command lines of its processes.
+const IN_ITS_FILE: Option<&str> =
+    Some("Write the key in place of the dots, in the configuration file that the command changes.");
+const COMMAND: &str = "a terminal";
 
 const ROWS: &[Row] = &[
     Row {
@@ -78,17 +79,17 @@ const ROWS: &[Row] = &[
         client: "Copilot CLI",
         place: COMMAND,
         text: "copilot mcp add --transport http company-api URL",
-        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
         note: None,
-        note_with_key: FROM_VARIABLE,
+        note_with_key: IN_ITS_FILE,
     },
     Row {
         client: "Gemini CLI",
         place: COMMAND,
         text: "gemini mcp add --transport http company-api URL",
-        text_with_key: "gemini mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        text_with_key: "gemini mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
         note: None,
-        note_with_key: FROM_VARIABLE,
+        note_with_key: IN_ITS_FILE,
     },
     Row {
         client: "opencode",
@@ -143,7 +144,7 @@ pub fn connections_text(url: &str, has_key: bool) -> String {
             note,
         } = connection;
         // Writing into memory cannot fail.
-        let _ = write!(text, "  {client}, {place}:\n    {command}\n");
+        let _ = write!(text, "  {client}, in {place}:\n    {command}\n");
         if let Some(note) = note {
             let _ = writeln!(text, "    ({note})");
         }

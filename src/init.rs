@@ -161,7 +161,8 @@ impl Init {
     fn ask(&mut self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         if !self.has(&CLIENT_ID) {
             (terminal.show)(&format!(
-                "If the app is not registered yet, this registers it, and prints its id:\n  {}\n\n",
+                "If the app is not registered yet, these register it. The first prints its id:\n  {}\n  \
+                 az ad sp create --id ID\n\n",
                 self.create_command()?
             ));
         }
@@ -176,9 +177,10 @@ impl Init {
                     break;
                 }
                 self.values.insert(question.setting.to_owned(), answer);
-                for mistake in self.mistakes() {
-                    (terminal.show)(&format!("  {mistake}\n"));
+                let mistakes = self.mistakes();
+                if !mistakes.is_empty() {
                     self.values.remove(question.setting);
+                    (terminal.show)(&format!("  {}\n", mistakes.join("\n  ")));
                 }
             }
         }

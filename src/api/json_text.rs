@@ -3,15 +3,13 @@
 
 use memchr::memchr;
 
+use crate::json_string::plain_length;
+
 /// Common parsers stop at 64 levels; three are those of the result around it, and one is to spare.
 const MOST_LEVELS: usize = 60;
 /// Some parsers refuse what no double holds (more than 308 digits), Python an integer of more than
 /// 4,300 digits.
 const MOST_DIGITS: usize = 300;
-/// What is less is a control character (RFC 8259 §7).
-const SPACE: u8 = 0x20;
-const ONES: u64 = u64::from_ne_bytes([1; 8]);
-const HIGH_BITS: u64 = u64::from_ne_bytes([0x80; 8]);
 
 /// What was found in a text.
 pub(crate) struct Found {
@@ -294,27 +292,4 @@ fn unit(text: &[u8], at: usize) -> Option<u16> {
         return None;
     }
     u16::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()
-}
-
-/// How many bytes stand before the first quotation mark, backslash or control character. Eight are
-/// looked at in one step: most of a long answer is strings.
-fn plain_length(text: &[u8]) -> usize {
-    let (words, rest) = text.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let hits = less(word ^ (ONES * u64::from(b'"')), 1)
-            | less(word ^ (ONES * u64::from(b'\\')), 1)
-            | less(word, SPACE);
-        if hits != 0 {
-            return index * 8 + hits.trailing_zeros() as usize / 8;
-        }
-    }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\') || *byte < SPACE;
-    words.len() * 8 + rest.iter().position(is_special).unwrap_or(rest.len())
-}
-
-/// The high bit of each byte that is less than `bound`; of those above the lowest one that is set,
-/// some may be wrong.
-fn less(word: u64, bound: u8) -> u64 {
-    word.wrapping_sub(ONES * u64::from(bound)) & !word & HIGH_BITS
 }

@@ -4,7 +4,8 @@ use super::id_token::Person;
 use crate::error::{Failure, Kind};
 use crate::secret::Secret;
 
-/// What an account belongs to. Tokens of one binding are never sent to another.
+/// What an account belongs to. `standing::fits` says whether it belongs to the settings; if not,
+/// its tokens are sent nowhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// The application.

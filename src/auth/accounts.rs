@@ -25,7 +25,7 @@ use crate::sync::{locked, try_locked};
 /// The most users without an account of whom something is known.
 const MOST_WITHOUT_ACCOUNT: usize = 64;
 
-/// Whoever is in it is the one who asks Entra for the account.
+/// Whoever holds it is the only one who refreshes the account.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<Mutex<()>>);
 
@@ -120,7 +120,8 @@ impl Accounts {
             let account = Arc::new(account);
             if is_ours(&account) {
                 let slot = memory.slots.entry(user_id).or_default();
-                // Each of two names of one tenant may have had a sign-in: the last one counts.
+                // Somebody may have signed in while the tenant was set by name, and again while it
+                // was set by its GUID: the last sign-in counts.
                 let is_newest = slot
                     .account
                     .as_ref()
@@ -244,8 +245,8 @@ impl Accounts {
         Ok(Change::Done(before))
     }
 
-    /// Forgets the account of `user_id` and all that is known of it, also at another name of its
-    /// tenant; gives the account.
+    /// Forgets the account of `user_id` and all that is known of it; gives the account. An account
+    /// of the same person that was stored under another name of the tenant is forgotten, too.
     ///
     /// # Errors
     /// The file cannot be written; then nothing is changed.
@@ -281,7 +282,7 @@ impl Accounts {
     }
 
     /// Puts `new` in the place of `old`, which it was made of; in memory alone if the disk fails.
-    /// `false` if the person signed in anew, or out, meanwhile: that counts.
+    /// `false`, and nothing is changed, if the person signed in anew, or out, meanwhile.
     pub fn replace(&self, user_id: &str, old: &Arc<Account>, new: &Arc<Account>) -> bool {
         let mut file = locked(&self.file);
         let mut accounts = self.all();
@@ -320,8 +321,8 @@ impl Accounts {
         written
     }
 
-    /// Writes what is unwritten on a thread of its own, so that no call waits for a disk that may
-    /// hang. If there is no thread to be had, the next call tries again.
+    /// Writes what is unwritten on a thread of its own, so that no call whose token is good waits
+    /// for a disk that may hang. If there is no thread to be had, the next call tries again.
     pub fn retry(self: &Arc<Self>) {
         let has_trouble = locked(&self.memory).trouble.is_some();
         if !has_trouble || self.is_retrying.swap(true, Ordering::AcqRel) {
@@ -341,8 +342,8 @@ impl Accounts {
         }
     }
 
-    /// Writes `accounts` and the foreign ones. Takes note of trouble, to be told of, and logs the
-    /// first of it.
+    /// Writes `accounts` and the foreign ones. If that fails, keeps the reason for whoever asks,
+    /// and logs the first one.
     fn write(&self, own: &mut Option<OwnFile>, accounts: &ByUser) -> Result<(), Failure> {
         let file = match own {
             Some(own) => &mut own.file,

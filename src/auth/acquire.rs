@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::account::Account;
 use super::accounts::Due;
 use super::asked::{Came, PAUSE};
-use super::challenge::Claims;
+use super::challenge::{Claims, are_alike};
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
 use super::request::Requirements;
@@ -97,7 +97,7 @@ impl Auth {
         let renewed = match self.accounts.behind(user_id, &gate) {
             None => Refresh::Superseded,
             // Another call has refreshed it.
-            Some(current) if self.is_fresh(&current) && !has_token_of(&current, rejected) => {
+            Some(current) if self.is_valid(&current) && !has_token_of(&current, rejected) => {
                 Refresh::Refreshed(current)
             }
             Some(current) => match self.asked_before(user_id, claims) {
@@ -137,14 +137,15 @@ impl Auth {
         if claims.is_none() || self.has_signed_in_for(user_id, claims) {
             return Ok(None);
         }
-        self.note(user_id, for_claims(claims));
+        self.note(user_id, Requirements::for_api(claims));
         Err(Failure::new(
             Kind::SignInRequired,
             "The API wants a further check of the user.",
         ))
     }
 
-    /// Whether `user_id` has just signed in for `claims`. Who has is not asked again at once.
+    /// Whether `user_id` has just signed in for `claims`. They are not asked to do it again at
+    /// once.
     fn has_signed_in_for(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
         let is_recent = self
@@ -249,9 +250,8 @@ impl Auth {
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.asked.note(now, PAUSE, claims, Came::Tokens);
             // It has brought what a sign-in was wanted for.
-            if matches!(&slot.due, Some(due) if due.requirements.wanted.as_ref() == claims) {
-                slot.due = None;
-            }
+            let is_met = |due: &mut Due| are_alike(due.requirements.api_claims.as_ref(), claims);
+            slot.due.take_if(is_met);
         });
         log::info!("the tokens of {user_id} were refreshed");
         Refresh::Refreshed(refreshed)
@@ -290,29 +290,23 @@ impl Auth {
             _ => PAUSE,
         });
         // If the person signed in anew, or out, meanwhile, this says nothing of what they have now.
-        let noted = self.accounts.with_slot_of(user_id, account, |slot| {
+        let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
             if failure.kind == Kind::SignInRequired {
-                let wanted = for_claims(claims);
-                let until = now + LIFETIME;
-                let requirements = match error {
-                    Some(error) => error.requirements(&wanted),
-                    None => wanted,
-                };
-                slot.due = Some(Due {
-                    until,
-                    requirements,
-                });
+                let requirements = after_refusal(claims, error);
+                // What an API has demanded meanwhile is not forgotten for a sign-in that brings
+                // less.
+                let is_more = requirements != Requirements::default();
+                if is_more || slot.due.as_ref().is_none_or(|due| due.until <= now) {
+                    slot.due = Some(Due {
+                        until: now + LIFETIME,
+                        requirements,
+                    });
+                }
             }
             let came = Came::Refusal(failure.clone());
             slot.asked.note(now, pause, claims, came);
         });
-        let is_of_account = match error {
-            _ if noted.is_none() => false,
-            Some(error) if failure.kind == Kind::SignInRequired => {
-                self.end_tokens(user_id, account, error, claims)
-            }
-            _ => true,
-        };
+        let is_of_account = is_noted.is_some() && self.end_tokens(user_id, account, error, claims);
         if is_of_account {
             Refresh::Refused(failure)
         } else {
@@ -320,21 +314,26 @@ impl Auth {
         }
     }
 
-    /// Ends the tokens that Entra has just refused. `false` if they are the account's no longer.
+    /// Ends the tokens of `account` that Entra's `error` has ended. `false` if they are the
+    /// account's no longer.
     fn end_tokens(
         &self,
         user_id: &str,
         account: &Arc<Account>,
-        error: &OauthError,
+        error: Option<&OauthError>,
         claims: Option<&Claims>,
     ) -> bool {
+        let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
+            return true;
+        };
+        // Some suberrors (`basic_action`) only want to see the person: the token may serve again.
         let is_ended = error.ends_refresh_token();
         if claims.is_some() && !is_ended {
-            // The token at hand is as good for other calls as it was.
+            // The access token at hand is as good for other calls as it was.
             return true;
         }
         let mut ended = Account::clone(account);
-        // Nobody shall find a token that goes through once more.
+        // Entra wants the person before the next call: what is left of the token does not serve.
         ended.access_token = None;
         ended.expires_at = ended.expires_at.min(self.now());
         if is_ended {
@@ -344,12 +343,13 @@ impl Auth {
     }
 }
 
-/// What a sign-in must bring for an API that wants `claims`.
-fn for_claims(claims: Option<&Claims>) -> Requirements {
-    Requirements {
-        wanted: claims.cloned(),
-        claims: claims.cloned(),
-        ..Requirements::default()
+/// What a sign-in must bring after a refresh with the `claims` of an API was refused, by Entra with
+/// `error`.
+fn after_refusal(claims: Option<&Claims>, error: Option<&OauthError>) -> Requirements {
+    let requirements = Requirements::for_api(claims);
+    match error {
+        Some(error) => error.requirements(&requirements),
+        None => requirements,
     }
 }
 

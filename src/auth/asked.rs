@@ -1,10 +1,11 @@
-//! The refreshes of an account a moment ago, and what came of them. The same is not asked
-//! again for a while: Entra takes that for a loop (AADSTS50196), and MSAL does it so.
+//! The refreshes of an account a moment ago, and what came of them. What was refused is not asked
+//! again for a while, and what an API does not take is not asked for again: Entra takes that for a
+//! loop (AADSTS50196), and MSAL does it so.
 
 use std::ops::Range;
 use std::time::Duration;
 
-use super::challenge::Claims;
+use super::challenge::{Claims, are_alike};
 use crate::error::{Failure, Kind};
 
 /// How long the same is not asked again, unless Entra says.
@@ -42,13 +43,12 @@ impl Asked {
         self.claims.is_none() && failure.kind != Kind::RetryLater
     }
 
-    /// Whether it shows what a refresh with `claims` would bring now.
+    /// Whether it can stand in for a refresh with `claims`.
     fn answers(&self, claims: Option<&Claims>) -> bool {
         match (&self.came, &self.claims, claims) {
             // Entra is not to be had, for whatever claims.
             (Came::Refusal(failure), _, _) if failure.kind == Kind::RetryLater => true,
-            (_, Some(own), Some(claims)) => own.is_like(claims),
-            (_, own, claims) => own.is_none() && claims.is_none(),
+            (_, own, claims) => are_alike(own.as_ref(), claims),
         }
     }
 }
@@ -74,8 +74,8 @@ impl AskedOfLate {
         self.0.push(asked);
     }
 
-    /// What came of the last refresh that shows what one with `claims` would bring at `now`. A
-    /// refusal says how long it still counts.
+    /// What came of the last refresh that can stand in at `now` for one with `claims`. A refusal
+    /// says how long it still counts.
     pub fn before(&self, now: u64, claims: Option<&Claims>) -> Option<Came> {
         let counting = self.0.iter().filter(|asked| asked.during.contains(&now));
         let asked = counting.clone().rfind(|asked| asked.answers(claims));
@@ -89,6 +89,7 @@ impl AskedOfLate {
                 Some(Came::Refusal(failure.clone().retry_after(left)))
             }
             Some(asked) => Some(asked.came.clone()),
+            // There were as many tokens as an API may have in that time.
             None if counting.count() >= MOST => Some(Came::Tokens),
             None => None,
         }

@@ -27,6 +27,15 @@ pub fn parameter(claims: Option<&Claims>) -> &str {
     claims.map_or(CAPABILITY_ALONE, Claims::as_str)
 }
 
+/// Whether both ask for the same, but for the time that a token must be newer than.
+pub fn are_alike(claims: Option<&Claims>, other: Option<&Claims>) -> bool {
+    match (claims, other) {
+        (Some(claims), Some(other)) => claims.is_like(other),
+        (None, None) => true,
+        _ => false,
+    }
+}
+
 impl Claims {
     /// The claims for the access token that a challenge demands, with our capability among them.
     /// Nothing else of `json` is kept: an API has no say in the ID token or in what `UserInfo`

@@ -19,15 +19,17 @@
 //!
 //! **Who is who.** An account belongs to one application, one authority and one tenant, and is one
 //! person (`tid` and `oid`). A refresh, or a sign-in that a call has asked for, must fit all of
-//! that.
+//! that. If the settings change, an account that no longer fits stays in the file, unused; a domain
+//! name that becomes the GUID of its tenant still fits ([`standing`]).
 //!
 //! **State** has two homes: [`accounts`], one slot for each account in one map that is written to
 //! the [`token_file`], and [`pending`], the sign-ins that are under way. This process owns the
 //! token file.
 //!
 //! **Invariants**
-//! - An access token leaves this module only when the refresh token that came with it is on the
-//!   disk, or kept in memory until the disk takes it.
+//! - An access token leaves the auth path through [`Auth::acquire`] and [`Auth::renew`] alone, and
+//!   only when the refresh token that came with it is on the disk; if the disk fails, when it is in
+//!   memory, to be written later.
 //! - At most one refresh of an account is on its way to Entra.
 //! - No lock that another account needs is held across the network.
 //! - A code is redeemed once, for a browser that has shown both secrets of its sign-in.
@@ -83,7 +85,7 @@ const REFRESH_MARGIN: u64 = 300;
 /// The label of an account where nobody has said one.
 pub(crate) const DEFAULT_USER_ID: &str = "default";
 
-/// Who is meant, and their account as it was found then.
+/// Whom a call is for, and their account as it was when the call began.
 pub(crate) struct Chosen {
     /// Their label.
     pub user_id: String,

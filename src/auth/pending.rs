@@ -1,4 +1,4 @@
-//! The sign-ins that people have begun, until shortly after they have ended.
+//! The sign-ins that people have begun, and for a while how they ended.
 //!
 //! ```text
 //! Offered ── a browser opens the link ──> Opened ── Entra's answer comes ──> Answered
@@ -12,9 +12,10 @@
 //! somebody could open his own link, let another person's browser deliver the response, and then
 //! complete the sign-in as that person.
 //!
-//! A sign-in with a device code is `Polling` from its beginning. Every sign-in is over ten minutes
-//! (a device code: when the code expires) after it began; while its code is being redeemed, twice
-//! that. What others may know of it is in [`super::waiting`].
+//! A sign-in with a device code is `Polling` from its beginning. Every sign-in expires ten minutes
+//! (a device code: when the code does) after it began. While its code is being redeemed, and once
+//! it has ended, it is kept ten minutes longer. What others may know of it is in
+//! [`super::waiting`].
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -92,7 +93,7 @@ pub enum Delivery {
     WrongBrowser(Arc<Attempt>),
 }
 
-/// What a browser that wants to complete a sign-in leads to.
+/// What comes of it when a browser wants to complete a sign-in.
 pub enum Completion {
     /// The answer is to be redeemed, by this caller and by nobody else.
     Redeem(Arc<Attempt>, Arc<Answer>),
@@ -109,7 +110,7 @@ pub(super) enum Phase {
     Opened(Arc<Browser>),
     /// Entra's answer is here.
     Answered(Arc<Answer>),
-    /// Entra's answer is being redeemed, or shown to be an error.
+    /// The code of Entra's answer is being redeemed, or its error is being noted.
     Redeeming(Arc<Answer>),
     /// Entra is asked now and then whether the person has entered the code.
     Polling,
@@ -147,11 +148,11 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether its time is not over. What is being redeemed has come in time, and takes seconds:
-    /// much later, whoever redeemed it is gone.
+    /// Whether it is kept. An answer that is being redeemed has come in time. That takes seconds;
+    /// when it has taken minutes, the thread that redeemed it has died.
     pub(super) fn is_current(&self, now: u64) -> bool {
         let more = match self.phase {
-            Phase::Redeeming(_) => LIFETIME,
+            Phase::Redeeming(_) | Phase::Ended { .. } => LIFETIME,
             _ => 0,
         };
         self.attempt.expires_at + more > now
@@ -301,7 +302,7 @@ impl PendingSignIns {
                 _ => false,
             };
             let has_time = attempt.expires_at > now + attempt.method.lifetime() / 2;
-            let is_same = attempt.user_id == user_id && attempt.requirements == *requirements;
+            let is_same = attempt.user_id == user_id && attempt.requirements.is_like(requirements);
             is_on_offer && has_time && is_same
         });
         found.map(|entry| Arc::clone(&entry.attempt))
@@ -349,8 +350,8 @@ impl PendingSignIns {
         })
     }
 
-    /// The sign-in `handle` for the browser that opened its link and `shows` its cookie, once it has
-    /// ended.
+    /// The sign-in `handle` for the browser that opened its link and `shows` its cookie, once it
+    /// has ended.
     pub fn ended_for(&self, handle: &str, shows: Shows<'_>) -> Option<Arc<Attempt>> {
         let entries = self.current();
         let entry = entries.iter().find(|entry| entry.has_handle(handle))?;
@@ -444,7 +445,7 @@ impl PendingSignIns {
         self.changed.notify_all();
     }
 
-    /// Whether the sign-in `handle` was not forgotten.
+    /// Whether the sign-in `handle` is still kept: nobody has signed out or given it up.
     pub fn holds(&self, handle: &str) -> bool {
         locked(&self.entries)
             .iter()

@@ -18,8 +18,8 @@ const CHALLENGE_METHOD: &str = "S256";
 
 /// What one request carries and its response is checked against.
 pub struct Proofs {
-    /// Ties the response to the request (RFC 6749 §10.12). It is base64url, because Entra strips
-    /// HTML from it.
+    /// Ties the response to the request (RFC 6749 §10.12). Entra strips HTML from a state;
+    /// base64url has none.
     pub state: Secret,
     /// Ties the ID token to the request (OpenID Connect Core §3.1.2.1).
     pub nonce: Secret,
@@ -47,7 +47,7 @@ pub fn code_challenge(code_verifier: &Secret) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(code_verifier.expose().as_bytes()))
 }
 
-/// What Entra shows the person, whatever it would show otherwise (OpenID Connect Core §3.1.2.1).
+/// What Entra is told to show the person (OpenID Connect Core §3.1.2.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Prompt {
     /// Nothing. If that is not enough, the redirect URI is sent an error.
@@ -82,9 +82,11 @@ impl Prompt {
 /// What a sign-in must bring beyond what every sign-in does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
-    /// What the API wants of the access token.
-    pub wanted: Option<Claims>,
-    /// What Entra is asked for: the same, unless Entra itself has named other claims.
+    /// The claims that the API has demanded of the access token, if it has. They tell whether a
+    /// refresh has brought what the sign-in was for.
+    pub api_claims: Option<Claims>,
+    /// The claims that Entra is asked for. They are those of the API, unless Entra itself has named
+    /// others when it refused a request.
     pub claims: Option<Claims>,
     /// What the person is shown.
     pub prompt: Option<Prompt>,
@@ -92,6 +94,25 @@ pub struct Requirements {
     pub person: Option<Person>,
     /// Whether it must be somebody who has no account here yet.
     pub is_newcomer: bool,
+}
+
+impl Requirements {
+    /// What the API has demanded, and nothing more.
+    pub fn for_api(claims: Option<&Claims>) -> Self {
+        Self {
+            api_claims: claims.cloned(),
+            claims: claims.cloned(),
+            ..Self::default()
+        }
+    }
+
+    /// Whether a sign-in that brings `other` brings this, too.
+    pub fn is_like(&self, other: &Self) -> bool {
+        challenge::are_alike(self.api_claims.as_ref(), other.api_claims.as_ref())
+            && challenge::are_alike(self.claims.as_ref(), other.claims.as_ref())
+            && self.prompt == other.prompt
+            && self.person == other.person
+    }
 }
 
 /// Whom an authorization request is meant for, as far as that is known.

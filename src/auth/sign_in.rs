@@ -134,7 +134,8 @@ impl Auth {
             requirements,
             ..
         } = attempt;
-        // What is wanted of an account is wanted of the person who has signed in.
+        // If something is asked of the existing account, the person is led to it. Otherwise they
+        // choose.
         let is_of_account = requirements.prompt.is_some()
             || requirements.person.is_some()
             || self.due(user_id).is_some();
@@ -251,6 +252,7 @@ impl Auth {
             }
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce), PURPOSE)?;
+        // Only now the tenant is known.
         let tid = &identity.person.tid;
         if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
             return Err(untrusted(PURPOSE, "it names another issuer"));
@@ -258,9 +260,14 @@ impl Auth {
         self.accept(attempt, identity, tokens)
     }
 
-    /// If Entra wants the person once more, the next sign-in brings what it says.
+    /// If Entra wants the person once more, the next sign-in asks for the claims that it names, or
+    /// that the API has demanded. Whom this sign-in was for, and what they were shown, is its own.
     pub(super) fn note_refusal(&self, attempt: &Attempt, error: &OauthError) {
-        let requirements = error.requirements(&attempt.requirements);
+        let requirements = Requirements {
+            prompt: None,
+            person: None,
+            ..error.requirements(&attempt.requirements)
+        };
         if error.kind() == Kind::SignInRequired && requirements != Requirements::default() {
             self.note(&attempt.user_id, requirements);
         }
@@ -378,10 +385,10 @@ impl Auth {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
         let still_wanted = || self.pending.holds(&attempt.handle);
-        let wanted = attempt.requirements.wanted.as_ref();
+        let api_claims = attempt.requirements.api_claims.as_ref();
         match self
             .accounts
-            .sign_in(user_id, &account, wanted, still_wanted)?
+            .sign_in(user_id, &account, api_claims, still_wanted)?
         {
             Change::GivenUp => Err(Failure::new(
                 Kind::Refused,
@@ -418,7 +425,7 @@ impl Auth {
         let mut entry = Entry::new(Event::SignOut, &user_id, client);
         self.pending.forget(&user_id);
         let forgotten = self.accounts.sign_out(&user_id);
-        // On record is whose tokens were forgotten, or should have been.
+        // The record says whose tokens were forgotten, or should have been.
         entry.account = match &forgotten {
             Ok(account) => account.clone(),
             Err(_) => account,

@@ -28,6 +28,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// What MSAL takes for an absent `Retry-After`, and the longest that it honours.
 pub const DEFAULT_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(3600);
+/// With none, everybody who waits would ask at once.
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
 
 /// The fields of a form, in the order in which they are sent.
 pub type Form<'a> = Vec<(&'static str, &'a str)>;
@@ -239,7 +241,7 @@ fn wait_wanted(headers: &HeaderMap) -> Duration {
     value
         .and_then(|value| retry_after::parse(value, SystemTime::now()))
         .unwrap_or(DEFAULT_RETRY)
-        .min(LONGEST_RETRY)
+        .clamp(SHORTEST_RETRY, LONGEST_RETRY)
 }
 
 // ---- What came back ----

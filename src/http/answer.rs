@@ -12,6 +12,7 @@ use std::net::Shutdown;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use memchr::memchr2;
 use tiny_http::Header;
 
 use super::Limits;
@@ -129,7 +130,7 @@ fn event(data: Pieces) -> Pieces {
 /// JSON without line breaks, which are white space there, and would end the field of an event.
 fn in_one_line(data: Pieces) -> Pieces {
     let is_break = |byte: u8| matches!(byte, b'\n' | b'\r');
-    let has_breaks = |piece: &[u8]| piece.iter().any(|byte| is_break(*byte));
+    let has_breaks = |piece: &[u8]| memchr2(b'\n', b'\r', piece).is_some();
     if !data.iter().any(has_breaks) {
         return data;
     }

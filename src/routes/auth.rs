@@ -205,10 +205,11 @@ impl Routes {
         if !is_post && mode == ResponseMode::FormPost {
             let is_own = self.auth.pending().is_opened_by(&response.state, &shows);
             match (&response.outcome, is_own) {
-                // It redeems nothing, and nobody else is shown it.
+                // An error redeems nothing, and only the browser that opened the link is shown it.
                 (Err(_), true) => {}
-                // A code in an address is never redeemed: somebody else may have put it there. He
-                // may be waiting to be sent that address, so his sign-in ends.
+                // A code in an address is never redeemed. Another browser has opened the link:
+                // whoever did may have led this person to Entra with a request of his own, and may
+                // be waiting to be sent this address. So that he cannot use it, his sign-in ends.
                 (Ok(_), false) => {
                     let _ = self.auth.deliver(response, Some(&shows), client);
                     return Ok(self.not_how_a_sign_in_ends());

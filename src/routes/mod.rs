@@ -219,6 +219,10 @@ impl Routes {
         let (whom, methods, page): (For, &[Method], Page) = match path {
             "/" => (For::People, READ, Self::home),
             "/healthz" => (For::Everybody, READ, Self::health),
+            // The address bar still has it after a wrong key.
+            KEY_FORM if is_opened_by_a_person(request) && self.config.access_key.is_some() => {
+                (For::Everybody, READ, Self::to_start)
+            }
             KEY_FORM if self.config.access_key.is_some() => {
                 (For::Everybody, &[Method::Post], Self::take_key)
             }
@@ -290,6 +294,10 @@ impl Routes {
     }
 
     // ---- Pages ----
+
+    fn to_start(&self, _request: &Request<'_>) -> Reply {
+        redirect(303, &format!("{}/", self.config.redirect_uri.prefix()))
+    }
 
     /// The key from our own form: it lets the browser in for a while.
     fn take_key(&self, request: &Request<'_>) -> Reply {

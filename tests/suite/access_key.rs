@@ -1035,6 +1035,21 @@ fn a_login_that_serves_for_itself_needs_no_key() {
     assert_eq!((page.status, login.end().0), (200, 0), "{}", page.text());
 }
 
+/// After a wrong key, the address bar has the address of the form.
+#[test]
+fn the_address_of_the_form_leads_a_person_to_the_start_page() {
+    let (_entra, setup) = setup();
+    let server = setup.start();
+    let mut browser = Browser::new();
+    let asked = browser.navigate(&server.url());
+    let refused = browser.submit_with(&asked, "Go on", &[("key", "wrong")]);
+    assert_eq!(refused.url.path(), "/auth/key");
+    let again = browser.navigate(refused.url.as_str());
+    assert_eq!((again.status, again.url.path()), (401, "/"));
+    let home = browser.submit_with(&again, "Go on", &[("key", KEY)]);
+    assert_eq!(home.status, 200, "{}", home.text());
+}
+
 // ---- Settings ----
 
 /// Exit code and everything that was printed.

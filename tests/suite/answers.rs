@@ -475,6 +475,32 @@ fn what_is_called_json_is_handed_on_as_that_if_it_is() {
     }
 }
 
+/// What a model reads is JSON within a JSON string.
+#[test]
+fn every_character_survives_in_the_text_of_a_result_and_in_its_data() {
+    let world = World::signed_in();
+    let ascii: String = (0..=0x7f_u8).map(char::from).collect();
+    // Wherever it stands in words of eight bytes.
+    for length in 0..10 {
+        let text = format!("{}{ascii}ä€😀{ascii}", "x".repeat(length));
+        for (content_type, body) in [
+            ("text/plain", text.clone()),
+            ("application/json", json!([text]).to_string()),
+        ] {
+            let reply = Reply::new(200, content_type, body);
+            world.backend.on(move |_| Some(reply.clone().into()));
+            let mut mcp = world.server.modern();
+            let result = mcp.call("api_get_request", json!({"endpoint": "/x"}));
+            let content = &result["structuredContent"];
+            let data = content["data"].as_str().or(content["data"][0].as_str());
+            assert_eq!(data, Some(text.as_str()));
+            let shown = result["content"][0]["text"].as_str().unwrap();
+            let shown: Value = serde_json::from_str(shown).unwrap();
+            assert_eq!(&shown, content);
+        }
+    }
+}
+
 // ---- Tokens that an API sends back ----
 
 const MARKER: &str = "[access token removed]";

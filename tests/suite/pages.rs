@@ -611,6 +611,26 @@ fn another_account_is_signed_in_beside_the_first() {
     assert_eq!(status(&server, "account-2")["username"], GRACE);
 }
 
+/// Another site leads there as to any sign-in: the person is asked first.
+#[test]
+fn a_sign_in_of_another_account_is_confirmed_where_another_site_leads_to_it() {
+    let (_entra, server) = start();
+    sign_in(&server, "default", ADA);
+    let mut browser = Browser::new();
+    let link = format!("{}/auth/login?account=another", server.url());
+    let confirm = browser.follow(&another_site(), &link);
+    assert_eq!(confirm.status, 200);
+    assert!(
+        confirm.text().contains("a new account"),
+        "{}",
+        confirm.text()
+    );
+    let accounts = browser.follow(&confirm, &link_named(&confirm, "Sign in"));
+    let answer = browser.submit(&accounts, GRACE);
+    assert_eq!(browser.auto_submit(&answer).status, 200);
+    assert_eq!(status(&server, "account-2")["username"], GRACE);
+}
+
 /// From `home` to the page that ends it.
 fn sign_in_another(browser: &mut Browser, home: &Page, username: &str) -> Page {
     let links = home.links();

@@ -179,6 +179,30 @@ fn a_server_whose_log_nobody_reads_can_be_told_to_stop() {
     drop(output);
 }
 
+// CASES D3: both were full before it began.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_that_nobody_has_ever_read_can_be_told_to_stop() {
+    for audit_log in ["", "-"] {
+        let setup = Setup::new(&Entra::start(), None).with("AUDIT_LOG", audit_log);
+        let script = "mkfifo full && exec 3<>full
+            dd if=/dev/zero of=full oflag=nonblock bs=4096 count=1000 2>/dev/null
+            exec \"$0\" >full 2>&1";
+        let mut command = Command::new("sh");
+        let path = std::env::var_os("PATH").unwrap();
+        command.args(["-c", script, PROGRAM]).env("PATH", path);
+        let server = Verb::start(command, &setup);
+        let announced = setup.directory.file("token_cache.json.owner");
+        let begun = Instant::now();
+        while !announced.exists() {
+            assert!(begun.elapsed() < PATIENCE, "it never was ready");
+        }
+        signal("TERM", &server.id().to_string());
+        let (code, _, _) = server.end();
+        assert_eq!(code, 0);
+    }
+}
+
 /// The command that runs a program as process 1 of a PID namespace, as in a container.
 fn as_process_1(program: &str) -> Command {
     let mut command = Command::new("unshare");

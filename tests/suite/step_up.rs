@@ -1,6 +1,7 @@
 //! An API that wants more than the token it was sent: claims challenges, plain refusals and missing
 //! scopes, by the silent way where there is one, and by way of the person where there is none.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -698,10 +699,14 @@ fn a_challenge_that_differs_in_its_time_alone_costs_one_refresh_in_a_minute() {
         )
     });
     let mut costs = [(2, 1), (1, 0), (1, 0)].into_iter();
+    let mut links = BTreeSet::new();
     for mut mcp in clients(&world.server) {
-        let ((), requests, refreshes) = world.during(|| drop(asks(&mut mcp, "/x")));
+        let (asked, requests, refreshes) = world.during(|| asks(&mut mcp, "/x"));
         assert_eq!(Some((requests, refreshes)), costs.next());
+        links.insert(asked.url);
     }
+    // They are shown one sign-in, and push out nobody else's.
+    assert_eq!(links.len(), 1);
     // Whoever has signed in for one is not asked for the next at once.
     let mut mcp = world.server.modern_url();
     let asked = asks(&mut mcp, "/x");
@@ -727,6 +732,57 @@ fn a_sign_in_that_has_not_satisfied_entra_is_not_followed_at_once_by_the_next() 
             ok(&mut mcp, "/me");
         }
     }
+}
+
+#[test]
+fn a_refresh_that_is_refused_forgets_nothing_that_an_api_has_demanded() {
+    let world = World::labelled();
+    world.entra.require_interaction_for_claims(true);
+    let mut mcp = world.server.modern();
+    asks(&mut mcp, "/cae");
+    assert_eq!(
+        value_of(&login_leads_to(&world.server), "claims"),
+        Some(WANTED)
+    );
+    world.fail_next("invalid_grant", Some("bad_token"), None);
+    handed_on_or_asked(&mut mcp, "/status/401");
+    assert_eq!(
+        value_of(&login_leads_to(&world.server), "claims"),
+        Some(WANTED)
+    );
+}
+
+/// A call whose token the API refuses, while there is no other.
+fn handed_on_or_asked(mcp: &mut Mcp, endpoint: &str) {
+    match get(mcp, endpoint) {
+        Outcome::Asked(_) => {}
+        Outcome::Done(content) => assert_eq!(content["success"], false, "{content}"),
+    }
+}
+
+#[test]
+fn how_a_sign_in_ended_shows_for_ten_minutes_after_it_would_have_expired() {
+    let world = World::labelled();
+    let mut browser = Browser::new();
+    let page = browser.sign_in(&login_url(&world.server.url()), ADA);
+    world.advance(SIGN_IN + 1);
+    assert_eq!(browser.navigate(page.url.as_str()).body, page.body);
+    world.advance(SIGN_IN);
+    assert_eq!(browser.navigate(page.url.as_str()).status, 400);
+}
+
+#[test]
+fn what_a_refused_sign_in_was_for_binds_nobody_who_starts_in_the_browser() {
+    let world = World::labelled();
+    let mut mcp = world.server.modern_url();
+    world.answer(claims_challenge(&cae_claims()));
+    world.fail_next("invalid_grant", Some("basic_action"), Some(ENTRAS));
+    let asked = asks(&mut mcp, "/x");
+    world.fail_next("interaction_required", None, Some(ENTRAS));
+    assert_ne!(Browser::new().sign_in(&asked.url, ADA).status, 200);
+    let page = Browser::new().sign_in(&login_url(&world.server.url()), GRACE);
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert_eq!(world.only_account()["username"], GRACE);
 }
 
 #[test]

@@ -281,7 +281,8 @@ impl Tools {
         // Other calls may go through while this one needs more. A sign-in with another link may
         // have brought it.
         let is_due = self.auth.due(user_id).is_some();
-        let brings_more = |attempt: &Arc<Attempt>| attempt.requirements.wanted.is_some() && is_due;
+        let brings_more =
+            |attempt: &Arc<Attempt>| attempt.requirements.api_claims.is_some() && is_due;
         if !under_way.as_ref().is_some_and(brings_more) && self.is_served(call, user_id) {
             return Resumed::Made;
         }

@@ -127,7 +127,7 @@ impl Pages {
         let values = [
             ("who", escaped(who)),
             ("address", escaped(address)),
-            ("state", escaped(&state(row))),
+            ("state", state(row)),
             ("label", escaped(&label(row, same_person))),
             ("query", query(row.user_id)),
         ];
@@ -155,18 +155,17 @@ impl Pages {
 }
 
 /// How the account stands, and until when.
-fn state(row: &Row<'_>) -> String {
-    let until = readable(row.account.expires_at);
-    match row.standing {
-        Standing::NotSignedIn | Standing::Ended => {
-            "The sign-in has ended: sign in again.".to_owned()
-        }
-        Standing::MoreWanted => "Signed in, but some calls need a further sign-in.".to_owned(),
+fn state(row: &Row<'_>) -> Html {
+    let template = match row.standing {
+        Standing::NotSignedIn | Standing::Ended => "The sign-in has ended: sign in again.",
+        Standing::MoreWanted => "Signed in, but some calls need a further sign-in.",
         Standing::SignedIn if row.account.refresh_token.is_some() => {
-            format!("Signed in. The token expires at {until}, and is renewed by itself.")
+            "Signed in. The token expires at <time>{{until}}</time>, and is renewed by itself."
         }
-        Standing::SignedIn => format!("Signed in until {until}. Then sign in again."),
-    }
+        Standing::SignedIn => "Signed in until <time>{{until}}</time>. Then sign in again.",
+    };
+    let until = readable(row.account.expires_at);
+    filled(template, &[("until", escaped(&until))], "")
 }
 
 /// What the account is called here, where that is not its address.

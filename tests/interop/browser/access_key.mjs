@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
-import { picture, withBrowser } from './chromium.mjs';
+import { inspect, withBrowser } from './chromium.mjs';
 import { ENTRA_URL, ada, answer, demandHeading } from './person.mjs';
 import { withRelease } from './release.mjs';
 
@@ -18,7 +18,7 @@ async function enter(page, text) {
 /// From a link to sign in over a wrong and the right key to Entra and back; the form's policy does not stop it.
 async function signIn({ page, requests, complaints, history }, start) {
   await page.goto(`${start}auth/login?user_id=${ada}`);
-  await picture(page, 'key');
+  await inspect(page, 'key');
   await enter(page, 'wrong');
   await page.getByText('not the access key').waitFor();
   await enter(page, key);
@@ -28,7 +28,7 @@ async function signIn({ page, requests, complaints, history }, start) {
   await demandHeading(page, /You are signed in/);
   await page.getByRole('link', { name: 'To the start page' }).click();
   await page.getByText('Authorization: Bearer …').first().waitFor();
-  await picture(page, 'key-home');
+  await inspect(page, 'key-home');
 
   const [cookie] = (await page.context().cookies(start)).filter(({ name }) => name.startsWith('entra_auth_mcp_'));
   assert(cookie.httpOnly && cookie.sameSite === 'Strict' && !cookie.value.includes(key), JSON.stringify(cookie));

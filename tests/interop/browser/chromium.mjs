@@ -1,7 +1,9 @@
-// Debian's Chromium with a fresh profile, and a record of what happens in it.
+// Debian's Chromium with a fresh profile, and a record of what happens in it; and how our pages look there.
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import assert from 'node:assert/strict';
+import axe from 'axe-core';
 import { chromium } from 'playwright-core';
 
 const flags = [
@@ -55,11 +57,48 @@ async function history(devtools) {
 
 /// With SCREENSHOTS=DIRECTORY in the environment, keeps pictures of the page.
 export async function picture(page, name) {
-  const directory = process.env.SCREENSHOTS;
-  if (!directory) return;
-  for (const [look, colorScheme, width] of [['light', 'light', 1000], ['dark', 'dark', 1000], ['phone', 'light', 360]]) {
-    await page.emulateMedia({ colorScheme });
-    await page.setViewportSize({ width, height: 740 });
-    await page.screenshot({ path: join(directory, `${name}-${look}.png`), fullPage: true });
+  await inEveryLook(page, look => screenshot(page, `${name}-${look}`));
+}
+
+/// Demands of a page of ours that axe finds nothing, in light and dark, on a phone and on a desktop, with
+/// everything unfolded; and that it is no wider than the screen. Keeps pictures as above.
+export async function inspect(page, name) {
+  await inEveryLook(page, async look => {
+    await screenshot(page, `${name}-${look}`);
+    await page.evaluate(() => document.querySelectorAll('details').forEach(details => { details.open = true; }));
+    const beyond = await page.evaluate(() => {
+      const { scrollWidth, clientWidth } = document.documentElement;
+      return scrollWidth - clientWidth;
+    });
+    assert.equal(beyond, 0, `${name}-${look} is wider than the screen`);
+    await demandNothingFound(page, `${name}-${look}`);
+    await page.evaluate(() => document.querySelectorAll('details').forEach(details => { details.open = false; }));
+  });
+}
+
+async function demandNothingFound(page, name) {
+  await page.evaluate(axe.source);
+  const options = { preload: false, rules: { 'target-size': { enabled: true } } };
+  const { violations, passes } = await page.evaluate(options => globalThis.axe.run(document, options), options);
+  assert(passes.length > 10, `${name}: axe has checked nothing`);
+  const found = violations.flatMap(({ id, nodes }) => nodes.map(node => `${id}: ${node.html} ${node.failureSummary}`));
+  assert.deepEqual(found, [], name);
+}
+
+async function inEveryLook(page, act) {
+  const before = page.viewportSize();
+  for (const [device, width] of [['phone', 390], ['desktop', 1200]]) {
+    for (const colorScheme of ['light', 'dark']) {
+      await page.emulateMedia({ colorScheme });
+      await page.setViewportSize({ width, height: 844 });
+      await act(`${device}-${colorScheme}`);
+    }
   }
+  await page.emulateMedia({ colorScheme: 'light' });
+  if (before) await page.setViewportSize(before);
+}
+
+async function screenshot(page, name) {
+  const directory = process.env.SCREENSHOTS;
+  if (directory) await page.screenshot({ path: join(directory, `${name}.png`), fullPage: true });
 }

@@ -1,7 +1,7 @@
 // A person's sign-in in a real browser: against the demo, and against the release binary with
 // AUTH_RESPONSE_MODE=query. Runs under with-demo, with RELEASE_BINARY in the environment.
 import assert from 'node:assert/strict';
-import { picture, withBrowser } from './chromium.mjs';
+import { inspect, withBrowser } from './chromium.mjs';
 import { ENTRA_URL, START_URL, ada, demandHeading, signIn } from './person.mjs';
 import { ask, withRelease } from './release.mjs';
 
@@ -16,9 +16,9 @@ async function cookieAndStatus(requests, method, path) {
 
 async function formPost({ page, requests, addresses, complaints, history }) {
   await page.goto(START_URL);
-  await picture(page, 'start');
+  await inspect(page, 'start');
   await signIn(page, START_URL);
-  await picture(page, 'signed-in');
+  await inspect(page, 'signed-in');
 
   // Entra's POST is cross-site: the cookie of the sign-in comes only with the GET that follows it.
   assert.deepEqual(await cookieAndStatus(requests, 'POST', '/auth/callback'), [undefined, 303]);
@@ -30,11 +30,11 @@ async function formPost({ page, requests, addresses, complaints, history }) {
   await demandHeading(page, /You are signed in/);
   await page.getByRole('link', { name: 'To the start page' }).click();
   await page.getByText(ada).waitFor();
-  await picture(page, 'start-signed-in');
+  await inspect(page, 'start-signed-in');
   await page.getByRole('link', { name: 'Sign out' }).click();
   await page.waitForURL(`${START_URL}auth/logout-complete`);
   await demandHeading(page, /Signed out/);
-  await picture(page, 'signed-out');
+  await inspect(page, 'signed-out');
   await page.goto(START_URL);
   assert.equal(await page.getByText(ada).count(), 0);
 
@@ -50,7 +50,7 @@ async function ledHere({ page }) {
     await page.evaluate(address => location.assign(address), START_URL + path);
     await page.waitForURL(START_URL + path);
     await demandHeading(page, heading);
-    await picture(page, `led-to-${path.slice(5, 10)}`);
+    await inspect(page, `led-to-${path.slice(5, 10)}`);
   }
 }
 
