@@ -27,9 +27,6 @@ struct Row {
 }
 
 const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COMPANY_API_KEY.");
-/// Every user of a machine can read the command lines of its processes.
-const IN_ITS_FILE: Option<&str> =
-    Some("Write the key in place of the dots, in the configuration file that the command changes.");
 const COMMAND: &str = "a terminal";
 
 const ROWS: &[Row] = &[
@@ -79,36 +76,44 @@ const ROWS: &[Row] = &[
         client: "Copilot CLI",
         place: COMMAND,
         text: "copilot mcp add --transport http company-api URL",
-        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
+        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
         note: None,
-        note_with_key: IN_ITS_FILE,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "Gemini CLI",
         place: COMMAND,
-        text: "gemini mcp add --transport http company-api URL",
-        text_with_key: "gemini mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
+        text: "gemini mcp add --scope user --transport http company-api URL",
+        text_with_key: "gemini mcp add --scope user --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        note: Some("It connects to no server in a folder that it does not trust."),
+        note_with_key: Some(
+            "It reads the key from the variable COMPANY_API_KEY. It connects to no server in a folder that it does not trust.",
+        ),
+    },
+    Row {
+        client: "Qwen Code",
+        place: COMMAND,
+        text: "qwen mcp add --transport http company-api URL",
+        text_with_key: "qwen mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
         note: None,
-        note_with_key: IN_ITS_FILE,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "opencode",
-        place: "opencode.json",
-        text: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL" } } }"#,
-        text_with_key: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL", "headers": { "Authorization": "Bearer {env:COMPANY_API_KEY}" } } } }"#,
-        note: Some("Version 2 has \"servers\" around the name."),
-        note_with_key: Some(
-            "It reads the key from the variable COMPANY_API_KEY. Version 2 has \"servers\" around the name.",
-        ),
+        place: COMMAND,
+        text: "opencode mcp add company-api --url URL",
+        text_with_key: "opencode mcp add company-api --url URL --header 'Authorization=Bearer {env:COMPANY_API_KEY}'",
+        note: None,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "MCP Inspector",
         place: COMMAND,
-        text: "npx @modelcontextprotocol/inspector",
+        text: "npx @modelcontextprotocol/inspector --transport http --server-url URL",
         text_with_key: "npx @modelcontextprotocol/inspector",
-        note: Some("Choose Streamable HTTP, and enter the address of the endpoint."),
+        note: None,
         note_with_key: Some(
-            "Choose Streamable HTTP, and enter the address of the endpoint and, under Authentication, the header Authorization: Bearer …",
+            "Add a server by hand with the transport streamable-http and the address of the endpoint. In its settings, under Custom Headers, enter Authorization with Bearer and the key.",
         ),
     },
 ];
