@@ -27,10 +27,9 @@ struct Row {
 }
 
 const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COMPANY_API_KEY.");
-/// Every user of a machine can read the command lines of its processes.
-const IN_ITS_FILE: Option<&str> =
-    Some("Write the key in place of the dots, in the configuration file that the command changes.");
 const COMMAND: &str = "a terminal";
+/// A program that the client starts. It is the server, or finds the one that runs.
+const STARTED: &str = r#"{ "mcpServers": { "company-api": { "command": "/path/to/entra-auth-mcp", "args": ["stdio", "--env-file", "/path/to/.env"] } } }"#;
 
 const ROWS: &[Row] = &[
     Row {
@@ -60,11 +59,13 @@ const ROWS: &[Row] = &[
     Row {
         client: "Claude Desktop",
         place: "claude_desktop_config.json",
-        text: r#"{ "mcpServers": { "company-api": { "command": "npx", "args": ["-y", "mcp-remote", "URL"] } } }"#,
-        text_with_key: r#"{ "mcpServers": { "company-api": { "command": "npx", "args": ["-y", "mcp-remote", "URL", "--header", "Authorization:${AUTH}"], "env": { "AUTH": "Bearer …" } } } }"#,
-        note: Some("It starts Node's mcp-remote, as its own connectors cannot reach this machine."),
+        text: STARTED,
+        text_with_key: STARTED,
+        note: Some(
+            "It starts the program, as its own connectors cannot reach this machine. Write the whole paths of both files.",
+        ),
         note_with_key: Some(
-            "It starts Node's mcp-remote, as its own connectors cannot reach this machine. Write the key in place of the dots.",
+            "It starts the program, which has the key from its settings. Write the whole paths of both files.",
         ),
     },
     Row {
@@ -79,36 +80,44 @@ const ROWS: &[Row] = &[
         client: "Copilot CLI",
         place: COMMAND,
         text: "copilot mcp add --transport http company-api URL",
-        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
+        text_with_key: "copilot mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
         note: None,
-        note_with_key: IN_ITS_FILE,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "Gemini CLI",
         place: COMMAND,
-        text: "gemini mcp add --transport http company-api URL",
-        text_with_key: "gemini mcp add --transport http company-api URL --header 'Authorization: Bearer …'",
+        text: "gemini mcp add --scope user --transport http company-api URL",
+        text_with_key: "gemini mcp add --scope user --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
+        note: Some("It connects to no server in a folder that it does not trust."),
+        note_with_key: Some(
+            "It reads the key from the variable COMPANY_API_KEY. It connects to no server in a folder that it does not trust.",
+        ),
+    },
+    Row {
+        client: "Qwen Code",
+        place: COMMAND,
+        text: "qwen mcp add --transport http company-api URL",
+        text_with_key: "qwen mcp add --transport http company-api URL --header 'Authorization: Bearer ${COMPANY_API_KEY}'",
         note: None,
-        note_with_key: IN_ITS_FILE,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "opencode",
-        place: "opencode.json",
-        text: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL" } } }"#,
-        text_with_key: r#"{ "mcp": { "company-api": { "type": "remote", "url": "URL", "headers": { "Authorization": "Bearer {env:COMPANY_API_KEY}" } } } }"#,
-        note: Some("Version 2 has \"servers\" around the name."),
-        note_with_key: Some(
-            "It reads the key from the variable COMPANY_API_KEY. Version 2 has \"servers\" around the name.",
-        ),
+        place: COMMAND,
+        text: "opencode mcp add company-api --url URL",
+        text_with_key: "opencode mcp add company-api --url URL --header 'Authorization=Bearer {env:COMPANY_API_KEY}'",
+        note: None,
+        note_with_key: FROM_VARIABLE,
     },
     Row {
         client: "MCP Inspector",
         place: COMMAND,
-        text: "npx @modelcontextprotocol/inspector",
+        text: "npx @modelcontextprotocol/inspector --transport http --server-url URL",
         text_with_key: "npx @modelcontextprotocol/inspector",
-        note: Some("Choose Streamable HTTP, and enter the address of the endpoint."),
+        note: None,
         note_with_key: Some(
-            "Choose Streamable HTTP, and enter the address of the endpoint and, under Authentication, the header Authorization: Bearer …",
+            "Add a server by hand with the transport streamable-http and the address of the endpoint. In its settings, under Custom Headers, enter Authorization with Bearer and the key.",
         ),
     },
 ];
