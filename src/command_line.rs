@@ -114,7 +114,7 @@ pub const COMMON_FLAGS: &[Flag] = &[
     valued(
         ENV_FILE,
         "PATH",
-        "read the settings from PATH instead of .env; the environment wins over the file",
+        "read the settings from PATH instead of .env; the environment overrides the file",
     ),
     valued(HOST, "HOST", "listen at HOST, whatever SERVER_HOST says"),
     valued(PORT, "PORT", "listen at PORT, whatever SERVER_PORT says"),
@@ -127,7 +127,7 @@ pub const VERBS: &[Usage] = &[
         names: &["serve"],
         operand: None,
         flags: &[],
-        summary: "run the server; this is what happens without a verb, too",
+        summary: "run the server; also without a verb",
         details: "Prints the address of the MCP endpoint and of the start page when it is ready. Ctrl-C or \
                   SIGTERM ends it.",
     },
@@ -136,7 +136,7 @@ pub const VERBS: &[Usage] = &[
         names: &["stdio"],
         operand: None,
         flags: &[],
-        summary: "the same for a client that starts programs: MCP over standard input and output",
+        summary: "run for a client that starts programs: MCP over standard input and output",
         details: "Programs that are started so share one token file: one of them is the server. The client \
                   chooses the working directory, so every path in the settings must be a whole one, and no \
                   .env is read but the file that --env-file names.",
@@ -223,7 +223,7 @@ pub const VERBS: &[Usage] = &[
         names: &["--check-config"],
         operand: None,
         flags: &[],
-        summary: "check the settings, and show what holds and where it comes from",
+        summary: "check the settings, and show each value and where it comes from",
         details: "Needs no network. Exits with 2 if the settings cannot be used, and with 1 if the server \
                   could not start with them, because a file or directory is not to be had.",
     },

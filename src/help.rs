@@ -62,8 +62,8 @@ fn overview() -> String {
     }
     text += "\nentra-auth-mcp help NAME shows how a verb is used, or a topic.\n";
     text += &wrapped(
-        "Exit code: 0 when it went well, 1 when it failed (for status: nobody is signed in), 2 when the \
-         command line or the settings cannot be used. That of doctor is its own.",
+        "Exit code: 0 after success, 1 after a failure (for status: nobody is signed in), 2 if the command \
+         line or the settings cannot be used. doctor has its own exit codes: see help doctor.",
         0,
     );
     text

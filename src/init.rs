@@ -1,4 +1,4 @@
-//! `init`: asks for what a settings file must say, and writes it.
+//! `init`: asks for the required settings, and writes a settings file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -23,9 +23,9 @@ struct Question {
     is_required: bool,
     /// What a person is asked for.
     asked: &'static str,
-    /// What stands above it in the file.
+    /// The comment above it in the file.
     comment: &'static str,
-    /// What stands in the file, as a comment, where there is no value.
+    /// The line, as a comment, that the file has if there is no value.
     example: &'static str,
 }
 
@@ -193,7 +193,7 @@ impl Init {
             Err(mistakes) => mistakes,
             Ok(config) => {
                 let mut mistakes = config.placeholders();
-                // What is not given yet is one, too.
+                // A missing value is a mistake, too.
                 mistakes.retain(|mistake| {
                     let setting = mistake.split(' ').next().unwrap_or_default();
                     self.values.contains_key(setting)
@@ -256,7 +256,7 @@ impl Init {
         text
     }
 
-    /// Whether a reader of `text` finds the values and nothing else.
+    /// Whether reading `text` as a settings file gives exactly the values.
     fn is_read_back_from(&self, text: &str) -> bool {
         let Ok(variables) = env_file::parse(text) else {
             return false;

@@ -155,8 +155,8 @@ impl Topic {
 fn settings() -> String {
     let mut paragraphs = vec![
         "# Settings\n\n\
-        They come from the environment and from `.env`. The environment wins, and an empty value counts\n\
-        as not set. Names that look misspelt earn a warning.\n"
+        They come from the environment and from `.env`. The environment overrides the file, and\n\
+        an empty value counts as not set. The server warns about names that look misspelt.\n"
             .to_owned(),
     ];
     for setting in SETTINGS {

@@ -12,7 +12,7 @@ use crate::error::{Failure, Kind};
 use crate::outgoing::public::{Judge, NotAllowed, is_public};
 use crate::outgoing::{agent_config, explain, judging_agent};
 
-/// More redirects of one call are not followed.
+/// The most redirects that are followed for one call.
 const MOST_HOPS: usize = 3;
 /// Connections kept open for the next download.
 const IDLE_CONNECTIONS: usize = 8;
@@ -28,7 +28,7 @@ pub struct DownloadHosts {
 #[derive(Clone, Debug)]
 enum Name {
     Host(String),
-    /// Every name that ends so, with a dot in front.
+    /// Every name that ends with this text, which begins with a dot.
     Below(String),
 }
 
@@ -49,7 +49,7 @@ impl DownloadHosts {
         })
     }
 
-    /// The same at other addresses than the public ones.
+    /// The same hosts, at the addresses that `is_allowed` accepts.
     pub fn at(self, is_allowed: Judge) -> Self {
         Self { is_allowed, ..self }
     }
@@ -100,7 +100,7 @@ pub(crate) struct Downloads {
     agent: Agent,
 }
 
-/// What has come of a call of the API, and of the redirects that it has led to.
+/// The result of a call of the API and of the redirects that followed.
 pub(crate) struct Followed {
     pub(crate) response: Response<Body>,
     /// The host that it comes from, where that is not the API.
@@ -125,7 +125,7 @@ impl Downloads {
     pub(crate) fn new(hosts: DownloadHosts, base: &Url) -> Self {
         let config = agent_config(base)
             .https_only(true)
-            // It would look up the name itself.
+            // A proxy would look up the name itself.
             .proxy(None)
             .accept_encoding("gzip")
             .max_idle_connections(IDLE_CONNECTIONS)
@@ -136,7 +136,7 @@ impl Downloads {
         }
     }
 
-    /// The answer of `url`, which is asked without anything of the call that has led there.
+    /// The answer of `url`. The request contains nothing of the call that led there.
     fn fetch(&self, url: &Url, host: &str, deadline: Instant) -> Result<Response<Body>, Failure> {
         let left = deadline.saturating_duration_since(Instant::now());
         let request = Request::get(url.as_str()).header(ACCEPT, "*/*").body(());

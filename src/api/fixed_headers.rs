@@ -14,7 +14,7 @@ use crate::error::{Failure, Kind};
 use crate::os;
 use crate::secret::Secret;
 
-/// More than any gateway wants.
+/// The most headers, more than any gateway needs.
 const MOST_HEADERS: usize = 32;
 /// As many as most servers take of one header.
 const MOST_VALUE_BYTES: usize = 4096;

@@ -43,27 +43,27 @@ pub const SETTINGS: &[Setting] = &[
         None,
         "required: the tenant: its GUID, a domain name, or common, organizations, consumers",
         "The tenant: its GUID, one of its domain names, or `common`, `organizations` (no personal \
-         accounts), `consumers` (only those). With a GUID, tokens of any other tenant are refused.",
+         accounts), `consumers` (only those). With a GUID, tokens of other tenants are refused.",
     ),
     setting(
         "REDIRECT_URI",
         Some("http://localhost:{SERVER_PORT}/auth/callback"),
         "the redirect URI, with the port of this server",
-        "The redirect URI, with the port that the browser is to come back to.",
+        "The redirect URI, with the port to which the browser comes back.",
     ),
     setting(
         "SERVER_HOST",
         Some("localhost"),
         "the address to listen on; localhost listens on 127.0.0.1 and ::1",
-        "The address to listen on. `localhost` listens on 127.0.0.1 and ::1, and so does either of \
-         them while links say `localhost`. Beyond loopback it needs an access key: read \
-         SECURITY.md first.",
+        "The address to listen on. `localhost` listens on 127.0.0.1 and ::1, and so do these two \
+         addresses if `REDIRECT_URI` says `localhost`. Any other address needs an access key: \
+         read SECURITY.md first.",
     ),
     setting(
         "SERVER_PORT",
         Some("8000"),
         "the port to listen on; 0 takes a free one",
-        "The port to listen on; `0` takes a free one, and the ready line says which.",
+        "The port to listen on; `0` takes a free one, which the server prints when it is ready.",
     ),
     setting(
         "BACKEND_API_BASE_URL",
@@ -76,14 +76,14 @@ pub const SETTINGS: &[Setting] = &[
         "CUSTOM_API_SCOPE",
         None,
         "the scopes of that API, separated by spaces",
-        "Scopes of that API, separated by spaces: of one resource, or its `.default` alone. \
-         `openid profile offline_access` are added.",
+        "The scopes of that API, separated by spaces: scopes of one resource, or only its \
+         `.default`. `openid profile offline_access` are added.",
     ),
     setting(
         "TOKEN_CACHE_FILE",
         Some("token_cache.json"),
-        "where the tokens are kept",
-        "Where the tokens are kept; each server needs one of its own.",
+        "the file that holds the tokens",
+        "The file that holds the tokens. Each server needs its own.",
     ),
     setting(
         "AZURE_CLOUD",
@@ -96,9 +96,9 @@ pub const SETTINGS: &[Setting] = &[
         "AZURE_AUTHORITY_HOST",
         None,
         "the sign-in host of your cloud; by default the host of AZURE_CLOUD",
-        "The same by its sign-in host, such as `https://login.microsoftonline.us`, or \
-         `https://contoso.ciamlogin.com` for External ID; set one of the two. Azure AD B2C cannot \
-         be used.",
+        "The sign-in host, instead of `AZURE_CLOUD`, such as `https://login.microsoftonline.us`, \
+         or `https://contoso.ciamlogin.com` for External ID. Set only one of the two. Azure AD \
+         B2C is not supported.",
     ),
     setting(
         "AUTH_RESPONSE_MODE",
@@ -109,35 +109,35 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "DOMAIN_HINT",
         None,
-        "whose sign-in page to go to: a domain name, or organizations, consumers",
-        "Whose sign-in page Microsoft goes to without asking: a domain name, or `organizations`, \
-         `consumers`.",
+        "whose sign-in page to show: a domain name, organizations or consumers",
+        "The organization whose sign-in page Microsoft shows without asking: a domain name, or \
+         `organizations` or `consumers` for any account of that kind.",
     ),
     setting(
         "SIGN_IN_METHOD",
         Some("browser"),
         "browser, or device_code to sign in on another device",
-        "How people sign in: `browser`, or `device_code`, a code to type on another device.",
+        "How people sign in: `browser`, or `device_code` (a code to type on another device).",
     ),
     setting(
         "ALLOW_DEVICE_CODE",
         Some("false"),
-        "true lets callers ask for a device code; such codes can be phished",
+        "whether callers may ask for a device code; such codes can be phished",
         "Whether callers may ask for a device code; `SIGN_IN_METHOD=device_code` implies it. Such \
          codes can be phished, and many organizations block them.",
     ),
     setting(
         "SIGN_IN_WAIT_SECONDS",
         Some("120"),
-        "how long a call that needs a sign-in waits for it; 0 does not wait",
-        "How long a call that asked for a sign-in waits for it to end before it asks again, from 0 \
-         to 600.",
+        "how many seconds a call waits for the sign-in that it needs; 0 does not wait",
+        "How many seconds a call waits for the sign-in that it asked for before it asks again, \
+         from 0 to 600.",
     ),
     setting(
         "ALLOWED_HOSTS",
         None,
-        "further Host values to answer to, separated by commas: name or name:port",
-        "Further `Host` values to answer to, separated by commas: `name` or `name:port`.",
+        "further Host values that are accepted, separated by commas: name or name:port",
+        "Further `Host` values that are accepted, separated by commas: `name` or `name:port`.",
     ),
     setting(
         "ALLOWED_ORIGINS",
@@ -149,67 +149,69 @@ pub const SETTINGS: &[Setting] = &[
         "SERVER_ACCESS_KEY",
         None,
         "the key that callers must send as a bearer token; required beyond loopback",
-        "The key that callers must send as a bearer token: 32 to 1024 printable ASCII \
-         characters without spaces.",
+        "The key that callers must send as a bearer token: 32 to 1024 printable ASCII characters \
+         without spaces.",
     ),
     setting(
         "SERVER_ACCESS_KEY_FILE",
         None,
-        "a file with that key",
-        "A file with that key, instead.",
+        "a file that holds that key",
+        "A file that holds the access key, instead of `SERVER_ACCESS_KEY`.",
     ),
     setting(
         "ALLOWED_METHODS",
         Some("GET POST PUT PATCH DELETE"),
-        "the methods that the API may be called with",
-        "The methods that the API may be called with, `GET` alone for instance; the tools of the \
-         others are not listed.",
+        "the methods of the API that may be called",
+        "The methods of the API that may be called, for example only `GET`. The tools of the \
+         other methods are not listed.",
     ),
     setting(
         "ALLOWED_ENDPOINTS",
         None,
-        "patterns of all the paths that may be called: * in a segment, ** for segments",
-        "Patterns of the paths that may be called, and no others (topic `policies`).",
+        "patterns of the only paths that may be called: * within a segment, ** for segments",
+        "Patterns of the paths that may be called. If set, no other path may be called (topic \
+         `policies`).",
     ),
     setting(
         "DENIED_ENDPOINTS",
         None,
-        "patterns of paths that may not be called, also where the above allows them",
-        "Patterns of paths that may not be called, also where `ALLOWED_ENDPOINTS` has them.",
+        "patterns of paths that may not be called, even if ALLOWED_ENDPOINTS has them",
+        "Patterns of paths that may not be called, even if `ALLOWED_ENDPOINTS` has them.",
     ),
     setting(
         "ALLOWED_REQUEST_HEADERS",
         None,
-        "further headers that a call may have; a * may end a name",
-        "Headers that calls may have beside the usual ones (topic `tools`), separated by spaces or \
-         commas. A `*` may end a name, as in `X-Trace-*`. Headers of the connection, \
-         `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
+        "further headers that a call may set; a name may end with *",
+        "Headers that calls may set in addition to the built-in list (topic `tools`), separated \
+         by spaces or commas. A name may end with `*`, as in `X-Trace-*`. Headers of the \
+         connection, `Authorization`, `Cookie`, `Host` and `Content-Length` can never be added.",
     ),
     setting(
         "BACKEND_HEADERS_FILE",
         None,
-        "a file of headers that every call of the API has: Name: value, one a line",
-        "A file of headers that every call of the API has, such as the key of a gateway or a \
-         version: one `Name: value` a line, at most 32, comments behind `#`, readable by you alone \
-         (0600). The values are shown nowhere, go to the API alone, and no caller can replace \
-         them.",
+        "a file of headers for every call of the API: one \"Name: value\" on each line",
+        "A file of headers for every call of the API, such as the key of a gateway or a version. \
+         Each line is one `Name: value`, at most 32; `#` begins a comment. Only you should be \
+         able to read it (mode 0600). The values are sent only to the API and shown nowhere, and \
+         no caller can replace them.",
     ),
     setting(
         "DOWNLOAD_HOSTS",
         None,
-        "hosts to which redirects of a GET are followed, without the token; *. may begin a name",
+        "hosts to which redirects of a GET are followed, without the token; *. before a name",
         "Hosts to which redirects of a `GET` are followed, for APIs that keep their files \
-         elsewhere: names, separated by spaces or commas; `*.` in front stands for any names \
-         below. They get neither the token nor any header of the call; only `https` and public \
-         addresses are called, without a proxy.",
+         elsewhere. Names are separated by spaces or commas; `*.` before a name means its \
+         subdomains. The hosts get neither the token nor any header of the call. Only `https` and \
+         public addresses are called, without a proxy.",
     ),
     setting(
         "BACKEND_SESSION_COOKIES",
         None,
-        "the names of cookies of the API that are kept for each account, in memory only",
-        "Names of cookies, separated by spaces or commas, for an API that keeps a session. Such a \
-         cookie is kept for each account, in memory only, and sent with its calls beside the \
-         token. No client sees it, and it ends with the sign-in.",
+        "the API's session cookies to keep for each account, in memory only",
+        "Names of cookies, separated by spaces or commas, for an API that keeps a session. The \
+         server keeps such a cookie for each account, in memory only, and sends it with the \
+         account's calls, in addition to the token. No client sees it, and it ends with the \
+         sign-in.",
     ),
     setting(
         "OPENAPI_FILE",
@@ -223,55 +225,59 @@ pub const SETTINGS: &[Setting] = &[
         "OPENAPI_INCLUDE",
         None,
         "only these operations, separated by commas: tag:NAME, an operation id, METHOD /pattern",
-        "Which operations of `OPENAPI_FILE` are offered, and no others: entries separated by commas \
-         or line ends, each `tag:NAME`, an operation id, or `METHOD /pattern` with a pattern as in \
-         `ALLOWED_ENDPOINTS`. Deprecated operations must be named here. It forbids nothing.",
+        "The operations of `OPENAPI_FILE` that are offered. Entries are separated by commas or \
+         line ends. Each is `tag:NAME`, an operation id, or `METHOD /pattern` with a pattern as \
+         in `ALLOWED_ENDPOINTS`. A deprecated operation is offered only if it is named here. This \
+         setting forbids nothing.",
     ),
     setting(
         "OPENAPI_EXCLUDE",
         None,
         "operations that are not offered, written in the same way",
-        "Which operations are not offered, also where `OPENAPI_INCLUDE` has them; written in the \
-         same way. It forbids nothing: `DENIED_ENDPOINTS` does.",
+        "Operations that are not offered, even if `OPENAPI_INCLUDE` has them; written in the same \
+         way. This setting forbids nothing: use `DENIED_ENDPOINTS` for that.",
     ),
     setting(
         "API_TOOLS",
         Some("auto"),
-        "auto, named (a tool for each operation), search (tools that find them) or generic (neither)",
-        "How operations are offered: `named`, a tool for each; `search`, two tools that find and \
-         describe them; `generic`, not at all; `auto`, named up to 25 operations of together at \
-         most 64 KB, else by search. The generic tools stay in every mode.",
+        "auto, named (a tool for each operation), search (tools that find them) or generic \
+         (neither)",
+        "How operations are offered: `named` (a tool for each), `search` (two tools that find and \
+         describe them), `generic` (not at all), or `auto`, which means `named` for at most 25 \
+         operations of at most 64 KB together, else `search`. The generic tools are there in \
+         every mode.",
     ),
     setting(
         "MAX_RESPONSE_BYTES",
         Some("1048576"),
-        "how much of a backend answer is handed on, in bytes",
-        "How much of an answer of the API is handed on, in bytes.",
+        "the longest answer of the API that is handed on, in bytes",
+        "The longest answer of the API that is handed on, in bytes, from 1 to 268435456. A longer \
+         one is cut.",
     ),
     setting(
         "MAX_REQUEST_BYTES",
         Some("4194304"),
-        "how long the body of a request may be, in bytes",
-        "How long the body of a request to this server may be, in bytes, from 65536 to 268435456.",
+        "the longest body of a request to this server, in bytes",
+        "The longest body of a request to this server, in bytes, from 65536 to 268435456.",
     ),
     setting(
         "FILES_DIR",
         None,
-        "the directory of the files that calls may send and make; without it, none",
+        "the directory of the files that calls may send and make; without it, calls use no files",
         "The directory of the files that calls may send (`body_file`) and make (`save_to`). \
-         Without it, calls have nothing to do with files.",
+         Without it, calls use no files.",
     ),
     setting(
         "MAX_FILE_BYTES",
         Some("104857600"),
-        "how large such a file may be, in bytes",
-        "How large such a file may be, in bytes, from 1 to 1099511627776.",
+        "the largest such file, in bytes",
+        "The largest such file, in bytes, from 1 to 1099511627776.",
     ),
     setting(
         "LOG_LEVEL",
         Some("info"),
         "error, warn, info or debug",
-        "`error`, `warn`, `info` or `debug`, on standard error; nothing secret at any level.",
+        "`error`, `warn`, `info` or `debug`, on standard error; no level logs a secret.",
     ),
     setting(
         "AUDIT_LOG",

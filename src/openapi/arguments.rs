@@ -1,5 +1,5 @@
-//! The arguments of an operation's tool: their schemas as they are listed, and what is sent
-//! without being asked for.
+//! The arguments of an operation's tool: their listed schemas, and the constants that are sent
+//! although they are no arguments.
 
 use std::collections::BTreeMap;
 
@@ -61,7 +61,8 @@ pub struct Bounds {
 }
 
 impl Operation {
-    /// The name of an argument of ours for this operation: its own keep their names.
+    /// The name of one of this server's own arguments in this operation, whose parameters keep
+    /// theirs.
     pub fn our_argument(&self, name: &str) -> String {
         let mut name = name.to_owned();
         while self.parameters.iter().any(|known| known.argument == name) {

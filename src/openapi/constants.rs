@@ -1,5 +1,5 @@
-//! Members of a body that are required and have one value only: they are not listed, and sent
-//! without being asked for.
+//! Required members of a body that have only one possible value. They are not listed as arguments,
+//! but always sent.
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -8,13 +8,13 @@ use super::document::Document;
 use super::shape::Shape;
 use crate::json_object::Object;
 
-/// How deep an object may lie that is made of constants alone.
+/// The greatest depth of an object that consists only of constants.
 const MOST_DEPTH: usize = 8;
 
 /// Which schema of [`Constants`] is meant.
 pub(super) type Index = usize;
 
-/// What is added to a value, schema by schema: one may hold itself.
+/// What is added to a value, schema by schema, because a schema may contain itself.
 #[derive(Debug, Default)]
 pub(crate) struct Constants(Vec<Additions>);
 
@@ -70,7 +70,7 @@ impl Constants {
         self.added(json, 0)
     }
 
-    /// What has another form than the schema stays as it is.
+    /// A value that does not have the form of the schema stays unchanged.
     fn added(&self, json: &str, index: Index) -> String {
         let Some(additions) = self.0.get(index) else {
             return json.to_owned();

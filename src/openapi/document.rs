@@ -1,5 +1,5 @@
-//! The text of a description, and an index of it. No tree is built: a description of megabytes
-//! stays one text, of which an operation's part is read when it is needed.
+//! The text of a description, and an index of it. No tree is built: a description may have
+//! megabytes, so the part of an operation is only read when it is needed.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -32,12 +32,12 @@ impl<'d> Node<'d> {
         self.0
     }
 
-    /// Its members; none where it is not an object.
+    /// Its members; none if it is not an object.
     pub(crate) fn object(self) -> Object<'d> {
         self.read().unwrap_or_default()
     }
 
-    /// Its items; none where it is not an array.
+    /// Its items; none if it is not an array.
     pub(crate) fn items(self) -> Vec<Node<'d>> {
         let items: Vec<&RawValue> = self.read().unwrap_or_default();
         items.into_iter().map(Node::from).collect()
@@ -52,12 +52,12 @@ impl<'d> Node<'d> {
         self.object().get(name).map(Node::from)
     }
 
-    /// Its text, where it is a string.
+    /// Its text, if it is a string.
     pub(crate) fn text(self) -> Option<Cow<'d, str>> {
         self.read().map(|Text(text)| text)
     }
 
-    /// What it is, where it is a `T`.
+    /// Its value, if it is a `T`.
     pub(crate) fn read<T: Deserialize<'d>>(self) -> Option<T> {
         serde_json::from_str(self.0).ok()
     }
@@ -142,7 +142,7 @@ impl Document {
     /// The piece at `span`.
     pub(crate) fn node(&self, span: Span) -> Node<'_> {
         let end = span.start + span.length;
-        // Every span was taken of this very text.
+        // Every span is of this text.
         Node(self.text.get(span.start..end).unwrap_or("null"))
     }
 

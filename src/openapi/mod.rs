@@ -51,7 +51,7 @@ use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::{METHODS, Policy};
 use crate::json_object::Object;
 
-/// The methods of a description that are none of [`METHODS`].
+/// The methods that a description may have besides [`METHODS`].
 const OTHER_METHODS: [&str; 4] = ["head", "options", "trace", "query"];
 
 /// What decides which operations are offered.
@@ -60,9 +60,9 @@ pub struct Surroundings<'a> {
     pub policy: &'a Policy,
     /// The API's base URL.
     pub base: Option<&'a Url>,
-    /// What every call has beside the caller's headers.
+    /// The headers that every call has in addition to the caller's.
     pub fixed_headers: Option<&'a FixedHeaders>,
-    /// What the settings want to be offered.
+    /// Which operations the settings offer.
     pub wanted: &'a Wanted,
 }
 
@@ -154,7 +154,7 @@ impl Description {
         &self.skipped
     }
 
-    /// What is no mistake but probably not meant, in sentences.
+    /// Warnings, as sentences: what is valid but probably not intended.
     pub fn doubts(&self) -> &[String] {
         &self.doubts
     }
@@ -230,7 +230,7 @@ impl<'d> Found<'d> {
         node: Node<'d>,
     ) -> Result<Operation, String> {
         let operation = node.object();
-        // Those of an operation take the place of those of its path.
+        // The servers of an operation replace those of its path.
         if operation.get("servers").is_some() {
             self.servers.check(&operation)?;
         } else {

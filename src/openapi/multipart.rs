@@ -3,7 +3,7 @@
 use crate::error::Failure;
 use crate::secret;
 
-/// A form that is being written.
+/// A form under construction.
 pub(super) struct Multipart {
     boundary: String,
     before: Vec<u8>,

@@ -1,4 +1,5 @@
-//! The names of tools and arguments: what the APIs of models take, and the same from run to run.
+//! The names of tools and arguments. The APIs of models accept them, and they stay the same from
+//! run to run.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +25,8 @@ pub const OWN_TOOLS: [&str; 13] = [
     "describe_operation",
 ];
 
-/// The longest name of a tool. Clients put a prefix before it, and 64 are taken of both.
+/// The longest name of a tool. Clients put a prefix before it, and both together may have 64
+/// characters.
 const MOST_NAME_CHARS: usize = 48;
 /// The longest name of an argument.
 const MOST_ARGUMENT_CHARS: usize = 64;
@@ -34,8 +36,8 @@ const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// Names every operation's tool.
 ///
-/// A name that fits is kept. One that had to be changed gets a hash of what it was, whether or not
-/// another operation would now have the same: so no operation that is added later renames it.
+/// A name that models accept is kept. A changed name gets a hash of the original, even if no other
+/// operation has that name, so that an operation that is added later does not rename it.
 pub(super) fn name_tools(operations: &mut [Operation]) {
     let mut used: BTreeSet<String> = OWN_TOOLS.iter().map(|name| (*name).to_owned()).collect();
     for operation in operations {
@@ -53,7 +55,7 @@ pub(super) fn name_tools(operations: &mut [Operation]) {
         } else {
             hashed(&folded, &given)
         };
-        // The name of a tool of ours, or an id that stands there twice.
+        // The name of one of the server's own tools, or a duplicate id.
         if used.contains(&name) {
             name = hashed(&folded, &line);
         }
@@ -62,8 +64,8 @@ pub(super) fn name_tools(operations: &mut [Operation]) {
     }
 }
 
-/// Names the argument of every parameter: as the parameter, unless that does not fit or two of
-/// different places have the same.
+/// Names the argument of every parameter. It has the name of the parameter, unless models do not
+/// accept that, or two parameters in different places share it.
 pub(super) fn name_arguments(parameters: &mut [Parameter]) {
     // Gemini's API wants an identifier.
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -89,7 +91,7 @@ pub(super) fn name_arguments(parameters: &mut [Parameter]) {
             .truncate(MOST_ARGUMENT_CHARS - suffix.len());
         parameter.argument.push_str(&suffix);
     }
-    // Two that differ only in what was folded, or one that is called as another with its place.
+    // Two names that became the same when they were changed.
     let mut used = BTreeSet::new();
     for parameter in parameters {
         if !used.insert(parameter.argument.clone()) {

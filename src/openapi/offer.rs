@@ -1,5 +1,5 @@
 //! Which operations are offered: what `OPENAPI_INCLUDE` and `OPENAPI_EXCLUDE` say, and what the
-//! policy forbids. An offer allows nothing, and what is not offered is not forbidden.
+//! policy forbids. An offer is no permission: other operations can still be called.
 
 use super::operation::Operation;
 use crate::api::policy::{METHODS, Pattern};
@@ -58,7 +58,7 @@ impl Entry {
         match &self.means {
             Meaning::Tag(tag) => operation.tags.contains(tag),
             Meaning::Id(id) => operation.id.as_ref() == Some(id) || operation.name == *id,
-            // A parameter stands there with its braces, which no pattern has: only a * fits it.
+            // A parameter is written in braces, which no pattern contains: only a * matches it.
             Meaning::Endpoint { method, path } => {
                 operation.method == *method && path.fits(&operation.path)
             }
@@ -66,7 +66,7 @@ impl Entry {
     }
 }
 
-/// What the settings want to be offered.
+/// Which operations the settings offer.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     /// If there are any, only operations that fit one are offered.

@@ -26,7 +26,7 @@ pub struct Operation {
     pub summary: String,
     /// Empty where there is none; a long one is cut.
     pub description: String,
-    /// What it is filed under.
+    /// Its tags.
     pub tags: Vec<String>,
     /// Whether it should not be used any more.
     pub is_deprecated: bool,
@@ -37,7 +37,7 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// Whether its body is bytes, in whose place a file can be sent.
+    /// Whether its body is bytes, so that a file can be sent instead.
     pub(crate) fn takes_bytes(&self) -> bool {
         let form = self.body.as_ref().map(|body| &body.form);
         matches!(form, Some(Form::Bytes))

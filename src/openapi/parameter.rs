@@ -77,7 +77,7 @@ pub struct Parameter {
     pub(crate) allow_reserved: bool,
     /// The schema of its value; the parameter itself, which is one in Swagger 2.0.
     pub(crate) schema: Option<Span>,
-    /// The only value that the API takes, as JSON: it is sent without being asked for.
+    /// The only value that the API takes, as JSON. It is always sent, and no argument.
     pub(crate) constant: Option<String>,
 }
 
@@ -163,11 +163,11 @@ pub(super) struct Rules<'a> {
     pub(super) credentials: BTreeSet<(Place, String)>,
 }
 
-/// What becomes of a parameter.
+/// How a parameter is treated.
 enum Rule {
     /// The caller gives it.
     Argument,
-    /// It carries a credential, or is for us to set.
+    /// It carries a credential, or the server sets it.
     Withheld,
     /// A header that a setting could allow.
     NotAllowed,

@@ -1,4 +1,4 @@
-//! What a question asks for: what is to be done, and the words that tell with what.
+//! What a question asks for: the action, and the things that it names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,11 +12,11 @@ const SYNONYMS: &str = include_str!("synonyms.txt");
 const SYNONYM: f64 = 0.8;
 /// The same of one word of an identifier that has several.
 const PART: f64 = 0.4;
-/// How much two neighbors that an API writes as one word count besides either.
+/// How much two neighboring words count that an API writes as one word, in addition to each.
 const PAIR: f64 = 0.5;
 const WHO: f64 = 0.4;
 
-/// Words for the one who asks, each with how surely it means them.
+/// Words for the person who asks, each with how likely it means that person.
 const PERSONAL: [(&str, f64); 7] = [
     ("my", 0.6),
     ("mine", 0.6),
@@ -26,10 +26,10 @@ const PERSONAL: [(&str, f64); 7] = [
     ("ive", 0.4),
     ("me", 0.3),
 ];
-/// What APIs call the one who asks.
+/// What APIs call the person who asks.
 pub(super) const CALLER: &str = "me";
 
-/// Whoever begins with one of these wants to know something.
+/// A question that begins with one of these words asks for information.
 const ASKING: [&str; 19] = [
     "what", "who", "whom", "whose", "which", "when", "where", "how", "is", "are", "am", "does",
     "do", "did", "has", "have", "was", "were", "can",
@@ -48,7 +48,7 @@ const CHANGING: [&str; 7] = [
 const DELETING: [&str; 8] = [
     "delete", "remove", "cancel", "drop", "erase", "destroy", "rid", "stop",
 ];
-/// What stands behind the verb of a command: "forward the mail", "remind them".
+/// Words that follow the verb of a command: "forward the mail", "remind them".
 const OBJECTS: [&str; 14] = [
     "a",
     "an",
@@ -65,7 +65,7 @@ const OBJECTS: [&str; 14] = [
     "someone",
     "everybody",
 ];
-/// Words of those who want one thing of many.
+/// Words that ask for one thing of many.
 const ONE: [&str; 6] = [
     "one",
     "single",
@@ -75,14 +75,14 @@ const ONE: [&str; 6] = [
     "particular",
 ];
 
-/// What is to be done.
+/// The action that is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
     Read,
     Create,
     Change,
     Delete,
-    /// Something else than reading; the words say what.
+    /// Another action than reading; the words say which.
     Act,
     Unsaid,
 }
@@ -97,10 +97,10 @@ pub(super) struct Concept {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    /// A verb that says what is to be done, and counts only as the name of an action.
+    /// A verb that names the action, and counts only as the name of an action.
     Verb,
     Plain,
-    /// The one who asks, and the like: it tells little.
+    /// The person who asks, and similar words, which say little.
     Aside,
 }
 
@@ -112,7 +112,7 @@ pub(super) struct Question {
     pub(super) concepts: Vec<Concept>,
 }
 
-/// Stems that stand for others, of one vocabulary.
+/// Synonyms: the stems of one vocabulary that can replace a stem.
 #[derive(Debug)]
 pub(super) struct Synonyms(BTreeMap<String, Vec<String>>);
 
@@ -221,7 +221,7 @@ fn concept_of(word: &str, words: &[String], synonyms: &Synonyms) -> Concept {
         let others = synonyms.of(&own).iter().filter(|other| **other != own);
         stems.extend(others.map(|other| (other.clone(), SYNONYM)));
     }
-    // Who reviews is a reviewer.
+    // A person who reviews is a reviewer.
     stems.push((format!("{own}er"), SYNONYM));
     if words.len() > 1 {
         stems.extend(words.iter().map(|part| (stem(part), PART)));
@@ -242,8 +242,8 @@ fn is_verb(word: &str) -> bool {
     READING.contains(&word) || verb(word).is_some()
 }
 
-/// How much `stem`, a verb, counts as the name of an action. What many operations do names none of
-/// them.
+/// How much `stem`, a verb, counts as the name of an action. A verb that many operations share
+/// distinguishes none of them.
 pub(super) fn action_weight(stem: &str) -> f64 {
     match stem {
         "list" | "show" | "get" | "read" | "see" | "view" | "all" => 0.0,
@@ -252,7 +252,7 @@ pub(super) fn action_weight(stem: &str) -> f64 {
     }
 }
 
-/// What is to be done, when `word` stands in a command.
+/// The action that `word` asks for in a command.
 fn verb(word: &str) -> Option<Wish> {
     let verbs: [(Wish, &[&str]); 3] = [
         (Wish::Create, &CREATING),
@@ -263,7 +263,7 @@ fn verb(word: &str) -> Option<Wish> {
     known.map(|(wish, _)| *wish)
 }
 
-/// What who says these words wants to be done.
+/// The action that these words ask for.
 fn wish(said: &[String]) -> Wish {
     let word = |place: usize| said.get(place).map_or("", String::as_str);
     let (first, second, third) = (word(0), word(1), word(2));

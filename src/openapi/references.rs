@@ -6,12 +6,12 @@ use memchr::memmem;
 
 use super::document::{Document, Node, Span};
 
-/// What may hold anything, and refers to nothing.
+/// Members that may have any content, in which a `$ref` is no reference.
 const DATA: [&str; 5] = ["const", "default", "enum", "example", "examples"];
 const REFERENCE: &str = "\"$ref\"";
 
-/// Whether something in `document` may refer to another file. Most have no such reference, which
-/// one pass over the text tells.
+/// Whether something in `document` may refer to another file. One pass over the text shows that
+/// most documents have no such reference.
 pub(super) fn may_leave(document: &Document) -> bool {
     let text = document.text();
     let mut found = memmem::find_iter(text.as_bytes(), REFERENCE.as_bytes());

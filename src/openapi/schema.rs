@@ -41,7 +41,7 @@ pub(super) struct Detail {
     choices: usize,
 }
 
-/// From everything to as good as nothing: the first that fits is listed.
+/// From everything to almost nothing: the first level of detail that fits is listed.
 pub(super) const DETAILS: [Detail; 9] = [
     detail(7, 300, 100),
     detail(6, 200, 50),
@@ -62,7 +62,7 @@ const fn detail(depth: usize, words: usize, choices: usize) -> Detail {
     }
 }
 
-/// The schema takes more bytes than there are.
+/// The schema needs more bytes than are left.
 #[derive(Debug)]
 pub(super) struct TooLarge;
 
@@ -89,7 +89,7 @@ struct At<'a> {
     /// that is met again is a cycle.
     trail: &'a [(Span, Option<Index>)],
     depth: usize,
-    /// Whether constants are left out. They are not where nobody knows which branch is meant.
+    /// Whether constants are left out. They stay if it is unknown which branch applies.
     hides: bool,
 }
 
@@ -285,12 +285,12 @@ impl<'d> Lister<'d> {
                 None => branches.push(listed),
             }
         }
-        // Some differ only in what is not listed.
+        // Some branches differ only in details that are not listed.
         branches.dedup();
         self.one_of(branches, description)
     }
 
-    /// What fits one of `branches`; anything, where there are none.
+    /// A value that matches one of `branches`; any value if there are none.
     fn one_of(&mut self, mut branches: Vec<Value>, description: String) -> Result<Value, TooLarge> {
         self.take(description.len() + 2 * KEYWORD_BYTES)?;
         let mut listed = match branches.len() {
@@ -454,7 +454,7 @@ impl<'d> Lister<'d> {
         fits.then_some(texts)
     }
 
-    /// What is said in words.
+    /// The part of a schema that is described in words.
     fn description(&self, shape: &Shape<'d>) -> String {
         let own = shape.description.as_deref().unwrap_or_default();
         let mut sentences = vec![tidy(own, self.detail.words)];

@@ -24,9 +24,9 @@ use crate::sync::locked;
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 /// How many times longer each next round waits, for a network that is slow.
 const GROWTH: u32 = 3;
-/// How long an address is waited for that has answered before.
+/// How long to wait for an address that has answered before.
 const PROVEN_WAIT: Duration = Duration::from_secs(1);
-/// When a family of addresses is taken not to answer.
+/// After this time, a family of addresses counts as not answering.
 const SILENCE: Duration = Duration::from_secs(3);
 
 /// Makes the connections of one agent, through `proxy` where there is one, else to addresses that
@@ -142,7 +142,7 @@ fn resolved(
         .collect())
 }
 
-/// Connects to one address, which is waited for so long.
+/// Connects to one address within a time limit.
 fn connect_to<In: Transport>(
     tcp: &TcpConnector,
     details: &ConnectionDetails<'_>,
@@ -223,7 +223,8 @@ pub fn first_to_answer<T>(
     }
 }
 
-/// The families of which `addresses` has some and none answers at `port`. A refusal is an answer.
+/// The families that `addresses` contains and of which no address answers at `port`. A refusal is
+/// an answer.
 pub fn silent_families(addresses: &[IpAddr], port: u16) -> Vec<&'static str> {
     let is_silent = |is_ipv4: bool| {
         let family: Vec<SocketAddr> = addresses
@@ -243,7 +244,8 @@ pub fn silent_families(addresses: &[IpAddr], port: u16) -> Vec<&'static str> {
         .collect()
 }
 
-/// The addresses, of one family and the other in turns, first that of the first (RFC 8305 §4).
+/// The addresses, alternating between the families, the family of the first address first
+/// (RFC 8305 §4).
 fn in_turns(addresses: &[SocketAddr]) -> Vec<SocketAddr> {
     let first_is_ipv4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
     let is_like_first = |address: &SocketAddr| address.is_ipv4() == first_is_ipv4;

@@ -37,7 +37,7 @@ pub const OUTPUT_BYTES: usize = 32 * 1024;
 pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
     let is_loopback = url.host_str().is_some_and(is_loopback_host);
     let builder = Agent::config_builder();
-    // What a proxy on another machine calls localhost is not what we do.
+    // For a proxy on another machine, localhost is that machine.
     let builder = if is_loopback {
         builder.proxy(None)
     } else {
@@ -55,7 +55,7 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         // `trailers` bounds heads, too. ureq would count what follows an interim response.
         .max_response_header_size(INPUT_BYTES)
         .output_buffer_size(OUTPUT_BYTES)
-        // Without this header any coding would do (RFC 9110 §12.5.3).
+        // Without this header, any coding is acceptable (RFC 9110 §12.5.3).
         .accept_encoding("identity")
         .user_agent(concat!("entra-auth-mcp/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(CONNECT_TIMEOUT))

@@ -1,5 +1,5 @@
-//! Which addresses are public: connections to hosts that others name lead there alone, whatever the
-//! DNS says.
+//! Which addresses are public. Connections to hosts that an API names go only to these, whatever
+//! the DNS says.
 
 use std::error::Error;
 use std::fmt;

@@ -18,7 +18,7 @@ use ureq::unversioned::transport::NextTimeout;
 
 use crate::sync::locked;
 
-/// Shorter than names keep their addresses.
+/// How long an answer is reused: shorter than names usually keep their addresses.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// Look-ups at a time in the whole process, each of them on a thread.
 const MOST_LOOK_UPS: usize = 4;
@@ -35,7 +35,7 @@ fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
 /// `patience`.
 ///
 /// # Errors
-/// It has none, or nobody has said so in time.
+/// It has none, or the answer did not come in time.
 pub fn addresses_of(host: &str, patience: Duration) -> Result<Vec<IpAddr>, Unresolved> {
     let literal = host.trim_matches(['[', ']']).parse();
     match literal {
@@ -48,7 +48,7 @@ pub fn addresses_of(host: &str, patience: Duration) -> Result<Vec<IpAddr>, Unres
 #[derive(Clone, Debug)]
 pub struct Unresolved {
     host: String,
-    /// What the operating system has said, if it has answered.
+    /// The error of the operating system, if it has answered.
     reason: Option<String>,
 }
 
@@ -92,8 +92,8 @@ impl Answer {
         self.at.elapsed() < LIFETIME
     }
 
-    /// Whether it is the answer for somebody who has waited since `begun`. A failure is one only
-    /// for those who have waited for it.
+    /// Whether this answers a caller that has waited since `begun`. A failure answers only the
+    /// callers that waited for it.
     fn serves(&self, begun: Instant) -> bool {
         self.at >= begun || (self.addresses.is_ok() && self.is_fresh())
     }

@@ -79,7 +79,7 @@ enum Expecting {
     /// So many more bytes of a chunk.
     ChunkData(usize),
     Trailers,
-    /// What needs no look: a body that is not chunked, or nothing.
+    /// Bytes that need no check: a body that is not chunked, or nothing.
     Rest,
 }
 
@@ -112,7 +112,7 @@ impl Answer {
                 Expecting::Trailers => self.trailer(input),
                 Expecting::Rest => return Ok(()),
             };
-            // Of what has not ended yet, everything counts.
+            // All bytes of an unfinished line or head count.
             let fields = self.fields + used.map_or(input.len(), |_| 0);
             if fields > MOST_FIELD_BYTES {
                 return Err(ureq::Error::LargeResponseHeader(fields, MOST_FIELD_BYTES));

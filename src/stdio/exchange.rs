@@ -20,11 +20,11 @@ const READ_BYTES: usize = 64 * 1024;
 pub(super) enum Exchanged {
     /// The client has its answer.
     Answered,
-    /// Nobody waits for one any longer.
+    /// The client no longer waits for an answer.
     Cancelled,
-    /// The server has not seen it, and why.
+    /// The server did not receive it; says why.
     NotSent(String),
-    /// It was sent, and no whole answer came.
+    /// It was sent, but no complete answer arrived.
     Broken(io::Error),
     /// The server has refused it without an answer that the client would understand.
     Refused(String),
@@ -51,7 +51,7 @@ impl Header {
         }
     }
 
-    /// The whole head, with the access key where there is one.
+    /// The whole head, with the access key if there is one.
     pub(super) fn with_key(self, key: Option<&Secret>) -> Secret {
         match key {
             Some(key) => key.between(&format!("{}Authorization: Bearer ", self.0), "\r\n\r\n"),

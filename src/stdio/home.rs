@@ -19,15 +19,15 @@ use crate::serve::Server;
 use crate::sync::locked;
 use crate::verbs::running_server;
 
-/// How long the lock of the token file may be held by somebody who only looks at it.
+/// How long a process that only checks the lock of the token file may hold it.
 const GLANCE: Duration = Duration::from_millis(300);
-/// The pause before it is tried again to become the server.
+/// The pause before this process tries again to become the server.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A server.
 pub(super) struct Place {
     url: Url,
-    /// What stands in `Host`.
+    /// The value of `Host`.
     host: String,
     /// `None` where it is another process.
     server: Option<Server>,
@@ -92,7 +92,7 @@ impl Home {
         Ok(home)
     }
 
-    /// The server, found anew if the last one has ended.
+    /// The server. If the last one has ended, finds another.
     ///
     /// # Errors
     /// There is none, and this process cannot be one.
@@ -172,12 +172,12 @@ impl Home {
     pub(super) fn reopen_audit_log(&self) {
         let place = locked(&self.place).clone();
         if let Some(server) = place.as_ref().and_then(|place| place.server.as_ref()) {
-            // What keeps it from being opened is logged, and tried again with the next call.
+            // A failure to open it is logged. The next call tries again.
             let _ = server.reopen_audit_log();
         }
     }
 
-    /// Ends the server of this process: what others have under way there is let finish.
+    /// Ends the server of this process, after the requests of others that are under way.
     pub(super) fn close(&self) {
         let place = locked(&self.place).clone();
         if let Some(server) = place.as_ref().and_then(|place| place.server.as_ref()) {

@@ -1,4 +1,4 @@
-//! What must be known of a message to carry it: the rest is carried as it came.
+//! The parts of a message that must be known to carry it. The rest is carried unchanged.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,18 +13,18 @@ type Members<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 /// What is to be done with a line.
 pub(super) enum Routed {
-    /// It is empty, or a notification that no server does anything with.
+    /// Nothing: it is empty, or a notification that every server ignores.
     Nothing,
-    /// The request of this id is not wanted any longer.
+    /// The client has cancelled the request of this id.
     Cancellation(Value),
-    /// It goes to the server, also where it is no message: the server says what is wrong.
+    /// It goes to the server, even if it is not a message: the server says what is wrong.
     Message(Message),
 }
 
 /// A message for the server.
 #[derive(Clone, Default)]
 pub(super) struct Message {
-    /// The id of the request; a batch has several, and what is no request has none.
+    /// The id of the request. A batch has several; other messages have none.
     pub(super) ids: Vec<Value>,
     pub(super) method: Option<String>,
     /// The revision that the message itself names (MCP 2026-07-28, "Per-request metadata").

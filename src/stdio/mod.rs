@@ -37,12 +37,13 @@ use crate::sync::locked;
 
 /// How long a request that could not be sent waits for a server: longer than one takes to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How often it is tried again meanwhile.
+/// The pause between two tries meanwhile.
 const STEP: Duration = Duration::from_millis(50);
 /// How long what is under way may take when the program is told to stop.
 const STOPPING: Duration = Duration::from_secs(10);
 
-/// So many times longer than a request may be, a line is still read to learn what it asks for.
+/// A line up to this many times longer than a request may be is still read, to learn what it asks
+/// for.
 const READ_MORE: usize = 4;
 
 /// The settings that are paths.
@@ -55,7 +56,7 @@ const PATHS: [&str; 6] = [
     "AUDIT_LOG",
 ];
 
-/// What the settings of a server allow, and `stdio` does not: each with its mend. `config` was read
+/// Settings that a server allows and `stdio` does not, each with its correction. `config` was read
 /// from `variables`.
 pub fn mistakes(config: &Config, variables: &BTreeMap<String, String>) -> Vec<String> {
     let mut mistakes = Vec::new();
@@ -137,7 +138,7 @@ pub fn run(config: Config, access_key: Option<Secret>) -> Result<(), Failure> {
             }
         }
     }
-    // They do nothing but wait for a client that has left.
+    // These only wait for a client that has left.
     bridge.under_way.end_subscriptions();
     bridge.under_way.wait_for_end(patience);
     bridge.home.close();
@@ -215,7 +216,7 @@ struct Bridge {
 }
 
 impl Bridge {
-    /// Does with a line of the client what is to be done with it.
+    /// Handles a line of the client.
     fn take(self: &Arc<Self>, line: Vec<u8>) {
         match message::parse(&line) {
             Routed::Nothing => {}
@@ -290,7 +291,7 @@ impl Bridge {
                 return Exchanged::NotSent(text);
             }
         };
-        // It is asked after connecting: whoever listens there now is the owner.
+        // The owner is checked after connecting, so that it is known who listens there.
         if !self.home.is_owned_by(&place) {
             return Exchanged::NotSent("The server is just ending.".to_owned());
         }

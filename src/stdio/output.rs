@@ -34,7 +34,7 @@ impl Output {
         out.flush()
     }
 
-    /// Answers the requests `ids` with an error; what is no request, with one that has no id.
+    /// Answers the requests `ids` with an error. Without ids, the error has no id.
     pub(super) fn write_errors(&self, ids: &[Value], text: &str) {
         let errors: Vec<Value> = ids
             .iter()

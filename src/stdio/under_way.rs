@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::message::Message;
 use crate::sync::locked;
 
-/// So many at a time: each holds a thread and a connection.
+/// The most requests at a time. Each has a thread and a connection.
 const MOST: usize = 64;
 
 /// One request.
@@ -43,7 +43,7 @@ impl Entry {
         true
     }
 
-    /// Whether nobody waits for its answer any longer.
+    /// Whether the client no longer waits for its answer.
     pub(super) fn is_cancelled(&self) -> bool {
         matches!(*locked(&self.connection), Connection::Cancelled)
     }
@@ -105,7 +105,7 @@ impl UnderWay {
         })
     }
 
-    /// Closes the connection of the request `id`. The server then gives the call up.
+    /// Closes the connection of the request `id`. The server then cancels the call.
     pub(super) fn cancel(&self, id: &Value) {
         let entries = locked(&self.entries);
         for entry in entries.iter().filter(|entry| entry.ids.contains(id)) {

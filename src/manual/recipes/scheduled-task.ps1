@@ -1,6 +1,6 @@
-# entra-auth-mcp started by the Task Scheduler when you sign in, as you. The folder below holds
+# The Task Scheduler starts entra-auth-mcp as you when you sign in. The folder below holds
 # entra-auth-mcp.exe and .env. Keep it in your profile: the token file there is protected by the
-# access list that the profile's files inherit, and by nothing of the server's own.
+# access list that the profile's files inherit. The server itself does not protect it.
 
 $folder = "$env:LOCALAPPDATA\entra-auth-mcp"
 $action = New-ScheduledTaskAction -Execute "$folder\entra-auth-mcp.exe" -WorkingDirectory $folder
