@@ -372,7 +372,9 @@ fn irregular() -> io::Error {
 fn open(path: &Path) -> io::Result<File> {
     // Asked before, since to open a pipe may take for ever,
     check_regular(path)?;
-    let file = os::private(OpenOptions::new().create(true).append(true)).open(path)?;
+    let mut options = OpenOptions::new();
+    os::private(options.create(true).append(true));
+    let file = os::without_following(&mut options).open(path)?;
     // and after, since a link may have been put there meanwhile.
     let there = fs::symlink_metadata(path)?;
     let opened = file.metadata()?;
