@@ -182,7 +182,7 @@ struct State {
     /// Standard output, once it was found fit.
     output: Option<LineWriter>,
     /// What could not be written yet, the oldest first.
-    unwritten: VecDeque<String>,
+    unwritten: VecDeque<Vec<u8>>,
     is_broken: bool,
 }
 
@@ -248,7 +248,7 @@ impl AuditLog {
         if state.unwritten.len() >= MOST_UNWRITTEN {
             state.unwritten.pop_front();
         }
-        state.unwritten.push_back(line);
+        state.unwritten.push_back(line.into_bytes());
         let hint = "It was done all the same, and nothing more is done until it can be recorded.";
         self.write_out(&mut state).map_err(|failure| {
             let hint = format!("{hint} {}", failure.hint);
@@ -300,7 +300,7 @@ impl State {
     /// Hands each line that waits to `write`, the oldest first, and forgets it once it is written.
     fn take_lines(&mut self, mut write: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
         while let Some(line) = self.unwritten.front() {
-            write(line.as_bytes())?;
+            write(line)?;
             self.unwritten.pop_front();
         }
         Ok(())
@@ -372,7 +372,9 @@ fn irregular() -> io::Error {
 fn open(path: &Path) -> io::Result<File> {
     // Asked before, since to open a pipe may take for ever,
     check_regular(path)?;
-    let file = os::private(OpenOptions::new().create(true).append(true)).open(path)?;
+    let mut options = OpenOptions::new();
+    os::private(options.create(true).append(true));
+    let file = os::without_following(&mut options).open(path)?;
     // and after, since a link may have been put there meanwhile.
     let there = fs::symlink_metadata(path)?;
     let opened = file.metadata()?;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// The side that waits.
 pub struct LineWriter {
-    lines: SyncSender<String>,
+    lines: SyncSender<Vec<u8>>,
     ends: Receiver<Result<(), NotWritten>>,
     /// The thread has a line, and it is not known how that ended.
     is_writing: bool,
@@ -18,7 +18,8 @@ pub struct LineWriter {
 }
 
 struct NotWritten {
-    line: String,
+    /// What is left of the line.
+    rest: Vec<u8>,
     error: io::Error,
 }
 
@@ -28,14 +29,11 @@ impl LineWriter {
     /// # Errors
     /// There is no thread to be had.
     pub fn start(mut out: impl Write + Send + 'static, patience: Duration) -> io::Result<Self> {
-        let (lines, to_write) = mpsc::sync_channel::<String>(1);
+        let (lines, to_write) = mpsc::sync_channel(1);
         let (end, ends) = mpsc::sync_channel(1);
         let write_lines = move || {
             for line in to_write {
-                let written = out
-                    .write_all(line.as_bytes())
-                    .map_err(|error| NotWritten { line, error });
-                if end.send(written).is_err() {
+                if end.send(write_line(&mut out, line)).is_err() {
                     return;
                 }
             }
@@ -51,11 +49,12 @@ impl LineWriter {
         })
     }
 
-    /// Writes `lines`, the oldest first, and removes those that are written, or may still be.
+    /// Writes `lines`, the oldest first, and removes those that are written, or may still be. Of
+    /// one that was written in part, the rest stays.
     ///
     /// # Errors
     /// Not all are written. Where one takes too long, that is the answer at once until it is done.
-    pub fn write(&mut self, lines: &mut VecDeque<String>) -> io::Result<()> {
+    pub fn write(&mut self, lines: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
         if self.is_writing {
             self.wait(Duration::ZERO, lines)?;
         }
@@ -68,16 +67,32 @@ impl LineWriter {
         Ok(())
     }
 
-    /// Waits until the thread has done its line. One that could not be written is the oldest of
+    /// Waits until the thread has done its line. What could not be written of it is the oldest of
     /// `lines` again.
-    fn wait(&mut self, patience: Duration, lines: &mut VecDeque<String>) -> io::Result<()> {
+    fn wait(&mut self, patience: Duration, lines: &mut VecDeque<Vec<u8>>) -> io::Result<()> {
         let Ok(written) = self.ends.recv_timeout(patience) else {
             return Err(io::Error::new(ErrorKind::TimedOut, "nobody reads it"));
         };
         self.is_writing = false;
-        written.map_err(|NotWritten { line, error }| {
-            lines.push_front(line);
+        written.map_err(|NotWritten { rest, error }| {
+            lines.push_front(rest);
             error
         })
     }
+}
+
+fn write_line(out: &mut impl Write, mut rest: Vec<u8>) -> Result<(), NotWritten> {
+    while !rest.is_empty() {
+        let error = match out.write(&rest) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(count) => {
+                rest.drain(..count);
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        return Err(NotWritten { rest, error });
+    }
+    Ok(())
 }

@@ -25,7 +25,7 @@ static PATIENT: OnceLock<Mutex<Patient>> = OnceLock::new();
 struct Patient {
     writer: LineWriter,
     /// The oldest first.
-    waiting: VecDeque<String>,
+    waiting: VecDeque<Vec<u8>>,
     lost: u64,
 }
 
@@ -60,7 +60,7 @@ impl Patient {
         if self.waiting.len() >= MOST_WAITING {
             self.lost += 1;
         } else {
-            self.waiting.push_back(line);
+            self.waiting.push_back(line.into_bytes());
         }
         if self.writer.write(&mut self.waiting).is_ok() && self.lost > 0 {
             let lost = format!(
@@ -68,7 +68,8 @@ impl Patient {
                 self.lost
             );
             self.lost = 0;
-            self.waiting.push_back(line_of(Level::Warn, &lost));
+            let line = line_of(Level::Warn, &lost);
+            self.waiting.push_back(line.into_bytes());
             let _ = self.writer.write(&mut self.waiting);
         }
     }

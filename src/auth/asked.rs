@@ -67,7 +67,9 @@ impl AskedOfLate {
             came,
         };
         self.0.retain(|earlier| {
-            let counts = earlier.during.contains(&now) || earlier.is_lasting();
+            // One that lasts is enough.
+            let lasts = earlier.is_lasting() && !asked.is_lasting();
+            let counts = earlier.during.contains(&now) || lasts;
             let is_mended = earlier.is_refusal() && !asked.is_refusal();
             counts && !is_mended
         });

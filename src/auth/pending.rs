@@ -31,7 +31,8 @@ use crate::sync::locked;
 
 /// How long a sign-in may take, in seconds. An authorization code lives as long.
 pub const LIFETIME: u64 = 600;
-/// The most sign-ins at a time. Beyond it the oldest that nobody is in the middle of gives way.
+/// The most sign-ins at a time. Beyond it one that has ended gives way, or else the oldest that
+/// nobody is in the middle of.
 const MOST: usize = 64;
 
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
@@ -265,10 +266,10 @@ impl PendingSignIns {
         });
         let mut entries = self.current();
         if entries.len() >= MOST {
-            let is_idle =
-                |entry: &Entry| matches!(entry.phase, Phase::Offered | Phase::Ended { .. });
+            let is_offered = |entry: &Entry| matches!(entry.phase, Phase::Offered);
             let may_start_again = |entry: &Entry| !matches!(entry.phase, Phase::Redeeming(_));
-            let idle = entries.iter().position(is_idle);
+            let ended = entries.iter().position(Entry::has_ended);
+            let idle = ended.or_else(|| entries.iter().position(is_offered));
             let gives_way = idle.or_else(|| entries.iter().position(may_start_again));
             let gives_way = gives_way.unwrap_or(0);
             if let Some(entry) = entries.remove(gives_way).filter(|entry| !entry.has_ended()) {

@@ -385,7 +385,11 @@ impl Auth {
     fn store(&self, attempt: &Attempt, account: Account) -> Outcome {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
-        let still_wanted = || self.pending.holds(&attempt.handle);
+        // Asked while nobody else can store an account.
+        let still_wanted = || {
+            let is_taken = attempt.requirements.is_newcomer && self.account(user_id).is_some();
+            self.pending.holds(&attempt.handle) && !is_taken
+        };
         let api_claims = attempt.requirements.api_claims.as_ref();
         match self
             .accounts
@@ -394,7 +398,7 @@ impl Auth {
             Change::GivenUp => Err(Failure::new(
                 Kind::Refused,
                 format!(
-                    "The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."
+                    "The sign-in of {user_id} was given up, signed out or overtaken meanwhile. Nothing was stored."
                 ),
             )
             .hint("Start again from a new link, if you want to sign in.")),

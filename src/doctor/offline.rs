@@ -15,6 +15,7 @@ use crate::clock::{Clock, iso8601_seconds};
 use crate::config::{self, Config, PLACEHOLDER};
 use crate::http::listener::Listeners;
 use crate::os;
+use crate::owner;
 use crate::serve::{is_ours, origin_of};
 
 /// 2026-01-01. This program is younger.
@@ -108,7 +109,9 @@ fn port(config: &mut Config) -> Finding {
         }
         Err(not_bound) => not_bound,
     };
-    if is_ours(&origin_of(&host, port)) {
+    // Whoever listens there can answer as a server of ours does. Ours owns the token file.
+    let is_owned = !matches!(owner::current(&config.token_cache_file), Ok(None));
+    if is_owned && is_ours(&origin_of(&host, port)) {
         let message = format!("A running entra-auth-mcp listens on port {port} of {host}.");
         return Finding::ok("port", &message);
     }

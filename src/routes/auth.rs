@@ -248,7 +248,7 @@ impl Routes {
         match outcome {
             Ok(message) => Ok(self.pages.signed_in(&message)),
             Err(failure) => match self.auth.pending().ended_for(&handle, &shows) {
-                Some(attempt) if may_work_again(&failure) => {
+                Some(attempt) if may_work_again(&attempt, &failure) => {
                     let query = query_for(&attempt);
                     let title = super::NOT_COMPLETED;
                     Ok(self.pages.failed_sign_in(title, &failure, &query))
@@ -288,9 +288,11 @@ fn what_is_asked(request: &Request<'_>) -> Asked {
     }
 }
 
-/// Whether the person may have more luck with the same sign-in.
-fn may_work_again(failure: &Failure) -> bool {
-    !matches!(failure.kind, Kind::Configuration | Kind::Internal)
+/// Whether the person may have more luck with the same sign-in. One that is for a certain person
+/// begins at the call that needs it: what a page begins is for anybody.
+fn may_work_again(attempt: &Attempt, failure: &Failure) -> bool {
+    let is_for_anybody = attempt.requirements.person.is_none();
+    is_for_anybody && !matches!(failure.kind, Kind::Configuration | Kind::Internal)
 }
 
 /// The query that begins the same sign-in as `attempt`.

@@ -17,6 +17,7 @@ use crate::access_key::Sessions;
 use crate::auth::Auth;
 use crate::auth::aadsts;
 use crate::auth::authority::ResponseMode;
+use crate::auth::sign_in::check_user_id;
 use crate::config::{AllowedHost, CALLBACK_PATH, Config};
 use crate::error::{Failure, Kind};
 use crate::http::answer::Answer;
@@ -491,11 +492,11 @@ fn user_agent<'r>(request: &Request<'r>) -> &'r str {
 }
 
 /// The label that a page of ours offers to sign in under. Another site has no say in it: a click on
-/// our page needs no further confirmation.
+/// our page needs no further confirmation. Nor is anything shown that can be no label.
 fn who_signs_in_next(request: &Request<'_>) -> Option<String> {
     request
         .parameter("user_id")
-        .filter(|_| !is_led_from_elsewhere(request))
+        .filter(|user_id| !is_led_from_elsewhere(request) && check_user_id(user_id).is_ok())
 }
 
 /// The key is taken from our own form alone: its origin is the host that was asked.

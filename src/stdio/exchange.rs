@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use serde_json::Value;
 
-use super::message::Message;
+use super::message::{self, Message};
 use super::output::Output;
 use super::under_way::Entry;
 use crate::http::body::ChunkedBody;
@@ -223,13 +223,14 @@ impl Answer {
         }
     }
 
-    /// Every event is a message; the last one is the response.
+    /// Every event is a message; the last one is the response. Once the client has that, whatever
+    /// becomes of the connection is nothing to it.
     fn hand_on_events(&mut self, entry: &Entry, output: &Output) -> io::Result<Exchanged> {
         let mut text = Vec::new();
         loop {
             let mut piece = self.body.next()?;
             if piece.is_empty() {
-                return Ok(Exchanged::Answered);
+                return Err(ErrorKind::UnexpectedEof.into());
             }
             let Some(end) = piece.iter().rposition(|byte| *byte == b'\n') else {
                 text.extend(piece);
@@ -243,6 +244,9 @@ impl Answer {
                 };
                 if entry.is_cancelled() || output.write(message.trim_ascii()).is_err() {
                     return Ok(Exchanged::Cancelled);
+                }
+                if message::is_response(message) {
+                    return Ok(Exchanged::Answered);
                 }
             }
             text = rest;

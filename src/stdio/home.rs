@@ -29,14 +29,20 @@ pub(super) struct Place {
     url: Url,
     /// The value of `Host`.
     host: String,
-    /// `None` where it is another process.
-    server: Option<Server>,
+    process: Process,
+}
+
+/// Whose server it is.
+enum Process {
+    This(Server),
+    /// What its owner file says.
+    Other(OwnerInfo),
 }
 
 impl Place {
     /// # Errors
     /// It is not on this machine, where nobody can read what is sent.
-    fn new(origin: &str, server: Option<Server>) -> Result<Self, Failure> {
+    fn new(origin: &str, process: Process) -> Result<Self, Failure> {
         let url = Url::parse(origin).ok().filter(is_on_this_machine);
         let Some(url) = url else {
             let message = format!("The server at {origin} cannot be spoken to with stdio.");
@@ -47,8 +53,16 @@ impl Place {
         Ok(Self {
             host: host.to_owned(),
             url,
-            server,
+            process,
         })
+    }
+
+    /// `None` where it is another process.
+    fn server(&self) -> Option<&Server> {
+        match &self.process {
+            Process::This(server) => Some(server),
+            Process::Other(_) => None,
+        }
     }
 
     pub(super) fn origin(&self) -> String {
@@ -113,7 +127,12 @@ impl Home {
         loop {
             let token_file = &self.config.token_cache_file;
             if let Some(origin) = running_server(token_file)? {
-                return Place::new(&origin, None);
+                let owner = owner::current(token_file).unwrap_or_default();
+                match owner.filter(|owner| owner.origin.as_ref() == Some(&origin)) {
+                    Some(owner) => return Place::new(&origin, Process::Other(owner)),
+                    // It has just ended.
+                    None => continue,
+                }
             }
             let limits = Limits {
                 owner: GLANCE,
@@ -123,7 +142,7 @@ impl Home {
                 Ok(server) => {
                     let origin = server.local_origin().to_owned();
                     log::info!("this process is the server now, at {origin}");
-                    return Place::new(&origin, Some(server));
+                    return Place::new(&origin, Process::This(server));
                 }
                 // Another process was faster.
                 Err(_) if matches!(owner::current(token_file), Ok(Some(_))) => {}
@@ -132,18 +151,15 @@ impl Home {
         }
     }
 
-    /// Whether `place` is where the owner of the token file says that it is. Once a server has
-    /// ended, anybody may listen at its port.
+    /// Whether the process of `place` still owns the token file. Once it has ended, anybody may
+    /// listen at its port, and another owner later.
     pub(super) fn is_owned_by(&self, place: &Place) -> bool {
-        if place.server.is_some() {
-            return true;
-        }
-        match owner::current(&self.config.token_cache_file) {
-            Ok(Some(OwnerInfo {
-                origin: Some(origin),
-                ..
-            })) => origin == place.origin(),
-            _ => false,
+        match &place.process {
+            Process::This(_) => true,
+            Process::Other(known) => {
+                let owner = owner::current(&self.config.token_cache_file);
+                owner.is_ok_and(|owner| owner.as_ref() == Some(known))
+            }
         }
     }
 
@@ -153,7 +169,7 @@ impl Home {
         let mut is_told = false;
         loop {
             match self.place() {
-                Ok(place) if place.server.is_some() => return,
+                Ok(place) if place.server().is_some() => return,
                 Ok(_) if owner::wait_for_end(&self.config.token_cache_file).is_ok() => {
                     is_told = false;
                     continue;
@@ -171,7 +187,7 @@ impl Home {
     /// Opens the audit log anew, where this process writes it.
     pub(super) fn reopen_audit_log(&self) {
         let place = locked(&self.place).clone();
-        if let Some(server) = place.as_ref().and_then(|place| place.server.as_ref()) {
+        if let Some(server) = place.as_ref().and_then(|place| place.server()) {
             // A failure to open it is logged. The next call tries again.
             let _ = server.reopen_audit_log();
         }
@@ -180,7 +196,7 @@ impl Home {
     /// Ends the server of this process, after the requests of others that are under way.
     pub(super) fn close(&self) {
         let place = locked(&self.place).clone();
-        if let Some(server) = place.as_ref().and_then(|place| place.server.as_ref()) {
+        if let Some(server) = place.as_ref().and_then(|place| place.server()) {
             server.stop();
         }
     }

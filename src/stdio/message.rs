@@ -88,6 +88,12 @@ pub(super) fn parse(line: &[u8]) -> Routed {
     })
 }
 
+/// Whether `message` is a response, and neither a request nor a notification.
+pub(super) fn is_response(message: &[u8]) -> bool {
+    serde_json::from_slice::<Members<'_>>(message)
+        .is_ok_and(|members| !members.contains_key("method"))
+}
+
 /// The ids of the requests in a batch (MCP 2025-03-26).
 fn ids_of_batch(line: &[u8]) -> Vec<Value> {
     let messages: Vec<&RawValue> = serde_json::from_slice(line).unwrap_or_default();

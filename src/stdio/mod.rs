@@ -89,14 +89,20 @@ pub fn mistakes(config: &Config, variables: &BTreeMap<String, String>) -> Vec<St
     mistakes
 }
 
-/// What the main thread waits for.
+/// What the main thread waits for. It does nothing else, so that the program can always be told to
+/// stop.
 enum Event {
-    /// A line of standard input.
-    Line(Vec<u8>),
-    /// One that is too long to be read.
-    TooLong,
-    InputEnded,
+    /// The input has ended, and all that came from it is done.
+    Done,
     Told(Told),
+}
+
+/// What comes from standard input.
+enum Input {
+    Line(Vec<u8>),
+    /// A line that is too long to be read.
+    TooLong,
+    End,
 }
 
 /// Carries messages until standard input ends, or the program is told to stop.
@@ -123,24 +129,23 @@ pub fn run(config: Config, access_key: Option<Secret>) -> Result<(), Failure> {
     let (sender, events) = mpsc::sync_channel(1);
     let for_signals = sender.clone();
     start("signals", move || tell_signals(signals, &for_signals))?;
-    start("input", move || read_lines(most_read, &sender))?;
+    let for_input = Arc::clone(&bridge);
+    start("input", move || {
+        for_input.take_lines(most_read);
+        // Nobody waits for it, if the program was told to stop.
+        let _ = sender.send(Event::Done);
+    })?;
     start("owner", move || home.watch())?;
-    let mut patience = None;
     for event in events {
         match event {
-            Event::Line(line) => bridge.take(line),
-            Event::TooLong => bridge.refuse_long_line(&[]),
-            Event::InputEnded => break,
+            Event::Done => break,
             Event::Told(Told::Reopen) => bridge.home.reopen_audit_log(),
             Event::Told(Told::Stop) => {
-                patience = Some(STOPPING);
+                bridge.end(Some(STOPPING));
                 break;
             }
         }
     }
-    // These only wait for a client that has left.
-    bridge.under_way.end_subscriptions();
-    bridge.under_way.wait_for_end(patience);
     bridge.home.close();
     Ok(())
 }
@@ -154,29 +159,18 @@ fn tell_signals(mut signals: Signals, events: &SyncSender<Event>) {
     while events.send(Event::Told(signals.wait())).is_ok() {}
 }
 
-fn read_lines(most_bytes: usize, events: &SyncSender<Event>) {
-    let mut input = io::stdin().lock();
-    loop {
-        let event = next_line(&mut input, most_bytes);
-        let is_end = matches!(event, Event::InputEnded);
-        if events.send(event).is_err() || is_end {
-            return;
-        }
-    }
-}
-
 /// The next line of `input`. What is longer than `most_bytes` is thrown away.
-fn next_line(input: &mut impl BufRead, most_bytes: usize) -> Event {
+fn next_line(input: &mut impl BufRead, most_bytes: usize) -> Input {
     let mut line = Vec::new();
     let most = u64::try_from(most_bytes).unwrap_or(u64::MAX);
     let read = input.by_ref().take(most).read_until(b'\n', &mut line);
     match read {
-        Ok(0) | Err(_) => Event::InputEnded,
+        Ok(0) | Err(_) => Input::End,
         Ok(length) if length == most_bytes && !line.ends_with(b"\n") => match skip_line(input) {
-            Ok(()) => Event::TooLong,
-            Err(_) => Event::InputEnded,
+            Ok(()) => Input::TooLong,
+            Err(_) => Input::End,
         },
-        Ok(_) => Event::Line(line),
+        Ok(_) => Input::Line(line),
     }
 }
 
@@ -216,6 +210,27 @@ struct Bridge {
 }
 
 impl Bridge {
+    /// Takes every line of standard input, and waits until what they ask for is done.
+    fn take_lines(self: &Arc<Self>, most_bytes: usize) {
+        let mut input = io::stdin().lock();
+        loop {
+            match next_line(&mut input, most_bytes) {
+                Input::Line(line) => self.take(line),
+                Input::TooLong => self.refuse_long_line(&[]),
+                Input::End => break,
+            }
+        }
+        self.end(None);
+    }
+
+    /// Takes no more requests, and waits for those that are under way, where there is a `patience`
+    /// no longer than that.
+    fn end(&self, patience: Option<Duration>) {
+        self.under_way.close();
+        self.under_way.end_subscriptions();
+        self.under_way.wait_for_end(patience);
+    }
+
     /// Handles a line of the client.
     fn take(self: &Arc<Self>, line: Vec<u8>) {
         match message::parse(&line) {
@@ -224,17 +239,18 @@ impl Bridge {
             Routed::Message(message) if line.len() > self.most_bytes => {
                 self.refuse_long_line(&message.ids);
             }
-            Routed::Message(message) if message.is_initialize => {
-                // The messages after it need what was agreed on.
-                self.carry(&line, &message, &Entry::default());
-            }
             Routed::Message(message) => {
                 let ids = message.ids.clone();
                 let Some(request) = self.under_way.begin(&message) else {
-                    let text = "Too many requests are under way. Nothing was done: try again.";
+                    let text = "Too many requests are under way, or the program is stopping. Nothing was done: try again.";
                     self.output.write_errors(&ids, text);
                     return;
                 };
+                if message.is_initialize {
+                    // The messages after it need what was agreed on.
+                    self.carry(&line, &message, &request);
+                    return;
+                }
                 let this = Arc::clone(self);
                 let started = start("request", move || this.carry(&line, &message, &request));
                 if let Err(failure) = started {

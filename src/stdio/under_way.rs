@@ -2,6 +2,7 @@
 
 use std::net::{Shutdown, TcpStream};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -84,13 +85,14 @@ impl Drop for Request {
 pub(super) struct UnderWay {
     entries: Mutex<Vec<Arc<Entry>>>,
     has_ended: Condvar,
+    is_closed: AtomicBool,
 }
 
 impl UnderWay {
-    /// Begins the request that `message` is; `None` if there are too many.
+    /// Begins the request that `message` is; `None` if there are too many, or no more are taken.
     pub(super) fn begin(self: &Arc<Self>, message: &Message) -> Option<Request> {
         let mut entries = locked(&self.entries);
-        if entries.len() >= MOST {
+        if entries.len() >= MOST || self.is_closed.load(Ordering::SeqCst) {
             return None;
         }
         let entry = Arc::new(Entry {
@@ -113,6 +115,12 @@ impl UnderWay {
         }
     }
 
+    /// Takes no more.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends those that do nothing but wait.
     pub(super) fn end_subscriptions(&self) {
         let entries = locked(&self.entries);
         for entry in entries.iter().filter(|entry| entry.is_subscription) {

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Instant;
 
+use crate::stdio::free_port;
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, ADA_OID, Entra, GRACE, TENANT_ID, TokenFailure};
@@ -624,6 +625,48 @@ fn of_a_line_that_the_disk_does_not_take_whole_nothing_stays() {
     mcp.ok("api_get_request", get("/me"));
     assert_eq!(backend.requests().len(), 2);
     assert_eq!(lines(&log_of(&setup)).len(), 2);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_a_line_that_standard_output_takes_in_part_the_rest_comes_next() {
+    let (setup, _backend, _entra) = World::signed_in().stop();
+    let port = free_port().to_string();
+    let setup = setup.with("AUDIT_LOG", "-").with("SERVER_PORT", &port);
+    let file = log_of(&setup);
+    // Behind it there is room for what says that the server is ready, and for no whole line.
+    let filler = format!("{{\"filler\":\"{}\"}}\n", "x".repeat(16_100));
+    fs::write(&file, &filler).unwrap();
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "echo \"it is ready on port $1\"; trap '' XFSZ; ulimit -f 32; exec \"$0\" >>\"$2\"",
+            PROGRAM,
+            &port,
+        ])
+        .arg(&file);
+    let process = Process::start(command, &setup);
+    let begun = Instant::now();
+    while !fs::read_to_string(&file).unwrap().contains("start page") {
+        assert!(begun.elapsed() < PATIENCE, "{}", process.log());
+    }
+    let mut mcp = process.modern();
+    let made = failure(&mut mcp.call("api_get_request", get("/me")));
+    assert_names_the_setting(&made);
+    let mut text = fs::read_to_string(&file).unwrap();
+    assert!(!text.ends_with('\n'), "it is taken in part");
+    fs::OpenOptions::new()
+        .write(true)
+        .open(&file)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    mcp.ok("api_get_request", get("/me"));
+    text += &fs::read_to_string(&file).unwrap();
+    let recorded = text.lines().filter(|line| line.starts_with('{'));
+    let whole = recorded.map(|line| serde_json::from_str::<Value>(line).expect(line));
+    assert_eq!(whole.count(), 3, "{text}");
 }
 
 // ---- Many calls, and rotating ----

@@ -1259,6 +1259,11 @@ fn a_user_id_that_does_not_show_what_it_is_is_refused_wherever_it_comes_in() {
                 assert!(!reply.text().contains(user_id), "{user_id:?}");
             }
         }
+        // The start page offers no sign-in under it.
+        let home = format!("/?{}", encode_pairs(&[("user_id", user_id)]));
+        let reply = stage.server.client().request("GET", &home, &TYPED, b"");
+        assert_eq!(reply.status, 200);
+        assert!(!reply.text().contains("Sign in as"), "{user_id:?}");
         let refused = stage
             .mcp()
             .fails("authenticate_user", json!({"user_id": user_id}));

@@ -931,6 +931,11 @@ fn a_port_that_somebody_else_holds_is_a_failure_and_our_own_server_is_none() {
     let sound = Sound::new().with("SERVER_PORT", &other.addr().port().to_string());
     assert!(only(&sound.diagnose(), "port", "failure").contains("SERVER_PORT"));
 
+    // Anybody can answer as we do: ours owns the token file.
+    let other = StandIn::serve(|_: &Request| Reply::empty(200).with("Server", "entra-auth-mcp"));
+    let sound = Sound::new().with("SERVER_PORT", &other.addr().port().to_string());
+    assert!(only(&sound.diagnose(), "port", "failure").contains("SERVER_PORT"));
+
     let sound = Sound::new();
     let running = sound.setup.start();
     let sound = sound.with("SERVER_PORT", &running.server.port().to_string());

@@ -2,13 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Instant;
+
+use entra_auth_mcp::owner::{Owner, Purpose};
 
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
@@ -21,7 +23,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_entra-auth-mcp");
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 /// A port that nobody has, that no other test gets, and that the system gives to no outgoing connection.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static TAKEN: AtomicU32 = AtomicU32::new(0);
     loop {
         let number = std::process::id() * 64 + TAKEN.fetch_add(1, Ordering::SeqCst);
@@ -210,6 +212,63 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A server that does what a test says, and owns the token file.
+struct Scripted {
+    listener: TcpListener,
+    _owner: Owner,
+}
+
+impl Scripted {
+    fn start(world: &World) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let owner = Owner::acquire(&world.setup.token_file(), Purpose::Server, PATIENCE).unwrap();
+        owner.announce(&format!("http://{}", listener.local_addr().unwrap()));
+        Self {
+            listener,
+            _owner: owner,
+        }
+    }
+
+    /// The connection of the next request, which has been read.
+    fn next_request(&self) -> TcpStream {
+        let (socket, _) = self.listener.accept().unwrap();
+        let mut request = BufReader::new(socket);
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            request.read_line(&mut line).unwrap();
+            if let Some(value) = line.strip_prefix("Content-Length: ") {
+                length = value.trim_end().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        request.read_exact(&mut vec![0; length]).unwrap();
+        request.into_inner()
+    }
+
+    /// Answers it with a stream that has this message, and is cut off or `ends`.
+    fn answer_next(&self, message: &Value, ends: bool) {
+        let mut socket = self.next_request();
+        let event = format!("data: {message}\n\n");
+        let length = event.len();
+        let end = if ends { "0\r\n\r\n" } else { "" };
+        write!(
+            socket,
+            "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n\
+             {length:x}\r\n{event}\r\n{end}"
+        )
+        .unwrap();
+    }
+}
+
+fn tell_to_stop(program: &Program) {
+    let pid = program.child.id().to_string();
+    let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
+    assert!(told.unwrap().success());
 }
 
 fn open(link: &str) {
@@ -539,12 +598,65 @@ fn a_program_that_is_told_to_stop_lets_what_is_under_way_finish() {
     let hold = world.backend.hold();
     let id = program.begin_call("api_get_request", json!({"endpoint": "/slow"}));
     hold.wait_for_arrivals(1);
-    let pid = program.child.id().to_string();
-    let told = Command::new("kill").args(["-s", "TERM", &pid]).status();
-    assert!(told.unwrap().success());
+    tell_to_stop(&program);
     drop(hold);
     assert_eq!(program.receive()["id"], id);
     assert_eq!(program.child.wait().unwrap().code(), Some(0));
+}
+
+/// A client ends the input first, and then asks the program to stop (MCP, lifecycle, "Shutdown").
+#[test]
+fn a_program_can_be_told_to_stop_whatever_it_waits_for() {
+    let world = World::new();
+    let server = Scripted::start(&world);
+    let mut agreeing = world.program();
+    agreeing.begin("initialize", json!({"protocolVersion": "2025-11-25"}));
+    let _first = server.next_request();
+    let mut ending = world.program();
+    ending.begin("ping", json!({}));
+    let _second = server.next_request();
+    drop(ending.input.take());
+    // By the time that another program has got so far, that one has seen the end of its input.
+    let mut other = world.program();
+    other.begin("ping", json!({}));
+    let _third = server.next_request();
+    for mut program in [agreeing, ending] {
+        tell_to_stop(&program);
+        let begun = Instant::now();
+        while program.child.try_wait().unwrap().is_none() {
+            assert!(begun.elapsed() < PATIENCE, "{}", program.log());
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn a_request_has_one_answer_where_the_server_ends_behind_it() {
+    let world = World::new();
+    let server = Scripted::start(&world);
+    let mut program = world.program();
+    let id = program.begin("ping", json!({}));
+    server.answer_next(&json!({"jsonrpc": "2.0", "id": id, "result": {}}), false);
+    assert_eq!(program.receive()["result"], json!({}));
+    assert_eq!(program.end(), (Vec::new(), Some(0)));
+}
+
+#[test]
+fn a_request_has_an_answer_where_the_server_gives_none() {
+    let world = World::new();
+    let server = Scripted::start(&world);
+    let mut program = world.program();
+    let progress = json!({"jsonrpc": "2.0", "method": "notifications/progress", "params": {}});
+    for ends in [true, false] {
+        let id = program.begin("ping", json!({}));
+        server.answer_next(&progress, ends);
+        assert_eq!(program.receive(), progress);
+        let error = program.receive();
+        assert_eq!(error["id"], id);
+        let text = error["error"]["message"].as_str().unwrap();
+        assert!(text.contains("is not known"), "{text}");
+    }
+    assert_eq!(program.end(), (Vec::new(), Some(0)));
 }
 
 // ---- Settings ----

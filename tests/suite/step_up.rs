@@ -952,6 +952,12 @@ fn a_sign_in_for_a_call_is_for_the_person_in_whose_name_the_call_is_made() {
                 page.text()
             );
             assert_eq!(world.only_account(), before, "nothing is stored");
+            // What could be tried again from there would be for anybody.
+            let links = page.links();
+            assert!(
+                links.iter().all(|(_, text)| text != "Try again"),
+                "{links:?}"
+            );
             assert_eq!(
                 world.during(|| drop(repeats(&mut mcp, endpoint, &asked))).2,
                 0
