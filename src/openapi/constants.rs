@@ -10,6 +10,8 @@ use crate::json_object::Object;
 
 /// How deep an object may lie that is made of constants alone.
 const MOST_DEPTH: usize = 8;
+/// How deep constants are added to what is given. JSON in a string has no bound of its own.
+const MOST_GIVEN_DEPTH: usize = 128;
 
 /// Which schema of [`Constants`] is meant.
 pub(super) type Index = usize;
@@ -67,19 +69,23 @@ impl Constants {
     /// `json` with the constants that it lacks.
     pub(crate) fn added_to(&self, json: &str) -> String {
         // The first schema is that of the whole body.
-        self.added(json, 0)
+        self.added(json, 0, MOST_GIVEN_DEPTH)
     }
 
-    /// What has another form than the schema stays as it is.
-    fn added(&self, json: &str, index: Index) -> String {
-        let Some(additions) = self.0.get(index) else {
+    /// What has another form than the schema, or is deeper than `depth`, stays as it is.
+    fn added(&self, json: &str, index: Index, depth: usize) -> String {
+        let additions = self.0.get(index).filter(|_| depth > 0);
+        let Some(additions) = additions else {
             return json.to_owned();
         };
+        let depth = depth.saturating_sub(1);
         if let Some(schema) = additions.items
             && json.starts_with('[')
         {
             let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-            let items = items.into_iter().map(|item| self.added(item.get(), schema));
+            let items = items
+                .into_iter()
+                .map(|item| self.added(item.get(), schema, depth));
             return format!("[{}]", items.collect::<Vec<_>>().join(","));
         }
         if !json.starts_with('{') {
@@ -90,7 +96,7 @@ impl Constants {
         for (name, value) in &given.0 {
             let within = additions.within.iter().find(|within| within.name == **name);
             let value = match within {
-                Some(within) => self.added(value.get(), within.schema),
+                Some(within) => self.added(value.get(), within.schema, depth),
                 None => value.get().to_owned(),
             };
             members.push(member(name, &value));
@@ -103,7 +109,7 @@ impl Constants {
         }
         for within in &additions.within {
             if within.is_made && is_missing(&within.name) {
-                let made = self.added("{}", within.schema);
+                let made = self.added("{}", within.schema, depth);
                 members.push(member(&within.name, &made));
             }
         }

@@ -10,6 +10,7 @@ use entra_auth_mcp::config::Config;
 use entra_auth_mcp::serve::Server;
 use serde_json::json;
 
+use crate::operations::{Bench, description, with_body};
 use crate::support::backend::Backend;
 use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
@@ -161,4 +162,27 @@ fn after_a_new_sign_in_too_one_refresh_at_a_time_is_on_its_way() {
     assert_eq!(world.entra.reused_refresh_tokens(), 0);
     let refreshes: Vec<_> = world.entra.token_requests();
     assert_eq!(refreshes.len(), 4, "two codes and two refreshes");
+}
+
+/// JSON in a string is not read with the message, whose depth is bounded.
+#[test]
+fn json_in_a_string_that_is_nested_without_end_does_not_end_the_server() {
+    let mut described = description(&with_body(
+        "application/json",
+        json!({"$ref": "#/components/schemas/Node"}),
+    ));
+    described["components"] = json!({"schemas": {"Node": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {
+            "kind": {"const": "node"},
+            "a": {"$ref": "#/components/schemas/Node"},
+        },
+    }}});
+    let mut bench = Bench::of(&described, &[]);
+    let levels = 20_000;
+    let nested = format!("{}{{}}{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    let sent = bench.sent("call", json!({ "data": nested }));
+    let text = String::from_utf8(sent.body).unwrap();
+    assert!(text.ends_with(r#""kind":"node"}"#), "{}", text.len());
 }
