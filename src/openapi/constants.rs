@@ -10,6 +10,8 @@ use crate::json_object::Object;
 
 /// How deep an object may lie that is made of constants alone.
 const MOST_DEPTH: usize = 8;
+/// How many schemas it is made of at most: some that hold others several times would be many.
+const MOST_SCHEMAS: usize = 40;
 /// How deep constants are added to what is given. JSON in a string has no bound of its own.
 const MOST_GIVEN_DEPTH: usize = 128;
 
@@ -120,10 +122,18 @@ impl Constants {
 /// The only value of `shape`, as JSON: a constant, or an object whose members are all required
 /// constants.
 pub(super) fn only_value(document: &Document, shape: &Shape<'_>) -> Option<String> {
-    value_within(document, shape, MOST_DEPTH)
+    let mut left = MOST_SCHEMAS;
+    value_within(document, shape, MOST_DEPTH, &mut left)
 }
 
-fn value_within(document: &Document, shape: &Shape<'_>, depth: usize) -> Option<String> {
+/// As [`only_value`], with so many schemas `left` to look at.
+fn value_within(
+    document: &Document,
+    shape: &Shape<'_>,
+    depth: usize,
+    left: &mut usize,
+) -> Option<String> {
+    *left = left.checked_sub(1)?;
     if let Some(only) = shape.constant() {
         return Some(only.json().to_owned());
     }
@@ -136,7 +146,8 @@ fn value_within(document: &Document, shape: &Shape<'_>, depth: usize) -> Option<
         if !shape.required.contains(name) {
             return None;
         }
-        let value = value_within(document, &Shape::of(document, *property), depth - 1)?;
+        let inner = Shape::of(document, *property);
+        let value = value_within(document, &inner, depth - 1, left)?;
         members.push(member(name, &value));
     }
     Some(format!("{{{}}}", members.join(",")))
