@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -49,8 +50,8 @@ impl Pointer {
 }
 
 /// The pointer that names one member after the other.
-pub(crate) fn to_text(path: &[String]) -> String {
-    let token = |name: &String| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
+pub(crate) fn to_text(path: &[Rc<str>]) -> String {
+    let token = |name: &Rc<str>| format!("/{}", name.replace('~', "~0").replace('/', "~1"));
     path.iter().map(token).collect()
 }
 

@@ -1,6 +1,7 @@
 //! Parts of a JSON answer, chosen by the caller.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use serde_json::value::RawValue;
 use serde_json::{Value, from_str};
@@ -94,12 +95,12 @@ impl Selection {
     }
 
     /// The pointer into the answer to what `path` leads to in the selected parts.
-    pub(crate) fn pointer_to(&self, path: &[String]) -> String {
+    pub(crate) fn pointer_to(&self, path: &[Rc<str>]) -> String {
         match (self, path) {
             (Self::One(pointer), _) => pointer.text().to_owned() + &json_pointer::to_text(path),
             // The members of the parts are named by their pointers.
             (Self::Several(_), [pointer, inner @ ..]) => {
-                pointer.to_owned() + &json_pointer::to_text(inner)
+                pointer.to_string() + &json_pointer::to_text(inner)
             }
             (Self::Several(_), []) => String::new(),
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::rc::Rc;
 
 use serde::de::{Deserializer as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Deserializer;
@@ -11,6 +12,8 @@ use crate::json_pointer::Text;
 
 /// Arrays below more objects than these are not looked for.
 const MOST_LEVELS: usize = 8;
+/// Of more arrays than these, the largest count.
+const MOST_ARRAYS: usize = 1000;
 
 /// JSON without some elements of its arrays.
 pub(crate) struct Shortened {
@@ -22,7 +25,7 @@ pub(crate) struct Shortened {
 /// How many elements of an array were left out.
 pub(crate) struct LeftOut {
     /// The members that lead to the array.
-    pub(crate) path: Vec<String>,
+    pub(crate) path: Vec<Rc<str>>,
     /// How many of its first elements are still there.
     pub(crate) kept: usize,
     /// How many are not.
@@ -32,12 +35,12 @@ pub(crate) struct LeftOut {
 /// `json` in at most `most` bytes. The largest array keeps as many of its first elements as there
 /// is room for. Where there is room for none, the other arrays lose theirs, too, the larger ones
 /// first. An array in another one is part of an element. `None` where `json` is none, or is too
-/// long without all of them.
+/// long without all of them, or what leads to them is too long itself.
 pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
     let whole: &RawValue = serde_json::from_str(json).ok()?;
     let mut arrays = Vec::new();
     find_arrays(whole, &[], &mut arrays);
-    arrays.sort_by_key(|array| Reverse(array.json.len()));
+    sort(&mut arrays);
     let (largest, others) = arrays.split_first()?;
 
     let json = whole.get();
@@ -50,6 +53,10 @@ pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
         excess -= other.content_bytes();
     }
     cuts.push(largest.cut(json, excess)?);
+    let names = cuts.iter().flat_map(|cut| &cut.left_out.path);
+    if names.map(|name| name.len()).sum::<usize>() > most {
+        return None;
+    }
 
     cuts.sort_by_key(|cut| cut.start);
     let mut text = String::new();
@@ -67,7 +74,7 @@ pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
 
 /// An array that is not in another one.
 struct Array<'j> {
-    path: Vec<String>,
+    path: Vec<Rc<str>>,
     /// With its brackets.
     json: &'j str,
 }
@@ -106,13 +113,24 @@ struct Cut {
     left_out: LeftOut,
 }
 
+/// The largest first.
+fn sort(arrays: &mut [Array<'_>]) {
+    arrays.sort_by_key(|array| Reverse(array.json.len()));
+}
+
 /// Adds the arrays in `json`, to which `path` leads.
-fn find_arrays<'j>(json: &'j RawValue, path: &[String], found: &mut Vec<Array<'j>>) {
+fn find_arrays<'j>(json: &'j RawValue, path: &[Rc<str>], found: &mut Vec<Array<'j>>) {
     match json.get().as_bytes().first() {
-        Some(b'[') => found.push(Array {
-            path: path.to_vec(),
-            json: json.get(),
-        }),
+        Some(b'[') => {
+            if found.len() >= 2 * MOST_ARRAYS {
+                sort(found);
+                found.truncate(MOST_ARRAYS);
+            }
+            found.push(Array {
+                path: path.to_vec(),
+                json: json.get(),
+            });
+        }
         Some(b'{') if path.len() < MOST_LEVELS => {
             // It has been read once already.
             let _ = Deserializer::from_str(json.get()).deserialize_map(Members { path, found });
@@ -123,7 +141,7 @@ fn find_arrays<'j>(json: &'j RawValue, path: &[String], found: &mut Vec<Array<'j
 
 /// Looks for arrays in the members of an object.
 struct Members<'f, 'j> {
-    path: &'f [String],
+    path: &'f [Rc<str>],
     found: &'f mut Vec<Array<'j>>,
 }
 
@@ -137,7 +155,7 @@ impl<'j> Visitor<'j> for Members<'_, 'j> {
         while let Some(Text(name)) = members.next_key()? {
             let value: &RawValue = members.next_value()?;
             if value.get().starts_with(['[', '{']) {
-                let path = [self.path, &[name.into_owned()]].concat();
+                let path = [self.path, &[Rc::from(name)]].concat();
                 find_arrays(value, &path, self.found);
             }
         }

@@ -10,6 +10,10 @@ use crate::json_object::Object;
 
 /// The greatest depth of an object that consists only of constants.
 const MOST_DEPTH: usize = 8;
+/// How many schemas it is made of at most: some that hold others several times would be many.
+const MOST_SCHEMAS: usize = 40;
+/// How deep constants are added to what is given. JSON in a string has no bound of its own.
+const MOST_GIVEN_DEPTH: usize = 128;
 
 /// Which schema of [`Constants`] is meant.
 pub(super) type Index = usize;
@@ -67,19 +71,23 @@ impl Constants {
     /// `json` with the constants that it lacks.
     pub(crate) fn added_to(&self, json: &str) -> String {
         // The first schema is that of the whole body.
-        self.added(json, 0)
+        self.added(json, 0, MOST_GIVEN_DEPTH)
     }
 
-    /// A value that does not have the form of the schema stays unchanged.
-    fn added(&self, json: &str, index: Index) -> String {
-        let Some(additions) = self.0.get(index) else {
+    /// A value that has another form than the schema, or is deeper than `depth`, stays unchanged.
+    fn added(&self, json: &str, index: Index, depth: usize) -> String {
+        let additions = self.0.get(index).filter(|_| depth > 0);
+        let Some(additions) = additions else {
             return json.to_owned();
         };
+        let depth = depth.saturating_sub(1);
         if let Some(schema) = additions.items
             && json.starts_with('[')
         {
             let items: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
-            let items = items.into_iter().map(|item| self.added(item.get(), schema));
+            let items = items
+                .into_iter()
+                .map(|item| self.added(item.get(), schema, depth));
             return format!("[{}]", items.collect::<Vec<_>>().join(","));
         }
         if !json.starts_with('{') {
@@ -90,7 +98,7 @@ impl Constants {
         for (name, value) in &given.0 {
             let within = additions.within.iter().find(|within| within.name == **name);
             let value = match within {
-                Some(within) => self.added(value.get(), within.schema),
+                Some(within) => self.added(value.get(), within.schema, depth),
                 None => value.get().to_owned(),
             };
             members.push(member(name, &value));
@@ -103,7 +111,7 @@ impl Constants {
         }
         for within in &additions.within {
             if within.is_made && is_missing(&within.name) {
-                let made = self.added("{}", within.schema);
+                let made = self.added("{}", within.schema, depth);
                 members.push(member(&within.name, &made));
             }
         }
@@ -114,10 +122,18 @@ impl Constants {
 /// The only value of `shape`, as JSON: a constant, or an object whose members are all required
 /// constants.
 pub(super) fn only_value(document: &Document, shape: &Shape<'_>) -> Option<String> {
-    value_within(document, shape, MOST_DEPTH)
+    let mut left = MOST_SCHEMAS;
+    value_within(document, shape, MOST_DEPTH, &mut left)
 }
 
-fn value_within(document: &Document, shape: &Shape<'_>, depth: usize) -> Option<String> {
+/// As [`only_value`], with so many schemas `left` to look at.
+fn value_within(
+    document: &Document,
+    shape: &Shape<'_>,
+    depth: usize,
+    left: &mut usize,
+) -> Option<String> {
+    *left = left.checked_sub(1)?;
     if let Some(only) = shape.constant() {
         return Some(only.json().to_owned());
     }
@@ -130,7 +146,8 @@ fn value_within(document: &Document, shape: &Shape<'_>, depth: usize) -> Option<
         if !shape.required.contains(name) {
             return None;
         }
-        let value = value_within(document, &Shape::of(document, *property), depth - 1)?;
+        let inner = Shape::of(document, *property);
+        let value = value_within(document, &inner, depth - 1, left)?;
         members.push(member(name, &value));
     }
     Some(format!("{{{}}}", members.join(",")))

@@ -13,6 +13,8 @@ use crate::media_type;
 
 /// The longest description of a parameter.
 const MOST_DESCRIPTION_BYTES: usize = 300;
+/// More parameters of one operation are not described in what a model can read.
+const MOST_PARAMETERS: usize = 1000;
 /// OpenAPI 3.1 §4.8.12.2: parameters of these names are to be ignored.
 const IGNORED_HEADERS: [&str; 3] = ["accept", "content-type", "authorization"];
 
@@ -114,7 +116,7 @@ impl<'d> GivenParameters<'d> {
     /// Adds those of `list`, `parameters` of a path or an operation.
     ///
     /// # Errors
-    /// A `$ref` leads nowhere.
+    /// A `$ref` leads nowhere, or there are too many.
     pub(super) fn add(
         &mut self,
         document: &'d Document,
@@ -135,6 +137,9 @@ impl<'d> GivenParameters<'d> {
                 |known: &GivenParameter<'_>| known.name == given.name && known.place == given.place;
             self.0.retain(|known| !is_same(known));
             self.0.push(given);
+            if self.0.len() > MOST_PARAMETERS {
+                return Err(format!("it has more than {MOST_PARAMETERS} parameters"));
+            }
         }
         Ok(())
     }

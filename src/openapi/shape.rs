@@ -1,7 +1,7 @@
 //! What a schema says, gathered from its `$ref`s and the parts of its `allOf`.
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Node, Span};
 use crate::json_object::Object;
@@ -125,13 +125,19 @@ impl<'d> Shape<'d> {
         let properties = members
             .get("properties")
             .map(|known| Node::from(known).object());
+        let known = self.properties.iter().enumerate();
+        let mut places: BTreeMap<Cow<'d, str>, usize> = known
+            .map(|(place, (name, _))| (name.clone(), place))
+            .collect();
         for (name, property) in properties.unwrap_or_default().0 {
-            let known = self.properties.iter_mut().find(|(known, _)| *known == name);
-            match known {
+            let place = places.get(&name);
+            if let Some((_, known)) = place.and_then(|place| self.properties.get_mut(*place)) {
                 // Of a base and what is derived from it, the latter says more.
-                Some((_, known)) => *known = property.into(),
-                None => self.properties.push((name, property.into())),
+                *known = property.into();
+                continue;
             }
+            places.insert(name.clone(), self.properties.len());
+            self.properties.push((name, property.into()));
         }
         // Of a parameter of Swagger 2.0, it is no list.
         for name in list(members, "required") {

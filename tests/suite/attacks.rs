@@ -10,6 +10,7 @@ use entra_auth_mcp::config::Config;
 use entra_auth_mcp::serve::Server;
 use serde_json::json;
 
+use crate::operations::{Bench, description, with_body};
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
 use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
@@ -225,4 +226,66 @@ fn of_two_newcomers_at_the_same_time_none_replaces_the_other() {
         .modern()
         .ok("check_auth_status", json!({"user_id": "account-2"}));
     assert_eq!(status["username"], GRACE, "{status}");
+}
+
+/// JSON in a string is not read with the message, whose depth is bounded.
+#[test]
+fn json_in_a_string_that_is_nested_without_end_does_not_end_the_server() {
+    let mut described = description(&with_body(
+        "application/json",
+        json!({"$ref": "#/components/schemas/Node"}),
+    ));
+    described["components"] = json!({"schemas": {"Node": {
+        "type": "object",
+        "required": ["kind"],
+        "properties": {
+            "kind": {"const": "node"},
+            "a": {"$ref": "#/components/schemas/Node"},
+        },
+    }}});
+    let mut bench = Bench::of(&described, &[]);
+    let levels = 20_000;
+    let nested = format!("{}{{}}{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
+    let sent = bench.sent("call", json!({ "data": nested }));
+    let text = String::from_utf8(sent.body).unwrap();
+    assert!(text.ends_with(r#""kind":"node"}"#), "{}", text.len());
+}
+
+/// Each schema of constants holds the next one many times.
+#[test]
+fn constants_that_hold_others_many_times_do_not_grow_without_end() {
+    let each = |number: usize| {
+        let next = format!("#/components/schemas/L{}", number + 1);
+        let names: Vec<String> = (0..10).map(|place| format!("p{place}")).collect();
+        let properties: serde_json::Map<_, _> = names
+            .iter()
+            .map(|name| (name.clone(), json!({ "$ref": next })))
+            .collect();
+        json!({"type": "object", "required": names, "properties": properties})
+    };
+    let mut schemas: serde_json::Map<_, _> = (0..7)
+        .map(|number| (format!("L{number}"), each(number)))
+        .collect();
+    schemas.insert("L7".to_owned(), json!({"const": "lol"}));
+    let mut described = description(&with_body(
+        "application/json",
+        json!({"$ref": "#/components/schemas/L0"}),
+    ));
+    described["components"] = json!({ "schemas": schemas });
+    let mut bench = Bench::of(&described, &[]);
+    assert_eq!(bench.json("call", json!({"data": {"p0": 1}}))["p0"], 1);
+}
+
+#[test]
+fn an_operation_with_more_parameters_than_a_model_can_read_is_skipped() {
+    let parameters: Vec<_> = (0..1001)
+        .map(|number| json!({"name": format!("p{number}"), "in": "query"}))
+        .collect();
+    let paths = json!({
+        "/a": {"get": {"operationId": "a", "parameters": parameters}},
+        "/b": {"get": {"operationId": "b"}},
+    });
+    let listed = Bench::new(&paths).listed();
+    assert!(listed.iter().any(|tool| tool["name"] == "b"));
+    assert!(listed.iter().all(|tool| tool["name"] != "a"));
 }

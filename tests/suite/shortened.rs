@@ -330,3 +330,16 @@ fn a_budget_is_a_number_within_the_settings() {
     let message = refused["message"].as_str().unwrap();
     assert!(message.contains("no argument \"max_bytes\""), "{message}");
 }
+
+#[test]
+fn what_many_arrays_have_lost_takes_no_more_room_than_the_answer() {
+    let world = World::signed_in();
+    let arrays: serde_json::Map<_, _> = (0..2_000)
+        .map(|number| (format!("a{number}"), json!([number, number])))
+        .collect();
+    answer(&world, 200, &json!({ "n".repeat(20_000): arrays }));
+    let content = got(&world, 45_000);
+    assert_eq!(content["truncated"], true);
+    let bytes = length(&content);
+    assert!(bytes < 100_000, "{bytes}");
+}
