@@ -124,7 +124,7 @@ impl Protocol {
                 }
                 return self.subscription(id, params, answer);
             }
-            "initialize" if !client.is_modern => return initialize(id, params),
+            "initialize" if !client.is_modern => return self.initialize(id, params),
             _ => {}
         }
         let performed = if method == "tools/call" {
@@ -141,6 +141,51 @@ impl Protocol {
             // To a legacy client, 404 says that its session has ended.
             Err(error) => Err(error.at(200)),
         }
+    }
+
+    /// Begins a session. Its id says which revision was agreed on, and whether the client opens URLs.
+    /// Nothing is stored for a session, and nothing is trusted because of its id.
+    fn initialize(&self, id: &RawValue, params: &Object<'_>) -> Answered {
+        let invalid = || {
+            RpcError::new(
+                INVALID_PARAMS,
+                "initialize needs a protocolVersion as a string.",
+            )
+            .at(200)
+        };
+        let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
+        let version = LEGACY
+            .into_iter()
+            .find(|known| *known == requested)
+            .unwrap_or(LEGACY[0]);
+        let internal = |failure: Failure| RpcError::new(INTERNAL_ERROR, failure.text()).at(200);
+        let random = secret::random_base64url::<16>().map_err(internal)?;
+        let can_open =
+            version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
+        let session = if can_open {
+            format!("{version}.{URLS}.{random}")
+        } else {
+            format!("{version}.{random}")
+        };
+        let members = format!(
+            r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#,
+            self.offer()
+        );
+        let reply = json_reply(200, response(false, id, Called::Done(members.into())));
+        Ok(with_field(reply, "Mcp-Session-Id", &session))
+    }
+
+    /// What the server can do, as members of a result.
+    fn offer(&self) -> String {
+        let mut instructions = INSTRUCTIONS.to_owned();
+        if let Some(more) = self.tools.about_operations() {
+            instructions.push(' ');
+            instructions.push_str(more);
+        }
+        format!(
+            r#""capabilities":{{"tools":{{}}}},"instructions":{}"#,
+            quoted(&instructions)
+        )
     }
 
     /// Several messages of revision 2025-03-26, answered in order (JSON-RPC 2.0 §6).
@@ -222,7 +267,7 @@ impl Protocol {
             "server/discover" if is_modern => done(format!(
                 r#""supportedVersions":{},{}{caching}"#,
                 json!(VERSIONS),
-                offer()
+                self.offer()
             )),
             "ping" if !is_modern => done(String::new()),
             "initialize" if !is_modern => Err(RpcError::new(
@@ -347,50 +392,10 @@ fn response(is_modern: bool, id: &RawValue, called: Called) -> Pieces {
     response
 }
 
-/// Begins a session. Its id says which revision was agreed on, and whether the client opens URLs.
-/// Nothing is stored for a session, and nothing is trusted because of its id.
-fn initialize(id: &RawValue, params: &Object<'_>) -> Answered {
-    let invalid = || {
-        RpcError::new(
-            INVALID_PARAMS,
-            "initialize needs a protocolVersion as a string.",
-        )
-        .at(200)
-    };
-    let requested: String = params.read("protocolVersion").ok_or_else(invalid)?;
-    let version = LEGACY
-        .into_iter()
-        .find(|known| *known == requested)
-        .unwrap_or(LEGACY[0]);
-    let internal = |failure: Failure| RpcError::new(INTERNAL_ERROR, failure.text()).at(200);
-    let random = secret::random_base64url::<16>().map_err(internal)?;
-    let can_open =
-        version == LEGACY[0] && opens_urls(&params.read("capabilities").unwrap_or_default());
-    let session = if can_open {
-        format!("{version}.{URLS}.{random}")
-    } else {
-        format!("{version}.{random}")
-    };
-    let members = format!(
-        r#""protocolVersion":"{version}","serverInfo":{SERVER_INFO},{}"#,
-        offer()
-    );
-    let reply = json_reply(200, response(false, id, Called::Done(members.into())));
-    Ok(with_field(reply, "Mcp-Session-Id", &session))
-}
-
 /// Whether these are the capabilities of a client that takes URL mode elicitation.
 fn opens_urls(capabilities: &Object<'_>) -> bool {
     let elicitation: Object<'_> = capabilities.read("elicitation").unwrap_or_default();
     elicitation.read::<Object<'_>>("url").is_some()
-}
-
-/// What the server can do, as members of a result.
-fn offer() -> String {
-    format!(
-        r#""capabilities":{{"tools":{{}}}},"instructions":{}"#,
-        quoted(INSTRUCTIONS)
-    )
 }
 
 fn progress_token(params: &Object<'_>) -> Option<Box<RawValue>> {

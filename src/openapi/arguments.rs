@@ -10,8 +10,10 @@ use super::constants::{Constants, only_value};
 use super::document::Document;
 use super::form::Field;
 use super::operation::Operation;
+use super::parameter::{Place, Style};
 use super::schema::{DETAILS, Lister, TooLarge, can_be_listed};
 use super::shape::Shape;
+use super::writable::writable;
 
 /// The argument for a body.
 const DATA: &str = "data";
@@ -87,15 +89,32 @@ impl Operation {
         for detail in DETAILS {
             let lister = Lister::new(document, detail, bounds.most_bytes);
             let mut draft = Draft::new(lister, bounds.takes_files);
-            let is_listed = draft.add_all(self, &fields).is_ok();
-            if is_listed && draft.length() <= bounds.most_bytes {
-                return Ok(draft.finished(fields));
+            match draft.add_all(self, &fields) {
+                Ok(()) if draft.length() <= bounds.most_bytes => return Ok(draft.finished(fields)),
+                Ok(()) | Err(Unlisted::TooLarge) => {}
+                Err(Unlisted::NotWritable(what)) => {
+                    return Err(format!("no value of {what} can be written in its style"));
+                }
             }
         }
         Err(format!(
             "its arguments cannot be described in {} bytes",
             bounds.most_bytes
         ))
+    }
+}
+
+/// Why arguments are not listed.
+enum Unlisted {
+    /// In less detail, they may be.
+    TooLarge,
+    /// This is required, and no value of it can be sent.
+    NotWritable(String),
+}
+
+impl From<TooLarge> for Unlisted {
+    fn from(_: TooLarge) -> Self {
+        Self::TooLarge
     }
 }
 
@@ -129,7 +148,7 @@ impl<'d> Draft<'d> {
         }
     }
 
-    fn add_all(&mut self, operation: &Operation, fields: &[Field]) -> Result<(), TooLarge> {
+    fn add_all(&mut self, operation: &Operation, fields: &[Field]) -> Result<(), Unlisted> {
         for parameter in &operation.parameters {
             if parameter.constant.is_some() {
                 continue;
@@ -140,8 +159,19 @@ impl<'d> Draft<'d> {
                 format!("{}: {}", parameter.name, parameter.description)
             };
             let schema = parameter.schema.map(|span| self.lister.document.node(span));
-            let schema = self.lister.argument(schema, &description)?;
-            self.add(&parameter.argument, schema, parameter.is_required);
+            let schema = if schema.is_none() && parameter.place == Place::Path {
+                json!({"type": "string"})
+            } else {
+                self.lister.argument(schema, &description)?
+            };
+            match writable(schema, parameter.style) {
+                Some(schema) => self.add(&parameter.argument, schema, parameter.is_required),
+                None if parameter.is_required => {
+                    let what = format!("its parameter {:?}", parameter.name);
+                    return Err(Unlisted::NotWritable(what));
+                }
+                None => {}
+            }
         }
         if let Some(body) = &operation.body {
             let argument = operation.our_argument(DATA);
@@ -162,7 +192,7 @@ impl<'d> Draft<'d> {
         body: &Body,
         argument: String,
         fields: &[Field],
-    ) -> Result<(), TooLarge> {
+    ) -> Result<(), Unlisted> {
         let mut constants = Constants::default();
         let mut schema = match &body.form {
             Form::Json(span) => {
@@ -200,7 +230,7 @@ impl<'d> Draft<'d> {
     }
 
     /// The schema of a form.
-    fn form(&mut self, fields: &[Field]) -> Result<Value, TooLarge> {
+    fn form(&mut self, fields: &[Field]) -> Result<Value, Unlisted> {
         let mut properties = Map::new();
         let mut required = Vec::new();
         for field in fields.iter().filter(|field| field.constant.is_none()) {
@@ -217,7 +247,16 @@ impl<'d> Draft<'d> {
                 describe(&mut schema, &description.unwrap_or_default());
                 schema
             } else {
-                self.lister.argument(node, "")?
+                let schema = self.lister.argument(node, "")?;
+                let style = field.style.map_or(Style::Json, |(style, _)| style);
+                match writable(schema, style) {
+                    Some(schema) => schema,
+                    None if field.is_required => {
+                        let what = format!("its field {:?}", field.name);
+                        return Err(Unlisted::NotWritable(what));
+                    }
+                    None => continue,
+                }
             };
             if !can_be_listed(&field.name) {
                 continue;

@@ -2,6 +2,7 @@
 
 use super::document::{Document, Node, Span};
 use super::parameter::GivenParameters;
+use super::shape::is_binary;
 use super::text::tidy;
 use crate::json_object::Object;
 use crate::media_type;
@@ -163,8 +164,10 @@ fn chosen(document: &Document, offers: &[Offer<'_>]) -> Result<(String, Form), S
         encoding: span(offer.encoding),
     };
     let of = |fits: &dyn Fn(&str) -> bool| {
-        let essence = |offer: &&Offer<'_>| fits(&media_type::essence(offer.media_type));
-        offers.iter().find(essence)
+        let fits = |offer: &&Offer<'_>| {
+            is_utf8(offer.media_type) && fits(&media_type::essence(offer.media_type))
+        };
+        offers.iter().find(fits)
     };
     if let Some(offer) = of(&|essence| essence == JSON).or_else(|| of(&media_type::is_json)) {
         let form = Form::Json(span(offer.schema));
@@ -194,6 +197,14 @@ fn chosen(document: &Document, offers: &[Offer<'_>]) -> Result<(String, Form), S
     ))
 }
 
+/// Whether text of this media type can be UTF-8, which is what is sent.
+fn is_utf8(media_type: &str) -> bool {
+    let charset = media_type::parameter(media_type, "charset").unwrap_or("utf-8");
+    ["utf-8", "utf8", "us-ascii"]
+        .iter()
+        .any(|known| charset.eq_ignore_ascii_case(known))
+}
+
 /// Whether a body of this media type is bytes as they are.
 fn is_bytes(document: &Document, offer: &Offer<'_>) -> bool {
     let essence = media_type::essence(offer.media_type);
@@ -210,5 +221,5 @@ fn is_bytes(document: &Document, offer: &Offer<'_>) -> bool {
     let Ok(schema) = document.resolve(schema) else {
         return false;
     };
-    schema.get("format").and_then(Node::text).as_deref() == Some("binary")
+    is_binary(&schema.object())
 }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::Description;
 use super::arguments::{Arguments, BodyArgument, Bounds};
+use super::body::Form;
 use super::operation::Operation;
 use super::parameter::{Parameter, Place, Style};
 use super::send::{Prepared, PreparedBody};
@@ -26,7 +27,7 @@ impl Description {
         let tool = format!("api_{}_request", operation.method.to_ascii_lowercase());
         let call = example(operation, &arguments);
         let call = call.map(|call| json!({"tool": tool, "arguments": call}));
-        Ok(json!({
+        let mut described = json!({
             "operation": operation.handle(),
             "method": operation.method,
             "path": operation.path,
@@ -37,9 +38,12 @@ impl Description {
                 "properties": arguments.properties,
                 "required": arguments.required,
             },
-            "sent": sent(operation, &arguments),
-            "call": call,
-        }))
+            "sent": sent(operation, &arguments, bounds.takes_files),
+        });
+        if let (Some(members), Some(call)) = (described.as_object_mut(), call) {
+            members.insert("call".to_owned(), call);
+        }
+        Ok(described)
     }
 }
 
@@ -51,7 +55,7 @@ impl Operation {
 }
 
 /// Where each argument goes, in words.
-fn sent(operation: &Operation, arguments: &Arguments) -> Map<String, Value> {
+fn sent(operation: &Operation, arguments: &Arguments, takes_files: bool) -> Map<String, Value> {
     let mut sent = Map::new();
     for parameter in &operation.parameters {
         if let Some(schema) = arguments.properties.get(&parameter.argument) {
@@ -60,13 +64,16 @@ fn sent(operation: &Operation, arguments: &Arguments) -> Map<String, Value> {
         }
     }
     if let (BodyArgument::Given(given), Some(body)) = (&arguments.body, &operation.body) {
+        let place = match body.form {
+            Form::Json(_) => "as data",
+            Form::UrlEncoded(_) | Form::Multipart(_) => "as data, a text",
+            Form::Bytes if takes_files => "as a file, named in body_file",
+            Form::Bytes => "as data, if it is text",
+        };
         let place = if media_type::is_json(&media_type::essence(&body.media_type)) {
-            "as data".to_owned()
+            place.to_owned()
         } else {
-            format!(
-                "as data, a text, with Content-Type {} in headers",
-                body.media_type
-            )
+            format!("{place}, with Content-Type {} in headers", body.media_type)
         };
         sent.insert(given.argument.clone(), place.into());
     }

@@ -322,26 +322,50 @@ impl Entry<'_> {
         self.field.is_some_and(|field| field.is_file)
     }
 
-    /// It as text: where nothing else is said, every item is a field, and an object is JSON
-    /// (OpenAPI 3.1 §4.8.15, "Encoding Object").
+    /// How it is written, where the description says that.
+    fn style(&self) -> Option<(Style, bool)> {
+        self.field.and_then(|field| field.style)
+    }
+
+    /// It as text.
     fn fields(&self, encoding: Encoding) -> Result<Vec<(String, String)>, String> {
-        let said = self.field.and_then(|field| field.style);
-        let is_object = self.json.starts_with('{');
-        let (style, explode) = match said {
-            Some(said) => said,
-            None if is_object => (Style::Json, false),
-            None => (Style::Form, true),
-        };
-        style::fields(&self.name, self.json, style, explode, encoding)
+        if let Some((style, explode)) = self.style() {
+            return style::fields(&self.name, self.json, style, explode, encoding);
+        }
+        let mut fields = Vec::new();
+        for value in self.values() {
+            let style = style_of_value(value);
+            fields.extend(style::fields(&self.name, value, style, false, encoding)?);
+        }
+        Ok(fields)
+    }
+
+    /// Its values where nothing is said of its style: every item of a list is a field (OpenAPI 3.1
+    /// §4.8.15, "Encoding Object").
+    fn values(&self) -> Vec<&str> {
+        if !self.json.starts_with('[') {
+            return vec![self.json];
+        }
+        let items: Vec<&RawValue> = serde_json::from_str(self.json).unwrap_or_default();
+        let items = items.into_iter().filter(|item| !is_null(item));
+        items.map(RawValue::get).collect()
     }
 
     fn add_texts(&self, multipart: &mut Multipart) -> Result<(), String> {
         let said = self.field.and_then(|field| field.media_type.as_deref());
-        let is_json =
-            self.json.starts_with('{') && self.field.is_none_or(|field| field.style.is_none());
-        let media_type = said.or(is_json.then_some("application/json"));
-        for (name, value) in self.fields(Encoding::None)? {
-            multipart.add(&name, None, media_type, value.as_bytes());
+        if self.style().is_some() {
+            for (name, value) in self.fields(Encoding::None)? {
+                multipart.add(&name, None, said, value.as_bytes());
+            }
+            return Ok(());
+        }
+        for value in self.values() {
+            let style = style_of_value(value);
+            let is_json = style == Style::Json;
+            let media_type = said.or(is_json.then_some("application/json"));
+            for (name, value) in style::fields(&self.name, value, style, false, Encoding::None)? {
+                multipart.add(&name, None, media_type, value.as_bytes());
+            }
         }
         Ok(())
     }
@@ -382,6 +406,15 @@ impl Entry<'_> {
             (None, Some(path)) => multipart.add_file(&self.name, &filename, media_type, &path),
             _ => Err("must have base64 or path".to_owned()),
         }
+    }
+}
+
+/// How one value of a form is written where nothing is said of its style: an object is JSON.
+fn style_of_value(value: &str) -> Style {
+    if value.starts_with(['{', '[']) {
+        Style::Json
+    } else {
+        Style::Form
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::{Document, Node, Span};
 use crate::json_object::Object;
+use crate::media_type;
 
 /// How many schemas one may be made of.
 const MOST_PARTS: usize = 64;
@@ -29,6 +30,8 @@ pub(super) struct Shape<'d> {
     pub(super) minimum: Option<f64>,
     pub(super) maximum: Option<f64>,
     pub(super) format: Option<Cow<'d, str>>,
+    /// Whether it is bytes that are not written as text (OpenAPI 3.1 §4.8.15).
+    pub(super) is_binary: bool,
     pub(super) default: Option<Node<'d>>,
     /// The branches of `oneOf` and `anyOf`.
     pub(super) branches: Vec<Node<'d>>,
@@ -99,6 +102,7 @@ impl<'d> Shape<'d> {
         if self.format.is_none() {
             self.format = members.text("format");
         }
+        self.is_binary |= is_binary(members);
         if self.default.is_none() {
             self.default = members.get("default").map(Node::from);
         }
@@ -209,8 +213,22 @@ impl<'d> Shape<'d> {
 
     /// Whether it is the bytes of a file, as a field of a form.
     pub(super) fn is_file(&self) -> bool {
-        self.format.as_deref() == Some("binary")
+        self.is_binary
     }
+}
+
+/// Whether a schema with these members is bytes as they are: `format` says so in OpenAPI 3.0, and a
+/// media type without an encoding in 3.1 (§4.8.15).
+pub(super) fn is_binary(members: &Object<'_>) -> bool {
+    if members.text("format").as_deref() == Some("binary") {
+        return true;
+    }
+    let Some(media_type) = members.text("contentMediaType") else {
+        return false;
+    };
+    let essence = media_type::essence(&media_type);
+    let is_text = media_type::is_called_json(&essence) || media_type::is_text(&essence);
+    !is_text && members.get("contentEncoding").is_none()
 }
 
 fn list<'d>(members: &Object<'d>, name: &str) -> Vec<Node<'d>> {

@@ -16,7 +16,7 @@ struct Questions {
     least_first: usize,
 }
 
-const ALL: [Questions; 4] = [
+const ALL: [Questions; 5] = [
     Questions {
         description: "graph-v1.0-oas30.json",
         file: "questions.txt",
@@ -28,6 +28,12 @@ const ALL: [Questions; 4] = [
         file: "questions-more.txt",
         least_found: 106,
         least_first: 80,
+    },
+    Questions {
+        description: "graph-v1.0-oas30.json",
+        file: "questions-held-out.txt",
+        least_found: 26,
+        least_first: 18,
     },
     Questions {
         description: "azdo-git-7.2-swagger20.json",

@@ -2,7 +2,7 @@
 
 use entra_auth_mcp::api::policy::{METHODS, Policy};
 use entra_auth_mcp::openapi::offer::{Entry, Wanted};
-use entra_auth_mcp::openapi::{Description, Operation, Surroundings};
+use entra_auth_mcp::openapi::{Bounds, Description, Operation, Surroundings};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -135,6 +135,16 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
             "application/xml",
         ),
         (
+            json!({"/a": {"post": {"requestBody": {"content": {
+                "application/json; charset=utf-16": {"schema": {"type": "object"}}}}}}}),
+            "charset=utf-16",
+        ),
+        (
+            json!({"/a": {"get": {"requestBody": {"required": true, "content": {
+                "application/json": {"schema": {"type": "object"}}}}}}}),
+            "it needs a body with GET",
+        ),
+        (
             json!({"/a": {"get": {"parameters": [{"name": "q", "in": "querystring"}]}}}),
             "querystring",
         ),
@@ -151,6 +161,20 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
         let reason = reason(&paths);
         assert!(reason.contains(wanted), "{reason}");
     }
+}
+
+#[test]
+fn a_body_with_get_that_is_not_required_is_not_sent() {
+    let form = json!({"schema": {"type": "object", "properties": {}}});
+    let body = json!({"content": {"application/x-www-form-urlencoded": form}});
+    let read = read(&json!({"/a": {"get": {"operationId": "a", "requestBody": body}}}));
+    assert_eq!(names(&read), ["a"]);
+    let room = Bounds {
+        most_bytes: 1024,
+        takes_files: false,
+    };
+    let arguments = read.arguments(&read.operations()[0], room).unwrap();
+    assert!(arguments.properties.is_empty());
 }
 
 #[test]

@@ -322,6 +322,70 @@ pub fn fields_of(sent: &Request) -> Vec<(String, String)> {
         .collect()
 }
 
+/// A description of which the parameters cannot be written with all values of their schemas.
+fn half_writable() -> Value {
+    let list = json!({"type": "array", "items": {"type": "string"}});
+    let object = json!({"type": "object", "properties": {"a": {"type": "string"}, "b": list}});
+    let deep = |name: &str, schema: &Value, is_required: bool| json!({"name": name, "in": "query", "style": "deepObject", "required": is_required, "schema": schema});
+    let either = json!({"anyOf": [object, {"type": "integer"}, list]});
+    let nested = json!({"type": "array", "items": {"anyOf": [object, {"type": "string"}]}});
+    let form = json!({"content": {"application/x-www-form-urlencoded": {
+        "schema": {"type": "object", "properties": {"expand": list, "name": {"type": "string"}}},
+        "encoding": {"expand": {"style": "deepObject"}},
+    }}});
+    json!({
+        "/some": {"get": {"operationId": "some", "parameters": [
+            deep("expand", &list, false), deep("range", &either, true),
+            {"name": "nested", "in": "query", "schema": nested},
+        ]}},
+        "/none": {"get": {"operationId": "none", "parameters": [deep("expand", &list, true)]}},
+        "/form": {"post": {"operationId": "form", "requestBody": form}},
+        "/any/{id}": {"get": {"operationId": "any"}},
+    })
+}
+
+#[test]
+fn what_a_style_cannot_write_is_not_listed() {
+    let mut bench = Bench::new(&half_writable());
+    assert_eq!(bench.argument("some", "expand"), Value::Null);
+    let range = bench.argument("some", "range");
+    assert_eq!(range["type"], "object");
+    assert_eq!(range["properties"], json!({"a": {"type": "string"}}));
+    let nested = bench.argument("some", "nested");
+    assert_eq!(nested["items"], json!({"type": "string"}));
+    let data = bench.argument("form", "data");
+    assert_eq!(
+        data["properties"],
+        json!({"name": {"type": "string"}}),
+        "{data}"
+    );
+    assert_eq!(bench.argument("any", "id"), json!({"type": "string"}));
+    assert!(bench.listed().iter().all(|tool| tool["name"] != "none"));
+    let text = printed(&[], &description(&half_writable()));
+    let wanted = r#"GET /none: no value of its parameter "expand" can be written in its style"#;
+    assert!(text.contains(wanted), "{text}");
+}
+
+#[test]
+fn objects_in_a_list_of_a_form_are_json_each() {
+    let schema = json!({"type": "object", "properties": {
+        "lines": {"type": "array", "items": {"type": "object"}},
+    }});
+    let data = json!({"data": {"lines": [{"a": 1}, {"b": 2}]}});
+    let mut bench = Bench::new(&with_body(
+        "application/x-www-form-urlencoded",
+        schema.clone(),
+    ));
+    let fields = fields_of(&bench.sent("call", data.clone()));
+    let wanted = [r#"{"a":1}"#, r#"{"b":2}"#];
+    let wanted = wanted.map(|value| ("lines".to_owned(), value.to_owned()));
+    assert_eq!(fields, wanted);
+    let mut bench = Bench::new(&with_body("multipart/form-data", schema));
+    for (head, _) in parts_of(&bench.sent("call", data)) {
+        assert!(head.contains("Content-Type: application/json"), "{head}");
+    }
+}
+
 #[test]
 fn a_form_is_sent_field_by_field() {
     let schema = json!({
@@ -363,6 +427,13 @@ fn bytes_are_given_in_base64() {
     );
     assert_eq!(sent.body, [0, 1, 255]);
     bench.refused("call", json!({"data": "!"}));
+    // OpenAPI 3.1 says it with a media type.
+    let schema = json!({"type": "string", "contentMediaType": "image/png"});
+    let mut bench = Bench::new(&with_body("image/png", schema));
+    assert_eq!(
+        bench.sent("call", json!({"data": "AAH/"})).body,
+        [0, 1, 255]
+    );
 }
 
 #[test]

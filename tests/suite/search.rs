@@ -1,7 +1,9 @@
 //! Operations found by words, described, and called with the generic tools.
 
-use crate::operations::{Bench, description};
+use crate::operations::{Bench, description, parts_of};
+use crate::support::entra::Entra;
 use crate::support::schema::breaks_the_rules;
+use crate::support::server::{Setup, TempDir};
 use serde_json::{Value, json};
 
 /// A small API of mail, files and people.
@@ -31,6 +33,14 @@ fn paths() -> Value {
             "required": true,
             "content": {"application/x-www-form-urlencoded": {"schema": {
                 "type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}}}}}},
+        "/attach": {"post": {"operationId": "attach", "tags": ["mail"], "requestBody": {
+            "required": true,
+            "content": {"multipart/form-data": {"schema": {
+                "type": "object", "required": ["name", "file"], "properties": {
+                    "name": {"type": "string"}, "file": {"type": "string", "format": "binary"}}}}}}}},
+        "/photo": {"put": {"operationId": "setPhoto", "tags": ["people"], "requestBody": {
+            "required": true,
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}}}},
     })
 }
 
@@ -149,6 +159,88 @@ fn a_description_says_how_each_argument_is_sent() {
         sent.header("Content-Type"),
         Some("application/x-www-form-urlencoded")
     );
+}
+
+#[test]
+fn an_example_of_a_multipart_form_can_be_called() {
+    let mut bench = bench();
+    let described = bench
+        .mcp
+        .ok("describe_operation", json!({"operation": "attach"}));
+    let arguments = described["call"]["arguments"].clone();
+    let sent = bench.sent("api_post_request", arguments);
+    let parts = parts_of(&sent);
+    assert_eq!(parts.len(), 2, "{described}");
+    for (head, body) in parts {
+        let wanted: &[u8] = if head.contains("filename=") {
+            b"text"
+        } else {
+            b"name"
+        };
+        assert_eq!(body, wanted, "{head}");
+    }
+}
+
+#[test]
+fn a_body_of_bytes_is_described_as_far_as_the_generic_tool_sends_it() {
+    let mut bench = bench();
+    let describe = json!({"operation": "setPhoto"});
+    let described = bench.mcp.ok("describe_operation", describe.clone());
+    let said = described["sent"]["data"].as_str().unwrap();
+    assert_eq!(
+        said,
+        "as data, if it is text, with Content-Type image/png in headers"
+    );
+    assert!(described.get("call").is_none(), "{described}");
+
+    let files = TempDir::new();
+    let settings = [
+        ("API_TOOLS", "search"),
+        ("FILES_DIR", files.0.to_str().unwrap()),
+    ];
+    let mut bench = Bench::of(&description(&paths()), &settings);
+    let described = bench.mcp.ok("describe_operation", describe);
+    let said = described["sent"]["data"].as_str().unwrap();
+    assert_eq!(
+        said,
+        "as a file, named in body_file, with Content-Type image/png in headers"
+    );
+}
+
+#[test]
+fn without_a_description_the_same_tools_are_listed_whatever_api_tools_says() {
+    let entra = Entra::start();
+    let mut listed = Vec::new();
+    for mode in ["auto", "named", "search", "generic"] {
+        let server = Setup::new(&entra, None).with("API_TOOLS", mode).start();
+        let mut mcp = server.modern();
+        let result = mcp.result("tools/list", json!({}));
+        let tools = result["tools"].to_string();
+        assert!(!tools.contains("find_operations"), "{tools}");
+        assert!(!tools.contains("describe_operation"), "{tools}");
+        listed.push(tools);
+    }
+    listed.dedup();
+    assert_eq!(listed.len(), 1);
+}
+
+#[test]
+fn the_instructions_tell_of_the_operations_tools_where_they_are() {
+    let of = |mode: &str| {
+        let mut bench = Bench::of(&description(&paths()), &[("API_TOOLS", mode)]);
+        let discovered = bench.mcp.result("server/discover", json!({}));
+        discovered["instructions"].as_str().unwrap().to_owned()
+    };
+    let generic = of("generic");
+    assert!(!generic.contains("operation"), "{generic}");
+    let search = of("search");
+    let more = search.strip_prefix(generic.as_str()).unwrap();
+    assert!(more.contains("find_operations"), "{more}");
+    assert!(more.contains("describe_operation"), "{more}");
+    let named = of("named");
+    let more = named.strip_prefix(generic.as_str()).unwrap();
+    assert!(more.contains("one operation"), "{more}");
+    assert!(!more.contains("find_operations"), "{more}");
 }
 
 #[test]

@@ -42,6 +42,13 @@ const AUTHENTICATE: &str = "authenticate_user";
 /// Why a device code is refused that the settings do not allow.
 pub(crate) const NO_DEVICE_CODES: &str = "Device codes are not allowed here.";
 
+/// What a model is told where operations of the API are tools.
+const OF_NAMED: &str = "Every other tool calls one operation of that API: where one fits, use it \
+    instead of api_get_request and its like.";
+/// The same where they are found by search.
+const OF_SEARCH: &str = "find_operations finds operations of that API by a few words, and \
+    describe_operation says how one is called with api_get_request and its like.";
+
 /// A call of a tool.
 pub(super) struct ToolCall<'a> {
     pub(super) name: &'a str,
@@ -125,6 +132,15 @@ impl Tools {
             config,
             auth,
         })
+    }
+
+    /// What a model is told about the tools of the API's operations, if there are any.
+    pub(super) fn about_operations(&self) -> Option<&'static str> {
+        if self.searched.is_some() {
+            return Some(OF_SEARCH);
+        }
+        let has_named = !self.described.tools.is_empty();
+        has_named.then_some(OF_NAMED)
     }
 
     /// What is meant by the arguments that are `given` to the tool `name`.
