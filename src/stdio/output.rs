@@ -1,7 +1,9 @@
 //! Standard output: one message a line, and nothing else.
 
-use std::io::{self, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,6 +12,9 @@ use crate::sync::locked;
 /// JSON-RPC 2.0 §5.1.
 const INTERNAL_ERROR: i32 = -32603;
 const INVALID_REQUEST: i32 = -32600;
+
+/// Until it is tried again to write what would block.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Lines of several threads, each in one piece.
 #[derive(Default)]
@@ -30,8 +35,15 @@ impl Output {
         line.push(b'\n');
         let _turn = locked(&self.0);
         let mut out = io::stdout().lock();
-        out.write_all(&line)?;
-        out.flush()
+        let mut rest = line.as_slice();
+        while !rest.is_empty() {
+            let written = patiently(|| out.write(rest))?;
+            if written == 0 {
+                return Err(ErrorKind::WriteZero.into());
+            }
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        patiently(|| out.flush())
     }
 
     /// Answers the requests `ids` with an error. Without ids, the error has no id.
@@ -47,6 +59,18 @@ impl Output {
         };
         if written.is_err() {
             log::warn!("standard output is closed; it should have had: {text}");
+        }
+    }
+}
+
+/// Tries again for as long as `write` would block: whoever has started this program may have made
+/// standard output so.
+fn patiently<T>(mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match write() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            done => return done,
         }
     }
 }

@@ -426,6 +426,43 @@ fn a_line_break_in_what_the_api_says_makes_no_new_line() {
     assert_eq!(content["data"], json!({"a": 1, "b": [2]}));
 }
 
+/// Who shares standard output with this program may have made it so.
+#[cfg(unix)]
+#[test]
+fn a_standard_output_that_does_not_block_loses_nothing() {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+
+    let world = World::new();
+    let (ours, its) = UnixStream::pair().unwrap();
+    its.set_nonblocking(true).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .arg("stdio")
+        .env_clear()
+        .envs(&world.setup.variables)
+        .stdin(Stdio::piped())
+        .stdout(OwnedFd::from(its))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    // More than any buffer on the way takes.
+    for id in 0..60 {
+        let request = json!({"jsonrpc": "2.0", "id": id, "method": "tools/list"});
+        writeln!(input, "{request}").unwrap();
+    }
+    drop(input);
+    let mut lines = BufReader::new(ours).lines();
+    let mut ids: Vec<u64> = Vec::new();
+    while let Some(Ok(line)) = lines.next() {
+        let message: Value = serde_json::from_str(&line).unwrap();
+        ids.push(message["id"].as_u64().unwrap());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..60).collect::<Vec<_>>());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn a_request_that_is_cancelled_is_not_answered() {
     let world = World::new();
@@ -620,8 +657,9 @@ fn a_program_can_be_told_to_stop_whatever_it_waits_for() {
     let mut other = world.program();
     other.begin("ping", json!({}));
     let _third = server.next_request();
-    for mut program in [agreeing, ending] {
-        tell_to_stop(&program);
+    let programs = [agreeing, ending];
+    programs.iter().for_each(tell_to_stop);
+    for mut program in programs {
         let begun = Instant::now();
         while program.child.try_wait().unwrap().is_none() {
             assert!(begun.elapsed() < PATIENCE, "{}", program.log());
