@@ -22,7 +22,7 @@ use std::{env, fs};
 
 use entra_auth_mcp::api::policy::{METHODS, Policy};
 use entra_auth_mcp::openapi::offer::Wanted;
-use entra_auth_mcp::openapi::{Bounds, Description, Operation, Surroundings};
+use entra_auth_mcp::openapi::{Bounds, Description, Surroundings};
 use serde_json::{Map, Value, json};
 use support::backend::Backend;
 use support::entra::{ADA, Entra};
