@@ -122,7 +122,7 @@ fn reach(
     if let Some(proxy) = proxy_for(url) {
         findings.push(through(host, &proxy)?);
     } else {
-        let message = format!("{host} is reached without a proxy.");
+        let message = format!("No proxy is set for {host}.");
         findings.push(Finding::ok("proxy", &message));
         name(url, setting, findings)?;
     }

@@ -2,7 +2,7 @@
 //! with absolute deadlines and strict framing.
 //!
 //! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its
-//! server half cannot be exposed to clients (README, "Dependencies"), so accepting, reading and
+//! server half cannot be exposed to clients (`help source`), so accepting, reading and
 //! writing is done here.
 
 pub(crate) mod answer;

@@ -214,7 +214,14 @@ fn login_serves_for_no_longer_than_the_sign_in_takes() {
 #[test]
 fn ctrl_c_ends_a_login() {
     let (_entra, setup) = world();
-    let mut login = Verb::start(command(&["login"]), &setup);
+    // A shell that has started the tests in the background has them ignore the signal.
+    let mut command = Command::new("env");
+    command.args([
+        "--default-signal=INT",
+        env!("CARGO_BIN_EXE_entra-auth-mcp"),
+        "login",
+    ]);
+    let mut login = Verb::start(command, &setup);
     link_of(&mut login);
     assert!(
         Command::new("kill")
