@@ -529,6 +529,15 @@ fn header_fields_without_end_are_bounded_wherever_they_stand() {
             "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0;a=b\r\n",
             "X: y\r\n",
         ),
+        // Trailers behind a bare line feed in an extension, or behind a line of white space.
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nX\r\nhello\r\n0\r\n",
+            "X: y\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n \r\n",
+            "X: y\r\n",
+        ),
         // Interim responses.
         ("", "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"),
         ("\r\n", "HTTP/1.1 100 Continue\r\n\r\n"),
