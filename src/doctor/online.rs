@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, PLACEHOLDER, SignInMethod};
 use crate::error::Kind;
 use crate::outgoing::connector::silent_families;
-use crate::outgoing::resolver::addresses_of;
+use crate::outgoing::resolver::{NamedBy, addresses_of};
 use crate::outgoing::{agent, agent_config, describe, is_untrusted, mend};
 use crate::text::is_guid;
 
@@ -163,7 +163,7 @@ fn through(host: &str, proxy: &Proxy) -> Result<Finding, Finding> {
 /// Looks the host of `url` up and tries each family of its addresses.
 fn name(url: &Url, setting: &str, findings: &mut Vec<Finding>) -> Result<(), Finding> {
     let host = url.host_str().unwrap_or_default();
-    let addresses = addresses_of(host, DEADLINE).map_err(|error| {
+    let addresses = addresses_of(host, NamedBy::Settings, DEADLINE).map_err(|error| {
         let mend =
             format!("Check {setting}, the network, and whether a proxy is needed (HTTPS_PROXY).");
         Finding::failure("dns", &format!("{error}."), &mend)

@@ -15,7 +15,7 @@ use ureq::unversioned::transport::{
 use ureq::{Proxy, ProxyProtocol};
 
 use super::public::{Judge, NotAllowed};
-use super::resolver::addresses_of;
+use super::resolver::{NamedBy, addresses_of};
 use super::trailers::BoundTrailers;
 use crate::sync::locked;
 
@@ -68,7 +68,8 @@ impl<In: Transport> Connector<In> for Dialer {
         check_proxy(details)?;
         let begun = Instant::now();
         let budget = *details.timeout.after;
-        let addresses = self.allowed(resolved(details, budget)?)?;
+        let addresses = resolved(details, self.named_by(), budget)?;
+        let addresses = self.allowed(addresses)?;
         let left = budget.saturating_sub(begun.elapsed());
         let proven = *locked(&self.proven);
         let reached = first_to_answer(&addresses, proven, left, |address, wait| {
@@ -89,6 +90,13 @@ impl<In: Transport> Connector<In> for Dialer {
 }
 
 impl Dialer {
+    fn named_by(&self) -> NamedBy {
+        match self.is_allowed {
+            Some(_) => NamedBy::Others,
+            None => NamedBy::Settings,
+        }
+    }
+
     /// Those of `addresses` that may be connected to. No others are, so a name that changes its
     /// address meanwhile (DNS rebinding) leads nowhere else.
     fn allowed(&self, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ureq::Error> {
@@ -129,12 +137,13 @@ fn check_proxy(details: &ConnectionDetails<'_>) -> Result<(), ureq::Error> {
 /// Where the host of the URL may be reached.
 fn resolved(
     details: &ConnectionDetails<'_>,
+    named_by: NamedBy,
     patience: Duration,
 ) -> Result<Vec<SocketAddr>, ureq::Error> {
     let default_port = if details.needs_tls() { 443 } else { 80 };
     let port = details.uri.port_u16().unwrap_or(default_port);
     let host = details.uri.host().unwrap_or_default();
-    let found = addresses_of(host, patience);
+    let found = addresses_of(host, named_by, patience);
     let found = found.map_err(|unresolved| ureq::Error::Other(Box::new(unresolved)))?;
     Ok(found
         .into_iter()

@@ -22,6 +22,8 @@ use crate::sync::locked;
 const LIFETIME: Duration = Duration::from_secs(10);
 /// Look-ups at a time in the whole process, each of them on a thread.
 const MOST_LOOK_UPS: usize = 4;
+/// So many have begun at most when one for others begins: there is room for the settings.
+const MOST_FOR_OTHERS: usize = 2;
 
 /// The names as the operating system knows them.
 static SYSTEM: LazyLock<Names> = LazyLock::new(|| Names::new(ask_system));
@@ -31,16 +33,38 @@ fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
     Ok(addresses.map(|address| address.ip()).collect())
 }
 
+/// Who has named a host.
+#[derive(Clone, Copy, Debug)]
+pub enum NamedBy {
+    /// The settings.
+    Settings,
+    /// Somebody else, such as an API that redirects there. Names of theirs may never be answered.
+    Others,
+}
+
+impl NamedBy {
+    fn most_look_ups(self) -> usize {
+        match self {
+            Self::Settings => MOST_LOOK_UPS,
+            Self::Others => MOST_FOR_OTHERS,
+        }
+    }
+}
+
 /// The addresses of `host`, a name or an address, as soon as they are known, at most after
 /// `patience`.
 ///
 /// # Errors
 /// It has none, or the answer did not come in time.
-pub fn addresses_of(host: &str, patience: Duration) -> Result<Vec<IpAddr>, Unresolved> {
+pub fn addresses_of(
+    host: &str,
+    named_by: NamedBy,
+    patience: Duration,
+) -> Result<Vec<IpAddr>, Unresolved> {
     let literal = host.trim_matches(['[', ']']).parse();
     match literal {
         Ok(address) => Ok(vec![address]),
-        Err(_) => SYSTEM.look_up(host, patience),
+        Err(_) => SYSTEM.look_up(host, named_by, patience),
     }
 }
 
@@ -116,6 +140,7 @@ impl Names {
     pub fn look_up(
         &'static self,
         host: &str,
+        named_by: NamedBy,
         patience: Duration,
     ) -> Result<Vec<IpAddr>, Unresolved> {
         let begun = Instant::now();
@@ -132,7 +157,7 @@ impl Names {
                     reason: None,
                 });
             }
-            let has_room = state.asked.len() < MOST_LOOK_UPS;
+            let has_room = state.asked.len() < named_by.most_look_ups();
             if has_room && state.asked.insert(host.to_owned()) {
                 drop(state);
                 self.start(host);

@@ -2,12 +2,13 @@
 //! neither the interim responses before it nor the trailers after a chunked body (RFC 9110 §15.2,
 //! RFC 9112 §7.1.2), and would read them for as long as a call may take.
 
-use memchr::memchr;
+use memchr::{memchr, memmem};
 use ureq::http::Uri;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTimeout, Transport};
 
 /// The most bytes of header fields that an answer may have in front of its body, or after it.
 pub(super) const MOST_FIELD_BYTES: usize = 64 * 1024 - 1;
+const CRLF: &[u8] = b"\r\n";
 
 /// The last in a chain of connectors: it sees what is within TLS.
 #[derive(Debug)]
@@ -147,7 +148,7 @@ impl Answer {
     }
 
     fn chunk_size(&mut self, input: &[u8]) -> Option<usize> {
-        let line = line(input)?;
+        let line = chunk_line(input)?;
         let text = line.trim_ascii();
         if !text.is_empty() {
             self.expecting = match size(text) {
@@ -170,9 +171,9 @@ impl Answer {
     }
 
     fn trailer(&mut self, input: &[u8]) -> Option<usize> {
-        let line = line(input)?;
+        let line = chunk_line(input)?;
         self.fields += line.len();
-        if line.trim_ascii().is_empty() {
+        if line == CRLF {
             self.expecting = Expecting::Rest;
         }
         Some(line.len())
@@ -182,6 +183,12 @@ impl Answer {
 /// The line at the start of `input`, with its end; `None` when it has not ended yet.
 fn line(input: &[u8]) -> Option<&[u8]> {
     input.get(..=memchr(b'\n', input)?)
+}
+
+/// The same between chunks and behind them, where ureq takes nothing else for an end.
+fn chunk_line(input: &[u8]) -> Option<&[u8]> {
+    let end = memmem::find(input, CRLF)? + CRLF.len();
+    input.get(..end)
 }
 
 /// The length of the head at the start of `input`, with the empty lines before it; `None` when it

@@ -14,7 +14,7 @@ use crate::support::http::{Reply, Request, StandIn, deafen};
 use crate::support::server::{Process, Setup};
 use crate::support::{Gate, PATIENCE, lock};
 use entra_auth_mcp::outgoing::connector::{first_to_answer, silent_families};
-use entra_auth_mcp::outgoing::resolver::Names;
+use entra_auth_mcp::outgoing::resolver::{NamedBy, Names};
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_entra-auth-mcp");
@@ -255,7 +255,7 @@ fn one_look_up_serves_everybody_who_waits_for_the_name() {
                 .map(|_| {
                     scope.spawn(|| {
                         all_wait.fetch_add(1, Ordering::SeqCst);
-                        names.look_up("api.example", PATIENCE)
+                        names.look_up("api.example", NamedBy::Settings, PATIENCE)
                     })
                 })
                 .collect();
@@ -298,7 +298,7 @@ fn dead_name_servers_hold_few_threads_and_each_call_says_which_name_it_waited_fo
         for number in 0..240 {
             scope.spawn(move || {
                 let host = format!("api{}.example", number % 24);
-                let error = names.look_up(&host, Duration::from_millis(100));
+                let error = names.look_up(&host, NamedBy::Settings, Duration::from_millis(100));
                 let text = error.unwrap_err().to_string();
                 assert!(text.contains("DNS") && text.contains(&host), "{text}");
             });
@@ -306,7 +306,36 @@ fn dead_name_servers_hold_few_threads_and_each_call_says_which_name_it_waited_fo
     });
     assert_eq!(gate.arrivals(), 4);
     gate.open();
-    assert_eq!(names.look_up("api23.example", PATIENCE).unwrap(), [FOUND]);
+    assert_eq!(
+        names
+            .look_up("api23.example", NamedBy::Settings, PATIENCE)
+            .unwrap(),
+        [FOUND]
+    );
+}
+
+/// A name server of an API's redirects that never answers.
+#[test]
+fn names_of_others_leave_room_for_those_of_the_settings() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let names = names(move |host| {
+        if host.ends_with(".slow.example") {
+            held.pass();
+        }
+        Ok(vec![FOUND])
+    });
+    thread::scope(|scope| {
+        for number in 0..24 {
+            scope.spawn(move || {
+                let host = format!("api{number}.slow.example");
+                names.look_up(&host, NamedBy::Others, Duration::from_millis(100))
+            });
+        }
+    });
+    let found = names.look_up("login.example", NamedBy::Settings, PATIENCE);
+    assert_eq!(found.unwrap(), [FOUND]);
+    gate.open();
 }
 
 // CASES D2
@@ -324,9 +353,22 @@ fn addresses_are_remembered_for_a_moment_and_failures_are_not() {
         }
     });
     for _ in 0..3 {
-        assert_eq!(names.look_up("a.example", PATIENCE).unwrap(), [FOUND]);
-        assert!(names.look_up("none.example", PATIENCE).is_err());
-        assert!(names.look_up("b.example", PATIENCE).is_err());
+        assert_eq!(
+            names
+                .look_up("a.example", NamedBy::Settings, PATIENCE)
+                .unwrap(),
+            [FOUND]
+        );
+        assert!(
+            names
+                .look_up("none.example", NamedBy::Settings, PATIENCE)
+                .is_err()
+        );
+        assert!(
+            names
+                .look_up("b.example", NamedBy::Settings, PATIENCE)
+                .is_err()
+        );
     }
     let count = |name: &str| lock(&asked).iter().filter(|host| *host == name).count();
     assert_eq!(
@@ -485,6 +527,15 @@ fn header_fields_without_end_are_bounded_wherever_they_stand() {
         ),
         (
             "HTTP/1.1 200 OK\nTransfer-Encoding: chunked\n\n0;a=b\r\n",
+            "X: y\r\n",
+        ),
+        // Trailers behind a bare line feed in an extension, or behind a line of white space.
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a\nX\r\nhello\r\n0\r\n",
+            "X: y\r\n",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n \r\n",
             "X: y\r\n",
         ),
         // Interim responses.
