@@ -549,7 +549,9 @@ fn header_fields_without_end_are_bounded_wherever_they_stand() {
         let (url, sent) = endless_api(head, endless);
         let result = call(&url, "api_delete_request").to_string();
         let sent = sent.load(Ordering::SeqCst);
-        assert!(result.contains("too big"), "{head:?}: {result}");
+        // Of many short fields, those of the first packets may be counted before their bytes.
+        let is_bounded = result.contains("too big") || result.contains("too many headers");
+        assert!(is_bounded, "{head:?}: {result}");
         // The rest fills what the system keeps for the connection.
         assert!(sent < 32 * 1024 * 1024, "{head:?}: {sent}");
     }
