@@ -13,7 +13,7 @@
 //! 3. `auth/response.rs` (80 lines): what comes back to the redirect URI
 //! 4. `auth/pending.rs` (500 lines): the sign-ins that are under way, and what ties each to one
 //!    browser
-//! 5. `auth/sign_in.rs` (490 lines): begin, open, complete, store, sign out
+//! 5. `auth/sign_in.rs` (500 lines): begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs` (110 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (310 lines): one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs` (380 lines): one slot for each account, and when it is written
