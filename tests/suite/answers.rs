@@ -64,6 +64,7 @@ fn deflate(bytes: &[u8]) -> Vec<u8> {
 
 // ---- What the API has done is not reported as failed ----
 
+// CASES B1
 /// RFC 9110 §15.3.5, §15.3.6, §15.4.5.
 #[test]
 fn an_answer_without_content_is_a_success_whatever_its_headers_say_of_the_content() {
@@ -116,6 +117,7 @@ fn nothing_is_unpacked_where_nothing_came() {
     }
 }
 
+// CASES B1
 #[test]
 fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
     let world = World::signed_in();
@@ -151,6 +153,7 @@ fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
     }
 }
 
+// CASES B1
 #[test]
 fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
     let world = World::signed_in();
@@ -186,6 +189,7 @@ fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
     assert_eq!(result["content"].as_array().unwrap().len(), 1, "{result}");
 }
 
+// CASES B1
 #[test]
 fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     let world = World::signed_in();
@@ -293,6 +297,7 @@ fn written(world: &World, content_type: &'static str, status: u16, body: &str) -
     (reply.text(), content)
 }
 
+// CASES B3
 /// RFC 7493 §2.1: no text has half a character. Here `serde_json` stands for the parsers that
 /// refuse it.
 #[test]
@@ -357,6 +362,7 @@ fn half_a_surrogate_pair_is_replaced_in_what_is_selected() {
     assert_eq!(content["next"], format!("{}/x?p=2", world.backend.url()));
 }
 
+// CASES B3
 #[test]
 fn what_common_parsers_do_not_take_is_handed_on_as_text() {
     let world = World::signed_in();
@@ -539,6 +545,7 @@ fn x() -> Value {
     json!({"endpoint": "/x"})
 }
 
+// CASES B11
 #[test]
 fn a_token_that_the_api_sends_back_is_replaced_wherever_it_stands_and_the_result_says_so() {
     let world = World::signed_in();
@@ -592,6 +599,7 @@ fn a_token_that_the_api_sends_back_is_replaced_wherever_it_stands_and_the_result
     assert!(content.get("hint").is_none(), "{content}");
 }
 
+// CASES B11
 #[test]
 fn a_token_in_a_header_of_the_answer_is_replaced_too() {
     let world = World::signed_in();
@@ -636,6 +644,7 @@ fn a_token_in_a_header_of_the_answer_is_replaced_too() {
     });
 }
 
+// CASES B11
 #[test]
 fn a_token_is_replaced_before_the_answer_is_cut() {
     const MOST: usize = 600;
@@ -724,6 +733,7 @@ fn utf16(text: &str, is_big_endian: bool) -> Vec<u8> {
     text.encode_utf16().flat_map(bytes).collect()
 }
 
+// CASES B4
 #[test]
 fn json_is_read_as_json_by_each_of_its_names_and_in_each_character_set() {
     let world = World::signed_in();
@@ -809,6 +819,7 @@ fn json_is_read_as_json_by_each_of_its_names_and_in_each_character_set() {
     }
 }
 
+// CASES B4
 #[test]
 fn text_is_read_by_its_type_and_its_declared_character_set() {
     let world = World::signed_in();

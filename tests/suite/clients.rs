@@ -85,7 +85,7 @@ fn listed(settings: &[(&str, &str)]) -> Vec<Value> {
     serde_json::from_value(result["tools"].take()).unwrap()
 }
 
-// CASES A2
+// CASES A2, A13
 #[test]
 fn every_listed_schema_keeps_the_rules_of_every_models_api() {
     let files = TempDir::new();
@@ -186,6 +186,7 @@ fn a_schema_that_an_api_of_a_model_refuses_is_found() {
     assert_ne!(breaks_the_rules(&with(deep)), [""; 0]);
 }
 
+// CASES A1
 #[test]
 fn data_is_listed_as_any_json_in_so_many_words() {
     for tool in listed(&[]) {
@@ -241,6 +242,7 @@ fn what_is_not_listed_is_checked_all_the_same() {
 
 // ---- JSON as text ----
 
+// CASES A1
 #[test]
 fn data_that_is_json_as_text_is_sent_as_that_json() {
     let mut bench = Bench::new();
@@ -306,6 +308,7 @@ fn data_that_is_no_object_or_array_as_text_stays_a_string() {
     assert_eq!(sent.body, br#"{"a":1}"#);
 }
 
+// CASES A1
 #[test]
 fn params_headers_and_select_may_be_json_as_text() {
     let mut bench = Bench::new();
@@ -372,6 +375,7 @@ fn text_that_is_not_the_json_of_the_argument_is_refused() {
 
 // ---- null and "" for what was not given ----
 
+// CASES A3, A14
 #[test]
 fn null_of_an_optional_argument_is_as_if_it_were_not_given() {
     let mut bench = Bench::new();
@@ -409,6 +413,7 @@ fn null_of_an_optional_argument_is_as_if_it_were_not_given() {
     );
 }
 
+// CASES A3
 #[test]
 fn an_empty_text_is_as_if_it_were_not_given_where_it_cannot_be_a_value() {
     let files = TempDir::new();
@@ -453,6 +458,7 @@ fn an_empty_text_is_as_if_it_were_not_given_where_it_cannot_be_a_value() {
     );
 }
 
+// CASES A3
 #[test]
 fn nulls_in_params_and_headers_are_as_if_they_were_not_given() {
     let mut bench = Bench::new();
@@ -528,6 +534,7 @@ fn what_is_demanded_must_be_given() {
     assert!(bench.backend.requests().is_empty());
 }
 
+// CASES A5
 #[test]
 fn null_in_the_protocol_is_as_if_it_were_not_given() {
     let bench = Bench::new();
@@ -570,6 +577,7 @@ fn null_in_the_protocol_is_as_if_it_were_not_given() {
 
 // ---- Arguments that clients add ----
 
+// CASES A4
 #[test]
 fn arguments_that_clients_add_to_every_call_are_ignored() {
     let mut bench = Bench::new();
@@ -601,6 +609,7 @@ fn arguments_that_clients_add_to_every_call_are_ignored() {
         .ok("logout_user", with_added(json!({"user_id": ADA})));
 }
 
+// CASES A4
 #[test]
 fn any_other_unknown_argument_is_refused_with_those_that_exist() {
     let mut bench = Bench::new();
@@ -674,6 +683,7 @@ fn initialize(server: &Running, headers: &[&str], version: &str) -> Reply {
         .request("POST", "/mcp", &headers, body.to_string().as_bytes())
 }
 
+// CASES A6
 #[test]
 fn initialize_negotiates_the_version_of_its_body_whatever_its_header_says() {
     let bench = Bench::new();
@@ -707,6 +717,7 @@ fn initialize_negotiates_the_version_of_its_body_whatever_its_header_says() {
     }
 }
 
+// CASES A8
 #[test]
 fn a_slash_behind_the_endpoint_changes_nothing() {
     let entra = Entra::start();
@@ -768,6 +779,7 @@ fn a_slash_behind_the_endpoint_does_not_get_round_the_access_key() {
     assert_eq!(reply.json()["result"], json!({}));
 }
 
+// CASES A9
 #[test]
 fn who_does_not_ask_for_streams_gets_json_however_long_it_takes() {
     let entra = Entra::start();
@@ -856,6 +868,7 @@ fn sent_raw(server: &Running, head: &[&[u8]], body: &str) -> (u16, String) {
 
 const PING: &str = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
 
+// CASES A7
 #[test]
 fn a_header_value_may_have_any_bytes_above_ascii() {
     let bench = Bench::new();
@@ -1067,6 +1080,7 @@ fn a_cookie_of_ours_is_found_beside_one_of_any_bytes() {
 
 // ---- What a model is told of a sign-in ----
 
+// CASES A17
 #[test]
 fn a_call_that_needs_a_sign_in_says_little_but_what_to_do() {
     let entra = Entra::start();

@@ -588,6 +588,7 @@ fn a_sign_in_that_is_to_be_done_anew_is_asked_for_anew() {
     }
 }
 
+// CASES A15
 #[test]
 fn who_does_not_want_to_sign_in_is_left_alone() {
     for (action, words) in [

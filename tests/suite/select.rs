@@ -536,6 +536,7 @@ fn only_the_scheme_its_port_and_the_case_of_the_base_may_differ() {
     }
 }
 
+// CASES B7
 /// A page that is too long for the caller still has a next one, and its rest can be had.
 #[test]
 fn of_a_page_that_is_cut_the_next_one_is_named_and_that_select_finds_the_rest() {

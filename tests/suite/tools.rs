@@ -203,6 +203,7 @@ fn encoded_params_decode_to_what_was_given() {
     assert_eq!(bench.backend.last().query, [(odd.clone(), odd)]);
 }
 
+// CASES B8
 #[test]
 fn data_reaches_the_backend_byte_for_byte_as_json() {
     let mut bench = Bench::new();
@@ -773,6 +774,7 @@ fn a_resource_is_created_changed_and_deleted() {
     );
 }
 
+// CASES B2
 #[test]
 fn response_headers_are_handed_on_but_for_cookies_the_connections_and_policies() {
     let mut bench = Bench::new();
