@@ -9,10 +9,12 @@ import { ada, repeatedByTheProgram, repeatedByTheSdk, signIn } from './elicitati
 
 const url = new URL(process.env.MCP_URL);
 const me = { name: 'story', version: '1' };
+// Those of the server, and those of the demo's description.
 const tools = [
   'api_delete_request', 'api_get_request', 'api_patch_request', 'api_post_request', 'api_put_request',
   'authenticate_user', 'check_auth_status', 'get_server_info', 'logout_user', 'ping', 'view_userid',
-];
+  'changeTask', 'createTask', 'deleteTask', 'getMe', 'getReport', 'getTask', 'listMessages', 'listTasks',
+].sort();
 
 async function story(client) {
   const call = async (name, args = {}) => {

@@ -9,6 +9,8 @@ from mcp import Client
 TOOLS = {
     "api_delete_request", "api_get_request", "api_patch_request", "api_post_request", "api_put_request",
     "authenticate_user", "check_auth_status", "get_server_info", "logout_user", "ping", "view_userid",
+    # Those of the demo's description.
+    "changeTask", "createTask", "deleteTask", "getMe", "getReport", "getTask", "listMessages", "listTasks",
 }
 
 
