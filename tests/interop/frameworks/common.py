@@ -91,7 +91,7 @@ def losses(listed: dict, description: str, schema: dict) -> list[str]:
     for argument in arguments.keys() & shown.keys():
         at = f"{name}.{argument}"
         theirs, ours = resolved(shown[argument], schema), arguments[argument]
-        if theirs.get("description") != ours["description"]:
+        if theirs.get("description") != ours.get("description"):
             lost.append(f"{at}: the description is {theirs.get('description')!r}")
         # Frameworks add null to what is optional.
         if kinds(theirs, schema) - {"null"} != kinds(ours, {}):
