@@ -11,6 +11,10 @@ from common import URL, Story
 set_tracing_disabled(True)
 
 
+# The tools that take no free-form objects.
+OWN = {"authenticate_user", "check_auth_status", "get_server_info", "logout_user", "ping", "view_userid"}
+
+
 async def main():
     story = Story("OpenAI Agents SDK")
     async with MCPServerStreamableHttp({"url": URL}) as server:
@@ -35,7 +39,9 @@ async def main():
         # What takes any JSON cannot be made strict, and stays as it is.
         strict = await made(strict=True)
         for name, tool in strict.items():
-            assert tool.strict_json_schema is not name.startswith("api_"), name
+            # An operation of the API may take anything, as its description says.
+            if name in OWN or name.startswith("api_"):
+                assert tool.strict_json_schema is (name in OWN), name
             if not tool.strict_json_schema:
                 assert tool.params_json_schema == tools[name].params_json_schema, name
     story.end()
