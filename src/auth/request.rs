@@ -112,6 +112,7 @@ impl Requirements {
             && challenge::are_alike(self.claims.as_ref(), other.claims.as_ref())
             && self.prompt == other.prompt
             && self.person == other.person
+            && self.is_newcomer == other.is_newcomer
     }
 }
 

@@ -300,14 +300,14 @@ impl Auth {
             client_id,
             ..
         } = self.config.application();
-        let identity = id_token::check(id_token, client_id, authority, nonce, self.now()).map_err(
-            |reason| {
-                untrusted(
-                    purpose,
-                    &format!("the ID token does not fit, because {reason}"),
-                )
-            },
-        )?;
+        let checked = id_token::check(id_token, client_id, authority, nonce, self.now());
+        let identity = match checked {
+            Ok(identity) => identity,
+            Err(reason) => {
+                let reason = format!("the ID token does not fit, because {reason}");
+                return Err(untrusted(purpose, &reason));
+            }
+        };
         if identity.clock_is_off {
             log::warn!("this machine's clock and Entra's are more than five minutes apart");
         }

@@ -51,13 +51,14 @@ impl PendingSignIns {
         }
     }
 
-    /// Whether `user_id` has just signed in with requirements that `fits` takes. The sign-in is
-    /// forgotten then, so that it counts once.
+    /// Whether `user_id` has just signed in with requirements that `fits` takes: a sign-in that would
+    /// have expired by now counts no more. It is forgotten then, so that it counts once.
     pub fn take_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
+        let now = self.clock.now();
         let mut entries = self.current();
-        let found = entries
-            .iter()
-            .position(|entry| entry.is_success_of(user_id, &fits));
+        let found = entries.iter().position(|entry| {
+            entry.attempt.expires_at > now && entry.is_success_of(user_id, &fits)
+        });
         found.and_then(|at| entries.remove(at)).is_some()
     }
 

@@ -103,11 +103,9 @@ fn property_field(
         is_required,
         is_file,
         is_list: items.is_some(),
-        // Several may be named; the first is as good as any.
-        media_type: encoding.text("contentType").and_then(|given| {
-            let first = given.split(',').next()?.trim();
-            (!first.is_empty() && !first.contains('*')).then(|| first.to_owned())
-        }),
+        media_type: encoding
+            .text("contentType")
+            .and_then(|given| media_type(&given)),
         style,
         constant: constant(shape, is_required),
     })
@@ -116,4 +114,13 @@ fn property_field(
 fn constant(shape: &Shape<'_>, is_required: bool) -> Option<String> {
     let only = shape.constant().filter(|_| is_required);
     only.map(|only| only.json().to_owned())
+}
+
+/// The media type that a part gets, of those that a description names for it. Several may be named;
+/// the first is as good as any. It becomes a header field, so it must be able to stand in one.
+fn media_type(given: &str) -> Option<String> {
+    let first = given.split(',').next()?.trim();
+    let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+    let is_one = !first.is_empty() && !first.contains('*') && first.bytes().all(is_visible);
+    is_one.then(|| first.to_owned())
 }

@@ -289,3 +289,19 @@ fn an_operation_with_more_parameters_than_a_model_can_read_is_skipped() {
     assert!(listed.iter().any(|tool| tool["name"] == "b"));
     assert!(listed.iter().all(|tool| tool["name"] != "a"));
 }
+
+/// A part of a form would have fields that nobody has checked.
+#[test]
+fn a_media_type_that_could_end_its_field_is_in_no_part_of_a_form() {
+    let schema = json!({"type": "object", "properties": {"note": {"type": "string"}}});
+    let mut paths = with_body("multipart/form-data", schema);
+    let content = "/~1things/post/requestBody/content/multipart~1form-data";
+    paths.pointer_mut(content).unwrap()["encoding"] =
+        json!({"note": {"contentType": "text/plain\r\nX-Forged: yes"}});
+    let sent = Bench::new(&paths).sent("call", json!({"data": {"note": "hello"}}));
+    let text = String::from_utf8(sent.body).unwrap();
+    assert!(
+        text.contains("hello") && !text.contains("X-Forged"),
+        "{text}"
+    );
+}

@@ -771,6 +771,24 @@ fn how_a_sign_in_ended_shows_for_ten_minutes_after_it_would_have_expired() {
     assert_eq!(browser.navigate(page.url.as_str()).status, 400);
 }
 
+/// A client of 2025-11-25 repeats the call when the person has signed in.
+#[test]
+fn a_sign_in_that_a_prompt_has_asked_for_does_not_answer_the_same_call_much_later() {
+    let world = World::labelled();
+    let mut mcp = world.server.legacy_url("2025-11-25");
+    let arguments = json!({"user_id": LABEL, "prompt": "login"});
+    let call = |mcp: &mut Mcp| {
+        mcp.call_with("authenticate_user", arguments.clone(), json!({}))
+            .response
+    };
+    let begun = call(&mut mcp);
+    let (url, _, _) = elicitation_error(&begun);
+    assert_eq!(Browser::new().sign_in(&url, ADA).status, 200);
+    world.advance(SIGN_IN + 1);
+    let later = call(&mut mcp);
+    elicitation_error(&later);
+}
+
 #[test]
 fn what_a_refused_sign_in_was_for_binds_nobody_who_starts_in_the_browser() {
     let world = World::labelled();

@@ -372,20 +372,14 @@ impl Tools {
             add(&mut status, "message", Some(message));
             return Ok(done(Ok(status)));
         }
-        match (
-            self.offer(
-                call,
-                user_id,
-                self.auth.next_requirements(user_id, prompt),
-                with_code,
-            ),
-            call.url_elicitation,
-        ) {
-            (Ok(attempt), UrlElicitation::Unsupported) => {
-                Ok(done(Ok(self.describe_offer(&attempt))))
-            }
-            (Ok(attempt), _) => self.ask(call, &attempt, ""),
-            (Err(failure), _) => Ok(done(Err(failure))),
+        let requirements = self.auth.next_requirements(user_id, prompt);
+        let attempt = match self.offer(call, user_id, requirements, with_code) {
+            Ok(attempt) => attempt,
+            Err(failure) => return Ok(done(Err(failure))),
+        };
+        match call.url_elicitation {
+            UrlElicitation::Unsupported => Ok(done(Ok(self.describe_offer(&attempt)))),
+            _ => self.ask(call, &attempt, ""),
         }
     }
 
@@ -408,10 +402,8 @@ impl Tools {
     fn ask_for(&self, call: &ToolCall<'_>, user_id: Option<&str>, failure: &Failure) -> Outcome {
         let chosen = self.auth.choose(user_id).map(|chosen| chosen.user_id);
         let user_id = chosen.as_deref().unwrap_or(DEFAULT_USER_ID);
-        let (requirements, with_code) = (
-            self.auth.next_requirements_of_call(user_id),
-            self.config.sign_in_method == SignInMethod::DeviceCode,
-        );
+        let requirements = self.auth.next_requirements_of_call(user_id);
+        let with_code = self.config.sign_in_method == SignInMethod::DeviceCode;
         match (
             self.offer(call, user_id, requirements, with_code),
             call.url_elicitation,
