@@ -92,8 +92,6 @@ pub struct Requirements {
     pub prompt: Option<Prompt>,
     /// Who must sign in, if a call was made in that person's name.
     pub person: Option<Person>,
-    /// Whether it must be somebody who has no account here yet.
-    pub is_newcomer: bool,
 }
 
 impl Requirements {
@@ -112,7 +110,6 @@ impl Requirements {
             && challenge::are_alike(self.claims.as_ref(), other.claims.as_ref())
             && self.prompt == other.prompt
             && self.person == other.person
-            && self.is_newcomer == other.is_newcomer
     }
 }
 

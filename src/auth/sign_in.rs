@@ -7,7 +7,7 @@ use url::Url;
 use super::account::Account;
 use super::accounts::{Change, Due};
 use super::authority::Application;
-use super::id_token::{self, Identity};
+use super::id_token::{self, Identity, Person};
 use super::oauth_error::OauthError;
 use super::pending::{
     Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
@@ -57,26 +57,7 @@ impl Auth {
     /// Begins a sign-in of `user_id` in the browser that asks for it, and opens it there.
     pub fn begin(&self, user_id: &str) -> Result<Opened, Failure> {
         check_user_id(user_id)?;
-        self.begin_here(user_id, self.next_requirements(user_id, None))
-    }
-
-    /// The same for somebody who has no account here yet. The label is one that nobody has.
-    pub fn begin_newcomer(&self) -> Result<Opened, Failure> {
-        let mut number = 2;
-        let mut user_id = format!("account-{number}");
-        while self.account(&user_id).is_some() {
-            number += 1;
-            user_id = format!("account-{number}");
-        }
-        let requirements = Requirements {
-            prompt: Some(Prompt::SelectAccount),
-            is_newcomer: true,
-            ..Requirements::default()
-        };
-        self.begin_here(&user_id, requirements)
-    }
-
-    fn begin_here(&self, user_id: &str, requirements: Requirements) -> Result<Opened, Failure> {
+        let requirements = self.next_requirements(user_id, None);
         let attempt = self.pending.begin(user_id, requirements)?;
         match &attempt.method {
             Method::Browser { ticket } => self.open(ticket.expose(), &|_, _| false),
@@ -339,29 +320,31 @@ impl Auth {
                 "Sign in as that person, or give {signed_in} a name of its own with authenticate_user."
             )));
         }
-        if attempt.requirements.is_newcomer {
-            self.check_newcomer(user_id, &identity)?;
+        if let Some(label) = self.other_label_of(user_id, &identity.person) {
+            let message = format!(
+                "{signed_in} has an account here already: {label}. No second one was made."
+            );
+            return Err(Failure::new(Kind::Refused, message).hint(format!(
+                "Use {label} as the user_id, or choose another account on Microsoft's page."
+            )));
         }
         self.store(attempt, self.new_account(identity, tokens))
     }
 
-    /// Nobody gets a second account by a sign-in that was for another person, and nobody's account
-    /// is replaced by it.
-    fn check_newcomer(&self, user_id: &str, identity: &Identity) -> Result<(), Failure> {
-        for (label, account) in self.accounts() {
-            if account.person.as_ref() == Some(&identity.person) {
-                let message = format!(
-                    "{} has an account here already: {label}. No second one was made.",
-                    identity.username
-                );
-                return Err(Failure::new(Kind::Refused, message)
-                    .hint("To sign in another account, choose that one on Microsoft's page."));
-            }
-            if label == user_id {
-                return Err(start_again("Somebody else has just signed in."));
-            }
+    /// What `person` is called here, if not `user_id`.
+    fn other_label_of(&self, user_id: &str, person: &Person) -> Option<String> {
+        let is_theirs = |account: &Account| account.person.as_ref() == Some(person);
+        let accounts = self.accounts();
+        if accounts
+            .get(user_id)
+            .is_some_and(|account| is_theirs(account))
+        {
+            return None;
         }
-        Ok(())
+        let (label, _) = accounts
+            .into_iter()
+            .find(|(_, account)| is_theirs(account))?;
+        Some(label)
     }
 
     fn new_account(&self, identity: Identity, tokens: TokenResponse) -> Account {
@@ -385,11 +368,7 @@ impl Auth {
     fn store(&self, attempt: &Attempt, account: Account) -> Outcome {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
-        // Asked while nobody else can store an account.
-        let still_wanted = || {
-            let is_taken = attempt.requirements.is_newcomer && self.account(user_id).is_some();
-            self.pending.holds(&attempt.handle) && !is_taken
-        };
+        let still_wanted = || self.pending.holds(&attempt.handle);
         let api_claims = attempt.requirements.api_claims.as_ref();
         match self
             .accounts
@@ -398,7 +377,7 @@ impl Auth {
             Change::GivenUp => Err(Failure::new(
                 Kind::Refused,
                 format!(
-                    "The sign-in of {user_id} was given up, signed out or overtaken meanwhile. Nothing was stored."
+                    "The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."
                 ),
             )
             .hint("Start again from a new link, if you want to sign in.")),

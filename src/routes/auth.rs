@@ -7,7 +7,6 @@ use tiny_http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::pages::home::NEWCOMER;
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
 use crate::auth::DEFAULT_USER_ID;
 use crate::auth::authority::ResponseMode;
@@ -22,17 +21,12 @@ use crate::secret::Secret;
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
 
-/// What the label of a newcomer is called before there is one.
-const A_NEW_ACCOUNT: &str = "a new account";
-
 /// What a sign-in page is asked for.
 enum Asked {
     /// The sign-in whose link has this ticket.
     Ticket(String),
     /// A new sign-in of this user.
     User(String),
-    /// A new sign-in of somebody who has no account here yet.
-    Newcomer,
 }
 
 impl Routes {
@@ -48,7 +42,6 @@ impl Routes {
         let opened = match &asked {
             Asked::Ticket(ticket) => self.auth.open(ticket, &self.shows(request))?,
             Asked::User(user_id) => self.auth.begin(user_id)?,
-            Asked::Newcomer => self.auth.begin_newcomer()?,
         };
         let Opened {
             handle,
@@ -99,7 +92,6 @@ impl Routes {
                 check_user_id(user_id)?;
                 (user_id.clone(), "user_id", user_id.as_str())
             }
-            Asked::Newcomer => (A_NEW_ACCOUNT.to_owned(), NEWCOMER.0, NEWCOMER.1),
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");
@@ -249,9 +241,8 @@ impl Routes {
             Ok(message) => Ok(self.pages.signed_in(&message)),
             Err(failure) => match self.auth.pending().ended_for(&handle, &shows) {
                 Some(attempt) if may_work_again(&attempt, &failure) => {
-                    let query = query_for(&attempt);
                     let title = super::NOT_COMPLETED;
-                    Ok(self.pages.failed_sign_in(title, &failure, &query))
+                    Ok(self.pages.failed_sign_in(title, &failure, &attempt.user_id))
                 }
                 _ => Err(failure),
             },
@@ -278,14 +269,10 @@ impl Routes {
 
 fn what_is_asked(request: &Request<'_>) -> Asked {
     if let Some(ticket) = request.parameter("ticket") {
-        Asked::Ticket(ticket)
-    } else if let Some(user_id) = request.parameter("user_id") {
-        Asked::User(user_id)
-    } else if request.parameter(NEWCOMER.0).as_deref() == Some(NEWCOMER.1) {
-        Asked::Newcomer
-    } else {
-        Asked::User(DEFAULT_USER_ID.to_owned())
+        return Asked::Ticket(ticket);
     }
+    let user_id = request.parameter("user_id");
+    Asked::User(user_id.unwrap_or_else(|| DEFAULT_USER_ID.to_owned()))
 }
 
 /// Whether the person may have more luck with the same sign-in. One that is for a certain person
@@ -293,18 +280,6 @@ fn what_is_asked(request: &Request<'_>) -> Asked {
 fn may_work_again(attempt: &Attempt, failure: &Failure) -> bool {
     let is_for_anybody = attempt.requirements.person.is_none();
     is_for_anybody && !matches!(failure.kind, Kind::Configuration | Kind::Internal)
-}
-
-/// The query that begins the same sign-in as `attempt`.
-fn query_for(attempt: &Attempt) -> String {
-    let (name, value) = if attempt.requirements.is_newcomer {
-        NEWCOMER
-    } else {
-        ("user_id", attempt.user_id.as_str())
-    };
-    Serializer::new(String::new())
-        .append_pair(name, value)
-        .finish()
 }
 
 fn digest(cookie: &str) -> String {

@@ -446,6 +446,9 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
                 "{name}: {members}"
             );
         }
+        process
+            .modern()
+            .ok("logout_user", json!({"user_id": user_id}));
     }
 }
 

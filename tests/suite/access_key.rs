@@ -597,6 +597,9 @@ fn the_person_whom_a_link_names_is_offered_the_sign_in_behind_the_key() {
             &[("Authorization", BEARER)],
         );
         assert_eq!(status.json()["authenticated"], true);
+        let logout = format!("/auth/logout?{}", encode_pairs(&[("user_id", user_id)]));
+        let gone = send(&server, "GET", &logout, &[("Authorization", BEARER)]);
+        assert_eq!(gone.status, 303);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Attacks on the auth path that have once succeeded.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::operations::{Bench, description, with_body};
 use crate::support::backend::Backend;
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
 use crate::support::mcp::Mcp;
 use crate::support::server::{Running, Setup, World};
@@ -182,50 +182,6 @@ fn sign_ins_that_have_ended_take_no_place_of_a_link_that_somebody_has() {
     offer(&mut mcp, "one-more");
     let page = Browser::new().sign_in(&link, ADA);
     assert_eq!(page.status, 200, "{}", page.text());
-}
-
-/// Two people who have no account here are given the same label, and both are at its end.
-#[test]
-fn of_two_newcomers_at_the_same_time_none_replaces_the_other() {
-    let entra = Arc::new(Entra::start());
-    let setup = Setup::new(&entra, None);
-    let second = Arc::new(Mutex::new(None::<(Browser, Page)>));
-    let looks = Arc::new(AtomicUsize::new(0));
-    let clock = Clock::from_fn({
-        let (entra, second, looks) = (Arc::clone(&entra), Arc::clone(&second), Arc::clone(&looks));
-        let clock = setup.clock.clock();
-        move || {
-            // The second time is behind the last check.
-            let is_now =
-                entra.token_requests().len() == 1 && looks.fetch_add(1, Ordering::SeqCst) == 1;
-            let waiting = second.lock().unwrap().take_if(|_| is_now);
-            if let Some((mut browser, accounts)) = waiting {
-                let answer = browser.submit(&accounts, GRACE);
-                assert_eq!(browser.auto_submit(&answer).status, 200);
-            }
-            SystemTime::UNIX_EPOCH + Duration::from_secs(clock.now())
-        }
-    });
-    let config = Config::from_variables(&setup.variables).unwrap();
-    let running = Running {
-        server: Server::start(config, clock, setup.limits.clone()).unwrap(),
-        clock: setup.clock.clone(),
-        directory: Arc::clone(&setup.directory),
-    };
-    let link = format!("{}/auth/login?account=another", running.url());
-    let mut grace = Browser::new();
-    let accounts = grace.navigate(&link);
-    *second.lock().unwrap() = Some((grace, accounts));
-    let mut ada = Browser::new();
-    let accounts = ada.navigate(&link);
-    let answer = ada.submit(&accounts, ADA);
-    let page = ada.auto_submit(&answer);
-    assert!(second.lock().unwrap().is_none());
-    assert_eq!(page.status, 400, "{}", page.text());
-    let status = running
-        .modern()
-        .ok("check_auth_status", json!({"user_id": "account-2"}));
-    assert_eq!(status["username"], GRACE, "{status}");
 }
 
 /// JSON in a string is not read with the message, whose depth is bounded.

@@ -1273,6 +1273,7 @@ fn a_user_id_that_does_not_show_what_it_is_is_refused_wherever_it_comes_in() {
     // Letters of every script are names.
     for user_id in ["Ада", "עדה", "阿达", "O’Brien & Söhne"] {
         stage.sign_in(user_id, ADA);
+        stage.mcp().ok("logout_user", json!({"user_id": user_id}));
     }
 }
 
