@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::account::Account;
-use super::accounts::Due;
+use super::accounts::{Due, Slot};
 use super::asked::{Came, PAUSE};
-use super::challenge::{Claims, are_alike};
+use super::challenge::Claims;
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
 use super::request::Requirements;
@@ -148,16 +148,11 @@ impl Auth {
     /// once.
     fn has_signed_in_for(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
-        let is_recent = self
-            .account(user_id)
-            .is_some_and(|account| now < account.signed_in_at + PAUSE.as_secs());
+        let is_recent = |account: Arc<Account>| now < account.signed_in_at + PAUSE.as_secs();
         let is_for_them =
-            self.accounts
-                .with_slot(user_id, |slot| match (&slot.signed_in_for, claims) {
-                    (Some(own), Some(claims)) => own.is_like(claims),
-                    _ => false,
-                });
-        is_recent && is_for_them == Some(true)
+            |slot: &mut Slot| claims.is_some() && slot.signed_in_for.as_ref() == claims;
+        self.account(user_id).is_some_and(is_recent)
+            && self.accounts.with_slot(user_id, is_for_them) == Some(true)
     }
 
     /// What came of it, if Entra was asked for a token of `user_id` with `claims` a moment ago.
@@ -250,7 +245,7 @@ impl Auth {
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.asked.note(now, PAUSE, claims, Came::Tokens);
             // It has brought what a sign-in was wanted for.
-            let is_met = |due: &mut Due| are_alike(due.requirements.api_claims.as_ref(), claims);
+            let is_met = |due: &mut Due| due.requirements.api_claims.as_ref() == claims;
             slot.due.take_if(is_met);
         });
         log::info!("the tokens of {user_id} were refreshed");

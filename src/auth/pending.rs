@@ -303,7 +303,7 @@ impl PendingSignIns {
                 _ => false,
             };
             let has_time = attempt.expires_at > now + attempt.method.lifetime() / 2;
-            let is_same = attempt.user_id == user_id && attempt.requirements.is_like(requirements);
+            let is_same = attempt.user_id == user_id && attempt.requirements == *requirements;
             is_on_offer && has_time && is_same
         });
         found.map(|entry| Arc::clone(&entry.attempt))

@@ -6,14 +6,13 @@ use url::Url;
 
 use super::account::Account;
 use super::accounts::{Change, Due};
-use super::authority::Application;
 use super::id_token::{self, Identity, Person};
 use super::oauth_error::OauthError;
 use super::pending::{
     Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
     wrong_browser,
 };
-use super::request::{self, Hints, Prompt, Requirements};
+use super::request::{self, Prompt, Requirements};
 use super::response::AuthorizationResponse;
 use super::standing::binding;
 use super::token_endpoint::{self, Refusal, TokenResponse};
@@ -110,34 +109,25 @@ impl Auth {
 
     /// The address that the browser is sent to.
     fn authorization_request(&self, attempt: &Attempt, browser: &Browser) -> Url {
-        let Attempt {
-            user_id,
-            requirements,
-            ..
-        } = attempt;
-        // If something is asked of the existing account, the person is led to it. Otherwise they
-        // choose.
-        let is_of_account = requirements.prompt.is_some()
-            || requirements.person.is_some()
-            || self.due(user_id).is_some();
-        let account = self.account(user_id).filter(|_| is_of_account);
-        let username = account.as_ref().map(|account| account.username.as_str());
-        let login = if is_address(user_id) {
-            Some(user_id.as_str())
-        } else {
-            username.filter(|username| !username.is_empty())
-        };
-        let hints = Hints {
-            login,
-            domain: self.config.domain_hint.as_deref(),
-        };
+        let login_hint = self.login_hint(&attempt.user_id, &attempt.requirements);
         request::url(
             &self.config.application(),
-            self.config.response_mode,
             &browser.proofs,
-            requirements,
-            hints,
+            &attempt.requirements,
+            login_hint.as_deref(),
         )
+    }
+
+    /// Whom the person is led to. If nothing is asked of the existing account, they choose.
+    fn login_hint(&self, user_id: &str, requirements: &Requirements) -> Option<String> {
+        if is_address(user_id) {
+            return Some(user_id.to_owned());
+        }
+        let is_asked_of = requirements.prompt.is_some()
+            || requirements.person.is_some()
+            || self.due(user_id).is_some();
+        let username = self.account(user_id)?.username.clone();
+        (is_asked_of && !username.is_empty()).then_some(username)
     }
 
     /// Takes an authorization response from a browser; gives what the browser is sent on with to
@@ -276,19 +266,14 @@ impl Auth {
         let Some(id_token) = &tokens.id_token else {
             return Err(untrusted(purpose, "there is no ID token in it"));
         };
-        let Application {
-            authority,
-            client_id,
-            ..
-        } = self.config.application();
-        let checked = id_token::check(id_token, client_id, authority, nonce, self.now());
-        let identity = match checked {
-            Ok(identity) => identity,
-            Err(reason) => {
+        let client_id = &self.config.client_id;
+        let authority = &self.config.authority;
+        let identity = id_token::check(id_token, client_id, authority, nonce, self.now()).map_err(
+            |reason| {
                 let reason = format!("the ID token does not fit, because {reason}");
-                return Err(untrusted(purpose, &reason));
-            }
-        };
+                untrusted(purpose, &reason)
+            },
+        )?;
         if identity.clock_is_off {
             log::warn!("this machine's clock and Entra's are more than five minutes apart");
         }
