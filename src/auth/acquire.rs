@@ -184,9 +184,7 @@ impl Auth {
         entry.account = Some(Arc::clone(account));
         let refreshed = match self.token_endpoint.token(form, PURPOSE) {
             Ok(tokens) => self.store_refreshed(user_id, account, tokens, claims),
-            Err(Refusal { failure, error }) => {
-                self.refused(user_id, account, claims, failure, error.as_deref())
-            }
+            Err(refusal) => self.refused(user_id, account, claims, refusal),
         };
         match &refreshed {
             // An account of the Python server knows its person now.
@@ -262,19 +260,24 @@ impl Auth {
     ) -> Refresh {
         let failure = Failure::new(Kind::SignInRequired, message)
             .hint("Sign in again; if it persists, tell whoever runs this server.");
-        self.refused(user_id, account, claims, failure, None)
+        let refusal = Refusal {
+            failure,
+            error: None,
+        };
+        self.refused(user_id, account, claims, refusal)
     }
 
-    /// Notes that a refresh of `account` was refused, by Entra with `error` or by us; ends the
-    /// tokens that this ends.
+    /// Notes that a refresh of `account` was refused, by Entra or by us, and ends the tokens that
+    /// this ends. If the person signed in anew, or out, meanwhile, it says nothing of what they
+    /// have now.
     fn refused(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         claims: Option<&Claims>,
-        failure: Failure,
-        error: Option<&OauthError>,
+        refusal: Refusal,
     ) -> Refresh {
+        let Refusal { failure, error } = refusal;
         log::warn!(
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
@@ -284,67 +287,56 @@ impl Auth {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
         });
-        // If the person signed in anew, or out, meanwhile, this says nothing of what they have now.
+        let mut requirements = Requirements::for_api(claims);
+        if let Some(error) = &error {
+            requirements = error.requirements(&requirements);
+        }
         let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
-            if failure.kind == Kind::SignInRequired {
-                let requirements = after_refusal(claims, error);
-                // What an API has demanded meanwhile is not forgotten for a sign-in that brings
-                // less.
-                let is_more = requirements != Requirements::default();
-                if is_more || slot.due.as_ref().is_none_or(|due| due.until <= now) {
-                    slot.due = Some(Due {
-                        until: now + LIFETIME,
-                        requirements,
-                    });
-                }
+            let is_due = slot.due.as_ref().is_some_and(|due| due.until > now);
+            // What an API has demanded is not forgotten for a sign-in that brings less.
+            let is_more = !is_due || requirements != Requirements::default();
+            if failure.kind == Kind::SignInRequired && is_more {
+                let until = now + LIFETIME;
+                slot.due = Some(Due {
+                    until,
+                    requirements,
+                });
             }
             let came = Came::Refusal(failure.clone());
             slot.asked.note(now, pause, claims, came);
         });
-        let is_of_account = is_noted.is_some() && self.end_tokens(user_id, account, error, claims);
-        if is_of_account {
+        let ended = error.and_then(|error| self.ended_by(&error, account, claims));
+        let is_replaced =
+            ended.is_none_or(|ended| self.accounts.replace(user_id, account, &Arc::new(ended)));
+        if is_noted.is_some() && is_replaced {
             Refresh::Refused(failure)
         } else {
             Refresh::Superseded
         }
     }
 
-    /// Ends the tokens of `account` that Entra's `error` has ended. `false` if they are the
-    /// account's no longer.
-    fn end_tokens(
+    /// `account` without the tokens that Entra's `error` has ended, if it has ended any.
+    fn ended_by(
         &self,
-        user_id: &str,
-        account: &Arc<Account>,
-        error: Option<&OauthError>,
+        error: &OauthError,
+        account: &Account,
         claims: Option<&Claims>,
-    ) -> bool {
-        let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
-            return true;
-        };
-        // Some suberrors (`basic_action`) only want to see the person: the token may serve again.
+    ) -> Option<Account> {
+        // Some suberrors (`basic_action`) only want to see the person: the refresh token may serve
+        // again, and the access token is as good as it was for calls that need no such claims.
         let is_ended = error.ends_refresh_token();
-        if claims.is_some() && !is_ended {
-            // The access token at hand is as good for other calls as it was.
-            return true;
+        let is_for_claims = claims.is_some() && !is_ended;
+        if error.kind() != Kind::SignInRequired || is_for_claims {
+            return None;
         }
-        let mut ended = Account::clone(account);
+        let mut ended = account.clone();
         // Entra wants the person before the next call: what is left of the token does not serve.
         ended.access_token = None;
         ended.expires_at = ended.expires_at.min(self.now());
         if is_ended {
             ended.refresh_token = None;
         }
-        self.accounts.replace(user_id, account, &Arc::new(ended))
-    }
-}
-
-/// What a sign-in must bring after a refresh with the `claims` of an API was refused, by Entra with
-/// `error`.
-fn after_refusal(claims: Option<&Claims>, error: Option<&OauthError>) -> Requirements {
-    let requirements = Requirements::for_api(claims);
-    match error {
-        Some(error) => error.requirements(&requirements),
-        None => requirements,
+        Some(ended)
     }
 }
 

@@ -31,8 +31,7 @@ use crate::sync::locked;
 
 /// How long a sign-in may take, in seconds. An authorization code lives as long.
 pub const LIFETIME: u64 = 600;
-/// The most sign-ins at a time. Beyond it one that has ended gives way, or else the oldest that
-/// nobody is in the middle of.
+/// The most sign-ins at a time.
 const MOST: usize = 64;
 
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
@@ -266,16 +265,7 @@ impl PendingSignIns {
         });
         let mut entries = self.current();
         if entries.len() >= MOST {
-            let is_offered = |entry: &Entry| matches!(entry.phase, Phase::Offered);
-            let may_start_again = |entry: &Entry| !matches!(entry.phase, Phase::Redeeming(_));
-            let ended = entries.iter().position(Entry::has_ended);
-            let idle = ended.or_else(|| entries.iter().position(is_offered));
-            let gives_way = idle.or_else(|| entries.iter().position(may_start_again));
-            let gives_way = gives_way.unwrap_or(0);
-            if let Some(entry) = entries.remove(gives_way).filter(|entry| !entry.has_ended()) {
-                let user_id = &entry.attempt.user_id;
-                log::warn!("{MOST} sign-ins are under way; the oldest, of {user_id}, gives way");
-            }
+            make_room(&mut entries);
         }
         entries.push_back(Entry {
             attempt: Arc::clone(&attempt),
@@ -473,6 +463,22 @@ impl PendingSignIns {
     pub fn close(&self) {
         locked(&self.entries).clear();
         self.changed.notify_all();
+    }
+}
+
+/// Of too many sign-ins, the one gives way that is missed least, and of several the oldest.
+fn make_room(entries: &mut Entries) {
+    let how_much_missed = |entry: &Entry| match entry.phase {
+        Phase::Ended { .. } => 0,
+        Phase::Offered => 1,
+        Phase::Opened(_) | Phase::Answered(_) | Phase::Polling => 2,
+        Phase::Redeeming(_) => 3,
+    };
+    let least_missed = (0..entries.len()).min_by_key(|at| entries.get(*at).map(how_much_missed));
+    let gives_way = least_missed.and_then(|at| entries.remove(at));
+    if let Some(entry) = gives_way.filter(|entry| !entry.has_ended()) {
+        let user_id = &entry.attempt.user_id;
+        log::warn!("{MOST} sign-ins are under way; the oldest, of {user_id}, gives way");
     }
 }
 
