@@ -316,20 +316,15 @@ impl Auth {
         self.store(attempt, self.new_account(identity, tokens))
     }
 
-    /// What `person` is called here, if not `user_id`.
+    /// What `person` is signed in as here, if not as `user_id`.
     fn other_label_of(&self, user_id: &str, person: &Person) -> Option<String> {
-        let is_theirs = |account: &Account| account.person.as_ref() == Some(person);
-        let accounts = self.accounts();
-        if accounts
-            .get(user_id)
-            .is_some_and(|account| is_theirs(account))
-        {
+        let mut accounts = self.accounts();
+        accounts.retain(|_, account| account.person.as_ref() == Some(person));
+        if accounts.contains_key(user_id) {
             return None;
         }
-        let (label, _) = accounts
-            .into_iter()
-            .find(|(_, account)| is_theirs(account))?;
-        Some(label)
+        let mut labels = accounts.into_keys();
+        labels.find(|label| self.standing(label).is_signed_in())
     }
 
     fn new_account(&self, identity: Identity, tokens: TokenResponse) -> Account {

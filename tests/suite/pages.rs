@@ -672,6 +672,26 @@ fn the_same_person_does_not_get_a_second_account() {
     assert_eq!(status(&server, "account-2")["username"], GRACE);
 }
 
+#[test]
+fn whose_account_has_ended_can_sign_in_under_another_name() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    entra.set(|settings| settings.expires_in = 0);
+    sign_in(&server, "work", ADA);
+    entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_grant",
+        aadsts: 700_082,
+        suberror: Some("bad_token"),
+        claims: None,
+    });
+    let call = json!({"user_id": "work", "endpoint": "/me"});
+    server.modern().fails("api_get_request", call);
+    assert_eq!(status(&server, "work")["authenticated"], false);
+    sign_in(&server, ADA, ADA);
+    assert_eq!(status(&server, ADA)["username"], ADA);
+}
+
 /// As older versions could store them.
 #[test]
 fn the_start_page_says_that_two_accounts_are_the_same_person() {
