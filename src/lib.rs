@@ -11,9 +11,9 @@
 //! 1. `auth/mod.rs` (230 lines): the story in prose; [`auth::Auth`], the only door to the rest
 //! 2. `auth/request.rs` (140 lines): state, nonce, code verifier; the authorization request
 //! 3. `auth/response.rs` (80 lines): what comes back to the redirect URI
-//! 4. `auth/pending.rs` (510 lines): the sign-ins that are under way, and what ties each to one
+//! 4. `auth/pending.rs` (520 lines): the sign-ins that are under way, and what ties each to one
 //!    browser
-//! 5. `auth/sign_in.rs` (460 lines): begin, open, complete, store, sign out
+//! 5. `auth/sign_in.rs` (450 lines): begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs` (110 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (310 lines): one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs` (380 lines): one slot for each account, and when it is written

@@ -76,6 +76,15 @@ pub struct Browser {
     pub proofs: Proofs,
 }
 
+impl Browser {
+    fn new() -> Result<Arc<Self>, Failure> {
+        Ok(Arc::new(Self {
+            cookie: Secret::random()?,
+            proofs: Proofs::random()?,
+        }))
+    }
+}
+
 /// Entra's answer to an authorization request.
 pub struct Answer {
     /// The browser whose request it answers.
@@ -219,19 +228,29 @@ impl PendingSignIns {
         entries
     }
 
-    /// A sign-in of `user_id` in a browser.
+    /// A sign-in of `user_id` with a link for a browser.
     pub fn begin(
         &self,
         user_id: &str,
         requirements: Requirements,
     ) -> Result<Arc<Attempt>, Failure> {
         let ticket = Secret::random()?;
-        self.add(
-            user_id,
-            requirements,
-            Method::Browser { ticket },
-            Phase::Offered,
-        )
+        let method = Method::Browser { ticket };
+        self.add(user_id, requirements, method, Phase::Offered)
+    }
+
+    /// The same, opened by the browser that asks for it.
+    pub fn begin_opened(
+        &self,
+        user_id: &str,
+        requirements: Requirements,
+    ) -> Result<(Arc<Attempt>, Arc<Browser>), Failure> {
+        let ticket = Secret::random()?;
+        let method = Method::Browser { ticket };
+        let browser = Browser::new()?;
+        let phase = Phase::Opened(Arc::clone(&browser));
+        let attempt = self.add(user_id, requirements, method, phase)?;
+        Ok((attempt, browser))
     }
 
     /// A sign-in of `user_id` with the device code that Entra has given.
@@ -241,12 +260,8 @@ impl PendingSignIns {
         requirements: Requirements,
         device: DeviceAuthorization,
     ) -> Result<Arc<Attempt>, Failure> {
-        self.add(
-            user_id,
-            requirements,
-            Method::DeviceCode(device),
-            Phase::Polling,
-        )
+        let method = Method::DeviceCode(device);
+        self.add(user_id, requirements, method, Phase::Polling)
     }
 
     fn add(
@@ -322,10 +337,7 @@ impl PendingSignIns {
         let browser = match &entry.phase {
             // A second tab of the same browser asks for the same.
             Phase::Opened(browser) if entry.is_bound(browser, shows) => Arc::clone(browser),
-            Phase::Offered | Phase::Opened(_) => Arc::new(Browser {
-                cookie: Secret::random()?,
-                proofs: Proofs::random()?,
-            }),
+            Phase::Offered | Phase::Opened(_) => Browser::new()?,
             _ => return Err(start_again("This sign-in link was used already.")),
         };
         entry.phase = Phase::Opened(Arc::clone(&browser));

@@ -9,8 +9,7 @@ use super::accounts::{Change, Due};
 use super::id_token::{self, Identity, Person};
 use super::oauth_error::OauthError;
 use super::pending::{
-    Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
-    wrong_browser,
+    Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, wrong_browser,
 };
 use super::request::{self, Prompt, Requirements};
 use super::response::AuthorizationResponse;
@@ -57,11 +56,8 @@ impl Auth {
     pub fn begin(&self, user_id: &str) -> Result<Opened, Failure> {
         check_user_id(user_id)?;
         let requirements = self.next_requirements(user_id, None);
-        let attempt = self.pending.begin(user_id, requirements)?;
-        match &attempt.method {
-            Method::Browser { ticket } => self.open(ticket.expose(), &|_, _| false),
-            Method::DeviceCode(_) => Err(start_again("This is no sign-in link.")),
-        }
+        let (attempt, browser) = self.pending.begin_opened(user_id, requirements)?;
+        Ok(self.opened(&attempt, &browser))
     }
 
     /// What a sign-in of `user_id` that is begun now must bring: what is due, with `prompt` if
@@ -100,22 +96,23 @@ impl Auth {
     /// Opens the link with `ticket` in a browser that `shows` these cookies.
     pub fn open(&self, ticket: &str, shows: Shows<'_>) -> Result<Opened, Failure> {
         let (attempt, browser) = self.pending.open(ticket, shows)?;
-        Ok(Opened {
-            handle: attempt.handle.clone(),
-            cookie: browser.cookie.clone(),
-            url: self.authorization_request(&attempt, &browser),
-        })
+        Ok(self.opened(&attempt, &browser))
     }
 
-    /// The address that the browser is sent to.
-    fn authorization_request(&self, attempt: &Attempt, browser: &Browser) -> Url {
+    /// What `browser`, which has opened the link of `attempt`, is sent on with.
+    fn opened(&self, attempt: &Attempt, browser: &Browser) -> Opened {
         let login_hint = self.login_hint(&attempt.user_id, &attempt.requirements);
-        request::url(
+        let url = request::url(
             &self.config.application(),
             &browser.proofs,
             &attempt.requirements,
             login_hint.as_deref(),
-        )
+        );
+        Opened {
+            handle: attempt.handle.clone(),
+            cookie: browser.cookie.clone(),
+            url,
+        }
     }
 
     /// Whom the person is led to. If nothing is asked of the existing account, they choose.
