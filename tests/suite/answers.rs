@@ -267,6 +267,27 @@ fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     );
 }
 
+/// RFC 9112 §5.2: a line that begins with white space goes on with the value before it.
+#[test]
+fn a_folded_header_of_an_answer_is_one_value() {
+    let world = World::signed_in();
+    let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>;\r\n rel=preload\r\n\r\nHTTP/1.1 201 Created\r\n\
+                X-Long: a\r\n b\n\tc\r\n \r\nTransfer-Encoding:\r\n\tchunked\r\nContent-Type: application/json\r\n\r\n";
+    // What looks like a folded line in the content is none.
+    let wire = format!("{head}d\r\n{{\"a\":\r\n \r\n 1}}\r\n0\r\n\r\n");
+    for tool in WRITES {
+        let content = called_raw(&world, tool, &wire);
+        assert_eq!(
+            (&content["success"], &content["status"], &content["data"]),
+            (&json!(true), &json!(201), &json!({"a": 1})),
+            "{content}"
+        );
+        let words = content["headers"]["x-long"].as_str().unwrap().split(' ');
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        assert_eq!(words, ["a", "b", "c"], "{content}");
+    }
+}
+
 /// A part of what is packed could not be unpacked.
 #[test]
 fn a_range_is_asked_for_unpacked() {
