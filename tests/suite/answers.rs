@@ -267,6 +267,78 @@ fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     );
 }
 
+/// RFC 9110 §15.4: what each status says of the request that it answers.
+#[test]
+fn a_redirect_says_whether_the_api_has_acted_and_names_what_can_be_called() {
+    const ACTED: &str = "The API has acted on the call";
+    const NOT_ACTED: &str = "The API has not acted on the call";
+    const UNKNOWN: &str = "Whether the API has acted on a call that changes something is not known";
+    let world = World::signed_in();
+    let base = world.backend.url();
+    for (status, said) in [
+        (300, UNKNOWN),
+        (301, UNKNOWN),
+        (302, UNKNOWN),
+        (303, ACTED),
+        (307, NOT_ACTED),
+        (308, NOT_ACTED),
+    ] {
+        for (location, target) in [
+            ("y/?p=1", format!("{base}/y/?p=1")),
+            ("?p=1", format!("{base}/x?p=1")),
+            ("/v1.0/x/", format!("{base}/x/")),
+            ("//other.example/x", "http://other.example/x".to_owned()),
+            ("https://", "https://".to_owned()),
+        ] {
+            for tool in WRITES {
+                let reply = Reply::empty(status).with("Location", location);
+                let content = called(&world, tool, reply);
+                assert_eq!(content["error"], "redirect", "{content}");
+                assert_eq!(content["redirect_target"], target, "{content}");
+                assert_eq!(content["headers"]["location"], location, "{content}");
+                let hint = content["hint"].as_str().unwrap();
+                assert!(hint.contains(said), "{status}: {hint}");
+            }
+        }
+    }
+    let reply = Reply::empty(304).with("Location", "/v1.0/me");
+    let content = called(&world, "api_get_request", reply);
+    assert_eq!(content["success"], true, "{content}");
+    assert!(content.get("redirect_target").is_none(), "{content}");
+    // It can be called as it stands there.
+    let reply = Reply::empty(307).with("Location", "/v1.0/me");
+    let content = called(&world, "api_get_request", reply);
+    world.backend.on(|_| None);
+    let arguments = json!({"endpoint": content["redirect_target"]});
+    world.server.modern().ok("api_get_request", arguments);
+}
+
+/// As APIs do that are made for browsers: Azure's App Service, ASP.NET, and what stands in front.
+#[test]
+fn a_redirect_to_a_sign_in_page_says_that_the_token_is_not_taken() {
+    let world = World::signed_in();
+    for location in [
+        "https://login.microsoftonline.com/t/oauth2/v2.0/authorize?response_type=code&client_id=1",
+        "https://login.windows.net/t/oauth2/authorize?client_id=1&response_type=id_token",
+        "https://idp.example/saml?SAMLRequest=x",
+        "https://adfs.example/adfs/ls/?wtrealm=x&wa=wsignin1.0",
+        "https://api.example/.auth/login/aad?post_login_redirect_uri=%2Fx",
+        "/Account/Login?ReturnUrl=%2Fv1.0%2Fx",
+    ] {
+        for tool in ["api_get_request", "api_post_request"] {
+            let reply = Reply::empty(302).with("Location", location);
+            let content = called(&world, tool, reply);
+            assert_eq!(content["error"], "redirect", "{content}");
+            let hint = content["hint"].as_str().unwrap();
+            assert!(
+                hint.contains("sign-in page") && hint.contains("CUSTOM_API_SCOPE"),
+                "{hint}"
+            );
+            assert!(!hint.contains("DOWNLOAD_HOSTS"), "{hint}");
+        }
+    }
+}
+
 /// RFC 9112 §5.2: a line that begins with white space goes on with the value before it.
 #[test]
 fn a_folded_header_of_an_answer_is_one_value() {
@@ -643,6 +715,10 @@ fn a_token_in_a_header_of_the_answer_is_replaced_too() {
         content["hint"].as_str().unwrap().contains("removed"),
         "{content}"
     );
+    let content = echoed(&world, x(), |token| {
+        Reply::empty(302).with("Location", &format!("//{token}.example/"))
+    });
+    assert_eq!(content["redirect_target"], format!("//{MARKER}.example/"));
     echoed(&world, x(), |token| {
         Reply::of_json(
             200,
