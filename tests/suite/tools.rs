@@ -1155,14 +1155,16 @@ fn not_modified_is_no_error() {
 fn redirects_are_reported_and_not_followed() {
     let elsewhere = StandIn::serve(|_| -> Answer { panic!("the redirect was followed") });
     let mut bench = Bench::new();
+    let elsewhere = format!("{}/v1.0/me", elsewhere.url());
+    let here = format!("{}/me", bench.backend.url());
     let targets = [
-        format!("{}/v1.0/me", elsewhere.url()),
-        "/v1.0/me".to_owned(),
-        "me".to_owned(),
+        (elsewhere.as_str(), &elsewhere),
+        ("/v1.0/me", &here),
+        ("me", &here),
     ];
     for status in [301, 302, 303, 307, 308] {
-        for target in &targets {
-            bench.answer(Reply::empty(status).with("Location", target));
+        for (location, target) in targets {
+            bench.answer(Reply::empty(status).with("Location", location));
             for (tool, _) in METHODS {
                 let before = bench.backend.requests().len();
                 let answer = bench.mcp.fails(tool, json!({"endpoint": "/old"}));
