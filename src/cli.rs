@@ -97,8 +97,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             Ok(Done { text, code })
         }
         Verb::Doctor => {
-            let variables = sources(&line).map(|sources| sources.values);
-            let report = doctor::run(variables, &Clock::system());
+            let report = doctor::run(sources(&line), &Clock::system());
             let text = if line.has(JSON) {
                 report.json()
             } else {
@@ -179,8 +178,7 @@ fn init(line: &CommandLine) -> Result<Done, Trouble> {
     });
     let written = init.write(terminal).map_err(of_init)?;
     print(&written.text());
-    let sources = sources(line)?;
-    let report = doctor::run(Ok(sources.values), &Clock::system());
+    let report = doctor::run(sources(line), &Clock::system());
     print(&format!("\n{}", report.findings_text()));
     let code = if report.has_failure() { FAILED } else { 0 };
     let text = init::next_steps(&written, line.value(ENV_FILE));
