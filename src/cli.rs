@@ -162,7 +162,7 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
         // What keeps it from being opened is logged, and tried again with the next call.
         let _ = server.reopen_audit_log();
     }
-    log::info!("stopping: requests in flight are let finish");
+    log::info!("stopping: requests that are under way may finish");
     drop(server);
     Ok(Done::well(String::new()))
 }

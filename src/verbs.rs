@@ -193,7 +193,7 @@ fn show_link(server: &OwnerClient<'_>, user_id: &str, link: &Link, show: Show<'_
     };
     let whom = as_whom(user_id);
     let before = format!("To sign in{whom}, open this link in a browser:\n  ");
-    let after = format!("\nIf none opens by itself, copy the link into one.{from_elsewhere}\n");
+    let after = format!("\nIf no browser opens, copy the link into one.{from_elsewhere}\n");
     show(link.between(&before, &after).expose(), Some(link));
 }
 
