@@ -2,6 +2,7 @@
 //! do about errors that only Microsoft's page shows.
 
 use super::{Html, Pages, escaped, filled, query, query_of};
+use crate::auth::DEFAULT_USER_ID;
 use crate::auth::aadsts::Advice;
 use crate::auth::account::Account;
 use crate::auth::standing::Standing;
@@ -40,6 +41,10 @@ struct Button {
 impl Home<'_> {
     fn button(&self) -> Button {
         match self.user_id {
+            Some(DEFAULT_USER_ID) => Button {
+                query: query_of(self.user_id),
+                text: "Sign in".to_owned(),
+            },
             Some(user_id) => Button {
                 query: query_of(Some(user_id)),
                 text: format!("Sign in as {user_id}"),
