@@ -538,6 +538,8 @@ fn an_operation_is_not_offered_if_each_path_that_is_made_of_its_template_is_deni
             &["/{id}/keys", "/a/keys/{key}"],
             &["/{id}/{kind}"],
         ),
+        // The name of a parameter is no part of the path.
+        ("/*id*", &["/idle", "/x{x}id"], &["/{id}", "/{x-id-x}/y"]),
     ] {
         let denying = policy("", pattern);
         for template in denied {
