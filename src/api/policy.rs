@@ -129,8 +129,8 @@ impl Policy {
         }
         let path = template.split('?').next().unwrap_or_default();
         let path = path.trim_matches('/');
-        // What a caller gives stands there in braces, which only a wildcard fits.
-        let folded = fold(path);
+        // No pattern contains a brace, so only a wildcard fits what a caller gives.
+        let folded = fold(&filled(path, "{}"));
         let is_denied = |pattern: &Pattern| path_fits(&pattern.folded, &folded);
         if self.denied.iter().any(is_denied) {
             return Err("DENIED_ENDPOINTS has it".to_owned());
@@ -142,7 +142,7 @@ impl Policy {
         if self.allowed.is_empty() && self.denied.is_empty() {
             return Ok(());
         }
-        let read = reading(&filled(path));
+        let read = reading(&filled(path, "x"));
         read.map(drop).map_err(|what| {
             format!(
                 "its path holds {what}, so ALLOWED_ENDPOINTS and DENIED_ENDPOINTS cannot be applied"
@@ -391,13 +391,13 @@ fn parts(segment: &str) -> Vec<Part> {
     parts
 }
 
-/// A path that is made of `template`.
-fn filled(template: &str) -> String {
+/// `template` with `value` in place of each name in braces.
+fn filled(template: &str, value: &str) -> String {
     let mut path = String::new();
     for (at, piece) in template.split('{').enumerate() {
         let behind = piece.split_once('}').map_or(piece, |(_, behind)| behind);
         if at > 0 {
-            path.push('x');
+            path.push_str(value);
         }
         path.push_str(behind);
     }

@@ -463,6 +463,167 @@ fn the_matcher_agrees_with_one_that_tries_everything() {
     assert_eq!(seen.len(), 2);
 }
 
+// ---- Templates of an API's description ----
+
+/// Why no path that is made of `template` may be called with GET.
+fn reason(policy: &Policy, template: &str) -> Option<String> {
+    policy.check_template("GET", template).err()
+}
+
+#[test]
+fn an_operation_is_offered_if_some_path_that_is_made_of_its_template_is_allowed() {
+    for (pattern, fitting, other) in [
+        ("/", &["/"][..], &["/a", "/{a}/b"][..]),
+        (
+            "/me",
+            &["/me", "/me/", "/{who}", "/m{e}", "/{m}e", "/m{x}{y}e"],
+            &["/", "/mex", "/me/x", "/x{who}", "/me{x}y", "/{a}/{b}"],
+        ),
+        (
+            "/users/*/photo",
+            &["/users/{id}/photo", "/{a}/{b}/{c}", "/users/a{id}/photo"],
+            &["/users/photo", "/users/{id}/name", "/users/{id}/photo/{x}"],
+        ),
+        (
+            "/tasks/**",
+            &["/tasks", "/tasks/{id}/parts/{part}", "/{kind}/1"],
+            &["/users/{id}", "/tasks{id}x"],
+        ),
+        (
+            "/**/photo",
+            &["/photo", "/users/{id}/photo", "/a/{b}"],
+            &["/photo/a"],
+        ),
+        (
+            "/Users('*')/x",
+            &["/Users('{id}')/x", "/Users({key})/x"],
+            &["/Users({key})/y", "/users('{id}')/x", "/Users[{id}]/x"],
+        ),
+    ] {
+        let allowing = policy(pattern, "");
+        for template in fitting {
+            assert_eq!(reason(&allowing, template), None, "{template} by {pattern}");
+        }
+        for template in other {
+            let reason = reason(&allowing, template);
+            let wanted = "ALLOWED_ENDPOINTS does not have it";
+            assert_eq!(reason.as_deref(), Some(wanted), "{template} by {pattern}");
+        }
+    }
+    let both = policy("/users/** /me", "/users/*/keys");
+    assert_eq!(reason(&both, "/users/{id}/photo?size=small"), None);
+    assert_eq!(reason(&policy("", ""), "/a//{b};c"), None);
+}
+
+#[test]
+fn an_operation_is_not_offered_if_each_path_that_is_made_of_its_template_is_denied() {
+    for (pattern, denied, other) in [
+        (
+            "/admin",
+            &["/admin", "/Admin/", "/ADMIN?x={y}"][..],
+            &["/{a}", "/admin/{x}"][..],
+        ),
+        (
+            "/users/*",
+            &["/users/{id}", "/USERS/a{id}b"],
+            &["/users", "/{kind}/{id}"],
+        ),
+        (
+            "/users/x*",
+            &["/users/x{id}", "/users/X{id}y"],
+            &["/users/{id}", "/users/{x}"],
+        ),
+        (
+            "/*/keys/**",
+            &["/{id}/keys", "/a/keys/{key}"],
+            &["/{id}/{kind}"],
+        ),
+        // The name of a parameter is no part of the path.
+        ("/*id*", &["/idle", "/x{x}id"], &["/{id}", "/{x-id-x}/y"]),
+    ] {
+        let denying = policy("", pattern);
+        for template in denied {
+            let reason = reason(&denying, template);
+            let wanted = "DENIED_ENDPOINTS has it";
+            assert_eq!(reason.as_deref(), Some(wanted), "{template} by {pattern}");
+        }
+        for template in other {
+            assert_eq!(reason(&denying, template), None, "{template} by {pattern}");
+        }
+    }
+    let both = policy("/**", "/users/**");
+    assert_eq!(
+        reason(&both, "/users/{id}").unwrap(),
+        "DENIED_ENDPOINTS has it"
+    );
+}
+
+#[test]
+fn an_operation_of_another_method_is_not_offered() {
+    let mut reading = policy("", "");
+    reading.methods = vec!["GET"];
+    assert_eq!(reading.check_template("GET", "/me"), Ok(()));
+    let refused = reading.check_template("POST", "/me").unwrap_err();
+    assert_eq!(refused, "ALLOWED_METHODS does not have POST");
+}
+
+#[test]
+fn an_operation_whose_path_could_be_read_in_more_than_one_way_is_not_offered() {
+    for policy in [policy("/**", ""), policy("", "/x"), policy("/**", "/x")] {
+        for (template, what) in [
+            ("/a//{b}", "an empty segment"),
+            ("/{a};b", "a semicolon"),
+            ("/+{a}", "begins or ends with a space or a plus"),
+            ("/ a", "begins or ends with a space or a plus"),
+            ("/{a}.", "ends with a dot"),
+            ("/%61/{b}", "needs no encoding"),
+        ] {
+            let reason = reason(&policy, template).unwrap_or_default();
+            assert!(
+                reason.contains(what) && reason.contains("cannot be applied"),
+                "{template}: {reason}"
+            );
+        }
+        for template in ["/", "/{a}", "/{a}/{b}/", "/{a}.{b}", "/a.{b}", "/{a} {b}/c"] {
+            assert_eq!(reason(&policy, template), None, "{template}");
+        }
+    }
+}
+
+#[test]
+fn the_matcher_of_templates_agrees_with_one_that_tries_everything() {
+    /// `*` stands for any text in `pattern`, and `?` in `template`.
+    fn meet(pattern: &[u8], template: &[u8]) -> bool {
+        match (pattern, template) {
+            ([], []) => true,
+            ([b'*', rest @ ..], _) if meet(rest, template) => true,
+            ([b'*', ..], [_, others @ ..]) => meet(pattern, others),
+            (_, [b'?', others @ ..]) if meet(pattern, others) => true,
+            ([_, rest @ ..], [b'?', ..]) => meet(rest, template),
+            ([p, rest @ ..], [t, others @ ..]) => p == t && meet(rest, others),
+            _ => false,
+        }
+    }
+    let mut random = Random::new(11);
+    let mut seen = BTreeSet::new();
+    for _ in 0..20_000 {
+        let mut letters = |choices: &str, most: usize| -> String {
+            (0..=random.below(most))
+                .map(|_| char::from(choices.as_bytes()[random.below(choices.len())]))
+                .collect()
+        };
+        let (pattern, template) = (letters("ab*", 6), letters("ab?", 6));
+        if pattern.contains("**") {
+            continue;
+        }
+        let offered = reason(&policy(&pattern, ""), &template.replace('?', "{name}")).is_none();
+        let wanted = meet(pattern.as_bytes(), template.as_bytes());
+        assert_eq!(offered, wanted, "{template} by {pattern}");
+        seen.insert(offered);
+    }
+    assert_eq!(seen.len(), 2);
+}
+
 // ---- Over HTTP ----
 
 struct Bench {
