@@ -265,12 +265,11 @@ impl Auth {
         };
         let client_id = &self.config.client_id;
         let authority = &self.config.authority;
-        let identity = id_token::check(id_token, client_id, authority, nonce, self.now()).map_err(
-            |reason| {
-                let reason = format!("the ID token does not fit, because {reason}");
-                untrusted(purpose, &reason)
-            },
-        )?;
+        let checked = id_token::check(id_token, client_id, authority, nonce, self.now());
+        let identity = checked.map_err(|reason| {
+            let reason = format!("the ID token does not fit, because {reason}");
+            untrusted(purpose, &reason)
+        })?;
         if identity.clock_is_off {
             log::warn!("this machine's clock and Entra's are more than five minutes apart");
         }
