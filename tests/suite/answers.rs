@@ -697,6 +697,24 @@ fn echoed(
     reply.json()["result"]["structuredContent"].clone()
 }
 
+/// A parser of URLs drops a tab, and would put the token together.
+#[test]
+fn a_token_with_a_tab_in_it_is_not_put_together_in_the_target_of_a_redirect() {
+    let world = World::signed_in();
+    world.backend.on(|request| {
+        let token = token_of(request);
+        let (start, end) = token.split_at(token.len() / 2);
+        let location = format!("/v1.0/x?t={start}\t{end}");
+        Some(Reply::empty(302).with("Location", &location).into())
+    });
+    let mut mcp = world.server.modern();
+    let content = mcp.fails("api_get_request", x());
+    let target = format!("{}/x?t={MARKER}", world.backend.url());
+    assert_eq!(content["redirect_target"], target, "{content}");
+    let token = token_of(&world.backend.last());
+    assert!(!content.to_string().contains(&token), "{content}");
+}
+
 fn x() -> Value {
     json!({"endpoint": "/x"})
 }
