@@ -402,6 +402,28 @@ fn a_redirect_to_a_sign_in_page_says_that_the_token_is_not_taken() {
     }
 }
 
+/// As ASP.NET does after a form, and for whom the API takes the token but denies the call.
+#[test]
+fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
+    let world = World::signed_in();
+    for location in [
+        "/v1.0/items/5?returnUrl=%2Fv1.0%2Fitems",
+        "/v1.0/catalog/blog/5?ReturnUrl=%2F",
+        "/Account/AccessDenied?ReturnUrl=%2Fv1.0%2Fx",
+        "/v1.0/apps/1?client_id=1&response_types=code",
+    ] {
+        for (status, said) in [(302, "is not known"), (303, "The API has acted")] {
+            for tool in WRITES {
+                let reply = Reply::empty(status).with("Location", location);
+                let content = called(&world, tool, reply);
+                let hint = content["hint"].as_str().unwrap();
+                assert!(!hint.contains("sign-in page"), "{location}: {hint}");
+                assert!(hint.contains(said), "{location}: {hint}");
+            }
+        }
+    }
+}
+
 /// RFC 9112 §5.2: a line that begins with white space goes on with the value before it.
 #[test]
 fn a_folded_header_of_an_answer_is_one_value() {
