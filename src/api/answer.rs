@@ -463,11 +463,13 @@ impl Reading<'_> {
         // A marker is no part of a URL, and what a download's location is relative to is not known
         // here.
         let has_token = text.as_bytes() != location.as_bytes();
-        Some(if has_token || self.downloaded_from.is_some() {
-            Redirect::unresolved(text)
-        } else {
-            Redirect::new(self.called, text)
-        })
+        if has_token || self.downloaded_from.is_some() {
+            return Some(Redirect::unresolved(text));
+        }
+        let redirect = Redirect::new(self.called, text);
+        // A parser of URLs drops tabs: only now a token with a tab in it can be found.
+        let target = self.tokens.taken_out_of(redirect.target);
+        Some(Redirect { target, ..redirect })
     }
 
     /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that

@@ -4,6 +4,9 @@ use url::Url;
 
 use super::endpoint::Target;
 
+/// What the paths of ASP.NET's pages for signing in have in them.
+const SIGN_IN_WORDS: [&str; 4] = ["login", "logon", "signin", "sign-in"];
+
 /// Where an answer leads.
 pub(crate) struct Redirect {
     /// The absolute URL, or else what the API has written.
@@ -42,8 +45,12 @@ fn is_sign_in(url: &Url) -> bool {
         let mut parameters = url.query_pairs();
         parameters.any(|(given, _)| given.eq_ignore_ascii_case(name))
     };
+    let path = url.path().to_ascii_lowercase();
     let is_oauth = has("response_type") && has("client_id");
     let is_federation = has("wa") && has("wtrealm");
-    let is_app_service = url.path().starts_with("/.auth/login/");
-    is_oauth || is_federation || has("SAMLRequest") || is_app_service || has("ReturnUrl")
+    let is_app_service = path.starts_with("/.auth/login/");
+    // Other pages of ASP.NET have it, too.
+    let names_sign_in = SIGN_IN_WORDS.iter().any(|word| path.contains(word));
+    let is_asp_net = has("ReturnUrl") && names_sign_in;
+    is_oauth || is_federation || has("SAMLRequest") || is_app_service || is_asp_net
 }

@@ -334,7 +334,12 @@ impl Auth {
     fn store(&self, attempt: &Attempt, account: Account) -> Outcome {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
-        let still_wanted = || self.pending.holds(&attempt.handle);
+        // Asked while nobody else can store an account.
+        let still_wanted = || {
+            let person = account.person.as_ref();
+            let other_label = person.and_then(|person| self.other_label_of(user_id, person));
+            self.pending.holds(&attempt.handle) && other_label.is_none()
+        };
         let api_claims = attempt.requirements.api_claims.as_ref();
         match self
             .accounts
@@ -343,7 +348,7 @@ impl Auth {
             Change::GivenUp => Err(Failure::new(
                 Kind::Refused,
                 format!(
-                    "The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."
+                    "The sign-in of {user_id} was given up, signed out or overtaken meanwhile. Nothing was stored."
                 ),
             )
             .hint("Start again from a new link, if you want to sign in.")),

@@ -402,6 +402,28 @@ fn a_redirect_to_a_sign_in_page_says_that_the_token_is_not_taken() {
     }
 }
 
+/// As ASP.NET does after a form, and for whom the API takes the token but denies the call.
+#[test]
+fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
+    let world = World::signed_in();
+    for location in [
+        "/v1.0/items/5?returnUrl=%2Fv1.0%2Fitems",
+        "/v1.0/catalog/blog/5?ReturnUrl=%2F",
+        "/Account/AccessDenied?ReturnUrl=%2Fv1.0%2Fx",
+        "/v1.0/apps/1?client_id=1&response_types=code",
+    ] {
+        for (status, said) in [(302, "is not known"), (303, "The API has acted")] {
+            for tool in WRITES {
+                let reply = Reply::empty(status).with("Location", location);
+                let content = called(&world, tool, reply);
+                let hint = content["hint"].as_str().unwrap();
+                assert!(!hint.contains("sign-in page"), "{location}: {hint}");
+                assert!(hint.contains(said), "{location}: {hint}");
+            }
+        }
+    }
+}
+
 /// RFC 9112 §5.2: a line that begins with white space goes on with the value before it.
 #[test]
 fn a_folded_header_of_an_answer_is_one_value() {
@@ -695,6 +717,24 @@ fn echoed(
         assert!(!reply.text().contains(end), "{}", reply.text());
     }
     reply.json()["result"]["structuredContent"].clone()
+}
+
+/// A parser of URLs drops a tab, and would put the token together.
+#[test]
+fn a_token_with_a_tab_in_it_is_not_put_together_in_the_target_of_a_redirect() {
+    let world = World::signed_in();
+    world.backend.on(|request| {
+        let token = token_of(request);
+        let (start, end) = token.split_at(token.len() / 2);
+        let location = format!("/v1.0/x?t={start}\t{end}");
+        Some(Reply::empty(302).with("Location", &location).into())
+    });
+    let mut mcp = world.server.modern();
+    let content = mcp.fails("api_get_request", x());
+    let target = format!("{}/x?t={MARKER}", world.backend.url());
+    assert_eq!(content["redirect_target"], target, "{content}");
+    let token = token_of(&world.backend.last());
+    assert!(!content.to_string().contains(&token), "{content}");
 }
 
 fn x() -> Value {

@@ -261,3 +261,30 @@ fn a_media_type_that_could_end_its_field_is_in_no_part_of_a_form() {
         "{text}"
     );
 }
+
+/// Both are at Entra at the same time.
+#[test]
+fn two_sign_ins_of_a_person_at_once_make_one_account() {
+    let world = World::new();
+    let hold = world.entra.hold_tokens();
+    let pages = thread::scope(|scope| {
+        let both = ["work", "home"].map(|label| {
+            let link = format!("{}/auth/login?user_id={label}", world.server.url());
+            scope.spawn(move || Browser::new().sign_in(&link, ADA))
+        });
+        hold.wait_for_arrivals(2);
+        drop(hold);
+        both.map(|one| one.join().unwrap())
+    });
+    let mut answers = pages.each_ref().map(|page| page.status);
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 400]);
+    let all = world.server.client().get("/auth/status").json();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
+    let refused = pages.iter().find(|page| page.status == 400).unwrap();
+    assert!(
+        refused.text().contains("Nothing was stored"),
+        "{}",
+        refused.text()
+    );
+}
