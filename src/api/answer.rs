@@ -617,7 +617,8 @@ impl Kind {
             Self::Other
         } else if media_type::is_called_json(&media_type) {
             Self::Json
-        } else if media_type.is_empty()
+        // What is no media type says nothing.
+        } else if !media_type.contains('/')
             || media_type::is_text(&media_type)
             || (!is_medium && has_charset())
         {

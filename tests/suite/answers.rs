@@ -153,6 +153,25 @@ fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
     }
 }
 
+/// Servers that set the header by mistake; nothing is packed.
+// CASES B1
+#[test]
+fn what_is_no_coding_packs_nothing() {
+    let world = World::signed_in();
+    for coding in ["none", "UTF-8", "utf8", "aws-chunked", "utf-8, gzip"] {
+        let json = br#"{"a":[1]}"#;
+        let body = if coding.ends_with("gzip") {
+            gzip(json)
+        } else {
+            json.to_vec()
+        };
+        let reply = Reply::new(201, "application/json", body).with("Content-Encoding", coding);
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(content["data"], json!({"a": [1]}), "{content}");
+        assert!(content.get("hint").is_none(), "{content}");
+    }
+}
+
 // CASES B1
 #[test]
 fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
@@ -953,6 +972,16 @@ fn text_is_read_by_its_type_and_its_declared_character_set() {
             "€ œ",
         ),
         ("text/plain; charset=us-ascii", b"plain".to_vec(), "plain"),
+        // As spreadsheets write it: the mark alone says what it is.
+        ("text/csv", utf16("\u{feff}ä;b", false), "ä;b"),
+        ("text/csv", utf16("\u{feff}ä;b", true), "ä;b"),
+        (
+            "text/csv; charset=utf-8",
+            utf16("\u{feff}ä;b", false),
+            "ä;b",
+        ),
+        // No media type.
+        ("json", b"{}".to_vec(), "{}"),
         ("text/csv", b"\xef\xbb\xbfa,b".to_vec(), "a,b"),
         (
             "text/plain; charset=utf-16",
