@@ -136,11 +136,11 @@ impl Answer {
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
-            ..300 | 304 => None,
+            200..300 | 304 => None,
             300..400 => Some(REDIRECT),
             // The settings must be changed before this call can succeed.
-            400.. if self.missing_scopes().is_some() => Some(error::Kind::Configuration.code()),
-            400.. => Some("http_error"),
+            _ if self.missing_scopes().is_some() => Some(error::Kind::Configuration.code()),
+            _ => Some("http_error"),
         }
     }
 

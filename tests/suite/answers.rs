@@ -286,6 +286,50 @@ fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     );
 }
 
+/// The network is in order then, and nothing stands between here and there.
+#[test]
+fn an_answer_that_is_not_http_is_said_to_be_one_that_cannot_be_read() {
+    let world = World::signed_in();
+    for wire in [
+        "hello\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 201 Created\r\nContent-Length: +7\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 201 Created\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 201 Created\r\nno field\r\n\r\n",
+    ] {
+        for tool in WRITES {
+            let content = called_raw(&world, tool, wire);
+            let message = content["message"].as_str().unwrap();
+            assert!(
+                message.contains("The API's answer to ") && message.contains(" cannot be read: "),
+                "{message}"
+            );
+            assert!(message.contains("does not keep to HTTP"), "{message}");
+            assert!(!message.contains("network"), "{message}");
+            assert_eq!(
+                content["hint"], "Whether the API has acted on the request is not known.",
+                "{content}"
+            );
+        }
+    }
+}
+
+/// RFC 9110 §15.2.2: nobody has asked for another protocol.
+#[test]
+fn an_answer_that_changes_the_protocol_is_no_success() {
+    let world = World::signed_in();
+    let wire = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
+    for tool in WRITES {
+        let content = called_raw(&world, tool, wire);
+        assert_eq!(
+            (&content["error"], &content["status"]),
+            (&json!("http_error"), &json!(101)),
+            "{content}"
+        );
+    }
+}
+
 /// RFC 9110 §15.4: what each status says of the request that it answers.
 #[test]
 fn a_redirect_says_whether_the_api_has_acted_and_names_what_can_be_called() {
