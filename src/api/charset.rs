@@ -43,6 +43,8 @@ impl Charset {
             // Without a mark, most begin with a character of ASCII.
             "utf-16" => utf16(text.first() == Some(&0)),
             _ if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
+            // Some servers name a charset for everything.
+            _ if text.iter().copied().any(is_binary) => Self::Utf8,
             "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252" | "cp1252"
             | "x-cp1252" => Self::Windows1252,
             "iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9" => Self::Latin9,
@@ -97,6 +99,11 @@ impl Charset {
             None => text,
         }
     }
+}
+
+/// Whether no text has this byte (WHATWG MIME Sniffing §3, "binary data byte").
+fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
 }
 
 /// ISO-8859-15 differs from ISO-8859-1 in eight places.
