@@ -12,7 +12,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::clock::{Clock, iso8601_seconds};
 use crate::line_writer::LineWriter;
 use crate::sync::locked;
-use crate::text::is_plain;
+use crate::text::{is_plain, of_panic};
 
 /// How long the first line waits that nobody reads. Those behind it do not wait at all.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -51,7 +51,7 @@ pub fn never_block() -> io::Result<()> {
     };
     // A second call finds it set.
     let _ = PATIENT.set(Mutex::new(patient));
-    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    panic::set_hook(Box::new(|panic| log::error!("{}", of_panic(panic))));
     Ok(())
 }
 
