@@ -283,7 +283,7 @@ fn two_sign_ins_of_a_person_at_once_make_one_account() {
     assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
     let refused = pages.iter().find(|page| page.status == 400).unwrap();
     assert!(
-        refused.text().contains("Nothing was stored"),
+        refused.text().contains("No second one was made"),
         "{}",
         refused.text()
     );
