@@ -7,6 +7,7 @@ use tiny_http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use super::pages::home::ANOTHER;
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
 use crate::auth::DEFAULT_USER_ID;
 use crate::auth::authority::ResponseMode;
@@ -35,7 +36,7 @@ impl Routes {
         if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
             return Ok(redirect(302, &elsewhere));
         }
-        let asked = what_is_asked(request);
+        let asked = self.what_is_asked(request);
         if !self.is_meant(request) {
             return self.ask_to_confirm(&asked);
         }
@@ -54,6 +55,33 @@ impl Routes {
             "Set-Cookie",
             cookie.expose(),
         ))
+    }
+
+    fn what_is_asked(&self, request: &Request<'_>) -> Asked {
+        if let Some(ticket) = request.parameter("ticket") {
+            return Asked::Ticket(ticket);
+        }
+        if let Some(user_id) = request.parameter("user_id") {
+            return Asked::User(user_id);
+        }
+        if request.parameter(ANOTHER).is_some() {
+            return Asked::User(self.free_label());
+        }
+        Asked::User(DEFAULT_USER_ID.to_owned())
+    }
+
+    /// A label that no account has, and under which nobody is signing in.
+    fn free_label(&self) -> String {
+        let accounts = self.auth.accounts();
+        let signing_in = self.auth.pending().users();
+        let mut number = accounts.len() + 1;
+        loop {
+            let label = format!("account-{number}");
+            if !accounts.contains_key(&label) && !signing_in.contains(&label) {
+                return label;
+            }
+            number += 1;
+        }
     }
 
     /// Whether the person at this browser has asked for a sign-in, and not a page of somebody
@@ -265,14 +293,6 @@ impl Routes {
         let prefix = self.config.redirect_uri.prefix();
         Ok(redirect(303, &format!("{prefix}/auth/logout-complete")))
     }
-}
-
-fn what_is_asked(request: &Request<'_>) -> Asked {
-    if let Some(ticket) = request.parameter("ticket") {
-        return Asked::Ticket(ticket);
-    }
-    let user_id = request.parameter("user_id");
-    Asked::User(user_id.unwrap_or_else(|| DEFAULT_USER_ID.to_owned()))
 }
 
 /// Whether the person may have more luck with the same sign-in. One that is for a certain person
