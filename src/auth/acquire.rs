@@ -29,8 +29,8 @@ enum Refresh {
 impl Auth {
     // ---- A token for a call ----
 
-    /// The account of who was `chosen`, with an access token that is good now. If Entra has to be
-    /// asked, that is on record as of a client that calls itself `client`.
+    /// The account of who was `chosen`, with an access token that is good now. A refresh is on
+    /// record as asked for by a client that calls itself `client`.
     pub fn acquire(&self, chosen: &Chosen, client: &str) -> Result<Arc<Account>, Failure> {
         let user_id = chosen.user_id.as_str();
         let Some(account) = &chosen.account else {
@@ -58,7 +58,7 @@ impl Auth {
             Refresh::Refreshed(refreshed) => refreshed,
             // What is left of the token serves, unless the refusal has ended it.
             Refresh::Refused(failure) => self.valid_account(user_id).ok_or(failure)?,
-            Refresh::Superseded => self.new_sign_in(user_id)?,
+            Refresh::Superseded => self.account_after_new_sign_in(user_id)?,
         };
         if is_still_of(&current, account) {
             return Ok(current);
@@ -75,7 +75,7 @@ impl Auth {
     }
 
     /// The account of `user_id`, who has just signed in anew, or out.
-    fn new_sign_in(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+    fn account_after_new_sign_in(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
         let account = self.valid_account(user_id);
         account.ok_or_else(|| not_signed_in(user_id))
     }
@@ -83,7 +83,8 @@ impl Auth {
     // ---- Another token, for an API that does not take the one it was sent ----
 
     /// Another token in place of that of `rejected`, for the same person: one with the `claims` of
-    /// the API's challenge, if it has made one. `None`: there is none, and the API's answer stands.
+    /// the API's challenge, if it has made one. `None`: there is none, and the API's own words are
+    /// the better answer.
     pub fn renew(
         &self,
         user_id: &str,
@@ -95,40 +96,42 @@ impl Auth {
         let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
         let _turn = gate.enter();
         let renewed = match self.accounts.behind(user_id, &gate) {
-            None => Refresh::Superseded,
             // Another call has refreshed it.
             Some(current) if self.is_valid(&current) && !has_token_of(&current, rejected) => {
-                Refresh::Refreshed(current)
+                Some(current)
             }
-            Some(current) => match self.asked_before(user_id, claims) {
-                // The API does not take what the last refresh has brought either.
-                Some(Came::Tokens) => return self.person_is_wanted(user_id, claims),
-                _ if current.refresh_token.is_none() => {
-                    return self.person_is_wanted(user_id, claims);
-                }
-                _ => self.refresh(user_id, &current, claims, client),
-            },
+            Some(current) => self.another(user_id, client, &current, claims)?,
+            None => Some(self.account_after_new_sign_in(user_id)?),
         };
-        let current = match renewed {
-            Refresh::Refreshed(refreshed) => refreshed,
-            Refresh::Refused(failure) => {
-                return match failure.kind {
-                    Kind::SignInRequired | Kind::Refused
-                        if !self.has_signed_in_for(user_id, claims) =>
-                    {
-                        Err(failure)
-                    }
-                    // The API's own words are the better answer.
-                    _ => Ok(None),
-                };
-            }
-            Refresh::Superseded => self.new_sign_in(user_id)?,
-        };
-        Ok(Some(current).filter(|current| is_still_of(current, rejected)))
+        Ok(renewed.filter(|renewed| is_still_of(renewed, rejected)))
     }
 
-    /// What no refresh has brought, a sign-in may bring. It is asked for if the API has named
-    /// `claims`.
+    /// The same for an account that nobody has refreshed since.
+    fn another(
+        &self,
+        user_id: &str,
+        client: &str,
+        current: &Arc<Account>,
+        claims: Option<&Claims>,
+    ) -> Result<Option<Arc<Account>>, Failure> {
+        let was_asked = matches!(self.asked_before(user_id, claims), Some(Came::Tokens));
+        if was_asked || current.refresh_token.is_none() {
+            return self.person_is_wanted(user_id, claims);
+        }
+        match self.refresh(user_id, current, claims, client) {
+            Refresh::Refreshed(refreshed) => Ok(Some(refreshed)),
+            Refresh::Superseded => self.account_after_new_sign_in(user_id).map(Some),
+            Refresh::Refused(failure) => {
+                let is_for_person = matches!(failure.kind, Kind::SignInRequired | Kind::Refused);
+                if is_for_person && !self.has_signed_in_for(user_id, claims) {
+                    return Err(failure);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// No refresh brings what the API wants. A sign-in is asked for if the API has named `claims`.
     fn person_is_wanted(
         &self,
         user_id: &str,
@@ -172,13 +175,13 @@ impl Auth {
         claims: Option<&Claims>,
         client: &str,
     ) -> Refresh {
+        if let Some(Came::Refusal(failure)) = self.asked_before(user_id, claims) {
+            return Refresh::Refused(failure);
+        }
         let Some(refresh_token) = &account.refresh_token else {
             let message = format!("The sign-in of {user_id} has ended.");
             return Refresh::Refused(Failure::new(Kind::SignInRequired, message));
         };
-        if let Some(Came::Refusal(failure)) = self.asked_before(user_id, claims) {
-            return Refresh::Refused(failure);
-        }
         let form = token_endpoint::refresh(&self.config.application(), refresh_token, claims);
         let mut entry = Entry::new(Event::Refresh, user_id, client);
         entry.account = Some(Arc::clone(account));
@@ -192,8 +195,8 @@ impl Auth {
             Refresh::Refused(failure) => entry.failed(Some(failure)),
             Refresh::Superseded => entry.failed(Some(&not_signed_in(user_id))),
         }
-        // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit
-        // log once more before.
+        // If it cannot be recorded, the tokens are kept all the same: the call of the API asks the
+        // audit log once more before it sends them.
         let _ = self.audit.record(&entry);
         refreshed
     }
@@ -212,12 +215,14 @@ impl Auth {
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
-                Err(failure) => return self.unfit(user_id, account, claims, &failure.message),
+                Err(failure) => return self.unfit(user_id, account, claims, failure),
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
                 let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
-                return self.unfit(user_id, account, claims, message);
+                let failure = Failure::new(Kind::Refused, message)
+                    .hint("Sign in again; if it persists, tell whoever runs this server.");
+                return self.unfit(user_id, account, claims, failure);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -250,16 +255,19 @@ impl Auth {
         Refresh::Refreshed(refreshed)
     }
 
-    /// What Entra has issued is not for `account`. The tokens at hand stay as they are.
+    /// What Entra has issued is not for `account`, as `failure` says. The tokens at hand stay as
+    /// they are, and the person is asked to sign in.
     fn unfit(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         claims: Option<&Claims>,
-        message: &str,
+        failure: Failure,
     ) -> Refresh {
-        let failure = Failure::new(Kind::SignInRequired, message)
-            .hint("Sign in again; if it persists, tell whoever runs this server.");
+        let failure = Failure {
+            kind: Kind::SignInRequired,
+            ..failure
+        };
         let refusal = Refusal {
             failure,
             error: None,
@@ -293,7 +301,7 @@ impl Auth {
         }
         let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
             let is_due = slot.due.as_ref().is_some_and(|due| due.until > now);
-            // What an API has demanded is not forgotten for a sign-in that brings less.
+            // A sign-in that is due is not replaced by one that must bring nothing.
             let is_more = !is_due || requirements != Requirements::default();
             if failure.kind == Kind::SignInRequired && is_more {
                 let until = now + LIFETIME;

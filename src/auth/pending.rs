@@ -157,8 +157,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether it is kept. An answer that is being redeemed has come in time. That takes seconds;
-    /// when it has taken minutes, the thread that redeemed it has died.
+    /// Whether it is kept. Redeeming may take longer than the sign-in had left; ten minutes later,
+    /// the thread that redeemed it must have died.
     pub(super) fn is_current(&self, now: u64) -> bool {
         let more = match self.phase {
             Phase::Redeeming(_) | Phase::Ended { .. } => LIFETIME,
@@ -344,15 +344,6 @@ impl PendingSignIns {
         Ok((Arc::clone(&entry.attempt), browser))
     }
 
-    /// Whether a browser that `shows` these cookies is at Entra with `state`.
-    pub fn is_opened_by(&self, state: &Secret, shows: Shows<'_>) -> bool {
-        let entries = self.current();
-        entries.iter().any(|entry| match &entry.phase {
-            Phase::Opened(browser) => entry.has_state(state) && entry.is_bound(browser, shows),
-            _ => false,
-        })
-    }
-
     /// The sign-in `handle` for the browser that opened its link and `shows` its cookie, once it
     /// has ended.
     pub fn ended_for(&self, handle: &str, shows: Shows<'_>) -> Option<Arc<Attempt>> {
@@ -428,12 +419,12 @@ impl PendingSignIns {
                 Ok(Completion::Redeem(Arc::clone(&entry.attempt), answer))
             }
             Phase::Answered(_) => Ok(Completion::WrongBrowser(entry.end(Err(wrong_browser())))),
-            Phase::Ended { outcome, .. } if is_bound => Ok(Completion::Ended(outcome.clone())),
-            Phase::Redeeming(_) if is_bound => {
+            _ if !is_bound => Err(wrong_browser()),
+            Phase::Ended { outcome, .. } => Ok(Completion::Ended(outcome.clone())),
+            _ => {
                 let failure = Failure::new(Kind::RetryLater, "This sign-in is being completed.");
                 Err(failure.hint("Reload this page in a moment."))
             }
-            _ => Err(wrong_browser()),
         }
     }
 
@@ -490,7 +481,7 @@ fn make_room(entries: &mut Entries) {
     let gives_way = least_missed.and_then(|at| entries.remove(at));
     if let Some(entry) = gives_way.filter(|entry| !entry.has_ended()) {
         let user_id = &entry.attempt.user_id;
-        log::warn!("{MOST} sign-ins are under way; the oldest, of {user_id}, gives way");
+        log::warn!("{MOST} sign-ins are under way; that of {user_id} gives way");
     }
 }
 

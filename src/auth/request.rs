@@ -82,8 +82,8 @@ impl Prompt {
 /// What a sign-in must bring beyond what every sign-in does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
-    /// The claims that the API has demanded of the access token, if it has. They tell whether a
-    /// refresh has brought what the sign-in was for.
+    /// The claims that the API has demanded of the access token, if it has. A refresh that brings
+    /// them makes the sign-in unnecessary.
     pub api_claims: Option<Claims>,
     /// The claims that Entra is asked for. They are those of the API, unless Entra itself has named
     /// others when it refused a request.

@@ -220,16 +220,11 @@ impl Auth {
             }
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce), PURPOSE)?;
-        // Only now the tenant is known.
-        let tid = &identity.person.tid;
-        if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
-            return Err(untrusted(PURPOSE, "it names another issuer"));
-        }
         self.accept(attempt, identity, tokens)
     }
 
     /// If Entra wants the person once more, the next sign-in asks for the claims that it names, or
-    /// that the API has demanded. Whom this sign-in was for, and what they were shown, is its own.
+    /// that the API has demanded. The person and the prompt of this sign-in are not carried over.
     pub(super) fn note_refusal(&self, attempt: &Attempt, error: &OauthError) {
         let requirements = Requirements {
             prompt: None,
@@ -265,15 +260,10 @@ impl Auth {
         };
         let client_id = &self.config.client_id;
         let authority = &self.config.authority;
-        let checked = id_token::check(id_token, client_id, authority, nonce, self.now());
-        let identity = checked.map_err(|reason| {
+        id_token::check(id_token, client_id, authority, nonce).map_err(|reason| {
             let reason = format!("the ID token does not fit, because {reason}");
             untrusted(purpose, &reason)
-        })?;
-        if identity.clock_is_off {
-            log::warn!("this machine's clock and Entra's are more than five minutes apart");
-        }
-        Ok(identity)
+        })
     }
 
     /// Stores what Entra issued for `attempt`, if it is for the person who was meant.

@@ -175,8 +175,9 @@ impl Routes {
     }
 
     /// `name` as a browser knows it. Behind https it has the prefix that keeps other hosts of the
-    /// domain from setting the cookie (RFC 6265bis §4.1.3.2): with the cookie of his own sign-in,
-    /// somebody could make another person's browser complete it. The prefix asks for the path `/`.
+    /// domain from setting the cookie (RFC 6265bis §4.1.3.2). Otherwise somebody there could give
+    /// another person's browser the cookie of his own sign-in, and so have it completed by them. The
+    /// prefix asks for the path `/`.
     fn own_cookie_name(&self, name: &str) -> String {
         if self.config.redirect_uri.is_https {
             format!("__Host-{name}")
@@ -197,7 +198,7 @@ impl Routes {
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
     pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let is_post = request.head.method == Method::Post;
-        let mode = self.config.response_mode;
+        let is_unasked_get = !is_post && self.config.response_mode == ResponseMode::FormPost;
         let parameters = if is_post {
             request.body
         } else {
@@ -209,9 +210,7 @@ impl Routes {
         let response = match response::parse(parameters) {
             Ok(Arrival::AdminConsent) => return Ok(self.pages.admin_consent()),
             Ok(Arrival::Response(response)) => *response,
-            Err(_) if !is_post && mode == ResponseMode::FormPost => {
-                return Ok(self.not_how_a_sign_in_ends());
-            }
+            Err(_) if is_unasked_get => return Ok(self.not_how_a_sign_in_ends()),
             Err(reason) => {
                 return Err(Failure::new(
                     Kind::InvalidRequest,
@@ -221,22 +220,14 @@ impl Routes {
             }
         };
         let client = user_agent(request);
-        let shows = self.shows(request);
-        if !is_post && mode == ResponseMode::FormPost {
-            let is_own = self.auth.pending().is_opened_by(&response.state, &shows);
-            match (&response.outcome, is_own) {
-                // An error redeems nothing, and only the browser that opened the link is shown it.
-                (Err(_), true) => {}
-                // A code in an address is never redeemed. Another browser has opened the link:
-                // whoever did may have led this person to Entra with a request of his own, and may
-                // be waiting to be sent this address. So that he cannot use it, his sign-in ends.
-                (Ok(_), false) => {
-                    let _ = self.auth.deliver(response, Some(&shows), client);
-                    return Ok(self.not_how_a_sign_in_ends());
-                }
-                _ => return Ok(self.not_how_a_sign_in_ends()),
-            }
+        if is_unasked_get && response.outcome.is_ok() {
+            // Somebody has changed the request, so that the code stands in the address, and may ask
+            // the person to send it to him. It is never redeemed: the sign-in ends as if no browser
+            // had opened it.
+            let _ = self.auth.deliver(response, Some(&|_, _| false), client);
+            return Ok(self.not_how_a_sign_in_ends());
         }
+        let shows = self.shows(request);
         // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
         let cookies: Option<Shows<'_>> = if is_post { None } else { Some(&shows) };
         let (handle, receipt) = self.auth.deliver(response, cookies, client)?;
@@ -295,8 +286,8 @@ impl Routes {
     }
 }
 
-/// Whether the person may have more luck with the same sign-in. One that is for a certain person
-/// begins at the call that needs it: what a page begins is for anybody.
+/// Whether the person may have more luck with the same sign-in. A page cannot begin one that is for
+/// a certain person; only a call can.
 fn may_work_again(attempt: &Attempt, failure: &Failure) -> bool {
     let is_for_anybody = attempt.requirements.person.is_none();
     is_for_anybody && !matches!(failure.kind, Kind::Configuration | Kind::Internal)
