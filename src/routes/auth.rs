@@ -22,6 +22,9 @@ use crate::secret::Secret;
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
 
+/// Where a browser is sent that has come to the redirect URI without an answer of Entra.
+const NO_ANSWER: &str = "?answer=none#none";
+
 /// What a sign-in page is asked for.
 enum Asked {
     /// The sign-in whose link has this ticket.
@@ -198,6 +201,12 @@ impl Routes {
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
     pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let is_post = request.head.method == Method::Post;
+        if !is_post && request.head.query.is_empty() {
+            // Entra puts the code behind `#`, if the request was changed so: it reaches nobody but
+            // the person, who may be asked to copy the address. A redirect with a fragment of its
+            // own takes the place of that one (RFC 9110 §10.2.2).
+            return Ok(redirect(303, NO_ANSWER));
+        }
         let is_unasked_get = !is_post && self.config.response_mode == ResponseMode::FormPost;
         let parameters = if is_post {
             request.body
