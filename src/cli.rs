@@ -97,8 +97,7 @@ fn perform(arguments: impl Iterator<Item = String>) -> Result<Done, Trouble> {
             Ok(Done { text, code })
         }
         Verb::Doctor => {
-            let variables = sources(&line).map(|sources| sources.values);
-            let report = doctor::run(variables, &Clock::system());
+            let report = doctor::run(sources(&line), &Clock::system());
             let text = if line.has(JSON) {
                 report.json()
             } else {
@@ -163,7 +162,7 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
         // What keeps it from being opened is logged, and tried again with the next call.
         let _ = server.reopen_audit_log();
     }
-    log::info!("stopping: requests in flight are let finish");
+    log::info!("stopping: requests that are under way may finish");
     drop(server);
     Ok(Done::well(String::new()))
 }
@@ -179,8 +178,7 @@ fn init(line: &CommandLine) -> Result<Done, Trouble> {
     });
     let written = init.write(terminal).map_err(of_init)?;
     print(&written.text());
-    let sources = sources(line)?;
-    let report = doctor::run(Ok(sources.values), &Clock::system());
+    let report = doctor::run(sources(line), &Clock::system());
     print(&format!("\n{}", report.findings_text()));
     let code = if report.has_failure() { FAILED } else { 0 };
     let text = init::next_steps(&written, line.value(ENV_FILE));

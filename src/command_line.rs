@@ -149,29 +149,31 @@ pub const VERBS: &[Usage] = &[
             valued(
                 "--tenant",
                 "TENANT",
-                "AZURE_TENANT_ID: the tenant's GUID or one of its domain names",
+                "the \"Directory (tenant) ID\" on the overview page of the app registration, or a domain name of \
+                 the tenant (AZURE_TENANT_ID)",
             ),
             valued(
                 "--client-id",
                 "ID",
-                "AZURE_CLIENT_ID: the application (client) id of the app registration",
+                "the \"Application (client) ID\" on the same page (AZURE_CLIENT_ID)",
             ),
             valued(
                 "--api",
                 "URL",
-                "BACKEND_API_BASE_URL: the base URL of the API that is called",
+                "the address of the API, such as https://graph.microsoft.com/v1.0 (BACKEND_API_BASE_URL)",
             ),
             valued(
                 "--scope",
                 "SCOPES",
-                "CUSTOM_API_SCOPE: the scopes of that API, as one argument",
+                "the permissions to ask for, all in one pair of quotes, such as \"User.Read Mail.Read\" \
+                 (CUSTOM_API_SCOPE)",
             ),
         ],
         summary: "write a settings file, and say how to register the app and connect a client",
-        details: "Asks for what is not given, where it runs at a terminal. Writes .env, or the file that \
-                  --env-file names, and never over a file that is there. Then it shows the commands of the \
-                  Azure CLI for the app registration, runs doctor, and shows how a client is connected. \
-                  It exits with 1 if doctor finds a failure.",
+        details: "At a terminal, it asks for the values that no flag gives. It writes .env, or the file that \
+                  --env-file names, but never overwrites a file. Then it shows what the app registration \
+                  needs, runs doctor, and shows how to connect a client. It exits with 1 if doctor finds a \
+                  failure.",
     },
     Usage {
         verb: Verb::Login,
@@ -181,8 +183,9 @@ pub const VERBS: &[Usage] = &[
             DEVICE_CODE,
             "sign in with a code that is entered on any device, instead of in a browser here",
         )],
-        summary: "sign in as USER, else as the only signed-in account, else as \"default\"",
-        details: "Opens the link in a browser, prints it, and waits for the sign-in to end.",
+        summary: "sign in; USER is your own label for the account, needed only if you use several",
+        details: "Opens the link in a browser, prints it, and waits until you have signed in. Without USER, it signs \
+                  in the only account again, or an account that is called \"default\".",
     },
     Usage {
         verb: Verb::Logout,

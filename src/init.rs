@@ -65,6 +65,8 @@ const QUESTIONS: [&Question; 4] = [&TENANT, &CLIENT_ID, &API, &SCOPE];
 /// Further settings, which are not asked for.
 const LISTENING: [(&str, &str); 2] = [(HOST, "SERVER_HOST"), (PORT, "SERVER_PORT")];
 
+const PORTAL: &str = "the Entra admin center (https://entra.microsoft.com)";
+
 /// Where a person can be asked.
 pub struct Terminal<'a> {
     /// What the person types.
@@ -160,11 +162,7 @@ impl Init {
 
     fn ask(&mut self, terminal: &mut Terminal<'_>) -> Result<(), Failure> {
         if !self.has(&CLIENT_ID) {
-            (terminal.show)(&format!(
-                "If the app is not registered yet, these register it. The first prints its id:\n  {}\n  \
-                 az ad sp create --id ID\n\n",
-                self.create_command()?
-            ));
+            (terminal.show)(&how_to_register(&self.redirect_uri()?));
         }
         for question in QUESTIONS {
             while !self.has(question) {
@@ -214,14 +212,10 @@ impl Init {
         Config::from_variables(&values)
     }
 
-    /// The command that registers the app.
-    fn create_command(&self) -> Result<String, Failure> {
+    /// The redirect URI to register.
+    fn redirect_uri(&self) -> Result<String, Failure> {
         let config = self.so_far().map_err(|mistakes| unusable(&mistakes))?;
-        let redirect_uri = aadsts::registered(&config.redirect_uri.text);
-        Ok(format!(
-            "az ad app create --display-name \"Company API over MCP\" --sign-in-audience AzureADMyOrg \
-             --public-client-redirect-uris {redirect_uri} --query appId --output tsv"
-        ))
+        Ok(aadsts::registered(&config.redirect_uri.text))
     }
 
     /// The text of the file.
@@ -277,8 +271,11 @@ impl Written {
         let uri = aadsts::registered(&self.config.redirect_uri.text);
         let mut text = format!(
             "{path} is written. The tokens will be kept in {token_file}.\n\n\
-             The app registration must have the redirect URI {uri} under\n\
-             \"Mobile and desktop applications\", and needs no secret. With the Azure CLI:\n"
+             The app registration needs the redirect URI and the permissions, and no secret. In\n\
+             {PORTAL}, under App registrations, open the app:\n  \
+             Authentication > Add a platform > Mobile and desktop applications: enter {uri}\n  \
+             API permissions > Add a permission > your API > Delegated permissions: tick what CUSTOM_API_SCOPE names\n\
+             The same with the Azure CLI:\n"
         );
         for command in doctor::commands(&self.config) {
             let _ = writeln!(text, "  {command}");
@@ -294,6 +291,19 @@ impl Written {
         );
         text
     }
+}
+
+/// How the app is registered, by hand or with the Azure CLI.
+fn how_to_register(redirect_uri: &str) -> String {
+    format!(
+        "If the app is not registered yet, register it in {PORTAL}:\n  \
+         App registrations > New registration. Redirect URI: Public client/native (mobile & desktop), {redirect_uri}\n  \
+         The app's overview page then shows the two ids.\n\
+         Or with the Azure CLI. The first command prints the application (client) ID:\n  \
+         az ad app create --display-name \"Company API over MCP\" --sign-in-audience AzureADMyOrg \
+         --public-client-redirect-uris {redirect_uri} --query appId --output tsv\n  \
+         az ad sp create --id ID\n\n"
+    )
 }
 
 /// How the server is started, and a client connected to it.

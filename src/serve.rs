@@ -198,7 +198,7 @@ fn cannot_listen(config: &Config, not_bound: &NotBound) -> Failure {
         "Another program listens there: stop it, or set SERVER_PORT to a free port."
     };
     let message = format!(
-        "Could not listen on {} port {}: {address} cannot be had ({error}).",
+        "Could not listen on {} port {} ({address}: {error}).",
         config.server_host, config.server_port
     );
     Failure::new(Kind::Configuration, message).hint(hint)

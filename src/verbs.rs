@@ -191,8 +191,9 @@ fn show_link(server: &OwnerClient<'_>, user_id: &str, link: &Link, show: Show<'_
         ),
         _ => String::new(),
     };
-    let before = format!("To sign in as {user_id}, open this link in a browser:\n  ");
-    let after = format!("\nIf none opens by itself, copy the link into one.{from_elsewhere}\n");
+    let whom = as_whom(user_id);
+    let before = format!("To sign in{whom}, open this link in a browser:\n  ");
+    let after = format!("\nIf no browser opens, copy the link into one.{from_elsewhere}\n");
     show(link.between(&before, &after).expose(), Some(link));
 }
 
@@ -207,10 +208,19 @@ fn loopback_port(url: &str) -> Option<u16> {
 }
 
 fn show_code(user_id: &str, address: &str, code: &str, show: Show<'_>) {
-    let text = format!(
-        "To sign in as {user_id}:\nOpen {address} on any device and enter the code {code}\n"
-    );
+    let whom = as_whom(user_id);
+    let text =
+        format!("To sign in{whom}, open {address} on any device and enter the code {code}\n");
     show(&text, None);
+}
+
+/// " as ada"; empty for the account that nobody has named.
+fn as_whom(user_id: &str) -> String {
+    if user_id == DEFAULT_USER_ID {
+        String::new()
+    } else {
+        format!(" as {user_id}")
+    }
 }
 
 /// A sign-in that ends at a server.
@@ -279,7 +289,7 @@ impl SignInAt<'_> {
 fn too_late(user_id: &str) -> Failure {
     Failure::new(
         Kind::SignInRequired,
-        format!("{user_id} has not signed in in time."),
+        format!("Nobody signed in{} in time.", as_whom(user_id)),
     )
     .hint("Start again with a new login.")
 }

@@ -8,8 +8,8 @@ use base64::prelude::*;
 use memchr::memmem;
 use serde_json::{Map, Value, json, value::RawValue};
 use ureq::Body;
-use ureq::http::header::{CONTENT_TYPE, LINK, RETRY_AFTER, WWW_AUTHENTICATE};
-use ureq::http::{HeaderMap, HeaderValue, Response};
+use ureq::http::header::{CONTENT_TYPE, LINK, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use ureq::http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::charset::Charset;
 use super::coding::Codings;
@@ -18,6 +18,7 @@ use super::files::{Destination, Moved, NotSaved, Watch};
 use super::json_text::Found;
 use super::link;
 use super::next_link::{self, NEXT_LINK};
+use super::redirect::Redirect;
 use super::response_headers;
 use super::select::Selection;
 use super::shortened::{LeftOut, shortened};
@@ -48,6 +49,8 @@ pub(crate) struct Answer {
     pub(crate) headers_left_out: usize,
     /// The host that was redirected to and has given this answer.
     pub(crate) downloaded_from: Option<String>,
+    /// Where it leads, if it is a redirect that says so.
+    pub(crate) redirect: Option<Redirect>,
     /// The host of a redirect that `DOWNLOAD_HOSTS` could allow.
     pub(crate) unlisted_host: Option<String>,
     /// The body as JSON, for the member `data` of the tool result.
@@ -133,11 +136,11 @@ impl Answer {
     /// The code for the member `error` of the result; `None` for a success.
     pub(crate) fn error_code(&self) -> Option<&'static str> {
         match self.status {
-            ..300 | 304 => None,
+            200..300 | 304 => None,
             300..400 => Some(REDIRECT),
             // The settings must be changed before this call can succeed.
-            400.. if self.missing_scopes().is_some() => Some(error::Kind::Configuration.code()),
-            400.. => Some("http_error"),
+            _ if self.missing_scopes().is_some() => Some(error::Kind::Configuration.code()),
+            _ => Some("http_error"),
         }
     }
 
@@ -223,6 +226,8 @@ impl Reading<'_> {
         } else {
             Challenge::of_backend(challenges)
         };
+        let redirect = self.redirect(response.status(), headers);
+        let has_sign_in = redirect.as_ref().is_some_and(|to| to.is_sign_in);
         let (handed_on, headers_left_out) =
             response_headers::handed_on(headers, |value| self.text(value));
         let retry_after = headers
@@ -242,6 +247,7 @@ impl Reading<'_> {
             challenge,
             headers: handed_on,
             headers_left_out,
+            redirect,
             data,
             retry_after,
             image,
@@ -258,7 +264,8 @@ impl Reading<'_> {
             had_token: self.tokens.has_removed(),
             has_set_cookie: self.has_set_cookie,
             downloaded_from: self.downloaded_from,
-            unlisted_host: self.unlisted_host,
+            // A page for signing in is no download.
+            unlisted_host: self.unlisted_host.filter(|_| !has_sign_in),
         })
     }
 
@@ -446,6 +453,25 @@ impl Reading<'_> {
         self.tokens.taken_out_of(text)
     }
 
+    /// Where an answer of this `status` leads.
+    fn redirect(&self, status: StatusCode, headers: &HeaderMap) -> Option<Redirect> {
+        if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
+            return None;
+        }
+        let location = headers.get(LOCATION)?;
+        let text = self.text(location);
+        // A marker is no part of a URL, and what a download's location is relative to is not known
+        // here.
+        let has_token = text.as_bytes() != location.as_bytes();
+        if has_token || self.downloaded_from.is_some() {
+            return Some(Redirect::unresolved(text));
+        }
+        let redirect = Redirect::new(self.called, text);
+        // A parser of URLs drops tabs: only now a token with a tab in it can be found.
+        let target = self.tokens.taken_out_of(redirect.target);
+        Some(Redirect { target, ..redirect })
+    }
+
     /// The next page, by the body or by a `Link` header (RFC 8288 §3.2: relative to the URL that
     /// was called).
     fn next_page(&self, next_link: Option<String>, headers: &HeaderMap) -> Option<NextPage> {
@@ -593,7 +619,8 @@ impl Kind {
             Self::Other
         } else if media_type::is_called_json(&media_type) {
             Self::Json
-        } else if media_type.is_empty()
+        // What is no media type says nothing.
+        } else if !media_type.contains('/')
             || media_type::is_text(&media_type)
             || (!is_medium && has_charset())
         {

@@ -23,35 +23,29 @@ pub(crate) enum Charset {
 }
 
 impl Charset {
-    /// That of `text`, of which a `charset` may be `declared`. A byte order mark counts more
-    /// (WHATWG Encoding, "decode"). JSON is UTF-8 (RFC 8259 §8.1): another charset is believed only
-    /// where it cannot be that.
+    /// That of `text`, whose `charset` may be `declared`. A byte order mark counts more (WHATWG
+    /// Encoding, "decode"). JSON is UTF-8 (RFC 8259 §8.1): a charset with single bytes is believed
+    /// only where it cannot be that.
     pub(crate) fn of(text: &[u8], declared: Option<&str>, is_json: bool) -> Self {
-        let declared = declared.map(str::to_ascii_lowercase);
-        let mark = match text {
-            [0xfe, 0xff, ..] => Some(true),
-            [0xff, 0xfe, ..] => Some(false),
-            _ => None,
-        };
+        if text.starts_with(BYTE_ORDER_MARK) {
+            return Self::Utf8;
+        }
         let utf16 = |is_big_endian| Self::Utf16 { is_big_endian };
-        match (mark, declared.as_deref()) {
-            _ if text.starts_with(BYTE_ORDER_MARK) => Self::Utf8,
-            (_, Some("utf-16be")) => utf16(true),
-            (_, Some("utf-16le")) => utf16(false),
+        match text {
+            [0xfe, 0xff, ..] => return utf16(true),
+            [0xff, 0xfe, ..] => return utf16(false),
+            _ => {}
+        }
+        let declared = declared.unwrap_or_default().to_ascii_lowercase();
+        match declared.as_str() {
+            "utf-16be" => utf16(true),
+            "utf-16le" => utf16(false),
             // Without a mark, most begin with a character of ASCII.
-            (mark, Some("utf-16")) => utf16(mark.unwrap_or(text.first() == Some(&0))),
-            (Some(is_big_endian), None) if is_json => utf16(is_big_endian),
-            (_, Some(_)) if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
-            (
-                _,
-                Some(
-                    "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252"
-                    | "cp1252" | "x-cp1252",
-                ),
-            ) => Self::Windows1252,
-            (_, Some("iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9")) => {
-                Self::Latin9
-            }
+            "utf-16" => utf16(text.first() == Some(&0)),
+            _ if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
+            "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252" | "cp1252"
+            | "x-cp1252" => Self::Windows1252,
+            "iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9" => Self::Latin9,
             _ => Self::Utf8,
         }
     }

@@ -6,6 +6,9 @@ use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use ureq::http::HeaderMap;
 use ureq::http::header::CONTENT_ENCODING;
 
+/// What servers write into the header although nothing is packed: no coding at all (RFC 9110
+/// §12.5.3), a character set, what S3 keeps of an upload.
+const NO_CODINGS: [&str; 6] = ["", "identity", "none", "utf-8", "utf8", "aws-chunked"];
 /// More codings one upon the other than any API has.
 const MOST_LAYERS: usize = 3;
 
@@ -24,8 +27,7 @@ pub(crate) enum Codings {
 }
 
 impl Codings {
-    /// Those that `headers` name. The names have no case, and `identity` is no coding (§8.4.1,
-    /// §12.5.3).
+    /// Those that `headers` name. The names have no case (§8.4.1).
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         let fields = headers.get_all(CONTENT_ENCODING).iter();
         let text: Vec<_> = fields
@@ -33,9 +35,7 @@ impl Codings {
             .collect();
         let text = text.join(",");
         let names = text.split(',').map(str::trim);
-        let names: Vec<_> = names
-            .filter(|name| !matches!(*name, "" | "identity"))
-            .collect();
+        let names: Vec<_> = names.filter(|name| !NO_CODINGS.contains(name)).collect();
         let known = names.iter().map(|name| match *name {
             // §8.4.1.3: the two are one.
             "gzip" | "x-gzip" => Some(Coding::Gzip),

@@ -21,6 +21,7 @@ mod json_text;
 pub(crate) mod link;
 mod next_link;
 pub mod policy;
+pub(crate) mod redirect;
 pub(crate) mod request;
 mod response_headers;
 pub(crate) mod select;

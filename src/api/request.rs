@@ -323,11 +323,12 @@ impl Unanswered {
         } else {
             "Whether the API has acted on the request is not known."
         };
-        let message = format!(
-            "The API did not answer {}: {}",
-            target.as_str(),
-            explain(&error)
-        );
+        let (url, reason) = (target.as_str(), explain(&error));
+        let message = if matches!(error, ureq::Error::Protocol(_)) {
+            format!("The API's answer to {url} cannot be read: {reason}")
+        } else {
+            format!("The API did not answer {url}: {reason}")
+        };
         Failure::new(Kind::BackendUnreachable, message).hint(acted)
     }
 }

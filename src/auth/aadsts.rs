@@ -106,6 +106,7 @@ fn value(name: &str, application: &Application<'_>) -> String {
         client_id,
         redirect_uri,
         scopes,
+        ..
     } = application;
     match name {
         "client_id" => (*client_id).to_owned(),

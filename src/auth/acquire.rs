@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::account::Account;
-use super::accounts::Due;
+use super::accounts::{Due, Slot};
 use super::asked::{Came, PAUSE};
-use super::challenge::{Claims, are_alike};
+use super::challenge::Claims;
 use super::oauth_error::OauthError;
 use super::pending::LIFETIME;
 use super::request::Requirements;
@@ -29,8 +29,8 @@ enum Refresh {
 impl Auth {
     // ---- A token for a call ----
 
-    /// The account of who was `chosen`, with an access token that is good now. If Entra has to be
-    /// asked, that is on record as of a client that calls itself `client`.
+    /// The account of who was `chosen`, with an access token that is good now. A refresh is on
+    /// record as asked for by a client that calls itself `client`.
     pub fn acquire(&self, chosen: &Chosen, client: &str) -> Result<Arc<Account>, Failure> {
         let user_id = chosen.user_id.as_str();
         let Some(account) = &chosen.account else {
@@ -58,7 +58,7 @@ impl Auth {
             Refresh::Refreshed(refreshed) => refreshed,
             // What is left of the token serves, unless the refusal has ended it.
             Refresh::Refused(failure) => self.valid_account(user_id).ok_or(failure)?,
-            Refresh::Superseded => self.new_sign_in(user_id)?,
+            Refresh::Superseded => self.account_after_new_sign_in(user_id)?,
         };
         if is_still_of(&current, account) {
             return Ok(current);
@@ -75,7 +75,7 @@ impl Auth {
     }
 
     /// The account of `user_id`, who has just signed in anew, or out.
-    fn new_sign_in(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
+    fn account_after_new_sign_in(&self, user_id: &str) -> Result<Arc<Account>, Failure> {
         let account = self.valid_account(user_id);
         account.ok_or_else(|| not_signed_in(user_id))
     }
@@ -83,7 +83,8 @@ impl Auth {
     // ---- Another token, for an API that does not take the one it was sent ----
 
     /// Another token in place of that of `rejected`, for the same person: one with the `claims` of
-    /// the API's challenge, if it has made one. `None`: there is none, and the API's answer stands.
+    /// the API's challenge, if it has made one. `None`: there is none, and the API's own words are
+    /// the better answer.
     pub fn renew(
         &self,
         user_id: &str,
@@ -95,40 +96,42 @@ impl Auth {
         let gate = gate.ok_or_else(|| not_signed_in(user_id))?;
         let _turn = gate.enter();
         let renewed = match self.accounts.behind(user_id, &gate) {
-            None => Refresh::Superseded,
             // Another call has refreshed it.
             Some(current) if self.is_valid(&current) && !has_token_of(&current, rejected) => {
-                Refresh::Refreshed(current)
+                Some(current)
             }
-            Some(current) => match self.asked_before(user_id, claims) {
-                // The API does not take what the last refresh has brought either.
-                Some(Came::Tokens) => return self.person_is_wanted(user_id, claims),
-                _ if current.refresh_token.is_none() => {
-                    return self.person_is_wanted(user_id, claims);
-                }
-                _ => self.refresh(user_id, &current, claims, client),
-            },
+            Some(current) => self.another(user_id, client, &current, claims)?,
+            None => Some(self.account_after_new_sign_in(user_id)?),
         };
-        let current = match renewed {
-            Refresh::Refreshed(refreshed) => refreshed,
-            Refresh::Refused(failure) => {
-                return match failure.kind {
-                    Kind::SignInRequired | Kind::Refused
-                        if !self.has_signed_in_for(user_id, claims) =>
-                    {
-                        Err(failure)
-                    }
-                    // The API's own words are the better answer.
-                    _ => Ok(None),
-                };
-            }
-            Refresh::Superseded => self.new_sign_in(user_id)?,
-        };
-        Ok(Some(current).filter(|current| is_still_of(current, rejected)))
+        Ok(renewed.filter(|renewed| is_still_of(renewed, rejected)))
     }
 
-    /// What no refresh has brought, a sign-in may bring. It is asked for if the API has named
-    /// `claims`.
+    /// The same for an account that nobody has refreshed since.
+    fn another(
+        &self,
+        user_id: &str,
+        client: &str,
+        current: &Arc<Account>,
+        claims: Option<&Claims>,
+    ) -> Result<Option<Arc<Account>>, Failure> {
+        let was_asked = matches!(self.asked_before(user_id, claims), Some(Came::Tokens));
+        if was_asked || current.refresh_token.is_none() {
+            return self.person_is_wanted(user_id, claims);
+        }
+        match self.refresh(user_id, current, claims, client) {
+            Refresh::Refreshed(refreshed) => Ok(Some(refreshed)),
+            Refresh::Superseded => self.account_after_new_sign_in(user_id).map(Some),
+            Refresh::Refused(failure) => {
+                let is_for_person = matches!(failure.kind, Kind::SignInRequired | Kind::Refused);
+                if is_for_person && !self.has_signed_in_for(user_id, claims) {
+                    return Err(failure);
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// No refresh brings what the API wants. A sign-in is asked for if the API has named `claims`.
     fn person_is_wanted(
         &self,
         user_id: &str,
@@ -148,16 +151,11 @@ impl Auth {
     /// once.
     fn has_signed_in_for(&self, user_id: &str, claims: Option<&Claims>) -> bool {
         let now = self.now();
-        let is_recent = self
-            .account(user_id)
-            .is_some_and(|account| now < account.signed_in_at + PAUSE.as_secs());
+        let is_recent = |account: Arc<Account>| now < account.signed_in_at + PAUSE.as_secs();
         let is_for_them =
-            self.accounts
-                .with_slot(user_id, |slot| match (&slot.signed_in_for, claims) {
-                    (Some(own), Some(claims)) => own.is_like(claims),
-                    _ => false,
-                });
-        is_recent && is_for_them == Some(true)
+            |slot: &mut Slot| claims.is_some() && slot.signed_in_for.as_ref() == claims;
+        self.account(user_id).is_some_and(is_recent)
+            && self.accounts.with_slot(user_id, is_for_them) == Some(true)
     }
 
     /// What came of it, if Entra was asked for a token of `user_id` with `claims` a moment ago.
@@ -177,21 +175,19 @@ impl Auth {
         claims: Option<&Claims>,
         client: &str,
     ) -> Refresh {
+        if let Some(Came::Refusal(failure)) = self.asked_before(user_id, claims) {
+            return Refresh::Refused(failure);
+        }
         let Some(refresh_token) = &account.refresh_token else {
             let message = format!("The sign-in of {user_id} has ended.");
             return Refresh::Refused(Failure::new(Kind::SignInRequired, message));
         };
-        if let Some(Came::Refusal(failure)) = self.asked_before(user_id, claims) {
-            return Refresh::Refused(failure);
-        }
         let form = token_endpoint::refresh(&self.config.application(), refresh_token, claims);
         let mut entry = Entry::new(Event::Refresh, user_id, client);
         entry.account = Some(Arc::clone(account));
         let refreshed = match self.token_endpoint.token(form, PURPOSE) {
             Ok(tokens) => self.store_refreshed(user_id, account, tokens, claims),
-            Err(Refusal { failure, error }) => {
-                self.refused(user_id, account, claims, failure, error.as_deref())
-            }
+            Err(refusal) => self.refused(user_id, account, claims, refusal),
         };
         match &refreshed {
             // An account of the Python server knows its person now.
@@ -199,8 +195,8 @@ impl Auth {
             Refresh::Refused(failure) => entry.failed(Some(failure)),
             Refresh::Superseded => entry.failed(Some(&not_signed_in(user_id))),
         }
-        // Tokens that Entra has issued are kept all the same. Whoever calls the API asks the audit
-        // log once more before.
+        // If it cannot be recorded, the tokens are kept all the same: the call of the API asks the
+        // audit log once more before it sends them.
         let _ = self.audit.record(&entry);
         refreshed
     }
@@ -219,12 +215,14 @@ impl Auth {
         if tokens.id_token.is_some() || account.person.is_none() {
             let identity = match self.identify(&tokens, None, PURPOSE) {
                 Ok(identity) => identity,
-                Err(failure) => return self.unfit(user_id, account, claims, &failure.message),
+                Err(failure) => return self.unfit(user_id, account, claims, failure),
             };
             let known = account.person.as_ref();
             if known.is_some_and(|person| *person != identity.person) {
                 let message = "Entra has answered the refresh with tokens of somebody else. Nothing was stored.";
-                return self.unfit(user_id, account, claims, message);
+                let failure = Failure::new(Kind::Refused, message)
+                    .hint("Sign in again; if it persists, tell whoever runs this server.");
+                return self.unfit(user_id, account, claims, failure);
             }
             refreshed.person = Some(identity.person);
             refreshed.username = identity.username;
@@ -250,36 +248,44 @@ impl Auth {
         self.accounts.with_slot_of(user_id, &refreshed, |slot| {
             slot.asked.note(now, PAUSE, claims, Came::Tokens);
             // It has brought what a sign-in was wanted for.
-            let is_met = |due: &mut Due| are_alike(due.requirements.api_claims.as_ref(), claims);
+            let is_met = |due: &mut Due| due.requirements.api_claims.as_ref() == claims;
             slot.due.take_if(is_met);
         });
         log::info!("the tokens of {user_id} were refreshed");
         Refresh::Refreshed(refreshed)
     }
 
-    /// What Entra has issued is not for `account`. The tokens at hand stay as they are.
+    /// What Entra has issued is not for `account`, as `failure` says. The tokens at hand stay as
+    /// they are, and the person is asked to sign in.
     fn unfit(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         claims: Option<&Claims>,
-        message: &str,
+        failure: Failure,
     ) -> Refresh {
-        let failure = Failure::new(Kind::SignInRequired, message)
-            .hint("Sign in again; if it persists, tell whoever runs this server.");
-        self.refused(user_id, account, claims, failure, None)
+        let failure = Failure {
+            kind: Kind::SignInRequired,
+            ..failure
+        };
+        let refusal = Refusal {
+            failure,
+            error: None,
+        };
+        self.refused(user_id, account, claims, refusal)
     }
 
-    /// Notes that a refresh of `account` was refused, by Entra with `error` or by us; ends the
-    /// tokens that this ends.
+    /// Notes that a refresh of `account` was refused, by Entra or by us, and ends the tokens that
+    /// this ends. If the person signed in anew, or out, meanwhile, it says nothing of what they
+    /// have now.
     fn refused(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         claims: Option<&Claims>,
-        failure: Failure,
-        error: Option<&OauthError>,
+        refusal: Refusal,
     ) -> Refresh {
+        let Refusal { failure, error } = refusal;
         log::warn!(
             "the tokens of {user_id} could not be refreshed: {}",
             failure.text()
@@ -289,67 +295,56 @@ impl Auth {
             Kind::RetryLater => DEFAULT_RETRY,
             _ => PAUSE,
         });
-        // If the person signed in anew, or out, meanwhile, this says nothing of what they have now.
+        let mut requirements = Requirements::for_api(claims);
+        if let Some(error) = &error {
+            requirements = error.requirements(&requirements);
+        }
         let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
-            if failure.kind == Kind::SignInRequired {
-                let requirements = after_refusal(claims, error);
-                // What an API has demanded meanwhile is not forgotten for a sign-in that brings
-                // less.
-                let is_more = requirements != Requirements::default();
-                if is_more || slot.due.as_ref().is_none_or(|due| due.until <= now) {
-                    slot.due = Some(Due {
-                        until: now + LIFETIME,
-                        requirements,
-                    });
-                }
+            let is_due = slot.due.as_ref().is_some_and(|due| due.until > now);
+            // A sign-in that is due is not replaced by one that must bring nothing.
+            let is_more = !is_due || requirements != Requirements::default();
+            if failure.kind == Kind::SignInRequired && is_more {
+                let until = now + LIFETIME;
+                slot.due = Some(Due {
+                    until,
+                    requirements,
+                });
             }
             let came = Came::Refusal(failure.clone());
             slot.asked.note(now, pause, claims, came);
         });
-        let is_of_account = is_noted.is_some() && self.end_tokens(user_id, account, error, claims);
-        if is_of_account {
+        let ended = error.and_then(|error| self.ended_by(&error, account, claims));
+        let is_replaced =
+            ended.is_none_or(|ended| self.accounts.replace(user_id, account, &Arc::new(ended)));
+        if is_noted.is_some() && is_replaced {
             Refresh::Refused(failure)
         } else {
             Refresh::Superseded
         }
     }
 
-    /// Ends the tokens of `account` that Entra's `error` has ended. `false` if they are the
-    /// account's no longer.
-    fn end_tokens(
+    /// `account` without the tokens that Entra's `error` has ended, if it has ended any.
+    fn ended_by(
         &self,
-        user_id: &str,
-        account: &Arc<Account>,
-        error: Option<&OauthError>,
+        error: &OauthError,
+        account: &Account,
         claims: Option<&Claims>,
-    ) -> bool {
-        let Some(error) = error.filter(|error| error.kind() == Kind::SignInRequired) else {
-            return true;
-        };
-        // Some suberrors (`basic_action`) only want to see the person: the token may serve again.
+    ) -> Option<Account> {
+        // Some suberrors (`basic_action`) only want to see the person: the refresh token may serve
+        // again, and the access token is as good as it was for calls that need no such claims.
         let is_ended = error.ends_refresh_token();
-        if claims.is_some() && !is_ended {
-            // The access token at hand is as good for other calls as it was.
-            return true;
+        let is_for_claims = claims.is_some() && !is_ended;
+        if error.kind() != Kind::SignInRequired || is_for_claims {
+            return None;
         }
-        let mut ended = Account::clone(account);
+        let mut ended = account.clone();
         // Entra wants the person before the next call: what is left of the token does not serve.
         ended.access_token = None;
         ended.expires_at = ended.expires_at.min(self.now());
         if is_ended {
             ended.refresh_token = None;
         }
-        self.accounts.replace(user_id, account, &Arc::new(ended))
-    }
-}
-
-/// What a sign-in must bring after a refresh with the `claims` of an API was refused, by Entra with
-/// `error`.
-fn after_refusal(claims: Option<&Claims>, error: Option<&OauthError>) -> Requirements {
-    let requirements = Requirements::for_api(claims);
-    match error {
-        Some(error) => error.requirements(&requirements),
-        None => requirements,
+        Some(ended)
     }
 }
 

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::challenge::{Claims, are_alike};
+use super::challenge::Claims;
 use crate::error::{Failure, Kind};
 
 /// How long the same is not asked again, unless Entra says.
@@ -45,10 +45,10 @@ impl Asked {
 
     /// Whether it can stand in for a refresh with `claims`.
     fn answers(&self, claims: Option<&Claims>) -> bool {
-        match (&self.came, &self.claims, claims) {
+        match &self.came {
             // Entra is not to be had, for whatever claims.
-            (Came::Refusal(failure), _, _) if failure.kind == Kind::RetryLater => true,
-            (_, own, claims) => are_alike(own.as_ref(), claims),
+            Came::Refusal(failure) if failure.kind == Kind::RetryLater => true,
+            _ => self.claims.as_ref() == claims,
         }
     }
 }

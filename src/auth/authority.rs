@@ -254,6 +254,10 @@ pub struct Application<'a> {
     pub redirect_uri: &'a str,
     /// What it asks for.
     pub scopes: &'a Scopes,
+    /// How it wants its answers.
+    pub response_mode: ResponseMode,
+    /// The home of its accounts: Entra then goes straight to the organization's own page.
+    pub domain_hint: Option<&'a str>,
 }
 
 /// How Entra hands the authorization response to the redirect URI.

@@ -18,22 +18,23 @@ const CAPABILITY_ALONE: &str = r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}
 
 /// Claims that are asked for (OpenID Connect Core §5.5): a JSON object as text, which always
 /// declares our capability.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Claims(String);
+
+/// Two are equal if they ask for the same, but for the time that a token must be newer than
+/// (`nbf`): that is another one in each challenge.
+impl PartialEq for Claims {
+    fn eq(&self, other: &Self) -> bool {
+        self.without_time() == other.without_time()
+    }
+}
+
+impl Eq for Claims {}
 
 /// The parameter `claims` of a request that asks for `claims`. Every request declares our
 /// capability.
 pub fn parameter(claims: Option<&Claims>) -> &str {
     claims.map_or(CAPABILITY_ALONE, Claims::as_str)
-}
-
-/// Whether both ask for the same, but for the time that a token must be newer than.
-pub fn are_alike(claims: Option<&Claims>, other: Option<&Claims>) -> bool {
-    match (claims, other) {
-        (Some(claims), Some(other)) => claims.is_like(other),
-        (None, None) => true,
-        _ => false,
-    }
 }
 
 impl Claims {
@@ -64,15 +65,10 @@ impl Claims {
         Some(Self(json!({"access_token": access_token}).to_string()))
     }
 
-    /// Whether these are the same claims as `other`, but for the time that a token must be newer
-    /// than (`nbf`), which is another one in each challenge.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let timeless = |claims: &Self| {
-            let mut json: Value = serde_json::from_str(&claims.0).unwrap_or_default();
-            json.pointer_mut("/access_token/nbf").map(Value::take);
-            json
-        };
-        timeless(self) == timeless(other)
+    fn without_time(&self) -> Value {
+        let mut json: Value = serde_json::from_str(&self.0).unwrap_or_default();
+        json.pointer_mut("/access_token/nbf").map(Value::take);
+        json
     }
 
     /// The JSON text.

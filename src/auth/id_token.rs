@@ -1,7 +1,9 @@
 //! The ID token: who signed in (OpenID Connect Core §3.1.3.7).
 //!
-//! It came straight from the token endpoint over TLS, so its signature need not be checked
-//! (§3.1.3.7 step 6). What it says must still fit the request that we made.
+//! It came straight from the token endpoint over TLS a moment ago, so its signature need not be
+//! checked (§3.1.3.7 step 6). What it says must still fit the request that we made. Its times are
+//! not checked: nothing is decided by them, and a clock that is off would keep everybody out.
+//! `doctor` compares the clocks.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -9,9 +11,6 @@ use serde_json::Value;
 
 use super::authority::Authority;
 use crate::secret::Secret;
-
-/// How far our clock and Entra's may be apart, in seconds.
-const SKEW: u64 = 300;
 
 /// Who somebody is: an object of a tenant. Names and addresses change, this does not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,10 +30,6 @@ pub struct Identity {
     pub username: String,
     /// The display name.
     pub name: String,
-    /// Whether `exp` or `nbf` and our clock are more than five minutes apart. OpenID Connect Core
-    /// §3.1.3.7 step 9 wants a refusal. A warning is enough here: the token came over TLS a moment
-    /// ago, a clock that is off would keep everybody out, and nothing is decided by these times.
-    pub clock_is_off: bool,
     /// The person's own, in lower case.
     addresses: [String; 3],
 }
@@ -46,9 +41,8 @@ impl Identity {
     }
 }
 
-/// Checks `id_token` against a request of `client_id` to `authority` at the time `now` (seconds
-/// since 1970). `nonce` is that of the authorization request; a device code and a refresh have
-/// none.
+/// Checks `id_token` against a request of `client_id` to `authority`. `nonce` is that of the
+/// authorization request; a device code and a refresh have none.
 ///
 /// # Errors
 /// What does not agree.
@@ -57,7 +51,6 @@ pub fn check(
     client_id: &str,
     authority: &Authority,
     nonce: Option<&Secret>,
-    now: u64,
 ) -> Result<Identity, &'static str> {
     let claims = claims(id_token)?;
     let claim = |name: &str| claims.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -81,9 +74,6 @@ pub fn check(
     if !authority.tenant().includes(&tid) {
         return Err("it is of a tenant that AZURE_TENANT_ID does not include (tid)");
     }
-    let time = |name: &str| claims.get(name).and_then(Value::as_u64);
-    let has_expired = time("exp").is_some_and(|exp| exp.saturating_add(SKEW) < now);
-    let is_early = time("nbf").is_some_and(|nbf| nbf > now.saturating_add(SKEW));
     // Nobody verifies `email`: with several tenants, each could claim another's addresses.
     let email = if authority.tenant().guid().is_some() {
         claim("email")
@@ -95,7 +85,6 @@ pub fn check(
         person: Person { tid, oid },
         username: claim("preferred_username").to_owned(),
         name: claim("name").to_owned(),
-        clock_is_off: has_expired || is_early,
         addresses,
     })
 }

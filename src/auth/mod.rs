@@ -19,8 +19,9 @@
 //!
 //! **Who is who.** An account belongs to one application, one authority and one tenant, and is one
 //! person (`tid` and `oid`). A refresh, or a sign-in that a call has asked for, must fit all of
-//! that. If the settings change, an account that no longer fits stays in the file, unused; a domain
-//! name that becomes the GUID of its tenant still fits ([`standing`]).
+//! that. If the settings change, an account that no longer fits stays in the file, unused; it still
+//! fits if the tenant of the settings includes its `tid` for certain, as a GUID in place of the
+//! domain name does ([`standing`]).
 //!
 //! **State** has two homes: [`accounts`], one slot for each account in one map that is written to
 //! the [`token_file`], and [`pending`], the sign-ins that are under way. This process owns the
@@ -28,8 +29,8 @@
 //!
 //! **Invariants**
 //! - An access token leaves the auth path through [`Auth::acquire`] and [`Auth::renew`] alone, and
-//!   only when the refresh token that came with it is on the disk; if the disk fails, when it is in
-//!   memory, to be written later.
+//!   only after its account was written to the disk. If the disk fails, memory counts as written,
+//!   and the account is written as soon as that is possible.
 //! - At most one refresh of an account is on its way to Entra.
 //! - No lock that another account needs is held across the network.
 //! - A code is redeemed once, for a browser that has shown both secrets of its sign-in.

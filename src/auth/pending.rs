@@ -31,8 +31,7 @@ use crate::sync::locked;
 
 /// How long a sign-in may take, in seconds. An authorization code lives as long.
 pub const LIFETIME: u64 = 600;
-/// The most sign-ins at a time. Beyond it one that has ended gives way, or else the oldest that
-/// nobody is in the middle of.
+/// The most sign-ins at a time.
 const MOST: usize = 64;
 
 /// How a sign-in ended: what the page tells the person, and `check_auth_status` the model.
@@ -75,6 +74,15 @@ pub struct Browser {
     /// The value of its cookie.
     pub cookie: Secret,
     pub proofs: Proofs,
+}
+
+impl Browser {
+    fn new() -> Result<Arc<Self>, Failure> {
+        Ok(Arc::new(Self {
+            cookie: Secret::random()?,
+            proofs: Proofs::random()?,
+        }))
+    }
 }
 
 /// Entra's answer to an authorization request.
@@ -149,8 +157,8 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether it is kept. An answer that is being redeemed has come in time. That takes seconds;
-    /// when it has taken minutes, the thread that redeemed it has died.
+    /// Whether it is kept. Redeeming may take longer than the sign-in had left; ten minutes later,
+    /// the thread that redeemed it must have died.
     pub(super) fn is_current(&self, now: u64) -> bool {
         let more = match self.phase {
             Phase::Redeeming(_) | Phase::Ended { .. } => LIFETIME,
@@ -220,19 +228,29 @@ impl PendingSignIns {
         entries
     }
 
-    /// A sign-in of `user_id` in a browser.
+    /// A sign-in of `user_id` with a link for a browser.
     pub fn begin(
         &self,
         user_id: &str,
         requirements: Requirements,
     ) -> Result<Arc<Attempt>, Failure> {
         let ticket = Secret::random()?;
-        self.add(
-            user_id,
-            requirements,
-            Method::Browser { ticket },
-            Phase::Offered,
-        )
+        let method = Method::Browser { ticket };
+        self.add(user_id, requirements, method, Phase::Offered)
+    }
+
+    /// The same, opened by the browser that asks for it.
+    pub fn begin_opened(
+        &self,
+        user_id: &str,
+        requirements: Requirements,
+    ) -> Result<(Arc<Attempt>, Arc<Browser>), Failure> {
+        let ticket = Secret::random()?;
+        let method = Method::Browser { ticket };
+        let browser = Browser::new()?;
+        let phase = Phase::Opened(Arc::clone(&browser));
+        let attempt = self.add(user_id, requirements, method, phase)?;
+        Ok((attempt, browser))
     }
 
     /// A sign-in of `user_id` with the device code that Entra has given.
@@ -242,12 +260,8 @@ impl PendingSignIns {
         requirements: Requirements,
         device: DeviceAuthorization,
     ) -> Result<Arc<Attempt>, Failure> {
-        self.add(
-            user_id,
-            requirements,
-            Method::DeviceCode(device),
-            Phase::Polling,
-        )
+        let method = Method::DeviceCode(device);
+        self.add(user_id, requirements, method, Phase::Polling)
     }
 
     fn add(
@@ -266,16 +280,7 @@ impl PendingSignIns {
         });
         let mut entries = self.current();
         if entries.len() >= MOST {
-            let is_offered = |entry: &Entry| matches!(entry.phase, Phase::Offered);
-            let may_start_again = |entry: &Entry| !matches!(entry.phase, Phase::Redeeming(_));
-            let ended = entries.iter().position(Entry::has_ended);
-            let idle = ended.or_else(|| entries.iter().position(is_offered));
-            let gives_way = idle.or_else(|| entries.iter().position(may_start_again));
-            let gives_way = gives_way.unwrap_or(0);
-            if let Some(entry) = entries.remove(gives_way).filter(|entry| !entry.has_ended()) {
-                let user_id = &entry.attempt.user_id;
-                log::warn!("{MOST} sign-ins are under way; the oldest, of {user_id}, gives way");
-            }
+            make_room(&mut entries);
         }
         entries.push_back(Entry {
             attempt: Arc::clone(&attempt),
@@ -303,7 +308,7 @@ impl PendingSignIns {
                 _ => false,
             };
             let has_time = attempt.expires_at > now + attempt.method.lifetime() / 2;
-            let is_same = attempt.user_id == user_id && attempt.requirements.is_like(requirements);
+            let is_same = attempt.user_id == user_id && attempt.requirements == *requirements;
             is_on_offer && has_time && is_same
         });
         found.map(|entry| Arc::clone(&entry.attempt))
@@ -332,23 +337,11 @@ impl PendingSignIns {
         let browser = match &entry.phase {
             // A second tab of the same browser asks for the same.
             Phase::Opened(browser) if entry.is_bound(browser, shows) => Arc::clone(browser),
-            Phase::Offered | Phase::Opened(_) => Arc::new(Browser {
-                cookie: Secret::random()?,
-                proofs: Proofs::random()?,
-            }),
+            Phase::Offered | Phase::Opened(_) => Browser::new()?,
             _ => return Err(start_again("This sign-in link was used already.")),
         };
         entry.phase = Phase::Opened(Arc::clone(&browser));
         Ok((Arc::clone(&entry.attempt), browser))
-    }
-
-    /// Whether a browser that `shows` these cookies is at Entra with `state`.
-    pub fn is_opened_by(&self, state: &Secret, shows: Shows<'_>) -> bool {
-        let entries = self.current();
-        entries.iter().any(|entry| match &entry.phase {
-            Phase::Opened(browser) => entry.has_state(state) && entry.is_bound(browser, shows),
-            _ => false,
-        })
     }
 
     /// The sign-in `handle` for the browser that opened its link and `shows` its cookie, once it
@@ -426,12 +419,12 @@ impl PendingSignIns {
                 Ok(Completion::Redeem(Arc::clone(&entry.attempt), answer))
             }
             Phase::Answered(_) => Ok(Completion::WrongBrowser(entry.end(Err(wrong_browser())))),
-            Phase::Ended { outcome, .. } if is_bound => Ok(Completion::Ended(outcome.clone())),
-            Phase::Redeeming(_) if is_bound => {
+            _ if !is_bound => Err(wrong_browser()),
+            Phase::Ended { outcome, .. } => Ok(Completion::Ended(outcome.clone())),
+            _ => {
                 let failure = Failure::new(Kind::RetryLater, "This sign-in is being completed.");
                 Err(failure.hint("Reload this page in a moment."))
             }
-            _ => Err(wrong_browser()),
         }
     }
 
@@ -473,6 +466,22 @@ impl PendingSignIns {
     pub fn close(&self) {
         locked(&self.entries).clear();
         self.changed.notify_all();
+    }
+}
+
+/// Of too many sign-ins, the one gives way that is missed least, and of several the oldest.
+fn make_room(entries: &mut Entries) {
+    let how_much_missed = |entry: &Entry| match entry.phase {
+        Phase::Ended { .. } => 0,
+        Phase::Offered => 1,
+        Phase::Opened(_) | Phase::Answered(_) | Phase::Polling => 2,
+        Phase::Redeeming(_) => 3,
+    };
+    let least_missed = (0..entries.len()).min_by_key(|at| entries.get(*at).map(how_much_missed));
+    let gives_way = least_missed.and_then(|at| entries.remove(at));
+    if let Some(entry) = gives_way.filter(|entry| !entry.has_ended()) {
+        let user_id = &entry.attempt.user_id;
+        log::warn!("{MOST} sign-ins are under way; that of {user_id} gives way");
     }
 }
 

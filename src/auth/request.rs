@@ -6,7 +6,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use super::authority::{Application, ResponseMode};
+use super::authority::Application;
 use super::challenge::{self, Claims};
 use super::id_token::Person;
 use crate::error::Failure;
@@ -82,8 +82,8 @@ impl Prompt {
 /// What a sign-in must bring beyond what every sign-in does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Requirements {
-    /// The claims that the API has demanded of the access token, if it has. They tell whether a
-    /// refresh has brought what the sign-in was for.
+    /// The claims that the API has demanded of the access token, if it has. A refresh that brings
+    /// them makes the sign-in unnecessary.
     pub api_claims: Option<Claims>,
     /// The claims that Entra is asked for. They are those of the API, unless Entra itself has named
     /// others when it refused a request.
@@ -92,8 +92,6 @@ pub struct Requirements {
     pub prompt: Option<Prompt>,
     /// Who must sign in, if a call was made in that person's name.
     pub person: Option<Person>,
-    /// Whether it must be somebody who has no account here yet.
-    pub is_newcomer: bool,
 }
 
 impl Requirements {
@@ -105,36 +103,17 @@ impl Requirements {
             ..Self::default()
         }
     }
-
-    /// Whether a sign-in that brings `other` brings this, too.
-    pub fn is_like(&self, other: &Self) -> bool {
-        challenge::are_alike(self.api_claims.as_ref(), other.api_claims.as_ref())
-            && challenge::are_alike(self.claims.as_ref(), other.claims.as_ref())
-            && self.prompt == other.prompt
-            && self.person == other.person
-            && self.is_newcomer == other.is_newcomer
-    }
 }
 
-/// Whom an authorization request is meant for, as far as that is known.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Hints<'a> {
-    /// The account that should sign in.
-    pub login: Option<&'a str>,
-    /// Its home: Entra then goes straight to the organization's own page.
-    pub domain: Option<&'a str>,
-}
-
-/// The address of an authorization request. Without a login hint the person chooses an account,
-/// because a label may stand for any account of theirs.
+/// The address of an authorization request. `login_hint` is the account that should sign in;
+/// without one the person chooses, because a label may stand for any account of theirs.
 pub fn url(
     application: &Application<'_>,
-    mode: ResponseMode,
     proofs: &Proofs,
     requirements: &Requirements,
-    hints: Hints<'_>,
+    login_hint: Option<&str>,
 ) -> Url {
-    let prompt = match (requirements.prompt, hints.login) {
+    let prompt = match (requirements.prompt, login_hint) {
         (None, None) => Some(Prompt::SelectAccount),
         (prompt, _) => prompt,
     };
@@ -144,7 +123,7 @@ pub fn url(
         .append_pair("client_id", application.client_id)
         .append_pair("response_type", "code")
         .append_pair("redirect_uri", application.redirect_uri)
-        .append_pair("response_mode", mode.name())
+        .append_pair("response_mode", application.response_mode.name())
         .append_pair("scope", application.scopes.requested())
         .append_pair("state", proofs.state.expose())
         .append_pair("nonce", proofs.nonce.expose())
@@ -155,14 +134,11 @@ pub fn url(
         query.append_pair("prompt", prompt.name());
     }
     // A hint would preselect what the person is to choose.
-    if let Some(login) = hints
-        .login
-        .filter(|_| prompt != Some(Prompt::SelectAccount))
-    {
-        query.append_pair("login_hint", login);
+    if let Some(login_hint) = login_hint.filter(|_| prompt != Some(Prompt::SelectAccount)) {
+        query.append_pair("login_hint", login_hint);
     }
-    if let Some(domain) = hints.domain {
-        query.append_pair("domain_hint", domain);
+    if let Some(domain_hint) = application.domain_hint {
+        query.append_pair("domain_hint", domain_hint);
     }
     drop(query);
     url

@@ -6,14 +6,12 @@ use url::Url;
 
 use super::account::Account;
 use super::accounts::{Change, Due};
-use super::authority::Application;
-use super::id_token::{self, Identity};
+use super::id_token::{self, Identity, Person};
 use super::oauth_error::OauthError;
 use super::pending::{
-    Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, start_again,
-    wrong_browser,
+    Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, wrong_browser,
 };
-use super::request::{self, Hints, Prompt, Requirements};
+use super::request::{self, Prompt, Requirements};
 use super::response::AuthorizationResponse;
 use super::standing::binding;
 use super::token_endpoint::{self, Refusal, TokenResponse};
@@ -57,31 +55,9 @@ impl Auth {
     /// Begins a sign-in of `user_id` in the browser that asks for it, and opens it there.
     pub fn begin(&self, user_id: &str) -> Result<Opened, Failure> {
         check_user_id(user_id)?;
-        self.begin_here(user_id, self.next_requirements(user_id, None))
-    }
-
-    /// The same for somebody who has no account here yet. The label is one that nobody has.
-    pub fn begin_newcomer(&self) -> Result<Opened, Failure> {
-        let mut number = 2;
-        let mut user_id = format!("account-{number}");
-        while self.account(&user_id).is_some() {
-            number += 1;
-            user_id = format!("account-{number}");
-        }
-        let requirements = Requirements {
-            prompt: Some(Prompt::SelectAccount),
-            is_newcomer: true,
-            ..Requirements::default()
-        };
-        self.begin_here(&user_id, requirements)
-    }
-
-    fn begin_here(&self, user_id: &str, requirements: Requirements) -> Result<Opened, Failure> {
-        let attempt = self.pending.begin(user_id, requirements)?;
-        match &attempt.method {
-            Method::Browser { ticket } => self.open(ticket.expose(), &|_, _| false),
-            Method::DeviceCode(_) => Err(start_again("This is no sign-in link.")),
-        }
+        let requirements = self.next_requirements(user_id, None);
+        let (attempt, browser) = self.pending.begin_opened(user_id, requirements)?;
+        Ok(self.opened(&attempt, &browser))
     }
 
     /// What a sign-in of `user_id` that is begun now must bring: what is due, with `prompt` if
@@ -120,43 +96,35 @@ impl Auth {
     /// Opens the link with `ticket` in a browser that `shows` these cookies.
     pub fn open(&self, ticket: &str, shows: Shows<'_>) -> Result<Opened, Failure> {
         let (attempt, browser) = self.pending.open(ticket, shows)?;
-        Ok(Opened {
-            handle: attempt.handle.clone(),
-            cookie: browser.cookie.clone(),
-            url: self.authorization_request(&attempt, &browser),
-        })
+        Ok(self.opened(&attempt, &browser))
     }
 
-    /// The address that the browser is sent to.
-    fn authorization_request(&self, attempt: &Attempt, browser: &Browser) -> Url {
-        let Attempt {
-            user_id,
-            requirements,
-            ..
-        } = attempt;
-        // If something is asked of the existing account, the person is led to it. Otherwise they
-        // choose.
-        let is_of_account = requirements.prompt.is_some()
+    /// What `browser`, which has opened the link of `attempt`, is sent on with.
+    fn opened(&self, attempt: &Attempt, browser: &Browser) -> Opened {
+        let login_hint = self.login_hint(&attempt.user_id, &attempt.requirements);
+        let url = request::url(
+            &self.config.application(),
+            &browser.proofs,
+            &attempt.requirements,
+            login_hint.as_deref(),
+        );
+        Opened {
+            handle: attempt.handle.clone(),
+            cookie: browser.cookie.clone(),
+            url,
+        }
+    }
+
+    /// Whom the person is led to. If nothing is asked of the existing account, they choose.
+    fn login_hint(&self, user_id: &str, requirements: &Requirements) -> Option<String> {
+        if is_address(user_id) {
+            return Some(user_id.to_owned());
+        }
+        let is_asked_of = requirements.prompt.is_some()
             || requirements.person.is_some()
             || self.due(user_id).is_some();
-        let account = self.account(user_id).filter(|_| is_of_account);
-        let username = account.as_ref().map(|account| account.username.as_str());
-        let login = if is_address(user_id) {
-            Some(user_id.as_str())
-        } else {
-            username.filter(|username| !username.is_empty())
-        };
-        let hints = Hints {
-            login,
-            domain: self.config.domain_hint.as_deref(),
-        };
-        request::url(
-            &self.config.application(),
-            self.config.response_mode,
-            &browser.proofs,
-            requirements,
-            hints,
-        )
+        let username = self.account(user_id)?.username.clone();
+        (is_asked_of && !username.is_empty()).then_some(username)
     }
 
     /// Takes an authorization response from a browser; gives what the browser is sent on with to
@@ -252,16 +220,11 @@ impl Auth {
             }
         };
         let identity = self.identify(&tokens, Some(&proofs.nonce), PURPOSE)?;
-        // Only now the tenant is known.
-        let tid = &identity.person.tid;
-        if issuer.is_some_and(|issuer| !self.config.authority.issues(issuer, tid)) {
-            return Err(untrusted(PURPOSE, "it names another issuer"));
-        }
         self.accept(attempt, identity, tokens)
     }
 
     /// If Entra wants the person once more, the next sign-in asks for the claims that it names, or
-    /// that the API has demanded. Whom this sign-in was for, and what they were shown, is its own.
+    /// that the API has demanded. The person and the prompt of this sign-in are not carried over.
     pub(super) fn note_refusal(&self, attempt: &Attempt, error: &OauthError) {
         let requirements = Requirements {
             prompt: None,
@@ -295,23 +258,12 @@ impl Auth {
         let Some(id_token) = &tokens.id_token else {
             return Err(untrusted(purpose, "there is no ID token in it"));
         };
-        let Application {
-            authority,
-            client_id,
-            ..
-        } = self.config.application();
-        let checked = id_token::check(id_token, client_id, authority, nonce, self.now());
-        let identity = match checked {
-            Ok(identity) => identity,
-            Err(reason) => {
-                let reason = format!("the ID token does not fit, because {reason}");
-                return Err(untrusted(purpose, &reason));
-            }
-        };
-        if identity.clock_is_off {
-            log::warn!("this machine's clock and Entra's are more than five minutes apart");
-        }
-        Ok(identity)
+        let client_id = &self.config.client_id;
+        let authority = &self.config.authority;
+        id_token::check(id_token, client_id, authority, nonce).map_err(|reason| {
+            let reason = format!("the ID token does not fit, because {reason}");
+            untrusted(purpose, &reason)
+        })
     }
 
     /// Stores what Entra issued for `attempt`, if it is for the person who was meant.
@@ -339,29 +291,26 @@ impl Auth {
                 "Sign in as that person, or give {signed_in} a name of its own with authenticate_user."
             )));
         }
-        if attempt.requirements.is_newcomer {
-            self.check_newcomer(user_id, &identity)?;
+        if let Some(label) = self.other_label_of(user_id, &identity.person) {
+            let message = format!(
+                "{signed_in} has an account here already: {label}. No second one was made."
+            );
+            return Err(Failure::new(Kind::Refused, message).hint(format!(
+                "Use {label} as the user_id, or choose another account on Microsoft's page."
+            )));
         }
         self.store(attempt, self.new_account(identity, tokens))
     }
 
-    /// Nobody gets a second account by a sign-in that was for another person, and nobody's account
-    /// is replaced by it.
-    fn check_newcomer(&self, user_id: &str, identity: &Identity) -> Result<(), Failure> {
-        for (label, account) in self.accounts() {
-            if account.person.as_ref() == Some(&identity.person) {
-                let message = format!(
-                    "{} has an account here already: {label}. No second one was made.",
-                    identity.username
-                );
-                return Err(Failure::new(Kind::Refused, message)
-                    .hint("To sign in another account, choose that one on Microsoft's page."));
-            }
-            if label == user_id {
-                return Err(start_again("Somebody else has just signed in."));
-            }
+    /// What `person` is signed in as here, if not as `user_id`.
+    fn other_label_of(&self, user_id: &str, person: &Person) -> Option<String> {
+        let mut accounts = self.accounts();
+        accounts.retain(|_, account| account.person.as_ref() == Some(person));
+        if accounts.contains_key(user_id) {
+            return None;
         }
-        Ok(())
+        let mut labels = accounts.into_keys();
+        labels.find(|label| self.standing(label).is_signed_in())
     }
 
     fn new_account(&self, identity: Identity, tokens: TokenResponse) -> Account {
@@ -387,8 +336,9 @@ impl Auth {
         let account = Arc::new(account);
         // Asked while nobody else can store an account.
         let still_wanted = || {
-            let is_taken = attempt.requirements.is_newcomer && self.account(user_id).is_some();
-            self.pending.holds(&attempt.handle) && !is_taken
+            let person = account.person.as_ref();
+            let other_label = person.and_then(|person| self.other_label_of(user_id, person));
+            self.pending.holds(&attempt.handle) && other_label.is_none()
         };
         let api_claims = attempt.requirements.api_claims.as_ref();
         match self

@@ -220,6 +220,8 @@ impl Config {
             client_id: &self.client_id,
             redirect_uri: &self.redirect_uri.text,
             scopes: &self.scopes,
+            response_mode: self.response_mode,
+            domain_hint: self.domain_hint.as_deref(),
         }
     }
 

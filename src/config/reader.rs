@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use url::{Host, Url};
+use url::{Host, ParseError, Url};
 
 use super::settings::{named, value};
 use super::{AllowedHost, ApiTools, AuditTarget, Config, RedirectUri, SignInMethod};
@@ -487,8 +487,12 @@ fn server_host(text: &str, has_key: bool) -> Result<String, String> {
 
 /// An absolute web URL without userinfo, query and fragment.
 fn bare_url(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text)
-        .map_err(|error| format!("write a URL such as https://example.com ({error})"))?;
+    let url = Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => {
+            "write the whole URL, such as https://example.com".to_owned()
+        }
+        error => format!("write a URL such as https://example.com ({error})"),
+    })?;
     demand(
         matches!(url.scheme(), "http" | "https"),
         "write an https URL",

@@ -7,21 +7,19 @@ mod offline;
 mod online;
 mod report;
 
-use std::collections::BTreeMap;
-
 pub use report::{Finding, Level, REPLACES_ALL, Report};
 
 use crate::auth::aadsts;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Sources};
 
-/// Checks what can be checked; the network only with settings that are valid. `variables` are the
+/// Checks what can be checked; the network only with settings that are valid. `sources` are the
 /// settings, or why they cannot be read.
-pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -> Report {
+pub fn run(sources: Result<Sources, String>, clock: &Clock) -> Report {
     let mut report = Report::default();
     report.findings.push(offline::clock(clock));
-    let variables = match variables {
-        Ok(variables) => variables,
+    let sources = match sources {
+        Ok(sources) => sources,
         Err(why) => {
             let mend = "Correct that, or name another file with --env-file.";
             report
@@ -30,7 +28,8 @@ pub fn run(variables: Result<BTreeMap<String, String>, String>, clock: &Clock) -
             return report;
         }
     };
-    if let Some(config) = offline::check(variables, clock, &mut report.findings) {
+    report.findings.push(offline::settings_file(&sources));
+    if let Some(config) = offline::check(sources.values, clock, &mut report.findings) {
         online::check(&config, clock, &mut report.findings);
         report.commands = commands(&config);
     }

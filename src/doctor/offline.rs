@@ -12,7 +12,7 @@ use crate::auth::account::Account;
 use crate::auth::standing::binding;
 use crate::auth::token_file::TokenFile;
 use crate::clock::{Clock, iso8601_seconds};
-use crate::config::{self, Config, PLACEHOLDER};
+use crate::config::{self, Config, PLACEHOLDER, SETTINGS, Sources};
 use crate::http::listener::Listeners;
 use crate::os;
 use crate::owner;
@@ -31,6 +31,24 @@ pub fn clock(clock: &Clock) -> Finding {
     }
     let message = format!("{message} This program is younger.");
     Finding::failure("clock", &message, "Set this machine's clock.")
+}
+
+/// Where the settings come from.
+pub fn settings_file(sources: &Sources) -> Finding {
+    let file = sources.file.display();
+    if sources.has_file {
+        return Finding::ok("env-file", &format!("The settings are read from {file}."));
+    }
+    let message = format!("There is no settings file {file}");
+    let are_in_environment = SETTINGS
+        .iter()
+        .any(|setting| sources.values.contains_key(setting.name));
+    if are_in_environment {
+        let message = format!("{message}: the settings are those of the environment.");
+        return Finding::ok("env-file", &message);
+    }
+    let mend = "entra-auth-mcp init writes one. Or name yours with --env-file.";
+    Finding::failure("env-file", &format!("{message}."), mend)
 }
 
 /// Checks everything that does not depend on an invalid setting. Gives the settings when all are

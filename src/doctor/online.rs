@@ -11,9 +11,9 @@ use url::Url;
 
 use super::report::Finding;
 use crate::auth::aadsts;
-use crate::auth::authority::{Authority, CLOUDS, ResponseMode};
+use crate::auth::authority::{Application, Authority, CLOUDS, ResponseMode};
 use crate::auth::oauth_error::OauthError;
-use crate::auth::request::{self, Hints, Prompt, Proofs, Requirements};
+use crate::auth::request::{self, Prompt, Proofs, Requirements};
 use crate::auth::response::{self, Arrival, AuthorizationResponse};
 use crate::clock::Clock;
 use crate::config::{Config, PLACEHOLDER, SignInMethod};
@@ -353,9 +353,12 @@ fn registration(config: &Config) -> Result<Finding, Finding> {
         prompt: Some(Prompt::None),
         ..Requirements::default()
     };
-    let application = config.application();
-    let mode = ResponseMode::Query;
-    let url = request::url(&application, mode, &proofs, &requirements, Hints::default());
+    let application = Application {
+        response_mode: ResponseMode::Query,
+        domain_hint: None,
+        ..config.application()
+    };
+    let url = request::url(&application, &proofs, &requirements, None);
     let mut answer = get("registration", &url)?;
     let status = answer.status().as_u16();
     let returned = returned_to(application.redirect_uri, answer.headers());

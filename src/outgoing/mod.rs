@@ -135,6 +135,9 @@ pub fn mend(error: &ureq::Error) -> &'static str {
         ureq::Error::Io(error) if error.kind() == ErrorKind::ConnectionRefused => {
             "Nothing listens there, or a proxy is needed (HTTPS_PROXY)."
         }
+        ureq::Error::Protocol(_) => {
+            "What answers there does not keep to HTTP: check the host and the port, and tell whoever runs it."
+        }
         _ if matches!(tls_error(error), Some(rustls::Error::InvalidMessage(_))) => {
             "What answers there does not speak TLS: check the host and the port."
         }

@@ -1,6 +1,9 @@
-//! A connection on which an answer has a bounded number of header fields. ureq bounds the head, but
-//! neither the interim responses before it nor the trailers after a chunked body (RFC 9110 §15.2,
-//! RFC 9112 §7.1.2), and would read them for as long as a call may take.
+//! A connection on which an answer has a bounded number of header fields, none of them folded. ureq
+//! bounds the head, but neither the interim responses before it nor the trailers after a chunked
+//! body (RFC 9110 §15.2, RFC 9112 §7.1.2), and would read them for as long as a call may take. It
+//! refuses a head with a folded line, which a client must take (RFC 9112 §5.2).
+
+use std::ops::Range;
 
 use memchr::{memchr, memmem};
 use ureq::http::Uri;
@@ -57,6 +60,9 @@ impl<In: Transport> Transport for Bounded<In> {
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let has_more = self.inner.await_input(timeout)?;
         if !self.is_to_proxy {
+            if matches!(self.answer.expecting, Expecting::Head) {
+                unfold_heads(self.inner.buffers());
+            }
             self.answer.read(self.inner.buffers().input())?;
         }
         Ok(has_more)
@@ -69,6 +75,53 @@ impl<In: Transport> Transport for Bounded<In> {
     fn is_tls(&self) -> bool {
         self.inner.is_tls()
     }
+}
+
+/// Puts spaces in place of each line break that only folds a line, in the heads at the start of the
+/// input.
+fn unfold_heads(buffers: &mut dyn Buffers) {
+    let folds = folds(buffers.input());
+    if folds.is_empty() {
+        return;
+    }
+    let mut input = buffers.input().to_vec();
+    for fold in folds {
+        for byte in input.iter_mut().skip(fold.start).take(fold.len()) {
+            *byte = b' ';
+        }
+    }
+    // What came out of the buffer fits into it again.
+    buffers.input_consume(input.len());
+    if let Some(room) = buffers.input_append_buf().get_mut(..input.len()) {
+        room.copy_from_slice(&input);
+        buffers.input_appended(input.len());
+    }
+}
+
+/// Where lines of the heads at the start of `input` are folded: each line break with the white space
+/// behind it.
+fn folds(input: &[u8]) -> Vec<Range<usize>> {
+    let mut folds = Vec::new();
+    let mut status_line = None;
+    let mut end = 0;
+    for line in input.split_inclusive(|&byte| byte == b'\n') {
+        end += line.len();
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
+        if text.is_empty() {
+            match status_line.take() {
+                Some(line) if !is_informational(line) => break,
+                // Another head follows an interim response.
+                _ => continue,
+            }
+        }
+        status_line.get_or_insert(text);
+        if matches!(input.get(end), Some(b' ' | b'\t')) {
+            let start = end - (line.len() - text.len());
+            folds.push(start..end + 1);
+        }
+    }
+    folds
 }
 
 /// What the next bytes of an answer are.

@@ -7,7 +7,6 @@ use tiny_http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::pages::home::NEWCOMER;
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
 use crate::auth::DEFAULT_USER_ID;
 use crate::auth::authority::ResponseMode;
@@ -22,17 +21,12 @@ use crate::secret::Secret;
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
 
-/// What the label of a newcomer is called before there is one.
-const A_NEW_ACCOUNT: &str = "a new account";
-
 /// What a sign-in page is asked for.
 enum Asked {
     /// The sign-in whose link has this ticket.
     Ticket(String),
     /// A new sign-in of this user.
     User(String),
-    /// A new sign-in of somebody who has no account here yet.
-    Newcomer,
 }
 
 impl Routes {
@@ -48,7 +42,6 @@ impl Routes {
         let opened = match &asked {
             Asked::Ticket(ticket) => self.auth.open(ticket, &self.shows(request))?,
             Asked::User(user_id) => self.auth.begin(user_id)?,
-            Asked::Newcomer => self.auth.begin_newcomer()?,
         };
         let Opened {
             handle,
@@ -99,7 +92,6 @@ impl Routes {
                 check_user_id(user_id)?;
                 (user_id.clone(), "user_id", user_id.as_str())
             }
-            Asked::Newcomer => (A_NEW_ACCOUNT.to_owned(), NEWCOMER.0, NEWCOMER.1),
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");
@@ -155,8 +147,9 @@ impl Routes {
     }
 
     /// `name` as a browser knows it. Behind https it has the prefix that keeps other hosts of the
-    /// domain from setting the cookie (RFC 6265bis §4.1.3.2): with the cookie of his own sign-in,
-    /// somebody could make another person's browser complete it. The prefix asks for the path `/`.
+    /// domain from setting the cookie (RFC 6265bis §4.1.3.2). Otherwise somebody there could give
+    /// another person's browser the cookie of his own sign-in, and so have it completed by them. The
+    /// prefix asks for the path `/`.
     fn own_cookie_name(&self, name: &str) -> String {
         if self.config.redirect_uri.is_https {
             format!("__Host-{name}")
@@ -177,7 +170,7 @@ impl Routes {
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
     pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let is_post = request.head.method == Method::Post;
-        let mode = self.config.response_mode;
+        let is_unasked_get = !is_post && self.config.response_mode == ResponseMode::FormPost;
         let parameters = if is_post {
             request.body
         } else {
@@ -189,9 +182,7 @@ impl Routes {
         let response = match response::parse(parameters) {
             Ok(Arrival::AdminConsent) => return Ok(self.pages.admin_consent()),
             Ok(Arrival::Response(response)) => *response,
-            Err(_) if !is_post && mode == ResponseMode::FormPost => {
-                return Ok(self.not_how_a_sign_in_ends());
-            }
+            Err(_) if is_unasked_get => return Ok(self.not_how_a_sign_in_ends()),
             Err(reason) => {
                 return Err(Failure::new(
                     Kind::InvalidRequest,
@@ -201,22 +192,14 @@ impl Routes {
             }
         };
         let client = user_agent(request);
-        let shows = self.shows(request);
-        if !is_post && mode == ResponseMode::FormPost {
-            let is_own = self.auth.pending().is_opened_by(&response.state, &shows);
-            match (&response.outcome, is_own) {
-                // An error redeems nothing, and only the browser that opened the link is shown it.
-                (Err(_), true) => {}
-                // A code in an address is never redeemed. Another browser has opened the link:
-                // whoever did may have led this person to Entra with a request of his own, and may
-                // be waiting to be sent this address. So that he cannot use it, his sign-in ends.
-                (Ok(_), false) => {
-                    let _ = self.auth.deliver(response, Some(&shows), client);
-                    return Ok(self.not_how_a_sign_in_ends());
-                }
-                _ => return Ok(self.not_how_a_sign_in_ends()),
-            }
+        if is_unasked_get && response.outcome.is_ok() {
+            // Somebody has changed the request, so that the code stands in the address, and may ask
+            // the person to send it to him. It is never redeemed: the sign-in ends as if no browser
+            // had opened it.
+            let _ = self.auth.deliver(response, Some(&|_, _| false), client);
+            return Ok(self.not_how_a_sign_in_ends());
         }
+        let shows = self.shows(request);
         // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
         let cookies: Option<Shows<'_>> = if is_post { None } else { Some(&shows) };
         let (handle, receipt) = self.auth.deliver(response, cookies, client)?;
@@ -249,9 +232,8 @@ impl Routes {
             Ok(message) => Ok(self.pages.signed_in(&message)),
             Err(failure) => match self.auth.pending().ended_for(&handle, &shows) {
                 Some(attempt) if may_work_again(&attempt, &failure) => {
-                    let query = query_for(&attempt);
                     let title = super::NOT_COMPLETED;
-                    Ok(self.pages.failed_sign_in(title, &failure, &query))
+                    Ok(self.pages.failed_sign_in(title, &failure, &attempt.user_id))
                 }
                 _ => Err(failure),
             },
@@ -278,33 +260,17 @@ impl Routes {
 
 fn what_is_asked(request: &Request<'_>) -> Asked {
     if let Some(ticket) = request.parameter("ticket") {
-        Asked::Ticket(ticket)
-    } else if let Some(user_id) = request.parameter("user_id") {
-        Asked::User(user_id)
-    } else if request.parameter(NEWCOMER.0).as_deref() == Some(NEWCOMER.1) {
-        Asked::Newcomer
-    } else {
-        Asked::User(DEFAULT_USER_ID.to_owned())
+        return Asked::Ticket(ticket);
     }
+    let user_id = request.parameter("user_id");
+    Asked::User(user_id.unwrap_or_else(|| DEFAULT_USER_ID.to_owned()))
 }
 
-/// Whether the person may have more luck with the same sign-in. One that is for a certain person
-/// begins at the call that needs it: what a page begins is for anybody.
+/// Whether the person may have more luck with the same sign-in. A page cannot begin one that is for
+/// a certain person; only a call can.
 fn may_work_again(attempt: &Attempt, failure: &Failure) -> bool {
     let is_for_anybody = attempt.requirements.person.is_none();
     is_for_anybody && !matches!(failure.kind, Kind::Configuration | Kind::Internal)
-}
-
-/// The query that begins the same sign-in as `attempt`.
-fn query_for(attempt: &Attempt) -> String {
-    let (name, value) = if attempt.requirements.is_newcomer {
-        NEWCOMER
-    } else {
-        ("user_id", attempt.user_id.as_str())
-    };
-    Serializer::new(String::new())
-        .append_pair(name, value)
-        .finish()
 }
 
 fn digest(cookie: &str) -> String {

@@ -120,10 +120,10 @@ impl Pages {
         self.failure_page(status, title, failure, Html(String::new()))
     }
 
-    /// The same for a sign-in that may be tried again with `query`.
-    pub(super) fn failed_sign_in(&self, title: &str, failure: &Failure, query: &str) -> Reply {
-        let address = format!("/auth/login?{query}");
-        let values = [("address", escaped(&address))];
+    /// The same for a sign-in that `user_id` may try again.
+    pub(super) fn failed_sign_in(&self, title: &str, failure: &Failure, user_id: &str) -> Reply {
+        let address = format!("/auth/login{}", query_of(Some(user_id)).0);
+        let values = [("address", Html(address))];
         let again = filled(include_str!("pages/again.html"), &values, &self.prefix);
         self.failure_page(400, title, failure, again)
     }

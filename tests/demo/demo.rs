@@ -55,10 +55,14 @@ fn main() {
         // Whoever watches a call wait for a sign-in sees soon that it does.
         setup.limits(|limits| limits.keep_alive = Duration::from_secs(1))
     };
-    let server = setup()
-        .with("SERVER_PORT", PORT)
-        .try_start()
-        .unwrap_or_else(|_| setup().start());
+    let server = match setup().with("SERVER_PORT", PORT).try_start() {
+        Ok(server) => server,
+        Err(failure) => {
+            let why = failure.message;
+            println!("{why} So the demo takes a free port: use the addresses below.");
+            setup().start()
+        }
+    };
     print!("{}", welcome(&server, &entra, &backend));
     events::print_from(&audit_log);
     signals.wait();

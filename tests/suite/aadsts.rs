@@ -8,7 +8,7 @@ use crate::support::browser::{Browser, Page};
 use crate::support::entra::{self, ADA, Entra, TokenFailure};
 use crate::support::server::{Process, Setup};
 use entra_auth_mcp::auth::aadsts::{Advice, advice, advice_by_name, own_page};
-use entra_auth_mcp::auth::authority::Application;
+use entra_auth_mcp::auth::authority::{Application, ResponseMode};
 use entra_auth_mcp::auth::authority::{Authority, Tenant};
 use entra_auth_mcp::auth::scope::Scopes;
 use serde_json::json;
@@ -63,6 +63,8 @@ impl Registration {
             client_id: &self.client_id,
             redirect_uri: &self.redirect_uri,
             scopes: &self.scopes,
+            response_mode: ResponseMode::FormPost,
+            domain_hint: None,
         }
     }
 }
@@ -446,6 +448,9 @@ fn the_same_help_is_on_the_page_in_the_result_of_a_tool_and_in_the_log() {
                 "{name}: {members}"
             );
         }
+        process
+            .modern()
+            .ok("logout_user", json!({"user_id": user_id}));
     }
 }
 

@@ -597,6 +597,9 @@ fn the_person_whom_a_link_names_is_offered_the_sign_in_behind_the_key() {
             &[("Authorization", BEARER)],
         );
         assert_eq!(status.json()["authenticated"], true);
+        let logout = format!("/auth/logout?{}", encode_pairs(&[("user_id", user_id)]));
+        let gone = send(&server, "GET", &logout, &[("Authorization", BEARER)]);
+        assert_eq!(gone.status, 303);
     }
 }
 
@@ -1371,12 +1374,12 @@ fn beyond_loopback_no_server_starts_without_a_key() {
         let (code, text) = run(&setup, &["doctor", "--json"]);
         let report: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
-            (code, report["findings"][1]["level"].as_str()),
+            (code, report["findings"][2]["level"].as_str()),
             (2, Some("failure")),
             "{text}"
         );
         assert!(
-            report["findings"][1]["message"]
+            report["findings"][2]["message"]
                 .as_str()
                 .unwrap()
                 .contains("set SERVER_ACCESS_KEY"),

@@ -153,6 +153,25 @@ fn the_names_of_codings_have_no_case_and_aliases_and_may_be_several() {
     }
 }
 
+/// Servers that set the header by mistake; nothing is packed.
+// CASES B1
+#[test]
+fn what_is_no_coding_packs_nothing() {
+    let world = World::signed_in();
+    for coding in ["none", "UTF-8", "utf8", "aws-chunked", "utf-8, gzip"] {
+        let json = br#"{"a":[1]}"#;
+        let body = if coding.ends_with("gzip") {
+            gzip(json)
+        } else {
+            json.to_vec()
+        };
+        let reply = Reply::new(201, "application/json", body).with("Content-Encoding", coding);
+        let content = called(&world, "api_post_request", reply);
+        assert_eq!(content["data"], json!({"a": [1]}), "{content}");
+        assert!(content.get("hint").is_none(), "{content}");
+    }
+}
+
 // CASES B1
 #[test]
 fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
@@ -265,6 +284,165 @@ fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
         !content["hint"].as_str().unwrap().contains("has done"),
         "{content}"
     );
+}
+
+/// The network is in order then, and nothing stands between here and there.
+#[test]
+fn an_answer_that_is_not_http_is_said_to_be_one_that_cannot_be_read() {
+    let world = World::signed_in();
+    for wire in [
+        "hello\r\n",
+        "HTTP/2 200 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 201 Created\r\nContent-Length: +7\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 201 Created\r\nContent-Length: 7\r\nContent-Length: 8\r\n\r\n{\"a\":1}",
+        "HTTP/1.1 201 Created\r\nno field\r\n\r\n",
+    ] {
+        for tool in WRITES {
+            let content = called_raw(&world, tool, wire);
+            let message = content["message"].as_str().unwrap();
+            assert!(
+                message.contains("The API's answer to ") && message.contains(" cannot be read: "),
+                "{message}"
+            );
+            assert!(message.contains("does not keep to HTTP"), "{message}");
+            assert!(!message.contains("network"), "{message}");
+            assert_eq!(
+                content["hint"], "Whether the API has acted on the request is not known.",
+                "{content}"
+            );
+        }
+    }
+}
+
+/// RFC 9110 §15.2.2: nobody has asked for another protocol.
+#[test]
+fn an_answer_that_changes_the_protocol_is_no_success() {
+    let world = World::signed_in();
+    let wire = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n";
+    for tool in WRITES {
+        let content = called_raw(&world, tool, wire);
+        assert_eq!(
+            (&content["error"], &content["status"]),
+            (&json!("http_error"), &json!(101)),
+            "{content}"
+        );
+    }
+}
+
+/// RFC 9110 §15.4: what each status says of the request that it answers.
+#[test]
+fn a_redirect_says_whether_the_api_has_acted_and_names_what_can_be_called() {
+    const ACTED: &str = "The API has acted on the call";
+    const NOT_ACTED: &str = "The API has not acted on the call";
+    const UNKNOWN: &str = "Whether the API has acted on a call that changes something is not known";
+    let world = World::signed_in();
+    let base = world.backend.url();
+    for (status, said) in [
+        (300, UNKNOWN),
+        (301, UNKNOWN),
+        (302, UNKNOWN),
+        (303, ACTED),
+        (307, NOT_ACTED),
+        (308, NOT_ACTED),
+    ] {
+        for (location, target) in [
+            ("y/?p=1", format!("{base}/y/?p=1")),
+            ("?p=1", format!("{base}/x?p=1")),
+            ("/v1.0/x/", format!("{base}/x/")),
+            ("//other.example/x", "http://other.example/x".to_owned()),
+            ("https://", "https://".to_owned()),
+        ] {
+            for tool in WRITES {
+                let reply = Reply::empty(status).with("Location", location);
+                let content = called(&world, tool, reply);
+                assert_eq!(content["error"], "redirect", "{content}");
+                assert_eq!(content["redirect_target"], target, "{content}");
+                assert_eq!(content["headers"]["location"], location, "{content}");
+                let hint = content["hint"].as_str().unwrap();
+                assert!(hint.contains(said), "{status}: {hint}");
+            }
+        }
+    }
+    let reply = Reply::empty(304).with("Location", "/v1.0/me");
+    let content = called(&world, "api_get_request", reply);
+    assert_eq!(content["success"], true, "{content}");
+    assert!(content.get("redirect_target").is_none(), "{content}");
+    // It can be called as it stands there.
+    let reply = Reply::empty(307).with("Location", "/v1.0/me");
+    let content = called(&world, "api_get_request", reply);
+    world.backend.on(|_| None);
+    let arguments = json!({"endpoint": content["redirect_target"]});
+    world.server.modern().ok("api_get_request", arguments);
+}
+
+/// As APIs do that are made for browsers: Azure's App Service, ASP.NET, and what stands in front.
+#[test]
+fn a_redirect_to_a_sign_in_page_says_that_the_token_is_not_taken() {
+    let world = World::signed_in();
+    for location in [
+        "https://login.microsoftonline.com/t/oauth2/v2.0/authorize?response_type=code&client_id=1",
+        "https://login.windows.net/t/oauth2/authorize?client_id=1&response_type=id_token",
+        "https://idp.example/saml?SAMLRequest=x",
+        "https://adfs.example/adfs/ls/?wtrealm=x&wa=wsignin1.0",
+        "https://api.example/.auth/login/aad?post_login_redirect_uri=%2Fx",
+        "/Account/Login?ReturnUrl=%2Fv1.0%2Fx",
+    ] {
+        for tool in ["api_get_request", "api_post_request"] {
+            let reply = Reply::empty(302).with("Location", location);
+            let content = called(&world, tool, reply);
+            assert_eq!(content["error"], "redirect", "{content}");
+            let hint = content["hint"].as_str().unwrap();
+            assert!(
+                hint.contains("sign-in page") && hint.contains("CUSTOM_API_SCOPE"),
+                "{hint}"
+            );
+            assert!(!hint.contains("DOWNLOAD_HOSTS"), "{hint}");
+        }
+    }
+}
+
+/// As ASP.NET does after a form, and for whom the API takes the token but denies the call.
+#[test]
+fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
+    let world = World::signed_in();
+    for location in [
+        "/v1.0/items/5?returnUrl=%2Fv1.0%2Fitems",
+        "/v1.0/catalog/blog/5?ReturnUrl=%2F",
+        "/Account/AccessDenied?ReturnUrl=%2Fv1.0%2Fx",
+        "/v1.0/apps/1?client_id=1&response_types=code",
+    ] {
+        for (status, said) in [(302, "is not known"), (303, "The API has acted")] {
+            for tool in WRITES {
+                let reply = Reply::empty(status).with("Location", location);
+                let content = called(&world, tool, reply);
+                let hint = content["hint"].as_str().unwrap();
+                assert!(!hint.contains("sign-in page"), "{location}: {hint}");
+                assert!(hint.contains(said), "{location}: {hint}");
+            }
+        }
+    }
+}
+
+/// RFC 9112 §5.2: a line that begins with white space goes on with the value before it.
+#[test]
+fn a_folded_header_of_an_answer_is_one_value() {
+    let world = World::signed_in();
+    let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>;\r\n rel=preload\r\n\r\nHTTP/1.1 201 Created\r\n\
+                X-Long: a\r\n b\n\tc\r\n \r\nTransfer-Encoding:\r\n\tchunked\r\nContent-Type: application/json\r\n\r\n";
+    // What looks like a folded line in the content is none.
+    let wire = format!("{head}d\r\n{{\"a\":\r\n \r\n 1}}\r\n0\r\n\r\n");
+    for tool in WRITES {
+        let content = called_raw(&world, tool, &wire);
+        assert_eq!(
+            (&content["success"], &content["status"], &content["data"]),
+            (&json!(true), &json!(201), &json!({"a": 1})),
+            "{content}"
+        );
+        let words = content["headers"]["x-long"].as_str().unwrap().split(' ');
+        let words: Vec<&str> = words.filter(|word| !word.is_empty()).collect();
+        assert_eq!(words, ["a", "b", "c"], "{content}");
+    }
 }
 
 /// A part of what is packed could not be unpacked.
@@ -541,6 +719,24 @@ fn echoed(
     reply.json()["result"]["structuredContent"].clone()
 }
 
+/// A parser of URLs drops a tab, and would put the token together.
+#[test]
+fn a_token_with_a_tab_in_it_is_not_put_together_in_the_target_of_a_redirect() {
+    let world = World::signed_in();
+    world.backend.on(|request| {
+        let token = token_of(request);
+        let (start, end) = token.split_at(token.len() / 2);
+        let location = format!("/v1.0/x?t={start}\t{end}");
+        Some(Reply::empty(302).with("Location", &location).into())
+    });
+    let mut mcp = world.server.modern();
+    let content = mcp.fails("api_get_request", x());
+    let target = format!("{}/x?t={MARKER}", world.backend.url());
+    assert_eq!(content["redirect_target"], target, "{content}");
+    let token = token_of(&world.backend.last());
+    assert!(!content.to_string().contains(&token), "{content}");
+}
+
 fn x() -> Value {
     json!({"endpoint": "/x"})
 }
@@ -622,6 +818,10 @@ fn a_token_in_a_header_of_the_answer_is_replaced_too() {
         content["hint"].as_str().unwrap().contains("removed"),
         "{content}"
     );
+    let content = echoed(&world, x(), |token| {
+        Reply::empty(302).with("Location", &format!("//{token}.example/"))
+    });
+    assert_eq!(content["redirect_target"], format!("//{MARKER}.example/"));
     echoed(&world, x(), |token| {
         Reply::of_json(
             200,
@@ -856,6 +1056,16 @@ fn text_is_read_by_its_type_and_its_declared_character_set() {
             "€ œ",
         ),
         ("text/plain; charset=us-ascii", b"plain".to_vec(), "plain"),
+        // As spreadsheets write it: the mark alone says what it is.
+        ("text/csv", utf16("\u{feff}ä;b", false), "ä;b"),
+        ("text/csv", utf16("\u{feff}ä;b", true), "ä;b"),
+        (
+            "text/csv; charset=utf-8",
+            utf16("\u{feff}ä;b", false),
+            "ä;b",
+        ),
+        // No media type.
+        ("json", b"{}".to_vec(), "{}"),
         ("text/csv", b"\xef\xbb\xbfa,b".to_vec(), "a,b"),
         (
             "text/plain; charset=utf-16",

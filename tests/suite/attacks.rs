@@ -1,7 +1,7 @@
 //! Attacks on the auth path that have once succeeded.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::operations::{Bench, description, with_body};
 use crate::support::backend::Backend;
-use crate::support::browser::{Browser, Page};
+use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
 use crate::support::mcp::Mcp;
 use crate::support::server::{Running, Setup, World};
@@ -184,50 +184,6 @@ fn sign_ins_that_have_ended_take_no_place_of_a_link_that_somebody_has() {
     assert_eq!(page.status, 200, "{}", page.text());
 }
 
-/// Two people who have no account here are given the same label, and both are at its end.
-#[test]
-fn of_two_newcomers_at_the_same_time_none_replaces_the_other() {
-    let entra = Arc::new(Entra::start());
-    let setup = Setup::new(&entra, None);
-    let second = Arc::new(Mutex::new(None::<(Browser, Page)>));
-    let looks = Arc::new(AtomicUsize::new(0));
-    let clock = Clock::from_fn({
-        let (entra, second, looks) = (Arc::clone(&entra), Arc::clone(&second), Arc::clone(&looks));
-        let clock = setup.clock.clock();
-        move || {
-            // The second time is behind the last check.
-            let is_now =
-                entra.token_requests().len() == 1 && looks.fetch_add(1, Ordering::SeqCst) == 1;
-            let waiting = second.lock().unwrap().take_if(|_| is_now);
-            if let Some((mut browser, accounts)) = waiting {
-                let answer = browser.submit(&accounts, GRACE);
-                assert_eq!(browser.auto_submit(&answer).status, 200);
-            }
-            SystemTime::UNIX_EPOCH + Duration::from_secs(clock.now())
-        }
-    });
-    let config = Config::from_variables(&setup.variables).unwrap();
-    let running = Running {
-        server: Server::start(config, clock, setup.limits.clone()).unwrap(),
-        clock: setup.clock.clone(),
-        directory: Arc::clone(&setup.directory),
-    };
-    let link = format!("{}/auth/login?account=another", running.url());
-    let mut grace = Browser::new();
-    let accounts = grace.navigate(&link);
-    *second.lock().unwrap() = Some((grace, accounts));
-    let mut ada = Browser::new();
-    let accounts = ada.navigate(&link);
-    let answer = ada.submit(&accounts, ADA);
-    let page = ada.auto_submit(&answer);
-    assert!(second.lock().unwrap().is_none());
-    assert_eq!(page.status, 400, "{}", page.text());
-    let status = running
-        .modern()
-        .ok("check_auth_status", json!({"user_id": "account-2"}));
-    assert_eq!(status["username"], GRACE, "{status}");
-}
-
 /// JSON in a string is not read with the message, whose depth is bounded.
 #[test]
 fn json_in_a_string_that_is_nested_without_end_does_not_end_the_server() {
@@ -303,5 +259,32 @@ fn a_media_type_that_could_end_its_field_is_in_no_part_of_a_form() {
     assert!(
         text.contains("hello") && !text.contains("X-Forged"),
         "{text}"
+    );
+}
+
+/// Both are at Entra at the same time.
+#[test]
+fn two_sign_ins_of_a_person_at_once_make_one_account() {
+    let world = World::new();
+    let hold = world.entra.hold_tokens();
+    let pages = thread::scope(|scope| {
+        let both = ["work", "home"].map(|label| {
+            let link = format!("{}/auth/login?user_id={label}", world.server.url());
+            scope.spawn(move || Browser::new().sign_in(&link, ADA))
+        });
+        hold.wait_for_arrivals(2);
+        drop(hold);
+        both.map(|one| one.join().unwrap())
+    });
+    let mut answers = pages.each_ref().map(|page| page.status);
+    answers.sort_unstable();
+    assert_eq!(answers, [200, 400]);
+    let all = world.server.client().get("/auth/status").json();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
+    let refused = pages.iter().find(|page| page.status == 400).unwrap();
+    assert!(
+        refused.text().contains("Nothing was stored"),
+        "{}",
+        refused.text()
     );
 }

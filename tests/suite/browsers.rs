@@ -1273,6 +1273,7 @@ fn a_user_id_that_does_not_show_what_it_is_is_refused_wherever_it_comes_in() {
     // Letters of every script are names.
     for user_id in ["Ада", "עדה", "阿达", "O’Brien & Söhne"] {
         stage.sign_in(user_id, ADA);
+        stage.mcp().ok("logout_user", json!({"user_id": user_id}));
     }
 }
 
@@ -1314,44 +1315,54 @@ fn an_error_in_an_address_ends_the_sign_in_of_this_browser() {
 
 // CASES C21
 #[test]
-fn an_error_in_an_address_is_not_shown_elsewhere_and_ends_nothing() {
+fn an_error_in_an_address_is_shown_in_no_other_browser_and_ends_the_sign_in() {
+    let stage = Stage::new("form_post", false);
+    for number in 0..3 {
+        let mut browser = Browser::new();
+        let accounts = browser.navigate(&stage.link(ADA));
+        let sent_state = parameter(&accounts.url, "state").unwrap();
+        for unknown in ["unknown", &random_token(), &sent_state[..42]] {
+            let page = browser.follow(&accounts, &error_for(&stage, unknown));
+            assert_refused(&page, "belongs to no sign-in");
+            assert!(!page.body.contains("555-0100"), "{}", page.body);
+        }
+        stage.assert_under_way(ADA);
+        let forged = Cookie {
+            value: random_token(),
+            ..browser.cookies[0].clone()
+        };
+        let with_forged_cookie = Browser {
+            cookies: vec![forged],
+            ..Browser::default()
+        };
+        let mut busy = Browser::new();
+        busy.navigate(&stage.link("work"));
+        let mut other = [Browser::new(), with_forged_cookie, busy]
+            .into_iter()
+            .nth(number)
+            .unwrap();
+        let page = other.follow(&accounts, &error_for(&stage, &sent_state));
+        assert_refused(&page, "begun in another browser");
+        assert!(!page.body.contains("555-0100"), "{}", page.body);
+        let answer = Stage::answer(&mut browser, &accounts, ADA);
+        assert_refused(&browser.auto_submit(&answer), "belongs to no sign-in");
+        assert_eq!(stage.who_is(ADA), None);
+    }
+    assert!(stage.entra.token_requests().is_empty());
+}
+
+// CASES C21
+#[test]
+fn an_error_in_an_address_that_comes_after_the_end_changes_nothing() {
     let stage = Stage::new("form_post", false);
     let mut browser = Browser::new();
     let accounts = browser.navigate(&stage.link(ADA));
     let sent_state = parameter(&accounts.url, "state").unwrap();
-    let forged = Cookie {
-        value: random_token(),
-        ..browser.cookies[0].clone()
-    };
-    let with_forged_cookie = Browser {
-        cookies: vec![forged],
-        ..Browser::default()
-    };
-    let mut busy = Browser::new();
-    busy.navigate(&stage.link("work"));
-    for mut other in [Browser::new(), with_forged_cookie, busy] {
-        let page = other.follow(&accounts, &error_for(&stage, &sent_state));
-        assert_refused(&page, "A sign-in does not end at this address");
-        assert!(!page.body.contains("555-0100"), "{}", page.body);
-    }
-    for unknown in ["unknown", &random_token(), &sent_state[..42]] {
-        let page = browser.follow(&accounts, &error_for(&stage, unknown));
-        assert_refused(&page, "A sign-in does not end at this address");
-        assert!(!page.body.contains("555-0100"), "{}", page.body);
-    }
-    // A code by GET is refused in the right browser, too.
-    let code = encode_pairs(&[("code", "c"), ("state", sent_state.as_str())]);
-    let code = format!("{}/auth/callback?{code}", stage.server.url());
-    assert_refused(
-        &browser.follow(&accounts, &code),
-        "they may be after your account",
-    );
-    stage.assert_under_way(ADA);
     let answer = Stage::answer(&mut browser, &accounts, ADA);
     assert_signed_in(&stage.deliver(&mut browser, &answer));
-    // Afterwards an error changes nothing.
     let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
-    assert_refused(&page, "A sign-in does not end at this address");
+    assert_refused(&page, "used already");
+    assert!(!page.body.contains("555-0100"), "{}", page.body);
     assert_eq!(stage.who_is(ADA).as_deref(), Some(ADA));
 }
 
@@ -1365,7 +1376,7 @@ fn an_error_that_comes_between_the_answer_and_the_last_page_changes_nothing() {
     let answer = Stage::answer(&mut browser, &accounts, ADA);
     stage.deliver_only(&mut browser, &answer);
     let page = browser.follow(&accounts, &error_for(&stage, &sent_state));
-    assert_refused(&page, "A sign-in does not end at this address");
+    assert_refused(&page, "used already");
     let body = encode_pairs(&[("error", "access_denied"), ("state", &sent_state)]);
     let reply = stage
         .server

@@ -428,7 +428,7 @@ mod challenge {
 }
 
 mod device_code {
-    use entra_auth_mcp::auth::authority::Application;
+    use entra_auth_mcp::auth::authority::{Application, ResponseMode};
     use entra_auth_mcp::auth::authority::{Authority, Tenant};
     use entra_auth_mcp::auth::challenge::Claims;
     use entra_auth_mcp::auth::device_code::{
@@ -475,6 +475,8 @@ mod device_code {
             client_id: "c",
             redirect_uri: "http://localhost/x",
             scopes: &scopes,
+            response_mode: ResponseMode::FormPost,
+            domain_hint: None,
         };
         let device = parsed(&good()).unwrap();
         let claims = Claims::of_challenge(r#"{"access_token":{"acrs":{"value":"c1"}}}"#).unwrap();

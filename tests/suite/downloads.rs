@@ -325,7 +325,7 @@ fn a_redirect_elsewhere_is_reported_with_the_setting_that_would_allow_it() {
         ("https://cdn.example/x", Some("add cdn.example to")),
         ("https://xcdn.example/x", Some("add xcdn.example to")),
         (
-            "https://files.example.evil.example",
+            "https://files.example.evil.example/",
             Some("add files.example.evil.example to"),
         ),
         ("http://other.example/", None),

@@ -134,8 +134,7 @@ fn it_shows_the_registration_the_diagnosis_and_the_clients() {
     assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
     let parts = [
         "is written",
-        "http://localhost/auth/callback",
-        "\"Mobile and desktop applications\", and needs no secret",
+        "Mobile and desktop applications: enter http://localhost/auth/callback",
         "az ad app update --id",
         "az ad app permission admin-consent",
         "0 warnings, 0 failures",
@@ -222,6 +221,7 @@ fn at_a_terminal_it_asks_for_what_is_missing_until_it_can_be_used() {
     let (shown, ended) = ask(&directory, &[], &answers);
     assert_eq!(ended, Ok(()));
     // Who has not registered the app yet is told how.
+    assert!(shown.contains("App registrations > New registration"));
     assert!(shown.contains("az ad app create"), "{shown}");
     assert!(shown.contains("--public-client-redirect-uris http://localhost/auth/callback"));
     assert_eq!(shown.matches("tenant) ID").count(), 3, "{shown}");

@@ -2255,6 +2255,9 @@ fn a_call_that_waits_is_answered_by_a_stream_that_ends_with_the_result() {
         );
         assert_eq!(result.get("resultType").is_some(), is_modern(&mcp));
         assert_eq!(result["_meta"].get(SERVER_INFO).is_some(), is_modern(&mcp));
+        server
+            .modern()
+            .ok("logout_user", json!({"user_id": user_id}));
     }
 }
 
@@ -2298,6 +2301,9 @@ fn progress_increases_while_a_call_waits() {
             final_result(&mut events, &id)["structuredContent"]["authenticated"],
             true
         );
+        server
+            .modern()
+            .ok("logout_user", json!({"user_id": user_id}));
     }
 }
 
@@ -2320,6 +2326,9 @@ fn a_stream_without_a_progress_token_is_kept_alive_by_comments() {
             final_result(&mut events, &id)["structuredContent"]["authenticated"],
             true
         );
+        server
+            .modern()
+            .ok("logout_user", json!({"user_id": user_id}));
     }
     let (_, mut events) = listen(&mut mcp, "1");
     next_message(&mut events);

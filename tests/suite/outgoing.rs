@@ -578,7 +578,7 @@ fn an_ordinary_answer_has_room_for_trailers_and_interim_responses() {
                     request.extend(byte);
                 }
                 let head = "HTTP/1.1 103 Early Hints\r\nTransfer-Encoding: chunked\r\n\r\n\
-                            HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
+                            HTTP/1.1 200 OK\r\nContent-Type:\r\n text/plain\r\nTransfer-Encoding: chunked\r\n\r\n";
                 let chunks = body.as_bytes().chunks(1 + body.len() / 7).map(|chunk| {
                     let text = std::str::from_utf8(chunk).unwrap();
                     format!("{:x};ext=\"1\"\r\n{text}\r\n", chunk.len())

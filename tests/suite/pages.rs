@@ -1,6 +1,7 @@
 //! The endpoints for browsers and scripts: what they answer, and how the pages are made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
@@ -623,14 +624,9 @@ fn a_sign_in_of_another_account_is_confirmed_where_another_site_leads_to_it() {
     let (_entra, server) = start();
     sign_in(&server, "default", ADA);
     let mut browser = Browser::new();
-    let link = format!("{}/auth/login?account=another", server.url());
+    let link = format!("{}{}", server.url(), of_user("/auth/login", "account-2"));
     let confirm = browser.follow(&another_site(), &link);
     assert_eq!(confirm.status, 200);
-    assert!(
-        confirm.text().contains("a new account"),
-        "{}",
-        confirm.text()
-    );
     let accounts = browser.follow(&confirm, &link_named(&confirm, "Sign in"));
     let answer = browser.submit(&accounts, GRACE);
     assert_eq!(browser.auto_submit(&answer).status, 200);
@@ -659,6 +655,13 @@ fn the_same_person_does_not_get_a_second_account() {
     assert_eq!(refused.status, 400);
     let said = format!("{ADA} has an account here already: work. No second one was made.");
     assert!(refused.text().contains(&said), "{}", refused.text());
+    // Nor does the sign-in that a client asks for.
+    let begun = server
+        .modern()
+        .ok("authenticate_user", json!({"user_id": ADA}));
+    let link = begun["sign_in_url"].as_str().unwrap();
+    let other = Browser::new().sign_in(link, ADA);
+    assert!(other.text().contains(&said), "{}", other.text());
     let all = server.client().get("/auth/status").json();
     assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
     // Another try is another account again.
@@ -669,14 +672,46 @@ fn the_same_person_does_not_get_a_second_account() {
     assert_eq!(status(&server, "account-2")["username"], GRACE);
 }
 
-/// Who gives a person two names has a reason, and is told.
+#[test]
+fn whose_account_has_ended_can_sign_in_under_another_name() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let server = Setup::new(&entra, Some(&backend)).start();
+    entra.set(|settings| settings.expires_in = 0);
+    sign_in(&server, "work", ADA);
+    entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_grant",
+        aadsts: 700_082,
+        suberror: Some("bad_token"),
+        claims: None,
+    });
+    let call = json!({"user_id": "work", "endpoint": "/me"});
+    server.modern().fails("api_get_request", call);
+    assert_eq!(status(&server, "work")["authenticated"], false);
+    sign_in(&server, ADA, ADA);
+    assert_eq!(status(&server, ADA)["username"], ADA);
+}
+
+/// As older versions could store them.
 #[test]
 fn the_start_page_says_that_two_accounts_are_the_same_person() {
-    let (_entra, server) = start();
-    for user_id in ["default", "work"] {
-        sign_in(&server, user_id, ADA);
-    }
+    let entra = Entra::start();
+    let setup = Setup::new(&entra, None);
+    let server = setup.start();
+    sign_in(&server, "default", ADA);
     sign_in(&server, GRACE, GRACE);
+    drop(server);
+    let mut stored = setup.stored();
+    let accounts = stored["accounts"].as_array_mut().unwrap();
+    let mut second = accounts
+        .iter()
+        .find(|account| account["user_id"] == "default")
+        .cloned()
+        .unwrap();
+    second["user_id"] = json!("work");
+    accounts.push(second);
+    fs::write(setup.token_file(), stored.to_string()).unwrap();
+    let server = setup.start();
     let text = Browser::new().navigate(&server.url()).text();
     assert_eq!(
         text.matches("It is the same person as").count(),
@@ -684,6 +719,10 @@ fn the_start_page_says_that_two_accounts_are_the_same_person() {
         "{text}"
     );
     assert!(text.contains("It is the same person as default."), "{text}");
+    // Each of them can sign in again.
+    for user_id in ["default", "work"] {
+        sign_in(&server, user_id, ADA);
+    }
 }
 
 fn link_named(page: &Page, name: &str) -> String {

@@ -487,7 +487,7 @@ fn no_secret_shows_anywhere_but_where_it_belongs() {
     story.entra.heal();
     story.with_a_device("declined", Entra::decline_device);
     story.with_a_device("expired", Entra::expire_device);
-    story.with_a_device("other", |entra, code| entra.approve_device(code, ADA));
+    story.with_a_device("other", |entra, code| entra.approve_device(code, GRACE));
     story.sign_in(ADA, None);
 
     // Calls of every ending, each with a refresh.

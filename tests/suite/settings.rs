@@ -250,7 +250,11 @@ fn a_wrong_value_is_reported_with_name_value_and_mend() {
         ),
         ("CUSTOM_API_SCOPE", "api://a/\"read\"", "RFC 6749"),
         ("CUSTOM_API_SCOPE", "api://a", "api://a/.default"),
-        ("AZURE_AUTHORITY_HOST", "login.microsoftonline.com", "https"),
+        (
+            "AZURE_AUTHORITY_HOST",
+            "login.microsoftonline.com",
+            "write the whole URL, such as https://",
+        ),
         (
             "AZURE_AUTHORITY_HOST",
             "http://login.microsoftonline.com",

@@ -492,8 +492,10 @@ fn a_code_in_an_address_is_never_redeemed_and_nothing_of_it_is_shown() {
         }
     }
     assert!(entra.token_requests().is_empty());
-    // And the sign-in itself was not disturbed.
-    assert_signed_in(&browser.auto_submit(&answer));
+    // Whoever has changed the request gets nothing by another answer either.
+    let page = browser.auto_submit(&answer);
+    assert_refused(&server, &page, "belongs to no sign-in");
+    assert_eq!(who_is(&server, ADA), None);
 }
 
 #[test]
@@ -1115,6 +1117,9 @@ fn two_sign_ins_of_one_user_do_not_disturb_each_other() {
 
     // In two tabs of one browser, too.
     let mut tabs = Browser::new();
+    server
+        .modern()
+        .ok("logout_user", json!({"user_id": "work"}));
     let first = answer_page(&mut tabs, &login_url(&server, ADA), ADA);
     let second = answer_page(&mut tabs, &login_url(&server, GRACE), GRACE);
     assert_signed_in(&tabs.auto_submit(&first));
@@ -1222,8 +1227,8 @@ fn of_too_many_sign_ins_the_oldest_gives_way() {
         .collect();
     let gone = Browser::new().navigate(&links[0]);
     assert_refused(&server, &gone, "unknown or has expired");
-    for kept in [&links[1], &links[64]] {
-        assert_signed_in(&Browser::new().sign_in(kept, ADA));
+    for (kept, person) in [(&links[1], ADA), (&links[64], GRACE)] {
+        assert_signed_in(&Browser::new().sign_in(kept, person));
     }
 }
 
@@ -1244,7 +1249,7 @@ fn the_log_says_whose_sign_in_gave_way() {
     assert!(
         server
             .log()
-            .contains("64 sign-ins are under way; the oldest, of user-0, gives way"),
+            .contains("64 sign-ins are under way; that of user-0 gives way"),
         "{}",
         server.log()
     );
@@ -1404,23 +1409,6 @@ fn an_answer_that_names_another_issuer_is_not_redeemed() {
     let answer = answer_page(&mut browser, &link(&server, ADA), ADA);
     let right = format!("{host}/{TENANT_ID}/v2.0");
     assert_signed_in(&browser.auto_submit(&also_posting(&answer, "iss", &right)));
-}
-
-#[test]
-fn in_several_tenants_the_named_issuer_must_be_the_persons_own() {
-    let (entra, server) = start_with(|setup| setup.with("AZURE_TENANT_ID", "organizations"));
-    let host = entra.authority_host();
-    for (tid, is_right) in [(TENANT_ID, false), (OTHER_TENANT_ID, true)] {
-        let mut browser = Browser::new();
-        let answer = answer_page(&mut browser, &link(&server, EVE), EVE);
-        let page =
-            browser.auto_submit(&also_posting(&answer, "iss", &format!("{host}/{tid}/v2.0")));
-        if is_right {
-            assert_signed_in(&page);
-        } else {
-            assert_refused(&server, &page, "issuer");
-        }
-    }
 }
 
 /// RFC 9207 §2.4: an error, too, may be believed only of the issuer that was asked.

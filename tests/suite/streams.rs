@@ -5,10 +5,11 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::PATIENCE;
+use crate::support::backend::{Backend, cae_claims, claims_challenge};
 use crate::support::entra::{ADA, Entra, TokenFailure};
 use crate::support::http::{Client, Event, EventReader, Reply, connect};
 use crate::support::mcp::{Answered, Mcp, as_refs};
@@ -271,32 +272,49 @@ fn read_until(reader: &mut impl std::io::Read, end: &str) -> String {
     String::from_utf8(text).unwrap()
 }
 
-/// A server whose clock panics when it is broken, which stands for any bug.
+/// A server whose clock panics, which stands for any bug.
 struct Breakable {
     server: Server,
-    is_broken: Arc<AtomicBool>,
+    bugs: Bugs,
     _setup: Setup,
+}
+
+/// How many more times the clock panics.
+#[derive(Clone, Default)]
+struct Bugs(Arc<AtomicUsize>);
+
+impl Bugs {
+    fn set(&self, count: usize) {
+        self.0.store(count, Ordering::SeqCst);
+    }
+
+    fn clock(&self) -> Clock {
+        let bugs = self.clone();
+        Clock::from_fn(move || {
+            let one_less = |count: usize| count.checked_sub(1);
+            let is_bug = bugs
+                .0
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less);
+            assert!(is_bug.is_err(), "the bug of this test");
+            SystemTime::now()
+        })
+    }
 }
 
 impl Breakable {
     fn start(setup: Setup) -> Self {
-        let is_broken = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&is_broken);
-        let clock = Clock::from_fn(move || {
-            assert!(!seen.load(Ordering::SeqCst), "the bug of this test");
-            SystemTime::now()
-        });
+        let bugs = Bugs::default();
         let config = Config::from_variables(&setup.variables).unwrap();
-        let server = Server::start(config, clock, setup.limits.clone()).ok();
+        let server = Server::start(config, bugs.clock(), setup.limits.clone()).ok();
         Self {
             server: server.expect("a server"),
-            is_broken,
+            bugs,
             _setup: setup,
         }
     }
 
     fn set_broken(&self, is_broken: bool) {
-        self.is_broken.store(is_broken, Ordering::SeqCst);
+        self.bugs.set(if is_broken { usize::MAX } else { 0 });
     }
 
     fn client(&self) -> Client {
@@ -356,6 +374,84 @@ fn a_bug_in_a_call_that_has_become_a_stream_is_its_last_event() {
     assert_is_bug(&Answered::read(&head, events).response);
     server.set_broken(false);
     mcp.ok("check_auth_status", json!({}));
+}
+
+// CASES D1
+#[test]
+fn a_bug_after_the_api_has_a_request_is_on_record_and_its_effect_is_not_known() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let setup = Setup::new(&entra, Some(&backend));
+    let audit = setup.directory.file("audit.jsonl");
+    let server = Breakable::start(setup.with("AUDIT_LOG", audit.to_str().unwrap()));
+    let mut mcp = Mcp::modern(server.client(), json!({}));
+    mcp.sign_in(ADA);
+    let bugs = server.bugs.clone();
+    // The server looks at its clock before it gets another token, with the account's gate closed.
+    backend.on(move |request| {
+        let is_task = request.method == "POST";
+        is_task.then(|| {
+            bugs.set(1);
+            claims_challenge(&cae_claims()).into()
+        })
+    });
+    let failure = mcp.fails(
+        "api_post_request",
+        json!({"endpoint": "/tasks", "data": {}}),
+    );
+    assert_eq!(failure["error"], "internal", "{failure}");
+    assert_eq!(
+        failure["hint"], "Whether the API has acted on it is not known.",
+        "{failure}"
+    );
+    let recorded = fs::read_to_string(&audit).unwrap();
+    let line: Value = serde_json::from_str(recorded.lines().last().unwrap()).unwrap();
+    for (member, value) in [
+        ("event", "api_call"),
+        ("user_id", ADA),
+        ("method", "POST"),
+        ("path", "/v1.0/tasks"),
+        ("outcome", "internal"),
+    ] {
+        assert_eq!(line[member], value, "{line}");
+    }
+    // The gate is open again: another token can be had.
+    mcp.ok("api_get_request", json!({"endpoint": "/cae"}));
+    assert_eq!(
+        fs::read_to_string(&audit)
+            .unwrap()
+            .matches(r#""event":"api_call""#)
+            .count(),
+        2
+    );
+}
+
+// CASES D1
+#[test]
+fn a_bug_in_a_page_leaves_its_connection_its_place_and_every_lock_usable() {
+    let setup = Setup::new(&Entra::start(), None).limits(|limits| limits.connections = 1);
+    let server = Breakable::start(setup);
+    let page = "/auth/status";
+    let mut client = server.client();
+    for is_broken in [true, false, true, false] {
+        server.set_broken(is_broken);
+        let reply = client.get(page);
+        if is_broken {
+            assert_eq!(reply.status, 500);
+            assert_eq!(
+                reply.json(),
+                json!({"error": "This request hit a bug of the server; its log says more."})
+            );
+        } else {
+            assert_eq!(reply.status, 200, "{}", reply.text());
+        }
+    }
+    for _ in 0..4 {
+        server.set_broken(true);
+        assert_eq!(server.client().get(page).status, 500);
+    }
+    server.set_broken(false);
+    assert_eq!(server.client().get(page).status, 200);
 }
 
 /// Each event of the slow reader is a megabyte, so its socket is full after a few.

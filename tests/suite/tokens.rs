@@ -1478,7 +1478,7 @@ mod protection {
         let before = fs::read(setup.token_file()).unwrap();
 
         let process = Process::start(binary_on_a_full_disk(), &setup);
-        let page = sign_in(&process.url(), "work", GRACE);
+        let page = sign_in(&process.url(), GRACE, GRACE);
         assert!(
             page.status == 400 && page.text().contains("free space"),
             "{}",

@@ -991,7 +991,7 @@ fn anything_else_is_handed_on_as_base64_with_type_and_size() {
         ("text/plain; charset=utf-8", b"gr\xfc\xdfe"),
         ("text/plain; charset=shift_jis", b"\x83\x65"),
         ("application/json", b"\"\xff\""),
-        ("", b"\xff\xfe"),
+        ("", b"\xff\xd8\xff"),
     ] {
         let answer = bench.got(Reply::new(200, content_type, body));
         let expected = if content_type.is_empty() {
@@ -1155,14 +1155,16 @@ fn not_modified_is_no_error() {
 fn redirects_are_reported_and_not_followed() {
     let elsewhere = StandIn::serve(|_| -> Answer { panic!("the redirect was followed") });
     let mut bench = Bench::new();
+    let elsewhere = format!("{}/v1.0/me", elsewhere.url());
+    let here = format!("{}/me", bench.backend.url());
     let targets = [
-        format!("{}/v1.0/me", elsewhere.url()),
-        "/v1.0/me".to_owned(),
-        "me".to_owned(),
+        (elsewhere.as_str(), &elsewhere),
+        ("/v1.0/me", &here),
+        ("me", &here),
     ];
     for status in [301, 302, 303, 307, 308] {
-        for target in &targets {
-            bench.answer(Reply::empty(status).with("Location", target));
+        for (location, target) in targets {
+            bench.answer(Reply::empty(status).with("Location", location));
             for (tool, _) in METHODS {
                 let before = bench.backend.requests().len();
                 let answer = bench.mcp.fails(tool, json!({"endpoint": "/old"}));

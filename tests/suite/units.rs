@@ -921,14 +921,12 @@ mod id_token {
             "client",
             &authority,
             Some(&Secret::new("n".into())),
-            1500,
         )
     }
 
     #[test]
     fn a_fitting_token_gives_the_identity() {
         let identity = checked(&good()).unwrap();
-        assert!(!identity.clock_is_off);
         assert!(identity.has_address("ann@X.com") && identity.has_address("A@y.com"));
         assert!(!identity.has_address("bob@x.com"));
     }
@@ -1004,22 +1002,17 @@ mod id_token {
         }
     }
 
+    /// A machine whose clock is off can sign in; `doctor` says that it is.
     #[test]
-    fn a_wrong_clock_is_a_warning() {
-        // It is 1500; five minutes are forgiven, either way.
-        for (claim, time, is_off) in [
-            ("exp", 1199, true),
-            ("exp", 1200, false),
-            ("nbf", 1800, false),
-            ("nbf", 1801, true),
+    fn its_times_decide_nothing() {
+        for (claim, time) in [
+            ("exp", json!(1)),
+            ("nbf", json!(u64::MAX)),
+            ("exp", json!("?")),
         ] {
             let mut claims = good();
-            claims[claim] = json!(time);
-            assert_eq!(
-                checked(&claims).unwrap().clock_is_off,
-                is_off,
-                "{claim} {time}"
-            );
+            claims[claim] = time;
+            assert!(checked(&claims).is_ok(), "{claim}");
         }
     }
 }

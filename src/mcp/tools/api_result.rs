@@ -5,9 +5,13 @@ use serde_json::{Map, json};
 use super::result::{self as tool_result, Members};
 use crate::api::Called;
 use crate::api::answer::{Answer, Lost, NextPage, REDIRECT};
+use crate::api::redirect::Redirect;
 use crate::pieces::Pieces;
 
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
+
+const SIGN_IN_PAGE: &str = "The API sends the caller to a sign-in page, so it does not take the token: check that CUSTOM_API_SCOPE \
+                            belongs to this API, and that the API takes bearer tokens.";
 
 const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
                    /value/40 or a list of them.";
@@ -57,10 +61,7 @@ pub(super) fn of(called: Called) -> Pieces {
     }
     members.add(
         "redirect_target",
-        answer
-            .headers
-            .get("location")
-            .filter(|_| error == Some(REDIRECT)),
+        answer.redirect.as_ref().map(|redirect| &redirect.target),
     );
     members.add("headers", Some(&answer.headers));
     let members = members.into_json();
@@ -120,6 +121,9 @@ fn hint(answer: &Answer) -> Option<String> {
             answer.headers_left_out
         ));
     }
+    if let Some(redirect) = &answer.redirect {
+        hints.push(hint_of_redirect(redirect, answer.status).to_owned());
+    }
     if let Some(host) = &answer.unlisted_host {
         hints.push(format!(
             "If it is a download, whoever runs this server can add {host} to DOWNLOAD_HOSTS: then it is followed, without \
@@ -161,6 +165,25 @@ fn hint_of_lost(lost: &Lost, can_select: bool) -> String {
         hint.push_str(&others);
     }
     hint
+}
+
+/// What to do about a redirect, by what its status says of the call (RFC 9110 §15.4).
+fn hint_of_redirect(redirect: &Redirect, status: u16) -> &'static str {
+    match status {
+        _ if redirect.is_sign_in => SIGN_IN_PAGE,
+        303 => {
+            "The API has acted on the call: do not repeat one that changes something. What came of it is at \
+             redirect_target; if that is below the base URL, get it from there."
+        }
+        307 | 308 => {
+            "The API has not acted on the call. If redirect_target is below the base URL, call again with it as the \
+             endpoint."
+        }
+        _ => {
+            "If redirect_target is below the base URL, call again with it as the endpoint. Whether the API has acted \
+             on a call that changes something is not known."
+        }
+    }
 }
 
 fn hint_of_status(answer: &Answer) -> Option<&'static str> {

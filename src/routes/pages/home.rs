@@ -2,15 +2,13 @@
 //! do about errors that only Microsoft's page shows.
 
 use super::{Html, Pages, escaped, filled, query, query_of};
+use crate::auth::DEFAULT_USER_ID;
 use crate::auth::aadsts::Advice;
 use crate::auth::account::Account;
 use crate::auth::standing::Standing;
 use crate::clients::{Connection, connections};
 use crate::clock::iso8601_seconds;
 use crate::http::message::Reply;
-
-/// The query of `/auth/login` that begins a sign-in of somebody who has no account here yet.
-pub(crate) const NEWCOMER: (&str, &str) = ("account", "another");
 
 /// What the start page shows.
 pub(crate) struct Home<'a> {
@@ -43,6 +41,10 @@ struct Button {
 impl Home<'_> {
     fn button(&self) -> Button {
         match self.user_id {
+            Some(DEFAULT_USER_ID) => Button {
+                query: query_of(self.user_id),
+                text: "Sign in".to_owned(),
+            },
             Some(user_id) => Button {
                 query: query_of(Some(user_id)),
                 text: format!("Sign in as {user_id}"),
@@ -51,13 +53,22 @@ impl Home<'_> {
                 query: query_of(None),
                 text: "Sign in".to_owned(),
             },
-            None => {
-                let (name, value) = NEWCOMER;
-                Button {
-                    query: escaped(&format!("?{name}={value}")),
-                    text: "Sign in another account".to_owned(),
-                }
+            None => Button {
+                query: query_of(Some(&self.free_label())),
+                text: "Sign in another account".to_owned(),
+            },
+        }
+    }
+
+    /// A label that no account has.
+    fn free_label(&self) -> String {
+        let mut number = self.accounts.len() + 1;
+        loop {
+            let label = format!("account-{number}");
+            if self.accounts.iter().all(|row| row.user_id != label) {
+                return label;
             }
+            number += 1;
         }
     }
 

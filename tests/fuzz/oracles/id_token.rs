@@ -19,13 +19,7 @@ pub fn holds(input: &[u8]) {
             Tenant::parse(tenant).unwrap(),
         );
         let nonce = with_nonce.then(|| Secret::new("n".to_owned()));
-        check(
-            &Secret::new(token),
-            "client",
-            &authority,
-            nonce.as_ref(),
-            1500,
-        )
+        check(&Secret::new(token), "client", &authority, nonce.as_ref())
     };
     // As a whole token, and as the claims of one.
     let token = String::from_utf8_lossy(rest).into_owned();
