@@ -744,6 +744,14 @@ fn where_everything_is_denied_no_tool_that_calls_the_api_is_listed() {
 }
 
 #[test]
+fn where_some_endpoints_are_denied_every_tool_is_listed() {
+    for denied in ["/x", "/x/**", "/*"] {
+        let mut bench = Bench::with(&[("DENIED_ENDPOINTS", denied)]);
+        assert_eq!(bench.tools().len(), 11, "{denied}");
+    }
+}
+
+#[test]
 fn a_refused_call_asks_nobody_to_sign_in() {
     let entra = Entra::start();
     let backend = Backend::start_for(&entra);
