@@ -324,14 +324,10 @@ impl Reading<'_> {
         let codings = Codings::of(response.headers());
         let kind = Kind::of(content_type, codings.unknown().is_some());
         let is_json = kind == Kind::Json;
+        // Of a packed body, the head says how long it is while it is packed.
         let declared = response.body().content_length();
         let declared = declared.filter(|_| codings.is_plain());
-        let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
-        let most = if is_json && is_in_reach {
-            self.reach
-        } else {
-            self.max_bytes
-        };
+        let most = self.most_to_read(kind, declared);
         // In UTF-16, each character of a token has two bytes.
         let more = 2 + 2 * self.tokens.longest();
         let (bytes, ending) = read(response, &codings, declared, most, more);
@@ -345,27 +341,33 @@ impl Reading<'_> {
             }
         };
         let decoded = bytes.len();
-        // Before anything is cut: half a token could not be found.
+        // This comes before anything is cut, as half a token could not be found.
         let bytes = self.tokens.taken_out(bytes, end.min(most));
-        let (truncated, broken_off) = match ending {
+        let mut part = Part::default();
+        match ending {
             // The text may have become longer when it was turned into UTF-8.
-            Ending::Whole if decoded > most => (Some(decoded as u64), None),
-            Ending::Whole => (None, None),
-            Ending::Longer(length) => (Some(length), None),
-            Ending::Broken(broken) => (None, Some(broken)),
-        };
-        let is_whole = truncated.is_none() && broken_off.is_none();
-        let part = Part {
-            length: truncated.unwrap_or(length),
-            is_cut: !is_whole,
-            truncated,
-            broken_off,
-            ..Part::default()
-        };
+            Ending::Whole if decoded > most => part.truncated = Some(decoded as u64),
+            Ending::Whole => {}
+            Ending::Longer(length) => part.truncated = Some(length),
+            Ending::Broken(broken) => part.broken_off = Some(broken),
+        }
+        part.length = part.truncated.unwrap_or(length);
+        part.is_cut = part.truncated.is_some() || part.broken_off.is_some();
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         match String::from_utf8(bytes) {
-            Ok(text) if is_json && is_whole => self.of_json(part, text, selection, is_success),
+            Ok(text) if is_json && !part.is_cut => self.of_json(part, text, selection, is_success),
             body => self.of_other(part, body, selection, is_json && is_success),
+        }
+    }
+
+    /// How much is read of a body whose length may be `declared`. JSON is read further than the caller
+    /// gets it, unless it is too long for parts of it to be selected.
+    fn most_to_read(&self, kind: Kind, declared: Option<u64>) -> usize {
+        let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
+        if kind == Kind::Json && is_in_reach {
+            self.reach
+        } else {
+            self.max_bytes
         }
     }
 
