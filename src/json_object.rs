@@ -13,8 +13,7 @@ use crate::json_pointer::Text;
 pub struct Object<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'a> Object<'a> {
-    /// The value of `name`. Never inlined into its many callers, to stay small.
-    #[inline(never)]
+    /// The value of `name`.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0
             .iter()
@@ -38,8 +37,7 @@ impl<'a> Object<'a> {
     }
 }
 
-/// `value`, when it is a `T`. Never inlined: a reader of JSON for each `T` is enough.
-#[inline(never)]
+/// `value`, when it is a `T`.
 pub(crate) fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
     serde_json::from_str(value.get()).ok()
 }
