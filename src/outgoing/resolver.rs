@@ -16,7 +16,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::sync::locked;
+use crate::sync::{self, locked};
 
 /// How long an answer is reused: shorter than names usually keep their addresses.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -171,7 +171,8 @@ impl Names {
 
     fn start(&'static self, host: &str) {
         let name = host.to_owned();
-        let started = thread::Builder::new().spawn(move || self.finish(&name));
+        let finish = Box::new(move || self.finish(&name));
+        let started = sync::spawn(thread::Builder::new(), finish);
         if started.is_err() {
             // No thread is left. It may take longer than the caller has, but it is an answer.
             self.finish(host);
