@@ -521,6 +521,23 @@ fn challenges_that_alternate_cost_a_refresh_each_in_a_minute_and_sixteen_in_all(
 }
 
 #[test]
+fn while_entra_cannot_be_had_it_is_asked_for_no_other_claims_either() {
+    let world = World::labelled_with(Setup::by_the_second);
+    world.entra.fail_tokens(TokenFailure::Status(503, Some(30)));
+    let mut mcp = world.server.modern();
+    let mut asked_for = |number: usize| {
+        let claims = json!({"access_token": {"acrs": {"value": format!("c{number}")}}});
+        world.answer(claims_challenge(&claims));
+        let before = world.entra.token_requests().len();
+        handed_on(&mut mcp, "/x", 401);
+        world.entra.token_requests().len() - before
+    };
+    assert_eq!([1, 2, 1, 3].map(&mut asked_for), [1, 0, 0, 0]);
+    world.advance(30);
+    assert_eq!([2, 1].map(asked_for), [1, 0]);
+}
+
+#[test]
 fn where_no_refresh_can_be_had_the_apis_own_refusal_is_handed_on() {
     let failures = [
         TokenFailure::Status(503, None),

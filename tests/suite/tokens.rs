@@ -602,9 +602,19 @@ fn any_other_error_of_entra_keeps_everything() {
             "{refused}"
         );
         assert_eq!(world.account(ADA), before, "{error}");
+        let will_pass = kind == "retry_later";
+        assert_eq!(status(&world.server, ADA)["authenticated"], will_pass);
+        // That Entra is unwell in between mends nothing.
+        world.entra.fail_tokens(TokenFailure::Status(503, None));
+        world.advance(120);
+        assert_eq!(world.refused()["error"], "retry_later");
+        assert_eq!(status(&world.server, ADA)["authenticated"], will_pass);
         world.entra.heal();
         world.advance(120);
         assert_ne!(world.call(), before["access_token"]);
+        // A token that is had again is good until it expires, and can be refreshed then.
+        world.advance(DUE + THE_REST);
+        assert_eq!(status(&world.server, ADA)["authenticated"], true);
     }
 }
 
