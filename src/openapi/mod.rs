@@ -4,7 +4,7 @@
 //! [`Description::read`] makes a list of operations of the text ([`document`], [`operation`],
 //! [`parameter`], [`body`], [`form`]); each is named ([`names`]), and offered or skipped with a
 //! reason ([`offer`], [`servers`], [`references`]). [`Description::arguments`] says what one takes
-//! ([`arguments`], [`schema`] of a [`shape`], [`constants`], [`writable`]), and [`Operation::prepare`] makes a
+//! ([`arguments`], [`schema`] of a [`shape`], [`listed`], [`constants`], [`writable`]), and [`Operation::prepare`] makes a
 //! request of what is given ([`send`], [`template`], [`style`], [`multipart`]).
 //!
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
@@ -16,6 +16,7 @@ mod constants;
 mod describe;
 mod document;
 mod form;
+pub mod listed;
 mod multipart;
 mod names;
 pub mod offer;

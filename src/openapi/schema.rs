@@ -2,10 +2,11 @@
 //! API of every model takes (no `$ref`, one type or `anyOf`, arrays that say of what), with the
 //! rest told in words.
 
-use serde_json::{Map, Value, json};
+use serde_json::Number;
 
 use super::constants::{Additions, Constants, Index, Within, only_value};
 use super::document::{Document, Node, Span};
+use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values};
 use super::shape::Shape;
 use super::text::tidy;
 
@@ -17,13 +18,11 @@ const TELLING_FORMATS: [&str; 8] = [
 ];
 /// Bounds that only say how wide a number is stored.
 const WIDE: f64 = 2_147_483_646.0;
-/// The only format that the API of every model takes.
-const DATE_TIME: &str = "date-time";
 /// The most values of `enum` in one schema (OpenAI's API).
 const MOST_CHOICES: usize = 1000;
 /// What one keyword takes besides its texts, about.
 const KEYWORD_BYTES: usize = 16;
-/// What [`any_json`] takes, about.
+/// What [`Schema::any`] takes, about.
 const ANY_JSON_BYTES: usize = 300;
 /// The most members that are only told of.
 const MOST_UNLISTED: usize = 10;
@@ -68,13 +67,13 @@ pub(super) struct TooLarge;
 
 /// A schema in its listed form.
 struct Listed {
-    schema: Value,
+    schema: Schema,
     /// What is added to its values.
     constants: Option<Index>,
 }
 
-impl From<Value> for Listed {
-    fn from(schema: Value) -> Self {
+impl From<Schema> for Listed {
+    fn from(schema: Schema) -> Self {
         Self {
             schema,
             constants: None,
@@ -123,7 +122,7 @@ impl<'d> Lister<'d> {
         &mut self,
         schema: Option<Node<'d>>,
         description: &str,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         let mut shape = self.shape_of(schema);
         if !description.is_empty() {
             shape.description = Some(description.to_owned().into());
@@ -141,10 +140,9 @@ impl<'d> Lister<'d> {
     /// There are not enough bytes left.
     pub(super) fn body(
         &mut self,
-        schema: Option<Node<'d>>,
+        mut shape: Shape<'d>,
         constants: &mut Constants,
-    ) -> Result<Value, TooLarge> {
-        let mut shape = self.shape_of(schema);
+    ) -> Result<Schema, TooLarge> {
         shape.is_nullable = false;
         let listed = self.list(&shape, self.top(true), constants)?;
         Ok(listed.schema)
@@ -205,7 +203,7 @@ impl<'d> Lister<'d> {
             constants.set(index, additions);
         }
         let description = self.description(shape);
-        let schema = self.one_of(kinds, description)?;
+        let schema = self.one_of(kinds, &description)?;
         Ok(Listed {
             schema,
             constants: index,
@@ -252,7 +250,7 @@ impl<'d> Lister<'d> {
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         let mut base = shape.clone();
         let given = std::mem::take(&mut base.branches);
         let description = self.description(&base);
@@ -269,7 +267,7 @@ impl<'d> Lister<'d> {
             depth: at.depth.saturating_sub(1),
             hides: false,
         };
-        let mut branches: Vec<Value> = Vec::new();
+        let mut branches: Vec<Schema> = Vec::new();
         for branch in given.into_iter().take(MOST_BRANCHES) {
             let mut merged = base.clone();
             merged.add(self.document, branch);
@@ -278,36 +276,28 @@ impl<'d> Lister<'d> {
                 continue;
             }
             let listed = self.list(&merged, at, constants)?.schema;
-            let is_bare = listed.get("description").is_none();
-            let nested = listed.get("anyOf").filter(|_| is_bare);
-            match nested.and_then(Value::as_array) {
-                Some(nested) => branches.extend(nested.clone()),
-                None => branches.push(listed),
+            match listed.values {
+                Values::AnyOf(nested) if listed.description.is_empty() => branches.extend(nested),
+                values => branches.push(Schema { values, ..listed }),
             }
         }
         // Some branches differ only in details that are not listed.
         branches.dedup();
-        self.one_of(branches, description)
+        self.one_of(branches, &description)
     }
 
     /// A value that matches one of `branches`; any value if there are none.
-    fn one_of(&mut self, mut branches: Vec<Value>, description: String) -> Result<Value, TooLarge> {
+    fn one_of(&mut self, mut branches: Vec<Schema>, description: &str) -> Result<Schema, TooLarge> {
         self.take(description.len() + 2 * KEYWORD_BYTES)?;
         let mut listed = match branches.len() {
             0 => {
                 self.take(ANY_JSON_BYTES)?;
-                json!({"anyOf": any_json()})
+                Schema::any()
             }
             1 => branches.remove(0),
-            _ => json!({"anyOf": branches}),
+            _ => Values::AnyOf(branches).into(),
         };
-        if let Some(members) = listed.as_object_mut()
-            && !description.is_empty()
-        {
-            let own = members.get("description").and_then(Value::as_str);
-            let both = own.map(|own| format!("{description} {own}"));
-            members.insert("description".to_owned(), both.unwrap_or(description).into());
-        }
+        listed.describe(description);
         Ok(listed)
     }
 
@@ -318,55 +308,53 @@ impl<'d> Lister<'d> {
         at: At<'_>,
         constants: &mut Constants,
         additions: &mut Additions,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         self.take(2 * KEYWORD_BYTES)?;
-        let mut listed = Map::new();
-        listed.insert("type".to_owned(), kind.into());
-        match kind {
-            "object" => self.object(&mut listed, shape, at, constants, additions)?,
+        let values = match kind {
+            "object" => Values::Object(self.object(shape, at, constants, additions)?),
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
                     Some(items) => self.items(items, at, constants)?,
-                    None => json!({"anyOf": flat_json()}).into(),
+                    None => Schema::single_or_object().into(),
                 };
                 additions.items = items.constants;
-                listed.insert("items".to_owned(), items.schema);
+                Values::Array(Box::new(items.schema))
             }
-            "string" => {
-                if let Some(choices) = self.choices(shape) {
-                    self.choices_left = self
-                        .choices_left
-                        .checked_sub(choices.len())
-                        .ok_or(TooLarge)?;
-                    self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
-                    listed.insert("enum".to_owned(), choices.into());
-                } else if shape.format.as_deref() == Some(DATE_TIME) {
-                    listed.insert("format".to_owned(), DATE_TIME.into());
-                }
-            }
-            "integer" | "number" => {
-                for (keyword, bound) in [("minimum", shape.minimum), ("maximum", shape.maximum)] {
-                    if let Some(bound) = bound.filter(|bound| bound.abs() < WIDE) {
-                        listed.insert(keyword.to_owned(), number(bound));
-                    }
-                }
-            }
-            _ => {}
+            "string" => Values::Text(self.text(shape)?),
+            "boolean" => Values::Boolean,
+            _ => Values::Number(Range {
+                is_integer: kind == "integer",
+                minimum: bound(shape.minimum),
+                maximum: bound(shape.maximum),
+            }),
+        };
+        Ok(values.into())
+    }
+
+    fn text(&mut self, shape: &Shape<'d>) -> Result<Text, TooLarge> {
+        if let Some(choices) = self.choices(shape) {
+            let left = self.choices_left.checked_sub(choices.len());
+            self.choices_left = left.ok_or(TooLarge)?;
+            self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
+            return Ok(Text::OneOf(choices));
         }
-        Ok(listed.into())
+        let is_date_time = shape.format.as_deref() == Some(DATE_TIME);
+        Ok(if is_date_time {
+            Text::DateTime
+        } else {
+            Text::Any
+        })
     }
 
     fn object(
         &mut self,
-        listed: &mut Map<String, Value>,
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
         additions: &mut Additions,
-    ) -> Result<(), TooLarge> {
-        let mut properties = Map::new();
-        let mut required: Vec<Value> = Vec::new();
+    ) -> Result<Members, TooLarge> {
+        let mut members = Members::default();
         for (name, property) in &shape.properties {
             let inner = Shape::of(self.document, *property);
             if inner.is_read_only {
@@ -387,8 +375,8 @@ impl<'d> Lister<'d> {
             let depth = at.depth.saturating_sub(1);
             let inner = self.list(&inner, At { depth, ..at }, constants)?;
             if let Some(schema) = inner.constants {
-                let needs_nothing = inner.schema.get("required").is_none();
-                let is_made = is_required && needs_nothing && constants.has_members(schema);
+                let is_made =
+                    is_required && !inner.schema.demands_members() && constants.has_members(schema);
                 is_required &= !is_made;
                 additions.within.push(Within {
                     name: name.clone().into_owned(),
@@ -397,46 +385,35 @@ impl<'d> Lister<'d> {
                 });
             }
             if is_required {
-                required.push((&**name).into());
+                members.required.push(name.clone().into_owned());
             }
-            properties.insert(name.clone().into_owned(), inner.schema);
+            members.add(name.clone().into_owned(), inner.schema);
         }
-        if !required.is_empty() {
-            listed.insert("required".to_owned(), required.into());
-        }
-        // What makes schemas strict closes every object that does not say that it is open.
-        let additional = match shape.additional {
+        members.others = match shape.additional {
             Some(additional) if additional.json().starts_with('{') => {
                 let at = At { hides: false, ..at };
-                self.inner(additional, at, constants)?.schema
+                let listed = self.inner(additional, at, constants)?;
+                Others::Of(Box::new(listed.schema))
             }
-            Some(additional) if additional.json() == "false" => false.into(),
-            _ => true.into(),
+            Some(additional) if additional.json() == "false" => Others::None,
+            _ => Others::Any,
         };
-        listed.insert("additionalProperties".to_owned(), additional);
-        if !properties.is_empty() {
-            listed.insert("properties".to_owned(), properties.into());
-        }
-        Ok(())
+        Ok(members)
     }
 
     /// What stands for a schema that is not described, and `why`.
-    fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Value, TooLarge> {
+    fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Schema, TooLarge> {
         let own = shape.description.as_deref().unwrap_or_default();
         let own = tidy(own, self.detail.words);
         let name = shape.name.as_deref().unwrap_or("what is in it");
         let description = format!("{own} ({name}: {why})");
         self.take(description.len() + 5 * KEYWORD_BYTES)?;
-        Ok(if shape.kinds() == ["array"] {
-            let items = json!({"anyOf": flat_json()});
-            json!({"type": "array", "items": items, "description": description.trim()})
+        let listed = if shape.kinds() == ["array"] {
+            Schema::array()
         } else {
-            json!({
-                "type": "object",
-                "additionalProperties": true,
-                "description": description.trim(),
-            })
-        })
+            Schema::object()
+        };
+        Ok(listed.described(description.trim().to_owned()))
     }
 
     /// The texts of `enum`, if they are all texts and not too many.
@@ -526,22 +503,9 @@ fn is_short_scalar(value: Node<'_>) -> bool {
     json.len() <= 40 && json != "null" && !json.starts_with(['{', '['])
 }
 
-/// `bound` as it would be written: an integer without a point.
-fn number(bound: f64) -> Value {
-    let text = bound.to_string();
-    serde_json::from_str(&text).unwrap_or(Value::Null)
-}
-
-/// The branches of any JSON value but an array.
-fn flat_json() -> Vec<Value> {
-    let object = json!({"type": "object", "additionalProperties": true});
-    let scalars = ["string", "number", "boolean"].map(|kind| json!({"type": kind}));
-    [vec![object], scalars.to_vec()].concat()
-}
-
-/// The branches of any JSON value, as for the generic tools.
-fn any_json() -> Value {
-    let mut branches = flat_json();
-    branches.insert(1, json!({"type": "array", "items": {"anyOf": flat_json()}}));
-    branches.into()
+/// `bound` as it is listed: an integer without a point. One that only says how wide a number is
+/// stored is not.
+fn bound(bound: Option<f64>) -> Option<Number> {
+    let bound = bound.filter(|bound| bound.abs() < WIDE)?;
+    serde_json::from_str(&bound.to_string()).ok()
 }

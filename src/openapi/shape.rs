@@ -112,16 +112,14 @@ impl<'d> Shape<'d> {
         let is_true = |name| members.read(name) == Some(true);
         self.is_nullable |= is_true("nullable") || is_true("x-nullable");
         self.is_read_only |= is_true("readOnly");
-        // A list of them since OpenAPI 3.1.
-        let mut names: Vec<String> = members.read("type").unwrap_or_default();
-        names.extend(members.read::<String>("type"));
+        let names = members
+            .get("type")
+            .map(Node::from)
+            .map_or(Vec::new(), types);
         self.is_nullable |= names.iter().any(|name| name == "null");
-        let kinds = KINDS
-            .into_iter()
-            .filter(|kind| names.iter().any(|name| name == kind));
-        let kinds: Vec<&'static str> = kinds.collect();
         if self.kinds.is_empty() {
-            self.kinds = kinds;
+            let is_named = |kind: &&str| names.iter().any(|name| name == kind);
+            self.kinds = KINDS.into_iter().filter(is_named).collect();
         }
     }
 
@@ -229,6 +227,14 @@ pub(super) fn is_binary(members: &Object<'_>) -> bool {
     let essence = media_type::essence(&media_type);
     let is_text = media_type::is_called_json(&essence) || media_type::is_text(&essence);
     !is_text && members.get("contentEncoding").is_none()
+}
+
+/// The names of `type`: a list of them since OpenAPI 3.1.
+fn types(names: Node<'_>) -> Vec<Cow<'_, str>> {
+    match names.text() {
+        Some(name) => vec![name],
+        None => names.items().into_iter().filter_map(Node::text).collect(),
+    }
 }
 
 fn list<'d>(members: &Object<'d>, name: &str) -> Vec<Node<'d>> {
