@@ -78,7 +78,7 @@ impl Operation {
     /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
     pub(super) fn arguments(
         &self,
-        document: &Document,
+        document: Document<'_>,
         bounds: Bounds,
     ) -> Result<Arguments, String> {
         let fields = match self.body.as_ref().map(|body| &body.form) {

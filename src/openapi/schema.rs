@@ -94,7 +94,7 @@ struct At<'a> {
 
 /// Makes listed schemas of those of a description.
 pub(super) struct Lister<'d> {
-    pub(super) document: &'d Document,
+    pub(super) document: Document<'d>,
     detail: Detail,
     /// How many bytes are left.
     left: usize,
@@ -104,7 +104,7 @@ pub(super) struct Lister<'d> {
 
 impl<'d> Lister<'d> {
     /// One that lists in this detail, in about so many bytes.
-    pub(super) fn new(document: &'d Document, detail: Detail, most_bytes: usize) -> Self {
+    pub(super) fn new(document: Document<'d>, detail: Detail, most_bytes: usize) -> Self {
         Self {
             document,
             detail,
@@ -365,6 +365,7 @@ impl<'d> Lister<'d> {
                 && is_required
                 && let Some(value) = only_value(self.document, &inner)
             {
+                self.take(name.len() + value.len())?;
                 additions.members.push((name.clone().into_owned(), value));
                 continue;
             }
@@ -426,9 +427,11 @@ impl<'d> Lister<'d> {
             if !text.is_empty() && !texts.contains(&text) {
                 texts.push(text);
             }
+            if texts.len() > self.detail.choices {
+                return None;
+            }
         }
-        let fits = !texts.is_empty() && texts.len() <= self.detail.choices;
-        fits.then_some(texts)
+        (!texts.is_empty()).then_some(texts)
     }
 
     /// The part of a schema that is described in words.

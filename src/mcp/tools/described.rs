@@ -77,6 +77,7 @@ impl Described {
     fn all(description: &Description, own: &OwnTools, takes_files: bool) -> Self {
         let generic = METHODS.map(|method| (method, Generic::of(method, own)));
         let generic = BTreeMap::from(generic);
+        let reading = description.reading();
         let mut checks = Checks::default();
         let mut described = Self::default();
         for operation in description.operations() {
@@ -90,7 +91,7 @@ impl Described {
                 most_bytes: MOST_TOOL_BYTES.saturating_sub(empty),
                 takes_files,
             };
-            match description.arguments(operation, bounds) {
+            match reading.arguments(operation, bounds) {
                 Ok(arguments) => {
                     draft.add(&arguments, &mut checks);
                     if !described.listed.is_empty() {
