@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::body::{Body, Form};
 use super::constants::{Constants, only_value};
+use super::detail::DETAILS;
 use super::document::Document;
 use super::form::Field;
-use super::listed::{Members, Schema, Values};
+use super::listed::{Members, Schema, Values, can_be_listed};
 use super::operation::Operation;
 use super::parameter::{Place, Style};
-use super::schema::{DETAILS, Lister, TooLarge, can_be_listed};
+use super::schema::{Lister, TooLarge};
 use super::shape::Shape;
 use super::writable::writable;
 

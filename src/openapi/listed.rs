@@ -316,6 +316,12 @@ impl Serialize for Others {
     }
 }
 
+/// Whether a member of this name can be listed. Anthropic's API refuses others.
+pub(super) fn can_be_listed(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    (1..=64).contains(&name.len()) && name.chars().all(is_allowed)
+}
+
 /// Counts what is written.
 struct Counter(usize);
 

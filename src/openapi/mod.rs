@@ -4,8 +4,12 @@
 //! [`Description::read`] makes a list of operations of the text ([`document`], [`operation`],
 //! [`parameter`], [`body`], [`form`]); each is named ([`names`]), and offered or skipped with a
 //! reason ([`offer`], [`servers`], [`references`]). [`Description::arguments`] says what one takes
-//! ([`arguments`], [`schema`] of a [`shape`], [`listed`], [`constants`], [`writable`]), and [`Operation::prepare`] makes a
-//! request of what is given ([`send`], [`template`], [`style`], [`multipart`]).
+//! ([`arguments`]; [`schema`] makes a [`listed`] schema of a [`shape`], with [`detail`],
+//! [`wording`], [`constants`] and [`writable`]), and [`Operation::prepare`] makes a request of what is given ([`send`],
+//! [`template`], [`style`], [`multipart`]).
+//!
+//! The text is split where it is needed ([`split`]), and no more of it than a bound allows
+//! ([`work`]).
 //!
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
 //! endpoint, headers and a body, which go the way of every call.
@@ -14,6 +18,7 @@ mod arguments;
 mod body;
 mod constants;
 mod describe;
+mod detail;
 mod document;
 mod form;
 pub mod listed;
@@ -33,6 +38,7 @@ mod split;
 mod style;
 mod template;
 mod text;
+mod wording;
 mod words;
 mod work;
 mod writable;

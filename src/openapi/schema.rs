@@ -1,65 +1,27 @@
-//! The schema of an operation's arguments as it is listed: of a description's schema only what the
-//! API of every model takes (no `$ref`, one type or `anyOf`, arrays that say of what), with the
-//! rest told in words.
+//! Makes listed schemas of the schemas of a description. A listed schema has only what the API of
+//! every model takes: no `$ref`, one type or `anyOf`, and arrays that say what is in them. The rest
+//! is told in words.
 
 use serde_json::Number;
 
 use super::constants::{Additions, Constants, Index, Within, only_value};
+use super::detail::Detail;
 use super::document::{Document, Node, Span};
-use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values};
+use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values, can_be_listed};
 use super::shape::Shape;
 use super::text::tidy;
+use super::wording;
 
 /// The most branches of one `anyOf`.
 const MOST_BRANCHES: usize = 16;
-/// Formats that tell a model how to write a value.
-const TELLING_FORMATS: [&str; 8] = [
-    "byte", "date", "duration", "email", "time", "uri", "uuid", "hostname",
-];
 /// Bounds that only say how wide a number is stored.
 const WIDE: f64 = 2_147_483_646.0;
 /// The most values of `enum` in one schema (OpenAI's API).
 const MOST_CHOICES: usize = 1000;
-/// What one keyword takes besides its texts, about.
+/// About how many bytes one keyword takes besides its texts.
 const KEYWORD_BYTES: usize = 16;
-/// What [`Schema::any`] takes, about.
+/// About how many bytes [`Schema::any`] takes.
 const ANY_JSON_BYTES: usize = 300;
-/// The most members that are only told of.
-const MOST_UNLISTED: usize = 10;
-/// The longest list of values that is told in words.
-const MOST_CHOICES_BYTES: usize = 600;
-
-/// How much of a schema is listed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Detail {
-    /// How deep objects and arrays are described.
-    depth: usize,
-    /// The longest description within.
-    words: usize,
-    /// The longest list of values.
-    choices: usize,
-}
-
-/// From everything to almost nothing: the first level of detail that fits is listed.
-pub(super) const DETAILS: [Detail; 9] = [
-    detail(7, 300, 100),
-    detail(6, 200, 50),
-    detail(5, 120, 30),
-    detail(4, 120, 30),
-    detail(3, 100, 20),
-    detail(2, 80, 10),
-    detail(1, 80, 10),
-    detail(1, 40, 5),
-    detail(0, 40, 5),
-];
-
-const fn detail(depth: usize, words: usize, choices: usize) -> Detail {
-    Detail {
-        depth,
-        words,
-        choices,
-    }
-}
 
 /// The schema needs more bytes than are left.
 #[derive(Debug)]
@@ -84,12 +46,38 @@ impl From<Schema> for Listed {
 /// Where a schema stands.
 #[derive(Clone, Copy)]
 struct At<'a> {
-    /// The references that lead here, each with what is added to the values of its schema: one
-    /// that is met again is a cycle.
-    trail: &'a [(Span, Option<Index>)],
+    /// The schemas around it. One that is met again within itself is a cycle.
+    around: &'a [Around],
+    /// How many levels may still be described.
     depth: usize,
-    /// Whether constants are left out. They stay if it is unknown which branch applies.
+    /// Whether constants are left out. They stay where it is unknown which branch applies.
     hides: bool,
+}
+
+/// A schema that has another within it.
+#[derive(Clone, Copy)]
+struct Around {
+    span: Span,
+    /// What is added to its values.
+    constants: Option<Index>,
+}
+
+impl<'a> At<'a> {
+    /// The schema around this place that `shape` is, too.
+    fn again(self, shape: &Shape<'_>) -> Option<&'a Around> {
+        let mut around = self.around.iter();
+        around.find(|known| shape.through.contains(&known.span))
+    }
+
+    /// The schemas around what stands within `shape`, to whose values `constants` are added.
+    fn within(self, shape: &Shape<'_>, constants: Option<Index>) -> Vec<Around> {
+        let mut around = self.around.to_vec();
+        around.extend(shape.through.iter().map(|span| Around {
+            span: *span,
+            constants,
+        }));
+        around
+    }
 }
 
 /// Makes listed schemas of those of a description.
@@ -103,7 +91,7 @@ pub(super) struct Lister<'d> {
 }
 
 impl<'d> Lister<'d> {
-    /// One that lists in this detail, in about so many bytes.
+    /// One that lists in this detail, and about so many bytes at most.
     pub(super) fn new(document: Document<'d>, detail: Detail, most_bytes: usize) -> Self {
         Self {
             document,
@@ -155,43 +143,38 @@ impl<'d> Lister<'d> {
 
     fn top(&self, hides: bool) -> At<'static> {
         At {
-            trail: &[],
+            around: &[],
             depth: self.detail.depth,
             hides,
         }
     }
 
+    /// The listed form of `shape`.
     fn list(
         &mut self,
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
     ) -> Result<Listed, TooLarge> {
-        let again = at
-            .trail
-            .iter()
-            .find(|(span, _)| shape.through.contains(span));
-        if let Some((_, known)) = again
-            && is_deep(shape)
-        {
-            let schema = self.cut(shape, "as described above")?;
-            return Ok(Listed {
-                schema,
-                constants: *known,
-            });
-        }
-        if at.depth == 0 && is_deep(shape) && !self.is_flat_list(shape) {
-            let schema = self.cut(shape, "not described, to keep this short")?;
-            return Ok(schema.into());
+        if is_deep(shape) {
+            if let Some(known) = at.again(shape) {
+                return Ok(Listed {
+                    schema: self.cut(shape, "as described above")?,
+                    constants: known.constants,
+                });
+            }
+            if at.depth == 0 && !self.is_flat_list(shape) {
+                let schema = self.cut(shape, "not described, to keep this short")?;
+                return Ok(schema.into());
+            }
         }
         if !shape.branches.is_empty() {
             return self.branches(shape, at, constants).map(Listed::from);
         }
         let index = at.hides.then(|| constants.reserve());
-        let through = shape.through.iter().map(|span| (*span, index));
-        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let around = at.within(shape, index);
         let at = At {
-            trail: &trail,
+            around: &around,
             ..at
         };
         let mut additions = Additions::default();
@@ -202,10 +185,9 @@ impl<'d> Lister<'d> {
         if let Some(index) = index {
             constants.set(index, additions);
         }
-        let description = self.description(shape);
-        let schema = self.one_of(kinds, &description)?;
+        let description = wording::description(shape, self.detail);
         Ok(Listed {
-            schema,
+            schema: self.one_of(kinds, &description)?,
             constants: index,
         })
     }
@@ -253,17 +235,17 @@ impl<'d> Lister<'d> {
     ) -> Result<Schema, TooLarge> {
         let mut base = shape.clone();
         let given = std::mem::take(&mut base.branches);
-        let description = self.description(&base);
+        let description = wording::description(&base, self.detail);
         base.description = None;
         base.default = None;
         base.is_nullable = false;
         base.name = None;
         // A branch that leads back here is a cycle, not a part that was gathered already.
         base.gathered.clear();
-        let through = base.through.drain(..).map(|span| (span, None));
-        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let around = at.within(&base, None);
+        base.through.clear();
         let at = At {
-            trail: &trail,
+            around: &around,
             depth: at.depth.saturating_sub(1),
             hides: false,
         };
@@ -333,7 +315,7 @@ impl<'d> Lister<'d> {
     }
 
     fn text(&mut self, shape: &Shape<'d>) -> Result<Text, TooLarge> {
-        if let Some(choices) = self.choices(shape) {
+        if let Some(choices) = wording::choices(shape, self.detail) {
             let left = self.choices_left.checked_sub(choices.len());
             self.choices_left = left.ok_or(TooLarge)?;
             self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
@@ -417,78 +399,10 @@ impl<'d> Lister<'d> {
         Ok(listed.described(description.trim().to_owned()))
     }
 
-    /// The texts of `enum`, if they are all texts and not too many.
-    fn choices(&self, shape: &Shape<'d>) -> Option<Vec<String>> {
-        let choices = shape.choices.as_ref()?;
-        let mut texts: Vec<String> = Vec::new();
-        for choice in choices.iter().filter(|choice| choice.json() != "null") {
-            let text = choice.text()?.into_owned();
-            // Gemini's API refuses an empty one.
-            if !text.is_empty() && !texts.contains(&text) {
-                texts.push(text);
-            }
-            if texts.len() > self.detail.choices {
-                return None;
-            }
-        }
-        (!texts.is_empty()).then_some(texts)
-    }
-
-    /// The part of a schema that is described in words.
-    fn description(&self, shape: &Shape<'d>) -> String {
-        let own = shape.description.as_deref().unwrap_or_default();
-        let mut sentences = vec![tidy(own, self.detail.words)];
-        let format = shape.format.as_deref().unwrap_or_default();
-        if TELLING_FORMATS.contains(&format) {
-            sentences.push(format!("Format: {format}."));
-        }
-        let is_listed = shape.kinds() == ["string"] && self.choices(shape).is_some();
-        if let Some(choices) = &shape.choices
-            && !is_listed
-        {
-            let shown = choices.iter().take(self.detail.choices);
-            let shown: Vec<&str> = shown.map(|choice| choice.json()).collect();
-            let more = if shown.len() < choices.len() {
-                ", …"
-            } else {
-                ""
-            };
-            let list = format!("One of {}{more}.", shown.join(", "));
-            sentences.push(tidy(&list, MOST_CHOICES_BYTES));
-        }
-        if let Some(default) = shape.default.filter(|default| is_short_scalar(*default)) {
-            sentences.push(format!("Default: {}.", default.json()));
-        }
-        if shape.is_nullable {
-            sentences.push("May be null.".to_owned());
-        }
-        let unlisted = shape.properties.iter().map(|(name, _)| name);
-        let unlisted: Vec<&str> = unlisted
-            .filter(|name| !can_be_listed(name))
-            .map(|name| &**name)
-            .take(MOST_UNLISTED)
-            .collect();
-        if !unlisted.is_empty() {
-            let list = format!("Also has the members {}.", unlisted.join(", "));
-            sentences.push(tidy(&list, self.detail.words.max(100)));
-        }
-        if let Some(gap) = &shape.gap {
-            sentences.push(format!("Not fully described: {gap}."));
-        }
-        sentences.retain(|sentence| !sentence.is_empty());
-        sentences.join(" ")
-    }
-
     fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {
         self.left = self.left.checked_sub(bytes).ok_or(TooLarge)?;
         Ok(())
     }
-}
-
-/// Whether a member of this name can be listed: Anthropic's API refuses others.
-pub(super) fn can_be_listed(name: &str) -> bool {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    (1..=64).contains(&name.len()) && name.chars().all(is_allowed)
 }
 
 /// Whether other schemas stand within it.
@@ -499,11 +413,6 @@ fn is_deep(shape: &Shape<'_>) -> bool {
         || shape
             .additional
             .is_some_and(|additional| additional.json().starts_with('{'))
-}
-
-fn is_short_scalar(value: Node<'_>) -> bool {
-    let json = value.json();
-    json.len() <= 40 && json != "null" && !json.starts_with(['{', '['])
 }
 
 /// `bound` as it is listed: an integer without a point. One that only says how wide a number is

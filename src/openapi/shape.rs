@@ -52,12 +52,12 @@ impl<'d> Shape<'d> {
         shape
     }
 
-    /// Adds what `schema` says besides.
+    /// Adds what `schema` says, too.
     pub(super) fn add(&mut self, document: Document<'d>, schema: Node<'d>) {
         self.gather(document, schema, true);
     }
 
-    /// `is_whole`: `schema` is not one of several parts.
+    /// Adds what `schema` says, and what it refers to. `is_whole`: it is not one of several parts.
     fn gather(&mut self, document: Document<'d>, schema: Node<'d>, is_whole: bool) {
         let span = document.span(schema);
         if self.gathered.contains(&span) || self.gathered.len() >= MOST_PARTS {
@@ -92,7 +92,7 @@ impl<'d> Shape<'d> {
         for part in parts {
             self.gather(document, part, is_whole && is_only);
         }
-        // Of several, the first: a value fits one branch of each.
+        // A value fits one branch of each list. The first list is listed.
         for combinator in ["oneOf", "anyOf"] {
             if self.branches.is_empty() {
                 self.branches = list(&members, combinator);
@@ -136,7 +136,7 @@ impl<'d> Shape<'d> {
         if let Some(properties) = members.get("properties") {
             self.add_properties(&properties.object());
         }
-        // Of a parameter of Swagger 2.0, it is no list.
+        // In a parameter of Swagger 2.0 it is no list.
         for name in list(members, "required") {
             self.required.extend(name.text());
         }
