@@ -67,11 +67,11 @@ pub(super) fn read(
     let Some(body) = operation.get("requestBody") else {
         return Ok(None);
     };
-    let body = document.resolve(body)?.object();
+    let body = document.resolve(body)?;
     let content = body.get("content").unwrap_or(document.empty()).object();
     let mut offers = Vec::new();
     for (media_type, described) in content.members() {
-        let described = document.resolve(described)?.object();
+        let described = document.resolve(described)?;
         offers.push(Offer {
             media_type,
             schema: described.get("schema"),
@@ -105,17 +105,15 @@ pub(super) fn read_swagger(
     let consumes: Option<Vec<String>> = operation.read("consumes");
     let consumes = consumes.or_else(|| document.root("consumes")?.read());
     let consumes = consumes.unwrap_or_default();
-    let fields = given.of("formData");
+    let fields: Vec<&ObjectNode<'_>> = given.of("formData").collect();
     if !fields.is_empty() {
-        let is_file =
-            |field: &Node<'_>| field.get("type").and_then(Node::text).as_deref() == Some("file");
+        let is_file = |field: &&ObjectNode<'_>| field.text("type").as_deref() == Some("file");
         let consumes_form = |form| consumes.iter().any(|given| media_type::is(given, form));
         let is_multipart =
             fields.iter().any(is_file) || (consumes_form(MULTIPART) && !consumes_form(URL_ENCODED));
-        let is_required =
-            |field: &Node<'_>| field.get("required").and_then(Node::read) == Some(true);
+        let is_required = |field: &&ObjectNode<'_>| field.read("required") == Some(true);
         let required = fields.iter().any(is_required);
-        let fields = fields.into_iter().map(|field| document.span(field));
+        let fields = fields.into_iter().map(|field| document.span(field.node));
         let fields = Fields::Parameters(fields.collect());
         let (media_type, form) = if is_multipart {
             (MULTIPART, Form::Multipart(fields))
@@ -129,10 +127,9 @@ pub(super) fn read_swagger(
             form,
         }));
     }
-    let Some(body) = given.of("body").pop() else {
+    let Some(body) = given.of("body").last() else {
         return Ok(None);
     };
-    let body = body.object();
     let schema = body.get("schema");
     let media_types = if consumes.is_empty() {
         vec![JSON.to_owned()]
@@ -220,5 +217,5 @@ fn is_bytes(document: Document<'_>, offer: &Offer<'_>) -> bool {
     let Ok(schema) = document.resolve(schema) else {
         return false;
     };
-    is_binary(&schema.object())
+    is_binary(&schema)
 }

@@ -38,8 +38,8 @@ impl<'d> Node<'d> {
     pub(crate) fn object(self) -> ObjectNode<'d> {
         let members = self.looked_at().and_then(split::members);
         ObjectNode {
+            node: self,
             members: members.unwrap_or_default(),
-            work: self.work,
         }
     }
 
@@ -78,22 +78,23 @@ impl<'d> Node<'d> {
 /// An object within the text.
 #[derive(Debug)]
 pub(crate) struct ObjectNode<'d> {
+    /// All of it.
+    pub(crate) node: Node<'d>,
     members: Vec<(Cow<'d, str>, &'d str)>,
-    work: &'d Work,
 }
 
 impl<'d> ObjectNode<'d> {
     /// Its members, in the order in which they stand.
     pub(crate) fn members(&self) -> impl Iterator<Item = (&Cow<'d, str>, Node<'d>)> {
         let members = self.members.iter();
-        members.map(|(name, json)| (name, self.node(json)))
+        members.map(|(name, json)| (name, self.piece(json)))
     }
 
     /// The member of that name.
     pub(crate) fn get(&self, name: &str) -> Option<Node<'d>> {
         let mut members = self.members.iter();
         let member = members.find(|(known, _)| known == name);
-        member.map(|(_, json)| self.node(json))
+        member.map(|(_, json)| self.piece(json))
     }
 
     /// The text of the member of that name, if it is a string.
@@ -106,11 +107,8 @@ impl<'d> ObjectNode<'d> {
         self.get(name)?.read()
     }
 
-    fn node(&self, json: &'d str) -> Node<'d> {
-        Node {
-            json,
-            work: self.work,
-        }
+    fn piece(&self, json: &'d str) -> Node<'d> {
+        Node { json, ..self.node }
     }
 }
 
@@ -237,16 +235,16 @@ impl<'d> Document<'d> {
         members.map(move |(name, span)| (name.as_str(), self.node(*span)))
     }
 
-    /// `node`, or what its `$ref` leads to.
+    /// The object `node`, or what its `$ref` leads to.
     ///
     /// # Errors
     /// The reference cannot be followed, and why.
-    pub(crate) fn resolve(self, node: Node<'d>) -> Result<Node<'d>, String> {
+    pub(crate) fn resolve(self, node: Node<'d>) -> Result<ObjectNode<'d>, String> {
         let mut node = node;
         for _ in 0..MOST_STEPS {
-            let reference = node.get("$ref").and_then(Node::text);
-            let Some(reference) = reference else {
-                return Ok(node);
+            let object = node.object();
+            let Some(reference) = object.text("$ref") else {
+                return Ok(object);
             };
             node = self.target(&reference)?;
         }

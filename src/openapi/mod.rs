@@ -268,9 +268,7 @@ impl<'d> Search<'d> {
                 continue;
             }
             let document = self.document;
-            let item = document
-                .work
-                .for_one(|| Ok(document.resolve(item)?.object()));
+            let item = document.work.for_one(|| document.resolve(item));
             match item {
                 Ok(item) => self.look_at_path(path, &item),
                 Err(reason) => self.skip(path.to_owned(), &reason),

@@ -96,8 +96,8 @@ pub(super) fn read(
     let given = GivenParameters::read(document, [item, &members])?;
 
     let mut parameters = Vec::new();
-    for node in given.besides_the_body() {
-        parameters.extend(parameter::read(document, rules, node)?);
+    for members in given.besides_the_body() {
+        parameters.extend(parameter::read(document, rules, members)?);
     }
     complete(&mut parameters, path)?;
 

@@ -108,7 +108,7 @@ pub(super) struct GivenParameters<'d>(Vec<GivenParameter<'d>>);
 struct GivenParameter<'d> {
     name: Cow<'d, str>,
     place: Cow<'d, str>,
-    node: Node<'d>,
+    members: ObjectNode<'d>,
 }
 
 impl<'d> GivenParameters<'d> {
@@ -125,12 +125,11 @@ impl<'d> GivenParameters<'d> {
         for owner in owners {
             let list = owner.get("parameters").map(Node::items);
             for node in list.unwrap_or_default() {
-                let node = document.resolve(node)?;
-                let members = node.object();
+                let members = document.resolve(node)?;
                 all.push(GivenParameter {
                     name: members.text("name").unwrap_or_default(),
                     place: members.text("in").unwrap_or_default(),
-                    node,
+                    members,
                 });
                 if all.len() > MOST_PARAMETERS {
                     return Err(format!("it has more than {MOST_PARAMETERS} parameters"));
@@ -148,17 +147,17 @@ impl<'d> GivenParameters<'d> {
     }
 
     /// Those that are `in` this place, which are the body in Swagger 2.0.
-    pub(super) fn of(&self, place: &str) -> Vec<Node<'d>> {
-        let of_place = self.0.iter().filter(|given| given.place == place);
-        of_place.map(|given| given.node).collect()
+    pub(super) fn of(&self, place: &str) -> impl Iterator<Item = &ObjectNode<'d>> {
+        let of_place = self.0.iter().filter(move |given| given.place == place);
+        of_place.map(|given| &given.members)
     }
 
     /// Those that are no part of a body.
-    pub(super) fn besides_the_body(&self) -> Vec<Node<'d>> {
+    pub(super) fn besides_the_body(&self) -> impl Iterator<Item = &ObjectNode<'d>> {
         let is_body =
             |given: &&GivenParameter<'_>| matches!(given.place.as_ref(), "body" | "formData");
-        let others = self.0.iter().filter(|given| !is_body(given));
-        others.map(|given| given.node).collect()
+        let others = self.0.iter().filter(move |given| !is_body(given));
+        others.map(|given| &given.members)
     }
 }
 
@@ -218,7 +217,7 @@ pub(super) fn credentials(document: Document<'_>) -> BTreeSet<(Place, String)> {
     schemes
         .into_iter()
         .filter_map(|scheme| {
-            let scheme = document.resolve(scheme).ok()?.object();
+            let scheme = document.resolve(scheme).ok()?;
             let name = scheme.text("name")?;
             match scheme.text("in")?.as_ref() {
                 "header" => Some((Place::Header, name.to_ascii_lowercase())),
@@ -236,9 +235,8 @@ pub(super) fn credentials(document: Document<'_>) -> BTreeSet<(Place, String)> {
 pub(super) fn read(
     document: Document<'_>,
     rules: &Rules<'_>,
-    node: Node<'_>,
+    members: &ObjectNode<'_>,
 ) -> Result<Option<Parameter>, String> {
-    let members = node.object();
     let name = members.text("name").unwrap_or_default().into_owned();
     let place = match members.text("in").unwrap_or_default().as_ref() {
         "path" => Place::Path,
@@ -277,7 +275,7 @@ pub(super) fn read(
     } else if document.version() == Version::Swagger2 {
         let format = members.text("collectionFormat").unwrap_or_default();
         let (style, explode) = style_of_format(&name, place, &format)?;
-        (style, explode, Some(node))
+        (style, explode, Some(members.node))
     } else {
         let given = members.text("style").unwrap_or_default();
         let (style, explodes) = style_of(&name, place, &given)?;
@@ -358,7 +356,7 @@ pub(super) fn style_of_format(
 
 /// The only value that `schema` allows, as JSON, if it is one.
 pub(super) fn constant(document: Document<'_>, schema: Node<'_>) -> Option<String> {
-    let schema = document.resolve(schema).ok()?.object();
+    let schema = document.resolve(schema).ok()?;
     if let Some(value) = schema.get("const") {
         return Some(value.json().to_owned());
     }
