@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::json_object::Object;
 use crate::mcp::tools::listing::Listing;
 use crate::openapi::{Description, Skipped};
 
@@ -34,11 +35,13 @@ impl ToolReport {
     /// The tools of a server with these settings.
     pub fn of(config: &Config) -> Self {
         let listing = Listing::of(config);
-        let tools = listing.tools.iter().map(|tool| {
-            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
+        // It was printed a moment ago.
+        let tools: Vec<Object<'_>> = serde_json::from_str(&listing.tools).unwrap_or_default();
+        let tools = tools.iter().map(|tool| {
+            let name = tool.text("name").unwrap_or_default();
             Tool {
-                name: name.to_owned(),
-                operation: listing.operation_of(name),
+                operation: listing.operation_of(&name),
+                name: name.into_owned(),
                 bytes: bytes(tool),
             }
         });
@@ -126,7 +129,7 @@ impl ToolReport {
     }
 }
 
-fn bytes(tool: &Value) -> usize {
-    let parts = HANDED_ON.iter().filter_map(|name| tool.get(*name));
-    parts.map(|part| part.to_string().len()).sum()
+fn bytes(tool: &Object<'_>) -> usize {
+    let parts = HANDED_ON.iter().filter_map(|name| tool.get(name));
+    parts.map(|part| part.get().len()).sum()
 }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
-
 use super::body::{Body, Form};
 use super::constants::{Constants, only_value};
+use super::detail::DETAILS;
 use super::document::Document;
 use super::form::Field;
+use super::listed::{Members, Schema, Values, can_be_listed};
 use super::operation::Operation;
 use super::parameter::{Place, Style};
-use super::schema::{DETAILS, Lister, TooLarge, can_be_listed};
+use super::schema::{Lister, TooLarge};
 use super::shape::Shape;
 use super::writable::writable;
 
@@ -22,7 +22,7 @@ const DATA: &str = "data";
 #[derive(Debug)]
 pub struct Arguments {
     /// The schema of each, as it is listed.
-    pub properties: BTreeMap<String, Value>,
+    pub properties: BTreeMap<String, Schema>,
     /// Those that must be given.
     pub required: Vec<String>,
     /// What the body is made of.
@@ -79,7 +79,7 @@ impl Operation {
     /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
     pub(super) fn arguments(
         &self,
-        document: &Document,
+        document: Document<'_>,
         bounds: Bounds,
     ) -> Result<Arguments, String> {
         let fields = match self.body.as_ref().map(|body| &body.form) {
@@ -122,7 +122,7 @@ impl From<TooLarge> for Unlisted {
 struct Draft<'d> {
     lister: Lister<'d>,
     takes_files: bool,
-    properties: BTreeMap<String, Value>,
+    properties: BTreeMap<String, Schema>,
     required: Vec<String>,
     body: DraftBody,
 }
@@ -160,7 +160,7 @@ impl<'d> Draft<'d> {
             };
             let schema = parameter.schema.map(|span| self.lister.document.node(span));
             let schema = if schema.is_none() && parameter.place == Place::Path {
-                json!({"type": "string"})
+                Schema::text()
             } else {
                 self.lister.argument(schema, &description)?
             };
@@ -180,7 +180,7 @@ impl<'d> Draft<'d> {
         Ok(())
     }
 
-    fn add(&mut self, name: &str, schema: Value, is_required: bool) {
+    fn add(&mut self, name: &str, schema: Schema, is_required: bool) {
         self.properties.insert(name.to_owned(), schema);
         if is_required {
             self.required.push(name.to_owned());
@@ -199,22 +199,23 @@ impl<'d> Draft<'d> {
                 let document = self.lister.document;
                 let node = span.map(|span| document.node(span));
                 let shape = node.map(|node| Shape::of(document, node));
+                let shape = shape.unwrap_or_default();
                 if body.is_required
-                    && let Some(value) = shape.and_then(|shape| only_value(document, &shape))
+                    && let Some(value) = only_value(document, &shape)
                 {
                     self.body = DraftBody::Fixed(value);
                     return Ok(());
                 }
-                self.lister.body(node, &mut constants)?
+                self.lister.body(shape, &mut constants)?
             }
             Form::UrlEncoded(_) | Form::Multipart(_) => self.form(fields)?,
-            Form::Bytes => json!({
-                "type": "string",
-                "description": format!("The bytes of the body ({}), in Base64.", body.media_type),
-            }),
+            Form::Bytes => Schema::text_for(&format!(
+                "The bytes of the body ({}), in Base64.",
+                body.media_type
+            )),
         };
-        describe(&mut schema, &body.description);
-        let needs_nothing = schema.get("required").is_none();
+        schema.describe(&body.description);
+        let needs_nothing = !schema.demands_members();
         let has_constants =
             constants.has_members(0) || fields.iter().any(|field| field.constant.is_some());
         let is_always_sent = body.is_required && needs_nothing && has_constants;
@@ -230,21 +231,20 @@ impl<'d> Draft<'d> {
     }
 
     /// The schema of a form.
-    fn form(&mut self, fields: &[Field]) -> Result<Value, Unlisted> {
-        let mut properties = Map::new();
-        let mut required = Vec::new();
+    fn form(&mut self, fields: &[Field]) -> Result<Schema, Unlisted> {
+        let mut form = Members::default();
         for field in fields.iter().filter(|field| field.constant.is_none()) {
             let node = field.schema.map(|span| self.lister.document.node(span));
             let schema = if field.is_file {
                 let file = file(self.takes_files);
                 let mut schema = if field.is_list {
-                    json!({"type": "array", "items": file})
+                    Schema::array_of(file)
                 } else {
                     file
                 };
                 let shape = node.map(|node| Shape::of(self.lister.document, node));
                 let description = shape.and_then(|shape| shape.description);
-                describe(&mut schema, &description.unwrap_or_default());
+                schema.describe(&description.unwrap_or_default());
                 schema
             } else {
                 let schema = self.lister.argument(node, "")?;
@@ -261,27 +261,18 @@ impl<'d> Draft<'d> {
             if !can_be_listed(&field.name) {
                 continue;
             }
-            properties.insert(field.name.clone(), schema);
+            form.add(field.name.clone(), schema);
             if field.is_required {
-                required.push(field.name.as_str());
+                form.required.push(field.name.clone());
             }
         }
-        let mut form = Map::new();
-        form.insert("type".to_owned(), "object".into());
-        form.insert("additionalProperties".to_owned(), true.into());
-        if !properties.is_empty() {
-            form.insert("properties".to_owned(), properties.into());
-        }
-        if !required.is_empty() {
-            form.insert("required".to_owned(), required.into());
-        }
-        Ok(form.into())
+        Ok(Values::Object(form).into())
     }
 
     /// How long the listed arguments are.
     fn length(&self) -> usize {
         let schemas = self.properties.iter();
-        let schemas = schemas.map(|(name, schema)| name.len() + schema.to_string().len() + 4);
+        let schemas = schemas.map(|(name, schema)| name.len() + schema.length() + 4);
         let required = self.required.iter().map(|name| name.len() + 3);
         schemas.chain(required).sum()
     }
@@ -310,47 +301,18 @@ impl<'d> Draft<'d> {
 }
 
 /// The schema of a file of a form.
-fn file(takes_files: bool) -> Value {
-    let filename = json!({"type": "string"});
-    let content_type = json!({
-        "type": "string",
-        "description": "By default application/octet-stream.",
-    });
-    let base64 = json!({"type": "string", "description": "Its bytes, in Base64."});
-    if !takes_files {
-        return json!({
-            "type": "object",
-            "properties": {
-                "filename": filename,
-                "content_type": content_type,
-                "base64": base64,
-            },
-            "additionalProperties": false,
-            "required": ["base64"],
-        });
+fn file(takes_files: bool) -> Schema {
+    let mut file = Members::closed();
+    file.add("filename".to_owned(), Schema::text());
+    let content_type = Schema::text_for("By default application/octet-stream.");
+    file.add("content_type".to_owned(), content_type);
+    let base64 = Schema::text_for("Its bytes, in Base64.");
+    file.add("base64".to_owned(), base64);
+    if takes_files {
+        let path = "Instead of base64: its path in the server's directory for files.";
+        file.add("path".to_owned(), Schema::text_for(path));
+    } else {
+        file.required.push("base64".to_owned());
     }
-    let path = json!({
-        "type": "string",
-        "description": "Instead of base64: its path in the server's directory for files.",
-    });
-    json!({
-        "type": "object",
-        "properties": {
-            "filename": filename,
-            "content_type": content_type,
-            "base64": base64,
-            "path": path,
-        },
-        "additionalProperties": false,
-    })
-}
-
-/// Puts `text` before what `schema` says of itself.
-fn describe(schema: &mut Value, text: &str) {
-    let Some(members) = schema.as_object_mut().filter(|_| !text.is_empty()) else {
-        return;
-    };
-    let own = members.get("description").and_then(Value::as_str);
-    let both = own.map_or_else(|| text.to_owned(), |own| format!("{text} {own}"));
-    members.insert("description".to_owned(), both.into());
+    Values::Object(file).into()
 }

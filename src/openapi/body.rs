@@ -1,10 +1,9 @@
 //! The body that an operation takes: which of its media types is sent, and of what it is made.
 
-use super::document::{Document, Node, Span};
+use super::document::{Document, Node, ObjectNode, Span};
 use super::parameter::GivenParameters;
 use super::shape::is_binary;
 use super::text::tidy;
-use crate::json_object::Object;
 use crate::media_type;
 
 /// The longest description of a body.
@@ -61,22 +60,22 @@ struct Offer<'d> {
 ///
 /// # Errors
 /// It has none of the media types that are sent.
-pub(super) fn read(document: &Document, operation: &Object<'_>) -> Result<Option<Body>, String> {
+pub(super) fn read(
+    document: Document<'_>,
+    operation: &ObjectNode<'_>,
+) -> Result<Option<Body>, String> {
     let Some(body) = operation.get("requestBody") else {
         return Ok(None);
     };
-    let body = document.resolve(body.into())?.object();
-    let content = body
-        .get("content")
-        .map(|content| Node::from(content).object());
-    let content = content.unwrap_or_default();
+    let body = document.resolve(body)?;
+    let content = body.get("content").unwrap_or(document.empty()).object();
     let mut offers = Vec::new();
-    for (media_type, described) in &content.0 {
-        let described = document.resolve(Node::from(*described))?.object();
+    for (media_type, described) in content.members() {
+        let described = document.resolve(described)?;
         offers.push(Offer {
             media_type,
-            schema: described.get("schema").map(Node::from),
-            encoding: described.get("encoding").map(Node::from),
+            schema: described.get("schema"),
+            encoding: described.get("encoding"),
         });
     }
     // A body of which nothing is said.
@@ -99,24 +98,22 @@ pub(super) fn read(document: &Document, operation: &Object<'_>) -> Result<Option
 /// # Errors
 /// It has none of the media types that are sent.
 pub(super) fn read_swagger(
-    document: &Document,
-    operation: &Object<'_>,
+    document: Document<'_>,
+    operation: &ObjectNode<'_>,
     given: &GivenParameters<'_>,
 ) -> Result<Option<Body>, String> {
     let consumes: Option<Vec<String>> = operation.read("consumes");
     let consumes = consumes.or_else(|| document.root("consumes")?.read());
     let consumes = consumes.unwrap_or_default();
-    let fields = given.of("formData");
+    let fields: Vec<&ObjectNode<'_>> = given.of("formData").collect();
     if !fields.is_empty() {
-        let is_file =
-            |field: &Node<'_>| field.get("type").and_then(Node::text).as_deref() == Some("file");
+        let is_file = |field: &&ObjectNode<'_>| field.text("type").as_deref() == Some("file");
         let consumes_form = |form| consumes.iter().any(|given| media_type::is(given, form));
         let is_multipart =
             fields.iter().any(is_file) || (consumes_form(MULTIPART) && !consumes_form(URL_ENCODED));
-        let is_required =
-            |field: &Node<'_>| field.get("required").and_then(Node::read) == Some(true);
+        let is_required = |field: &&ObjectNode<'_>| field.read("required") == Some(true);
         let required = fields.iter().any(is_required);
-        let fields = fields.into_iter().map(|field| document.span(field));
+        let fields = fields.into_iter().map(|field| document.span(field.node));
         let fields = Fields::Parameters(fields.collect());
         let (media_type, form) = if is_multipart {
             (MULTIPART, Form::Multipart(fields))
@@ -130,11 +127,10 @@ pub(super) fn read_swagger(
             form,
         }));
     }
-    let Some(body) = given.of("body").pop() else {
+    let Some(body) = given.of("body").last() else {
         return Ok(None);
     };
-    let body = body.object();
-    let schema = body.get("schema").map(Node::from);
+    let schema = body.get("schema");
     let media_types = if consumes.is_empty() {
         vec![JSON.to_owned()]
     } else {
@@ -157,7 +153,7 @@ pub(super) fn read_swagger(
 }
 
 /// The media type that is sent, and how the body is made then: JSON, where it is offered.
-fn chosen(document: &Document, offers: &[Offer<'_>]) -> Result<(String, Form), String> {
+fn chosen(document: Document<'_>, offers: &[Offer<'_>]) -> Result<(String, Form), String> {
     let span = |node: Option<Node<'_>>| node.map(|node| document.span(node));
     let fields = |offer: &Offer<'_>| Fields::Properties {
         schema: span(offer.schema),
@@ -206,7 +202,7 @@ fn is_utf8(media_type: &str) -> bool {
 }
 
 /// Whether a body of this media type is bytes as they are.
-fn is_bytes(document: &Document, offer: &Offer<'_>) -> bool {
+fn is_bytes(document: Document<'_>, offer: &Offer<'_>) -> bool {
     let essence = media_type::essence(offer.media_type);
     if essence == BYTES {
         return true;
@@ -221,5 +217,5 @@ fn is_bytes(document: &Document, offer: &Offer<'_>) -> bool {
     let Ok(schema) = document.resolve(schema) else {
         return false;
     };
-    is_binary(&schema.object())
+    is_binary(&schema)
 }

@@ -121,14 +121,14 @@ impl Constants {
 
 /// The only value of `shape`, as JSON: a constant, or an object whose members are all required
 /// constants.
-pub(super) fn only_value(document: &Document, shape: &Shape<'_>) -> Option<String> {
+pub(super) fn only_value(document: Document<'_>, shape: &Shape<'_>) -> Option<String> {
     let mut left = MOST_SCHEMAS;
     value_within(document, shape, MOST_DEPTH, &mut left)
 }
 
 /// As [`only_value`], with so many schemas `left` to look at.
 fn value_within(
-    document: &Document,
+    document: Document<'_>,
     shape: &Shape<'_>,
     depth: usize,
     left: &mut usize,

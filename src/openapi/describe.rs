@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::Description;
 use super::arguments::{Arguments, BodyArgument, Bounds};
 use super::body::Form;
+use super::listed::{Members, Schema, Text, Values};
 use super::operation::Operation;
 use super::parameter::{Parameter, Place, Style};
 use super::send::{Prepared, PreparedBody};
@@ -80,31 +81,27 @@ fn sent(operation: &Operation, arguments: &Arguments, takes_files: bool) -> Map<
     sent
 }
 
-fn place_of(parameter: &Parameter, schema: &Value) -> String {
+fn place_of(parameter: &Parameter, schema: &Schema) -> String {
     let Parameter {
         name,
         style,
         explode,
         ..
     } = parameter;
-    let kind = schema
-        .get("type")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
     match parameter.place {
         Place::Path => format!("in endpoint, percent-encoded, in place of {{{name}}}"),
         Place::Header => format!("in headers as {name}"),
         Place::Query => {
-            let written = match (kind, style) {
-                ("array" | "object", Style::Json) => format!("{name}=JSON"),
+            let written = match (&schema.values, style) {
+                (Values::Array(_) | Values::Object(_), Style::Json) => format!("{name}=JSON"),
                 (_, Style::DeepObject) => format!("{name}[MEMBER]=VALUE for each member"),
-                ("array", _) if *explode => format!("{name}=VALUE for each item"),
-                ("array", Style::Delimited(sign)) => {
+                (Values::Array(_), _) if *explode => format!("{name}=VALUE for each item"),
+                (Values::Array(_), Style::Delimited(sign)) => {
                     format!("{name}=A{sign}B, one text of all items")
                 }
-                ("array", _) => format!("{name}=A,B, one text of all items"),
-                ("object", _) if *explode => "MEMBER=VALUE for each member".to_owned(),
-                ("object", _) => format!("{name}=MEMBER,VALUE,MEMBER,VALUE"),
+                (Values::Array(_), _) => format!("{name}=A,B, one text of all items"),
+                (Values::Object(_), _) if *explode => "MEMBER=VALUE for each member".to_owned(),
+                (Values::Object(_), _) => format!("{name}=MEMBER,VALUE,MEMBER,VALUE"),
                 _ => format!("{name}=VALUE"),
             };
             format!("in params: {written}")
@@ -176,48 +173,31 @@ fn call_of(prepared: Prepared<'_>) -> Option<Value> {
 }
 
 /// A value that fits the listed `schema` of what is called `name`.
-fn sample(schema: &Value, name: &str, depth: usize) -> Value {
-    let first = |keyword: &str| schema.get(keyword)?.as_array()?.first().cloned();
-    if let Some(choice) = first("enum") {
-        return choice;
-    }
-    if let Some(branch) = first("anyOf") {
-        return sample(&branch, name, depth);
-    }
-    match schema.get("type").and_then(Value::as_str) {
-        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or(json!(1)),
-        Some("boolean") => json!(true),
-        Some("array") => match schema.get("items") {
-            Some(items) if depth > 0 => json!([sample(items, name, depth - 1)]),
-            _ => json!([]),
-        },
-        Some("object") if depth > 0 => sample_object(schema, depth - 1),
-        Some("object") => json!({}),
-        _ if name == "base64" => json!("dGV4dA"),
-        _ if schema
-            .get("format")
-            .is_some_and(|format| format == "date-time") =>
-        {
-            json!("2026-01-31T09:00:00Z")
-        }
-        _ => json!(name),
+fn sample(schema: &Schema, name: &str, depth: usize) -> Value {
+    match &schema.values {
+        Values::AnyOf(branches) => branches
+            .first()
+            .map_or_else(|| json!(name), |branch| sample(branch, name, depth)),
+        Values::Object(members) if depth > 0 => sample_object(members, depth - 1),
+        Values::Object(_) => json!({}),
+        Values::Array(items) if depth > 0 => json!([sample(items, name, depth - 1)]),
+        Values::Array(_) => json!([]),
+        Values::Text(Text::OneOf(choices)) => json!(choices.first()),
+        Values::Text(_) if name == "base64" => json!("dGV4dA"),
+        Values::Text(Text::DateTime) => json!("2026-01-31T09:00:00Z"),
+        Values::Text(Text::Any) => json!(name),
+        Values::Number(range) => range.minimum.clone().map_or(json!(1), Value::Number),
+        Values::Boolean => json!(true),
     }
 }
 
-fn sample_object(schema: &Value, depth: usize) -> Value {
-    let required = schema.get("required").and_then(Value::as_array);
-    let required: Vec<&str> = required
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
-    let properties = schema.get("properties").and_then(Value::as_object);
+fn sample_object(members: &Members, depth: usize) -> Value {
     let mut object = Map::new();
-    for (name, schema) in properties.into_iter().flatten() {
-        let is_shown = if required.is_empty() {
+    for (name, schema) in members.properties() {
+        let is_shown = if members.required.is_empty() {
             object.len() < MOST_OPTIONAL
         } else {
-            required.contains(&name.as_str())
+            members.required.contains(name)
         };
         if is_shown {
             object.insert(name.clone(), sample(schema, name, depth));

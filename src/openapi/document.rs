@@ -9,8 +9,10 @@ use percent_encoding::percent_decode_str;
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
+use super::split;
+use super::work::Work;
 use crate::json_object::Object;
-use crate::json_pointer::{Pointer, Text};
+use crate::json_pointer::Pointer;
 use crate::sorted;
 
 /// How many `$ref`s may lead from one to the next.
@@ -22,52 +24,93 @@ const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A piece of JSON within the text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Node<'d>(&'d str);
+pub(crate) struct Node<'d> {
+    json: &'d str,
+    work: &'d Work,
+}
 
 impl<'d> Node<'d> {
-    /// An object without members.
-    pub(crate) const EMPTY: Node<'static> = Node("{}");
-
     /// Its text.
     pub(crate) fn json(self) -> &'d str {
-        self.0
+        self.json
     }
 
     /// Its members; none if it is not an object.
-    pub(crate) fn object(self) -> Object<'d> {
-        self.read().unwrap_or_default()
+    pub(crate) fn object(self) -> ObjectNode<'d> {
+        let members = self.looked_at().and_then(split::members);
+        ObjectNode {
+            node: self,
+            members: members.unwrap_or_default(),
+        }
     }
 
     /// Its items; none if it is not an array.
     pub(crate) fn items(self) -> Vec<Node<'d>> {
-        let items: Vec<&RawValue> = self.read().unwrap_or_default();
-        items.into_iter().map(Node::from).collect()
+        let items = self.looked_at().and_then(split::items);
+        let items = items.unwrap_or_default().into_iter();
+        items.map(|json| Self { json, ..self }).collect()
     }
 
     /// The member or the item of that name.
     pub(crate) fn get(self, name: &str) -> Option<Node<'d>> {
-        if self.0.starts_with('[') {
+        if self.json.starts_with('[') {
             let index: usize = name.parse().ok()?;
             return self.items().get(index).copied();
         }
-        self.object().get(name).map(Node::from)
+        self.object().get(name)
     }
 
     /// Its text, if it is a string. Never inlined into its many callers, to stay small.
     #[inline(never)]
     pub(crate) fn text(self) -> Option<Cow<'d, str>> {
-        self.read().map(|Text(text)| text)
+        self.looked_at().and_then(split::text)
     }
 
     /// Its value, if it is a `T`.
     pub(crate) fn read<T: Deserialize<'d>>(self) -> Option<T> {
-        serde_json::from_str(self.0).ok()
+        serde_json::from_str(self.looked_at()?).ok()
+    }
+
+    /// Its text, if there is work left for it.
+    fn looked_at(self) -> Option<&'d str> {
+        self.work.look(self.json.len()).then_some(self.json)
     }
 }
 
-impl<'d> From<&'d RawValue> for Node<'d> {
-    fn from(json: &'d RawValue) -> Self {
-        Self(json.get())
+/// An object within the text.
+#[derive(Debug)]
+pub(crate) struct ObjectNode<'d> {
+    /// All of it.
+    pub(crate) node: Node<'d>,
+    members: Vec<(Cow<'d, str>, &'d str)>,
+}
+
+impl<'d> ObjectNode<'d> {
+    /// Its members, in the order in which they stand.
+    pub(crate) fn members(&self) -> impl Iterator<Item = (&Cow<'d, str>, Node<'d>)> {
+        let members = self.members.iter();
+        members.map(|(name, json)| (name, self.piece(json)))
+    }
+
+    /// The member of that name.
+    pub(crate) fn get(&self, name: &str) -> Option<Node<'d>> {
+        let mut members = self.members.iter();
+        let member = members.find(|(known, _)| known == name);
+        member.map(|(_, json)| self.piece(json))
+    }
+
+    /// The text of the member of that name, if it is a string.
+    pub(crate) fn text(&self, name: &str) -> Option<Cow<'d, str>> {
+        self.get(name)?.text()
+    }
+
+    /// The value of the member of that name, if it is a `T`.
+    pub(crate) fn read<T: Deserialize<'d>>(&self, name: &str) -> Option<T> {
+        self.get(name)?.read()
+    }
+
+    fn piece(&self, json: &'d str) -> Node<'d> {
+        Node { json, ..self.node }
     }
 }
 
@@ -88,16 +131,16 @@ pub(crate) enum Version {
 }
 
 /// A description that was read.
-pub(crate) struct Document {
+pub(crate) struct Source {
     text: String,
-    pub(crate) version: Version,
+    version: Version,
     /// The members of the description itself.
     root: BTreeMap<String, Span>,
     /// The members of what is referred to, by the path to it, such as `components/schemas`.
     index: BTreeMap<String, BTreeMap<String, Span>>,
 }
 
-impl Document {
+impl Source {
     /// Reads the contents of a file.
     ///
     /// # Errors
@@ -118,16 +161,15 @@ impl Document {
         let mut index = BTreeMap::new();
         for name in INDEXED {
             if let Some(section) = members.get(name) {
-                index.insert(name.to_owned(), spans(&text, &Node::from(section).object()));
+                index.insert(name.to_owned(), spans(&text, section.get()));
             }
         }
-        if let Some(components) = members.get("components") {
-            for (name, section) in Node::from(components).object().0 {
-                let section = Node::from(section).object();
-                index.insert(format!("components/{name}"), spans(&text, &section));
-            }
+        let components = members.get("components").map(RawValue::get);
+        let components = components.and_then(split::members);
+        for (name, section) in components.unwrap_or_default() {
+            index.insert(format!("components/{name}"), spans(&text, section));
         }
-        let root = spans(&text, &members);
+        let root = spans(&text, &text);
         Ok(Self {
             text,
             version,
@@ -141,39 +183,70 @@ impl Document {
         &self.text
     }
 
+    /// It as it is read with `work`.
+    pub(crate) fn with<'d>(&'d self, work: &'d Work) -> Document<'d> {
+        Document { source: self, work }
+    }
+}
+
+/// A description as it is read: with a bound of the work.
+#[derive(Clone, Copy)]
+pub(crate) struct Document<'d> {
+    source: &'d Source,
+    pub(crate) work: &'d Work,
+}
+
+impl<'d> Document<'d> {
+    /// Which rules it follows.
+    pub(crate) fn version(self) -> Version {
+        self.source.version
+    }
+
+    /// An object without members.
+    pub(crate) fn empty(self) -> Node<'d> {
+        self.piece("{}")
+    }
+
     /// The piece at `span`.
-    pub(crate) fn node(&self, span: Span) -> Node<'_> {
+    pub(crate) fn node(self, span: Span) -> Node<'d> {
         let end = span.start + span.length;
         // Every span is of this text.
-        Node(self.text.get(span.start..end).unwrap_or("null"))
+        self.piece(self.source.text.get(span.start..end).unwrap_or("null"))
+    }
+
+    fn piece(self, json: &'d str) -> Node<'d> {
+        Node {
+            json,
+            work: self.work,
+        }
     }
 
     /// Where `node`, a piece of this text, stands.
-    pub(crate) fn span(&self, node: Node<'_>) -> Span {
-        span_in(&self.text, node)
+    pub(crate) fn span(self, node: Node<'_>) -> Span {
+        span_in(&self.source.text, node.json)
     }
 
     /// The member `name` of the description itself.
-    pub(crate) fn root(&self, name: &str) -> Option<Node<'_>> {
-        self.root.get(name).map(|span| self.node(*span))
+    pub(crate) fn root(self, name: &str) -> Option<Node<'d>> {
+        self.source.root.get(name).map(|span| self.node(*span))
     }
 
     /// The members of `section`, such as `paths` or `components/schemas`, in alphabetical order.
-    pub(crate) fn section(&self, section: &str) -> impl Iterator<Item = (&str, Node<'_>)> {
-        let members = self.index.get(section).into_iter().flatten();
-        members.map(|(name, span)| (name.as_str(), self.node(*span)))
+    pub(crate) fn section(self, section: &str) -> impl Iterator<Item = (&'d str, Node<'d>)> {
+        let members = self.source.index.get(section).into_iter().flatten();
+        members.map(move |(name, span)| (name.as_str(), self.node(*span)))
     }
 
-    /// `node`, or what its `$ref` leads to.
+    /// The object `node`, or what its `$ref` leads to.
     ///
     /// # Errors
     /// The reference cannot be followed, and why.
-    pub(crate) fn resolve<'d>(&'d self, node: Node<'d>) -> Result<Node<'d>, String> {
+    pub(crate) fn resolve(self, node: Node<'d>) -> Result<ObjectNode<'d>, String> {
         let mut node = node;
         for _ in 0..MOST_STEPS {
-            let reference = node.get("$ref").and_then(Node::text);
-            let Some(reference) = reference else {
-                return Ok(node);
+            let object = node.object();
+            let Some(reference) = object.text("$ref") else {
+                return Ok(object);
             };
             node = self.target(&reference)?;
         }
@@ -184,7 +257,7 @@ impl Document {
     ///
     /// # Errors
     /// It leads to another file or nowhere.
-    pub(crate) fn target(&self, reference: &str) -> Result<Node<'_>, String> {
+    pub(crate) fn target(self, reference: &str) -> Result<Node<'d>, String> {
         let Some(fragment) = reference.strip_prefix('#') else {
             return Err(format!(
                 "its $ref {reference:?} leads to another file, which is not read"
@@ -195,16 +268,17 @@ impl Document {
     }
 
     /// What a URI fragment with a JSON Pointer points at (RFC 6901 §6).
-    fn at(&self, fragment: &str) -> Option<Node<'_>> {
+    fn at(self, fragment: &str) -> Option<Node<'d>> {
+        let index = &self.source.index;
         let pointer = percent_decode_str(fragment).decode_utf8().ok()?;
         let pointer = Pointer::parse(pointer.into_owned()).ok()?;
         let (node, rest) = match pointer.tokens() {
             [components, section, name, rest @ ..] if components == "components" => {
-                let section = self.index.get(&format!("components/{section}"))?;
+                let section = index.get(&format!("components/{section}"))?;
                 (self.node(*section.get(name)?), rest)
             }
-            [section, name, rest @ ..] if self.index.contains_key(section) => {
-                let section = self.index.get(section)?;
+            [section, name, rest @ ..] if index.contains_key(section) => {
+                let section = index.get(section)?;
                 (self.node(*section.get(name)?), rest)
             }
             [name, rest @ ..] => (self.root(name)?, rest),
@@ -214,9 +288,9 @@ impl Document {
     }
 }
 
-impl fmt::Debug for Document {
+impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Document")
+        f.debug_struct("Source")
             .field("version", &self.version)
             .field("bytes", &self.text.len())
             .finish_non_exhaustive()
@@ -262,18 +336,16 @@ fn is_known(version: &str) -> bool {
     })
 }
 
-fn spans(text: &str, members: &Object<'_>) -> BTreeMap<String, Span> {
-    let spans = members.0.iter().map(|(name, value)| {
-        let name = name.clone().into_owned();
-        (name, span_in(text, Node::from(*value)))
-    });
-    sorted::map(spans)
+/// Where the members of `object` stand in `text`, of which it is a piece.
+fn spans(text: &str, object: &str) -> BTreeMap<String, Span> {
+    let members = split::members(object).unwrap_or_default().into_iter();
+    sorted::map(members.map(|(name, value)| (name.into_owned(), span_in(text, value))))
 }
 
-fn span_in(text: &str, node: Node<'_>) -> Span {
-    let start = node.0.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+fn span_in(text: &str, piece: &str) -> Span {
+    let start = piece.as_ptr().addr().saturating_sub(text.as_ptr().addr());
     Span {
         start,
-        length: node.0.len(),
+        length: piece.len(),
     }
 }

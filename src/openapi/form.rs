@@ -1,7 +1,7 @@
 //! The fields of a form.
 
 use super::body::Fields;
-use super::document::{Document, Node, Span};
+use super::document::{Document, Node, ObjectNode, Span};
 use super::parameter::{Place, Style, style_of, style_of_format};
 use super::shape::Shape;
 
@@ -28,7 +28,7 @@ impl Fields {
     ///
     /// # Errors
     /// One cannot be sent.
-    pub(super) fn read(&self, document: &Document) -> Result<Vec<Field>, String> {
+    pub(super) fn read(&self, document: Document<'_>) -> Result<Vec<Field>, String> {
         match self {
             Self::Parameters(spans) => spans
                 .iter()
@@ -40,23 +40,32 @@ impl Fields {
                 };
                 let shape = Shape::of(document, document.node(*schema));
                 let encoding = encoding.map(|span| document.node(span));
-                let writable = |(name, property): &(_, Node<'_>)| {
+                let encoding = encoding.unwrap_or(document.empty()).object();
+                let mut fields = Vec::new();
+                for (name, property) in &shape.properties {
                     let inner = Shape::of(document, *property);
-                    let name: &std::borrow::Cow<'_, str> = name;
-                    let encoding = encoding.and_then(|encoding| encoding.get(name));
+                    if inner.is_read_only {
+                        continue;
+                    }
+                    let encoding = encoding.get(name).unwrap_or(document.empty());
                     let is_required = shape.required.contains(name);
-                    (!inner.is_read_only).then(|| {
-                        property_field(document, name, *property, &inner, encoding, is_required)
-                    })
-                };
-                shape.properties.iter().filter_map(writable).collect()
+                    fields.push(property_field(
+                        document,
+                        name,
+                        *property,
+                        &inner,
+                        &encoding.object(),
+                        is_required,
+                    )?);
+                }
+                Ok(fields)
             }
         }
     }
 }
 
 /// A parameter that is `in: formData` (Swagger 2.0).
-fn parameter(document: &Document, span: Span) -> Result<Field, String> {
+fn parameter(document: Document<'_>, span: Span) -> Result<Field, String> {
     let node = document.node(span);
     let members = node.object();
     let name = members.text("name").unwrap_or_default().into_owned();
@@ -78,14 +87,13 @@ fn parameter(document: &Document, span: Span) -> Result<Field, String> {
 
 /// A property of the schema of a form (OpenAPI 3), with its `encoding`.
 fn property_field(
-    document: &Document,
+    document: Document<'_>,
     name: &str,
     node: Node<'_>,
     shape: &Shape<'_>,
-    encoding: Option<Node<'_>>,
+    encoding: &ObjectNode<'_>,
     is_required: bool,
 ) -> Result<Field, String> {
-    let encoding = encoding.map(Node::object).unwrap_or_default();
     let items = shape.items.map(|items| Shape::of(document, items));
     let is_file = items.as_ref().map_or(shape.is_file(), Shape::is_file);
     let given = encoding.text("style");

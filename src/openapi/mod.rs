@@ -4,8 +4,12 @@
 //! [`Description::read`] makes a list of operations of the text ([`document`], [`operation`],
 //! [`parameter`], [`body`], [`form`]); each is named ([`names`]), and offered or skipped with a
 //! reason ([`offer`], [`servers`], [`references`]). [`Description::arguments`] says what one takes
-//! ([`arguments`], [`schema`] of a [`shape`], [`constants`], [`writable`]), and [`Operation::prepare`] makes a
-//! request of what is given ([`send`], [`template`], [`style`], [`multipart`]).
+//! ([`arguments`]; [`schema`] makes a [`listed`] schema of a [`shape`], with [`detail`],
+//! [`wording`], [`constants`] and [`writable`]), and [`Operation::prepare`] makes a request of what is given ([`send`],
+//! [`template`], [`style`], [`multipart`]).
+//!
+//! The text is split where it is needed ([`split`]), and no more of it than a bound allows
+//! ([`work`]).
 //!
 //! Nothing here calls the API, and nothing here is a permission: what becomes of an operation is an
 //! endpoint, headers and a body, which go the way of every call.
@@ -14,8 +18,10 @@ mod arguments;
 mod body;
 mod constants;
 mod describe;
+mod detail;
 mod document;
 mod form;
+pub mod listed;
 mod multipart;
 mod names;
 pub mod offer;
@@ -28,10 +34,13 @@ pub mod search;
 mod send;
 mod servers;
 mod shape;
+mod split;
 mod style;
 mod template;
 mod text;
+mod wording;
 mod words;
+mod work;
 mod writable;
 
 use std::sync::Arc;
@@ -39,21 +48,28 @@ use std::sync::Arc;
 use url::Url;
 
 pub use self::arguments::{Arguments, BodyArgument, Bounds, GivenBody};
-use self::document::{Document, Node};
+use self::document::{Document, Node, ObjectNode, Source};
 pub use self::names::OWN_TOOLS;
 use self::offer::Wanted;
 pub use self::operation::Operation;
 pub use self::parameter::{Parameter, Place};
 use self::parameter::{Rules, credentials};
+use self::references::Leaving;
 pub use self::send::{Prepared, PreparedBody};
 use self::servers::Servers;
+use self::text::tidy;
+use self::work::Work;
 use crate::api::endpoint::Base;
 use crate::api::fixed_headers::FixedHeaders;
 use crate::api::policy::{METHODS, Policy};
-use crate::json_object::Object;
 
 /// The methods that a description may have besides [`METHODS`].
 const OTHER_METHODS: [&str; 4] = ["head", "options", "trace", "query"];
+
+/// The longest path of an operation.
+const MOST_PATH_BYTES: usize = 4096;
+/// The longest reason for skipping one.
+const MOST_REASON_BYTES: usize = 600;
 
 /// What decides which operations are offered.
 pub struct Surroundings<'a> {
@@ -70,7 +86,7 @@ pub struct Surroundings<'a> {
 /// The description of the API, read.
 #[derive(Debug)]
 pub struct Description {
-    document: Document,
+    source: Source,
     operations: Vec<Arc<Operation>>,
     skipped: Vec<Skipped>,
     doubts: Vec<String>,
@@ -91,35 +107,21 @@ impl Description {
     /// # Errors
     /// Why it cannot be used, and what to do.
     pub fn read(contents: Vec<u8>, surroundings: &Surroundings<'_>) -> Result<Self, String> {
-        let document = Document::parse(contents)?;
+        let source = Source::parse(contents)?;
         let Surroundings {
             policy,
             base,
-            fixed_headers,
             wanted,
+            ..
         } = *surroundings;
-        let servers = Servers::of(&document, base);
-        let mut found = Found {
-            document: &document,
-            rules: Rules {
-                headers: &policy.headers,
-                fixed_headers,
-                credentials: credentials(&document),
-            },
-            servers: &servers,
-            may_leave: references::may_leave(&document),
-            operations: Vec::new(),
-            skipped: Vec::new(),
-        };
-        found.look();
         let Found {
             mut operations,
             mut skipped,
-            ..
-        } = found;
+            doubt,
+        } = Found::in_source(&source, surroundings)?;
         names::name_tools(&mut operations);
         let mut doubts = wanted.doubts(&operations);
-        doubts.extend(servers.doubt());
+        doubts.extend(doubt);
 
         let mut offered = Vec::new();
         for operation in operations {
@@ -138,7 +140,7 @@ impl Description {
             return Err(nothing_offered(&skipped));
         }
         Ok(Self {
-            document,
+            source,
             operations: offered,
             skipped,
             doubts,
@@ -165,7 +167,15 @@ impl Description {
     /// # Errors
     /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
     pub fn arguments(&self, operation: &Operation, bounds: Bounds) -> Result<Arguments, String> {
-        operation.arguments(&self.document, bounds)
+        self.reading().arguments(operation, bounds)
+    }
+
+    /// Reads what operations take, one after the other.
+    pub fn reading(&self) -> Reading<'_> {
+        Reading {
+            source: &self.source,
+            work: Work::new(self.source.text().len()),
+        }
     }
 
     /// The operation that `text` names: by the name of its tool, by its id, or as
@@ -180,45 +190,105 @@ impl Description {
     }
 }
 
-/// What is found while the paths are looked through.
-struct Found<'d> {
-    document: &'d Document,
+/// Reads what operations take. It may be only so much work for all of them together.
+pub struct Reading<'d> {
+    source: &'d Source,
+    work: Work,
+}
+
+impl Reading<'_> {
+    /// What `operation`, one of the description, takes.
+    ///
+    /// # Errors
+    /// It cannot be said within the bounds, or not sent; as the rest of a sentence.
+    pub fn arguments(&self, operation: &Operation, bounds: Bounds) -> Result<Arguments, String> {
+        let document = self.source.with(&self.work);
+        self.work.for_one(|| operation.arguments(document, bounds))
+    }
+}
+
+/// The operations of a description.
+struct Found {
+    operations: Vec<Operation>,
+    skipped: Vec<Skipped>,
+    /// A warning.
+    doubt: Option<String>,
+}
+
+impl Found {
+    /// Those of `source`.
+    ///
+    /// # Errors
+    /// What stands beside the operations takes too much work to read.
+    fn in_source(source: &Source, surroundings: &Surroundings<'_>) -> Result<Self, String> {
+        let work = Work::new(source.text().len());
+        let document = source.with(&work);
+        let servers = work.for_one(|| Ok(Servers::of(document, surroundings.base)))?;
+        let rules = Rules {
+            headers: &surroundings.policy.headers,
+            fixed_headers: surroundings.fixed_headers,
+            credentials: work.for_one(|| Ok(credentials(document)))?,
+        };
+        let mut search = Search {
+            document,
+            rules,
+            servers: &servers,
+            leaving: Leaving::of(source)?,
+            operations: Vec::new(),
+            skipped: Vec::new(),
+        };
+        search.look();
+        Ok(Self {
+            operations: search.operations,
+            skipped: search.skipped,
+            doubt: servers.doubt(),
+        })
+    }
+}
+
+/// Looks through the paths for operations.
+struct Search<'d> {
+    document: Document<'d>,
     rules: Rules<'d>,
     servers: &'d Servers,
-    /// Whether something may refer to another file.
-    may_leave: bool,
+    leaving: Leaving,
     operations: Vec<Operation>,
     skipped: Vec<Skipped>,
 }
 
-impl<'d> Found<'d> {
+impl<'d> Search<'d> {
     fn look(&mut self) {
         for (path, item) in self.document.section("paths") {
             if path.starts_with("x-") {
                 continue;
             }
-            match self.document.resolve(item) {
-                Ok(item) => self.look_at_path(path, &item.object()),
-                Err(reason) => self.skip(path.to_owned(), reason),
+            if path.len() > MOST_PATH_BYTES {
+                let reason = format!("its path has more than {MOST_PATH_BYTES} bytes");
+                self.skip(tidy(path, MOST_PATH_BYTES), &reason);
+                continue;
+            }
+            let document = self.document;
+            let item = document.work.for_one(|| document.resolve(item));
+            match item {
+                Ok(item) => self.look_at_path(path, &item),
+                Err(reason) => self.skip(path.to_owned(), &reason),
             }
         }
     }
 
-    fn look_at_path(&mut self, path: &str, item: &Object<'d>) {
-        for (name, node) in &item.0 {
+    fn look_at_path(&mut self, path: &str, item: &ObjectNode<'d>) {
+        for (name, node) in item.members() {
             let mut methods = METHODS.into_iter();
             if let Some(method) = methods.find(|method| method.to_ascii_lowercase() == **name) {
-                let read = self.read(method, path, item, Node::from(*node));
-                match read {
+                let work = self.document.work;
+                match work.for_one(|| self.read(method, path, item, node)) {
                     Ok(operation) => self.operations.push(operation),
-                    Err(reason) => self.skip(format!("{method} {path}"), reason),
+                    Err(reason) => self.skip(format!("{method} {path}"), &reason),
                 }
             } else if OTHER_METHODS.contains(&&**name) {
                 self.skip_method(&name.to_ascii_uppercase(), path);
             } else if name == "additionalOperations" {
-                for (method, _) in Node::from(*node).object().0 {
-                    self.skip_method(&method, path);
-                }
+                self.skip_methods(node, path);
             }
         }
     }
@@ -227,7 +297,7 @@ impl<'d> Found<'d> {
         &self,
         method: &'static str,
         path: &str,
-        item: &Object<'d>,
+        item: &ObjectNode<'d>,
         node: Node<'d>,
     ) -> Result<Operation, String> {
         let operation = node.object();
@@ -237,14 +307,13 @@ impl<'d> Found<'d> {
         } else {
             self.servers.check(item)?;
         }
-        if self.may_leave {
-            let parts = [
-                item.get("parameters"),
-                operation.get("parameters"),
-                operation.get("requestBody"),
-            ];
-            let parts = parts.into_iter().flatten().map(Node::from);
-            references::check(self.document, parts)?;
+        let parts = [
+            item.get("parameters"),
+            operation.get("parameters"),
+            operation.get("requestBody"),
+        ];
+        for part in parts.into_iter().flatten() {
+            self.leaving.check(self.document, part)?;
         }
         let mut operation =
             operation::read(self.document, &self.rules, (method, path), item, node)?;
@@ -252,13 +321,32 @@ impl<'d> Found<'d> {
         Ok(operation)
     }
 
-    fn skip_method(&mut self, method: &str, path: &str) {
-        let reason = format!("{method} is none of the methods that are sent");
-        self.skip(format!("{method} {path}"), reason);
+    /// Skips what has methods that are not sent.
+    fn skip_methods(&mut self, operations: Node<'d>, path: &str) {
+        let work = self.document.work;
+        let skipped = work.for_one(|| {
+            for (method, _) in operations.object().members() {
+                if work.look(path.len()) {
+                    self.skip_method(method, path);
+                }
+            }
+            Ok(())
+        });
+        if let Err(reason) = skipped {
+            self.skip(path.to_owned(), &reason);
+        }
     }
 
-    fn skip(&mut self, operation: String, reason: String) {
-        self.skipped.push(Skipped { operation, reason });
+    fn skip_method(&mut self, method: &str, path: &str) {
+        let reason = format!("{method} is none of the methods that are sent");
+        self.skip(format!("{method} {path}"), &reason);
+    }
+
+    fn skip(&mut self, operation: String, reason: &str) {
+        self.skipped.push(Skipped {
+            operation,
+            reason: tidy(reason, MOST_REASON_BYTES),
+        });
     }
 }
 

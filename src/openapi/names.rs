@@ -1,7 +1,7 @@
 //! The names of tools and arguments. The APIs of models accept them, and they stay the same from
 //! run to run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -78,11 +78,11 @@ pub(super) fn name_arguments(parameters: &mut [Parameter]) {
             parameter.argument.insert(0, '_');
         }
     }
-    let names: Vec<String> = parameters
-        .iter()
-        .map(|known| known.argument.clone())
-        .collect();
-    let is_twice = |name: &String| names.iter().filter(|known| *known == name).count() > 1;
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for parameter in parameters.iter() {
+        *counts.entry(parameter.argument.clone()).or_default() += 1;
+    }
+    let is_twice = |name: &str| counts.get(name).is_some_and(|count| *count > 1);
     for parameter in parameters
         .iter_mut()
         .filter(|known| is_twice(&known.argument))

@@ -1,15 +1,16 @@
 //! One operation: its method and path, its parameters, its body.
 
 use super::body::{self, Body, Form};
-use super::document::{Document, Node, Version};
+use super::document::{Document, Node, ObjectNode, Version};
 use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
 use super::template::{self, Piece};
 use super::text::tidy;
-use crate::json_object::Object;
 
 /// The longest description of an operation.
 const MOST_DESCRIPTION_BYTES: usize = 1024;
 const MOST_SUMMARY_BYTES: usize = 200;
+/// A longer id is nothing that anybody writes.
+const MOST_ID_BYTES: usize = 1000;
 
 /// Something that the API can do.
 #[derive(Debug)]
@@ -85,24 +86,22 @@ impl Operation {
 /// # Errors
 /// Why it cannot be called.
 pub(super) fn read(
-    document: &Document,
+    document: Document<'_>,
     rules: &Rules<'_>,
     (method, path): (&'static str, &str),
-    item: &Object<'_>,
+    item: &ObjectNode<'_>,
     node: Node<'_>,
 ) -> Result<Operation, String> {
     let members = node.object();
-    let mut given = GivenParameters::default();
-    given.add(document, item.get("parameters"))?;
-    given.add(document, members.get("parameters"))?;
+    let given = GivenParameters::read(document, [item, &members])?;
 
     let mut parameters = Vec::new();
-    for node in given.besides_the_body() {
-        parameters.extend(parameter::read(document, rules, node)?);
+    for members in given.besides_the_body() {
+        parameters.extend(parameter::read(document, rules, members)?);
     }
     complete(&mut parameters, path)?;
 
-    let body = match document.version {
+    let body = match document.version() {
         Version::OpenApi3 => body::read(document, &members)?,
         Version::Swagger2 => body::read_swagger(document, &members, &given)?,
     };
@@ -117,7 +116,7 @@ pub(super) fn read(
     let id = members.text("operationId").map(|id| id.trim().to_owned());
     Ok(Operation {
         name: String::new(),
-        id: id.filter(|id| !id.is_empty()),
+        id: id.filter(|id| (1..=MOST_ID_BYTES).contains(&id.len())),
         method,
         path: path.to_owned(),
         summary: tidy(&text("summary"), MOST_SUMMARY_BYTES),

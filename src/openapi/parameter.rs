@@ -1,14 +1,12 @@
 //! One parameter: where it is sent, and how its value is written there.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::value::RawValue;
-
-use super::document::{Document, Node, Span, Version};
+use super::document::{Document, Node, ObjectNode, Span, Version};
 use super::text::tidy;
 use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::{AllowedHeaders, is_never_allowed};
-use crate::json_object::Object;
 use crate::media_type;
 use crate::sorted;
 
@@ -16,6 +14,9 @@ use crate::sorted;
 const MOST_DESCRIPTION_BYTES: usize = 300;
 /// More parameters of one operation are not described in what a model can read.
 const MOST_PARAMETERS: usize = 1000;
+/// The longest name of one, and the longest constant: both become part of a URL or a header.
+const MOST_NAME_BYTES: usize = 1000;
+const MOST_CONSTANT_BYTES: usize = 8192;
 /// OpenAPI 3.1 §4.8.12.2: parameters of these names are to be ignored.
 const IGNORED_HEADERS: [&str; 3] = ["accept", "content-type", "authorization"];
 
@@ -102,61 +103,62 @@ impl Parameter {
     }
 }
 
-/// The parameters of an operation, those of its path first. One of the same name and place takes
-/// the place of the one before (OpenAPI 3.1 §4.8.10.1).
-#[derive(Default)]
+/// The parameters of an operation.
 pub(super) struct GivenParameters<'d>(Vec<GivenParameter<'d>>);
 
 struct GivenParameter<'d> {
-    name: String,
-    place: String,
-    node: Node<'d>,
+    name: Cow<'d, str>,
+    place: Cow<'d, str>,
+    members: ObjectNode<'d>,
 }
 
 impl<'d> GivenParameters<'d> {
-    /// Adds those of `list`, `parameters` of a path or an operation.
+    /// Those of `owners`: of a path, and of an operation. One of the same name and place takes the
+    /// place of the one before (OpenAPI 3.1 §4.8.10.1).
     ///
     /// # Errors
     /// A `$ref` leads nowhere, or there are too many.
-    pub(super) fn add(
-        &mut self,
-        document: &'d Document,
-        list: Option<&'d RawValue>,
-    ) -> Result<(), String> {
-        for node in list
-            .map(|list| Node::from(list).items())
-            .unwrap_or_default()
-        {
-            let node = document.resolve(node)?;
-            let members = node.object();
-            let given = GivenParameter {
-                name: members.text("name").unwrap_or_default().into_owned(),
-                place: members.text("in").unwrap_or_default().into_owned(),
-                node,
-            };
-            let is_same =
-                |known: &GivenParameter<'_>| known.name == given.name && known.place == given.place;
-            self.0.retain(|known| !is_same(known));
-            self.0.push(given);
-            if self.0.len() > MOST_PARAMETERS {
-                return Err(format!("it has more than {MOST_PARAMETERS} parameters"));
+    pub(super) fn read(
+        document: Document<'d>,
+        owners: [&ObjectNode<'d>; 2],
+    ) -> Result<Self, String> {
+        let mut all = Vec::new();
+        for owner in owners {
+            let list = owner.get("parameters").map(Node::items);
+            for node in list.unwrap_or_default() {
+                let members = document.resolve(node)?;
+                all.push(GivenParameter {
+                    name: members.text("name").unwrap_or_default(),
+                    place: members.text("in").unwrap_or_default(),
+                    members,
+                });
+                if all.len() > MOST_PARAMETERS {
+                    return Err(format!("it has more than {MOST_PARAMETERS} parameters"));
+                }
             }
         }
-        Ok(())
+        let mut last = BTreeMap::new();
+        for (number, given) in all.iter().enumerate() {
+            last.insert((given.name.clone(), given.place.clone()), number);
+        }
+        let last: BTreeSet<usize> = last.into_values().collect();
+        let numbered = all.into_iter().enumerate();
+        let given = numbered.filter(|(number, _)| last.contains(number));
+        Ok(Self(given.map(|(_, given)| given).collect()))
     }
 
     /// Those that are `in` this place, which are the body in Swagger 2.0.
-    pub(super) fn of(&self, place: &str) -> Vec<Node<'d>> {
-        let of_place = self.0.iter().filter(|given| given.place == place);
-        of_place.map(|given| given.node).collect()
+    pub(super) fn of(&self, place: &str) -> impl Iterator<Item = &ObjectNode<'d>> {
+        let of_place = self.0.iter().filter(move |given| given.place == place);
+        of_place.map(|given| &given.members)
     }
 
     /// Those that are no part of a body.
-    pub(super) fn besides_the_body(&self) -> Vec<Node<'d>> {
+    pub(super) fn besides_the_body(&self) -> impl Iterator<Item = &ObjectNode<'d>> {
         let is_body =
-            |given: &&GivenParameter<'_>| matches!(given.place.as_str(), "body" | "formData");
-        let others = self.0.iter().filter(|given| !is_body(given));
-        others.map(|given| given.node).collect()
+            |given: &&GivenParameter<'_>| matches!(given.place.as_ref(), "body" | "formData");
+        let others = self.0.iter().filter(move |given| !is_body(given));
+        others.map(|given| &given.members)
     }
 }
 
@@ -201,21 +203,20 @@ impl Rules<'_> {
 }
 
 /// The names of the API keys that the description's security schemes name.
-pub(super) fn credentials(document: &Document) -> BTreeSet<(Place, String)> {
-    let schemes: Vec<Node<'_>> = match document.version {
+pub(super) fn credentials(document: Document<'_>) -> BTreeSet<(Place, String)> {
+    let schemes: Vec<Node<'_>> = match document.version() {
         Version::OpenApi3 => document
             .section("components/securitySchemes")
             .map(|(_, scheme)| scheme)
             .collect(),
         Version::Swagger2 => {
             let schemes = document.root("securityDefinitions");
-            let schemes = schemes.map(|schemes| schemes.object().0);
-            let schemes = schemes.into_iter().flatten();
-            schemes.map(|(_, scheme)| scheme.into()).collect()
+            let schemes = schemes.unwrap_or(document.empty()).object();
+            schemes.members().map(|(_, scheme)| scheme).collect()
         }
     };
     let names = schemes.into_iter().filter_map(|scheme| {
-        let scheme = document.resolve(scheme).ok()?.object();
+        let scheme = document.resolve(scheme).ok()?;
         let name = scheme.text("name")?;
         match scheme.text("in")?.as_ref() {
             "header" => Some((Place::Header, name.to_ascii_lowercase())),
@@ -231,11 +232,10 @@ pub(super) fn credentials(document: &Document) -> BTreeSet<(Place, String)> {
 /// # Errors
 /// It cannot be sent, and so the operation cannot be called.
 pub(super) fn read(
-    document: &Document,
+    document: Document<'_>,
     rules: &Rules<'_>,
-    node: Node<'_>,
+    members: &ObjectNode<'_>,
 ) -> Result<Option<Parameter>, String> {
-    let members = node.object();
     let name = members.text("name").unwrap_or_default().into_owned();
     let place = match members.text("in").unwrap_or_default().as_ref() {
         "path" => Place::Path,
@@ -249,6 +249,11 @@ pub(super) fn read(
             ));
         }
     };
+    if name.len() > MOST_NAME_BYTES {
+        return Err(format!(
+            "the name of one of its parameters has more than {MOST_NAME_BYTES} bytes"
+        ));
+    }
     let is_required = place == Place::Path || members.read("required") == Some(true);
     match rules.rule(place, &name) {
         Rule::Argument => {}
@@ -259,20 +264,22 @@ pub(super) fn read(
         }
         Rule::Withheld | Rule::NotAllowed => return Ok(None),
     }
-    let content = members
-        .get("content")
-        .map(|content| Node::from(content).object());
+    let content = members.get("content").map(Node::object);
     let (style, explode, schema) = if let Some(content) = content {
-        (Style::Json, false, Some(json_schema(&name, &content)?))
-    } else if document.version == Version::Swagger2 {
+        (
+            Style::Json,
+            false,
+            Some(json_schema(document, &name, &content)?),
+        )
+    } else if document.version() == Version::Swagger2 {
         let format = members.text("collectionFormat").unwrap_or_default();
         let (style, explode) = style_of_format(&name, place, &format)?;
-        (style, explode, Some(node))
+        (style, explode, Some(members.node))
     } else {
         let given = members.text("style").unwrap_or_default();
         let (style, explodes) = style_of(&name, place, &given)?;
         let explode = members.read("explode").unwrap_or(explodes);
-        (style, explode, members.get("schema").map(Node::from))
+        (style, explode, members.get("schema"))
     };
     let description = members.text("description").unwrap_or_default();
     Ok(Some(Parameter {
@@ -286,19 +293,25 @@ pub(super) fn read(
         schema: schema.map(|schema| document.span(schema)),
         constant: schema
             .filter(|_| is_required)
-            .and_then(|schema| constant(document, schema)),
+            .and_then(|schema| constant(document, schema))
+            .filter(|constant| constant.len() <= MOST_CONSTANT_BYTES),
         name,
     }))
 }
 
 /// The schema of a parameter that is described by its media type.
-fn json_schema<'d>(name: &str, content: &Object<'d>) -> Result<Node<'d>, String> {
+fn json_schema<'d>(
+    document: Document<'d>,
+    name: &str,
+    content: &ObjectNode<'d>,
+) -> Result<Node<'d>, String> {
     let is_json = |media_type: &str| media_type::is_json(&media_type::essence(media_type));
-    let described = content.0.iter().find(|(media_type, _)| is_json(media_type));
+    let mut content = content.members();
+    let described = content.find(|(media_type, _)| is_json(media_type));
     let (_, described) = described
         .ok_or_else(|| format!("its parameter {name:?} is written in no media type of JSON"))?;
-    let schema = Node::from(*described).get("schema");
-    Ok(schema.unwrap_or(Node::EMPTY))
+    let schema = described.get("schema");
+    Ok(schema.unwrap_or(document.empty()))
 }
 
 /// The style that is `given` for a parameter (empty: none), and whether it explodes by itself.
@@ -341,12 +354,12 @@ pub(super) fn style_of_format(
 }
 
 /// The only value that `schema` allows, as JSON, if it is one.
-pub(super) fn constant(document: &Document, schema: Node<'_>) -> Option<String> {
-    let schema = document.resolve(schema).ok()?.object();
+pub(super) fn constant(document: Document<'_>, schema: Node<'_>) -> Option<String> {
+    let schema = document.resolve(schema).ok()?;
     if let Some(value) = schema.get("const") {
-        return Some(value.get().to_owned());
+        return Some(value.json().to_owned());
     }
-    match Node::from(schema.get("enum")?).items().as_slice() {
+    match schema.get("enum")?.items().as_slice() {
         [only] => Some(only.json().to_owned()),
         _ => None,
     }

@@ -1,66 +1,27 @@
-//! The schema of an operation's arguments as it is listed: of a description's schema only what the
-//! API of every model takes (no `$ref`, one type or `anyOf`, arrays that say of what), with the
-//! rest told in words.
+//! Makes listed schemas of the schemas of a description. A listed schema has only what the API of
+//! every model takes: no `$ref`, one type or `anyOf`, and arrays that say what is in them. The rest
+//! is told in words.
 
-use serde_json::{Map, Value, json};
+use serde_json::Number;
 
 use super::constants::{Additions, Constants, Index, Within, only_value};
+use super::detail::Detail;
 use super::document::{Document, Node, Span};
+use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values, can_be_listed};
 use super::shape::Shape;
 use super::text::tidy;
+use super::wording;
 
 /// The most branches of one `anyOf`.
 const MOST_BRANCHES: usize = 16;
-/// Formats that tell a model how to write a value.
-const TELLING_FORMATS: [&str; 8] = [
-    "byte", "date", "duration", "email", "time", "uri", "uuid", "hostname",
-];
 /// Bounds that only say how wide a number is stored.
 const WIDE: f64 = 2_147_483_646.0;
-/// The only format that the API of every model takes.
-const DATE_TIME: &str = "date-time";
 /// The most values of `enum` in one schema (OpenAI's API).
 const MOST_CHOICES: usize = 1000;
-/// What one keyword takes besides its texts, about.
+/// About how many bytes one keyword takes besides its texts.
 const KEYWORD_BYTES: usize = 16;
-/// What [`any_json`] takes, about.
+/// About how many bytes [`Schema::any`] takes.
 const ANY_JSON_BYTES: usize = 300;
-/// The most members that are only told of.
-const MOST_UNLISTED: usize = 10;
-/// The longest list of values that is told in words.
-const MOST_CHOICES_BYTES: usize = 600;
-
-/// How much of a schema is listed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Detail {
-    /// How deep objects and arrays are described.
-    depth: usize,
-    /// The longest description within.
-    words: usize,
-    /// The longest list of values.
-    choices: usize,
-}
-
-/// From everything to almost nothing: the first level of detail that fits is listed.
-pub(super) const DETAILS: [Detail; 9] = [
-    detail(7, 300, 100),
-    detail(6, 200, 50),
-    detail(5, 120, 30),
-    detail(4, 120, 30),
-    detail(3, 100, 20),
-    detail(2, 80, 10),
-    detail(1, 80, 10),
-    detail(1, 40, 5),
-    detail(0, 40, 5),
-];
-
-const fn detail(depth: usize, words: usize, choices: usize) -> Detail {
-    Detail {
-        depth,
-        words,
-        choices,
-    }
-}
 
 /// The schema needs more bytes than are left.
 #[derive(Debug)]
@@ -68,13 +29,13 @@ pub(super) struct TooLarge;
 
 /// A schema in its listed form.
 struct Listed {
-    schema: Value,
+    schema: Schema,
     /// What is added to its values.
     constants: Option<Index>,
 }
 
-impl From<Value> for Listed {
-    fn from(schema: Value) -> Self {
+impl From<Schema> for Listed {
+    fn from(schema: Schema) -> Self {
         Self {
             schema,
             constants: None,
@@ -85,17 +46,43 @@ impl From<Value> for Listed {
 /// Where a schema stands.
 #[derive(Clone, Copy)]
 struct At<'a> {
-    /// The references that lead here, each with what is added to the values of its schema: one
-    /// that is met again is a cycle.
-    trail: &'a [(Span, Option<Index>)],
+    /// The schemas around it. One that is met again within itself is a cycle.
+    around: &'a [Around],
+    /// How many levels may still be described.
     depth: usize,
-    /// Whether constants are left out. They stay if it is unknown which branch applies.
+    /// Whether constants are left out. They stay where it is unknown which branch applies.
     hides: bool,
+}
+
+/// A schema that has another within it.
+#[derive(Clone, Copy)]
+struct Around {
+    span: Span,
+    /// What is added to its values.
+    constants: Option<Index>,
+}
+
+impl<'a> At<'a> {
+    /// The schema around this place that `shape` is, too.
+    fn again(self, shape: &Shape<'_>) -> Option<&'a Around> {
+        let mut around = self.around.iter();
+        around.find(|known| shape.through.contains(&known.span))
+    }
+
+    /// The schemas around what stands within `shape`, to whose values `constants` are added.
+    fn within(self, shape: &Shape<'_>, constants: Option<Index>) -> Vec<Around> {
+        let mut around = self.around.to_vec();
+        around.extend(shape.through.iter().map(|span| Around {
+            span: *span,
+            constants,
+        }));
+        around
+    }
 }
 
 /// Makes listed schemas of those of a description.
 pub(super) struct Lister<'d> {
-    pub(super) document: &'d Document,
+    pub(super) document: Document<'d>,
     detail: Detail,
     /// How many bytes are left.
     left: usize,
@@ -104,8 +91,8 @@ pub(super) struct Lister<'d> {
 }
 
 impl<'d> Lister<'d> {
-    /// One that lists in this detail, in about so many bytes.
-    pub(super) fn new(document: &'d Document, detail: Detail, most_bytes: usize) -> Self {
+    /// One that lists in this detail, and about so many bytes at most.
+    pub(super) fn new(document: Document<'d>, detail: Detail, most_bytes: usize) -> Self {
         Self {
             document,
             detail,
@@ -123,7 +110,7 @@ impl<'d> Lister<'d> {
         &mut self,
         schema: Option<Node<'d>>,
         description: &str,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         let mut shape = self.shape_of(schema);
         if !description.is_empty() {
             shape.description = Some(description.to_owned().into());
@@ -141,10 +128,9 @@ impl<'d> Lister<'d> {
     /// There are not enough bytes left.
     pub(super) fn body(
         &mut self,
-        schema: Option<Node<'d>>,
+        mut shape: Shape<'d>,
         constants: &mut Constants,
-    ) -> Result<Value, TooLarge> {
-        let mut shape = self.shape_of(schema);
+    ) -> Result<Schema, TooLarge> {
         shape.is_nullable = false;
         let listed = self.list(&shape, self.top(true), constants)?;
         Ok(listed.schema)
@@ -157,43 +143,38 @@ impl<'d> Lister<'d> {
 
     fn top(&self, hides: bool) -> At<'static> {
         At {
-            trail: &[],
+            around: &[],
             depth: self.detail.depth,
             hides,
         }
     }
 
+    /// The listed form of `shape`.
     fn list(
         &mut self,
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
     ) -> Result<Listed, TooLarge> {
-        let again = at
-            .trail
-            .iter()
-            .find(|(span, _)| shape.through.contains(span));
-        if let Some((_, known)) = again
-            && is_deep(shape)
-        {
-            let schema = self.cut(shape, "as described above")?;
-            return Ok(Listed {
-                schema,
-                constants: *known,
-            });
-        }
-        if at.depth == 0 && is_deep(shape) && !self.is_flat_list(shape) {
-            let schema = self.cut(shape, "not described, to keep this short")?;
-            return Ok(schema.into());
+        if is_deep(shape) {
+            if let Some(known) = at.again(shape) {
+                return Ok(Listed {
+                    schema: self.cut(shape, "as described above")?,
+                    constants: known.constants,
+                });
+            }
+            if at.depth == 0 && !self.is_flat_list(shape) {
+                let schema = self.cut(shape, "not described, to keep this short")?;
+                return Ok(schema.into());
+            }
         }
         if !shape.branches.is_empty() {
             return self.branches(shape, at, constants).map(Listed::from);
         }
         let index = at.hides.then(|| constants.reserve());
-        let through = shape.through.iter().map(|span| (*span, index));
-        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let around = at.within(shape, index);
         let at = At {
-            trail: &trail,
+            around: &around,
             ..at
         };
         let mut additions = Additions::default();
@@ -204,10 +185,9 @@ impl<'d> Lister<'d> {
         if let Some(index) = index {
             constants.set(index, additions);
         }
-        let description = self.description(shape);
-        let schema = self.one_of(kinds, description)?;
+        let description = wording::description(shape, self.detail);
         Ok(Listed {
-            schema,
+            schema: self.one_of(kinds, &description)?,
             constants: index,
         })
     }
@@ -252,24 +232,24 @@ impl<'d> Lister<'d> {
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         let mut base = shape.clone();
         let given = std::mem::take(&mut base.branches);
-        let description = self.description(&base);
+        let description = wording::description(&base, self.detail);
         base.description = None;
         base.default = None;
         base.is_nullable = false;
         base.name = None;
         // A branch that leads back here is a cycle, not a part that was gathered already.
         base.gathered.clear();
-        let through = base.through.drain(..).map(|span| (span, None));
-        let trail: Vec<_> = at.trail.iter().copied().chain(through).collect();
+        let around = at.within(&base, None);
+        base.through.clear();
         let at = At {
-            trail: &trail,
+            around: &around,
             depth: at.depth.saturating_sub(1),
             hides: false,
         };
-        let mut branches: Vec<Value> = Vec::new();
+        let mut branches: Vec<Schema> = Vec::new();
         for branch in given.into_iter().take(MOST_BRANCHES) {
             let mut merged = base.clone();
             merged.add(self.document, branch);
@@ -278,36 +258,28 @@ impl<'d> Lister<'d> {
                 continue;
             }
             let listed = self.list(&merged, at, constants)?.schema;
-            let is_bare = listed.get("description").is_none();
-            let nested = listed.get("anyOf").filter(|_| is_bare);
-            match nested.and_then(Value::as_array) {
-                Some(nested) => branches.extend(nested.clone()),
-                None => branches.push(listed),
+            match listed.values {
+                Values::AnyOf(nested) if listed.description.is_empty() => branches.extend(nested),
+                values => branches.push(Schema { values, ..listed }),
             }
         }
         // Some branches differ only in details that are not listed.
         branches.dedup();
-        self.one_of(branches, description)
+        self.one_of(branches, &description)
     }
 
     /// A value that matches one of `branches`; any value if there are none.
-    fn one_of(&mut self, mut branches: Vec<Value>, description: String) -> Result<Value, TooLarge> {
+    fn one_of(&mut self, mut branches: Vec<Schema>, description: &str) -> Result<Schema, TooLarge> {
         self.take(description.len() + 2 * KEYWORD_BYTES)?;
         let mut listed = match branches.len() {
             0 => {
                 self.take(ANY_JSON_BYTES)?;
-                json!({"anyOf": any_json()})
+                Schema::any()
             }
             1 => branches.remove(0),
-            _ => json!({"anyOf": branches}),
+            _ => Values::AnyOf(branches).into(),
         };
-        if let Some(members) = listed.as_object_mut()
-            && !description.is_empty()
-        {
-            let own = members.get("description").and_then(Value::as_str);
-            let both = own.map(|own| format!("{description} {own}"));
-            members.insert("description".to_owned(), both.unwrap_or(description).into());
-        }
+        listed.describe(description);
         Ok(listed)
     }
 
@@ -318,55 +290,53 @@ impl<'d> Lister<'d> {
         at: At<'_>,
         constants: &mut Constants,
         additions: &mut Additions,
-    ) -> Result<Value, TooLarge> {
+    ) -> Result<Schema, TooLarge> {
         self.take(2 * KEYWORD_BYTES)?;
-        let mut listed = Map::new();
-        listed.insert("type".to_owned(), kind.into());
-        match kind {
-            "object" => self.object(&mut listed, shape, at, constants, additions)?,
+        let values = match kind {
+            "object" => Values::Object(self.object(shape, at, constants, additions)?),
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
                     Some(items) => self.items(items, at, constants)?,
-                    None => json!({"anyOf": flat_json()}).into(),
+                    None => Schema::single_or_object().into(),
                 };
                 additions.items = items.constants;
-                listed.insert("items".to_owned(), items.schema);
+                Values::Array(Box::new(items.schema))
             }
-            "string" => {
-                if let Some(choices) = self.choices(shape) {
-                    self.choices_left = self
-                        .choices_left
-                        .checked_sub(choices.len())
-                        .ok_or(TooLarge)?;
-                    self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
-                    listed.insert("enum".to_owned(), choices.into());
-                } else if shape.format.as_deref() == Some(DATE_TIME) {
-                    listed.insert("format".to_owned(), DATE_TIME.into());
-                }
-            }
-            "integer" | "number" => {
-                for (keyword, bound) in [("minimum", shape.minimum), ("maximum", shape.maximum)] {
-                    if let Some(bound) = bound.filter(|bound| bound.abs() < WIDE) {
-                        listed.insert(keyword.to_owned(), number(bound));
-                    }
-                }
-            }
-            _ => {}
+            "string" => Values::Text(self.text(shape)?),
+            "boolean" => Values::Boolean,
+            _ => Values::Number(Range {
+                is_integer: kind == "integer",
+                minimum: bound(shape.minimum),
+                maximum: bound(shape.maximum),
+            }),
+        };
+        Ok(values.into())
+    }
+
+    fn text(&mut self, shape: &Shape<'d>) -> Result<Text, TooLarge> {
+        if let Some(choices) = wording::choices(shape, self.detail) {
+            let left = self.choices_left.checked_sub(choices.len());
+            self.choices_left = left.ok_or(TooLarge)?;
+            self.take(choices.iter().map(|choice| choice.len() + 3).sum())?;
+            return Ok(Text::OneOf(choices));
         }
-        Ok(listed.into())
+        let is_date_time = shape.format.as_deref() == Some(DATE_TIME);
+        Ok(if is_date_time {
+            Text::DateTime
+        } else {
+            Text::Any
+        })
     }
 
     fn object(
         &mut self,
-        listed: &mut Map<String, Value>,
         shape: &Shape<'d>,
         at: At<'_>,
         constants: &mut Constants,
         additions: &mut Additions,
-    ) -> Result<(), TooLarge> {
-        let mut properties = Map::new();
-        let mut required: Vec<Value> = Vec::new();
+    ) -> Result<Members, TooLarge> {
+        let mut members = Members::default();
         for (name, property) in &shape.properties {
             let inner = Shape::of(self.document, *property);
             if inner.is_read_only {
@@ -377,6 +347,7 @@ impl<'d> Lister<'d> {
                 && is_required
                 && let Some(value) = only_value(self.document, &inner)
             {
+                self.take(name.len() + value.len())?;
                 additions.members.push((name.clone().into_owned(), value));
                 continue;
             }
@@ -387,8 +358,8 @@ impl<'d> Lister<'d> {
             let depth = at.depth.saturating_sub(1);
             let inner = self.list(&inner, At { depth, ..at }, constants)?;
             if let Some(schema) = inner.constants {
-                let needs_nothing = inner.schema.get("required").is_none();
-                let is_made = is_required && needs_nothing && constants.has_members(schema);
+                let is_made =
+                    is_required && !inner.schema.demands_members() && constants.has_members(schema);
                 is_required &= !is_made;
                 additions.within.push(Within {
                     name: name.clone().into_owned(),
@@ -397,118 +368,41 @@ impl<'d> Lister<'d> {
                 });
             }
             if is_required {
-                required.push((&**name).into());
+                members.required.push(name.clone().into_owned());
             }
-            properties.insert(name.clone().into_owned(), inner.schema);
+            members.add(name.clone().into_owned(), inner.schema);
         }
-        if !required.is_empty() {
-            listed.insert("required".to_owned(), required.into());
-        }
-        // What makes schemas strict closes every object that does not say that it is open.
-        let additional = match shape.additional {
+        members.others = match shape.additional {
             Some(additional) if additional.json().starts_with('{') => {
                 let at = At { hides: false, ..at };
-                self.inner(additional, at, constants)?.schema
+                let listed = self.inner(additional, at, constants)?;
+                Others::Of(Box::new(listed.schema))
             }
-            Some(additional) if additional.json() == "false" => false.into(),
-            _ => true.into(),
+            Some(additional) if additional.json() == "false" => Others::None,
+            _ => Others::Any,
         };
-        listed.insert("additionalProperties".to_owned(), additional);
-        if !properties.is_empty() {
-            listed.insert("properties".to_owned(), properties.into());
-        }
-        Ok(())
+        Ok(members)
     }
 
     /// What stands for a schema that is not described, and `why`.
-    fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Value, TooLarge> {
+    fn cut(&mut self, shape: &Shape<'d>, why: &str) -> Result<Schema, TooLarge> {
         let own = shape.description.as_deref().unwrap_or_default();
         let own = tidy(own, self.detail.words);
         let name = shape.name.as_deref().unwrap_or("what is in it");
         let description = format!("{own} ({name}: {why})");
         self.take(description.len() + 5 * KEYWORD_BYTES)?;
-        Ok(if shape.kinds() == ["array"] {
-            let items = json!({"anyOf": flat_json()});
-            json!({"type": "array", "items": items, "description": description.trim()})
+        let listed = if shape.kinds() == ["array"] {
+            Schema::array()
         } else {
-            json!({
-                "type": "object",
-                "additionalProperties": true,
-                "description": description.trim(),
-            })
-        })
-    }
-
-    /// The texts of `enum`, if they are all texts and not too many.
-    fn choices(&self, shape: &Shape<'d>) -> Option<Vec<String>> {
-        let choices = shape.choices.as_ref()?;
-        let mut texts: Vec<String> = Vec::new();
-        for choice in choices.iter().filter(|choice| choice.json() != "null") {
-            let text = choice.text()?.into_owned();
-            // Gemini's API refuses an empty one.
-            if !text.is_empty() && !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        let fits = !texts.is_empty() && texts.len() <= self.detail.choices;
-        fits.then_some(texts)
-    }
-
-    /// The part of a schema that is described in words.
-    fn description(&self, shape: &Shape<'d>) -> String {
-        let own = shape.description.as_deref().unwrap_or_default();
-        let mut sentences = vec![tidy(own, self.detail.words)];
-        let format = shape.format.as_deref().unwrap_or_default();
-        if TELLING_FORMATS.contains(&format) {
-            sentences.push(format!("Format: {format}."));
-        }
-        let is_listed = shape.kinds() == ["string"] && self.choices(shape).is_some();
-        if let Some(choices) = &shape.choices
-            && !is_listed
-        {
-            let shown = choices.iter().take(self.detail.choices);
-            let shown: Vec<&str> = shown.map(|choice| choice.json()).collect();
-            let more = if shown.len() < choices.len() {
-                ", …"
-            } else {
-                ""
-            };
-            let list = format!("One of {}{more}.", shown.join(", "));
-            sentences.push(tidy(&list, MOST_CHOICES_BYTES));
-        }
-        if let Some(default) = shape.default.filter(|default| is_short_scalar(*default)) {
-            sentences.push(format!("Default: {}.", default.json()));
-        }
-        if shape.is_nullable {
-            sentences.push("May be null.".to_owned());
-        }
-        let unlisted = shape.properties.iter().map(|(name, _)| name);
-        let unlisted: Vec<&str> = unlisted
-            .filter(|name| !can_be_listed(name))
-            .map(|name| &**name)
-            .take(MOST_UNLISTED)
-            .collect();
-        if !unlisted.is_empty() {
-            let list = format!("Also has the members {}.", unlisted.join(", "));
-            sentences.push(tidy(&list, self.detail.words.max(100)));
-        }
-        if let Some(gap) = &shape.gap {
-            sentences.push(format!("Not fully described: {gap}."));
-        }
-        sentences.retain(|sentence| !sentence.is_empty());
-        sentences.join(" ")
+            Schema::object()
+        };
+        Ok(listed.described(description.trim().to_owned()))
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {
         self.left = self.left.checked_sub(bytes).ok_or(TooLarge)?;
         Ok(())
     }
-}
-
-/// Whether a member of this name can be listed: Anthropic's API refuses others.
-pub(super) fn can_be_listed(name: &str) -> bool {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    (1..=64).contains(&name.len()) && name.chars().all(is_allowed)
 }
 
 /// Whether other schemas stand within it.
@@ -521,27 +415,9 @@ fn is_deep(shape: &Shape<'_>) -> bool {
             .is_some_and(|additional| additional.json().starts_with('{'))
 }
 
-fn is_short_scalar(value: Node<'_>) -> bool {
-    let json = value.json();
-    json.len() <= 40 && json != "null" && !json.starts_with(['{', '['])
-}
-
-/// `bound` as it would be written: an integer without a point.
-fn number(bound: f64) -> Value {
-    let text = bound.to_string();
-    serde_json::from_str(&text).unwrap_or(Value::Null)
-}
-
-/// The branches of any JSON value but an array.
-fn flat_json() -> Vec<Value> {
-    let object = json!({"type": "object", "additionalProperties": true});
-    let scalars = ["string", "number", "boolean"].map(|kind| json!({"type": kind}));
-    [vec![object], scalars.to_vec()].concat()
-}
-
-/// The branches of any JSON value, as for the generic tools.
-fn any_json() -> Value {
-    let mut branches = flat_json();
-    branches.insert(1, json!({"type": "array", "items": {"anyOf": flat_json()}}));
-    branches.into()
+/// `bound` as it is listed: an integer without a point. One that only says how wide a number is
+/// stored is not.
+fn bound(bound: Option<f64>) -> Option<Number> {
+    let bound = bound.filter(|bound| bound.abs() < WIDE)?;
+    serde_json::from_str(&bound.to_string()).ok()
 }

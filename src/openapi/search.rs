@@ -1,9 +1,12 @@
 //! Finds operations by the words of a question.
 //!
-//! Both are made of stems of words. A rare stem counts more than a common one (its inverse document
-//! frequency), a stem of the path or the id more than one of the summary. What the path of an
-//! operation names besides what was asked for counts against it. Then come the method, which should
-//! do what is wished, and the last word of the path, which should be what was named first.
+//! A question and an operation are compared by the stems of their words:
+//!
+//! - A rare stem counts more than a common one (inverse document frequency).
+//! - A stem of the path or the id counts more than one of the summary.
+//! - What the path names besides what was asked for counts against the operation.
+//! - A method that does what is wished counts for it, and so does a path that ends with what the
+//!   question names first.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,27 +26,38 @@ const MOST_COMPARED: usize = 100;
 /// How long a beginning must be to stand for an unknown word.
 const LEAST_BEGINNING: usize = 4;
 
-// How much a stem counts by where it stands.
+/// How much a stem of the path or the id counts.
 const NAME: f64 = 1.0;
+/// How much a stem of the summary or a tag counts.
 const TEXT: f64 = 0.6;
+/// How much a stem of a parameter's name counts.
 const PARAMETER: f64 = 0.3;
-/// The words of a summary that count in full: each of more counts less.
+/// How many words of a summary count in full. Where there are more, each counts less.
 const SHORT_TEXT: f64 = 8.0;
 
-/// How much the beginning of a word counts.
+/// How much a stem counts that only begins with what was asked for.
 const BEGINNING: f64 = 0.8;
 /// How much a word of the path counts against an operation when nobody asked for it.
 const BESIDES: f64 = 0.6;
 
-// Factors of the whole.
+// Factors of the score of an operation.
+/// It does what is wished.
 const DOES_AS_WISHED: f64 = 1.6;
+/// It may do what is wished.
 const MAY_DO_AS_WISHED: f64 = 1.2;
+/// It does something else.
 const DOES_OTHERWISE: f64 = 0.4;
+/// It is an action, and the question is a command.
 const IS_COMMANDED: f64 = 1.3;
+/// It reads, and the question does not say what is wished.
 const READS: f64 = 1.1;
+/// Its path ends with what the question names first.
 const HAS_HEAD: f64 = 1.3;
+/// It reads one thing of many, as the question asks.
 const IS_OF_ONE: f64 = 1.1;
+/// It reads one thing of many, and the question does not ask for one.
 const IS_OF_ONE_UNASKED: f64 = 0.85;
+/// It does like one that ranks before it. The factor counts for each of those.
 const IS_LIKE_ONE_BEFORE: f64 = 0.85;
 
 /// The stems of all operations, and where each stands.
@@ -78,9 +92,9 @@ struct Mention {
 #[derive(Debug)]
 struct Known {
     kind: Kind,
-    /// Whether nothing is read at its path, whose end then says what it does.
+    /// Whether its path ends with what it does: nothing can be read there.
     acts: bool,
-    /// How rare the stems of its path are, together.
+    /// The rarity of the stems of its path, summed up.
     path_rarity: f64,
     /// Operations of the same number do alike.
     family: usize,
@@ -118,7 +132,7 @@ impl Kind {
 }
 
 impl Index {
-    /// Of these operations.
+    /// The index of these operations.
     pub fn new(operations: &[Arc<Operation>]) -> Self {
         let reads = operations.iter().filter(|known| known.method == "GET");
         let read = sorted::set(reads.map(|known| known.path.as_str()));
@@ -172,8 +186,8 @@ impl Index {
         }
     }
 
-    /// The operations that fit `question` best, of those that `may_be_found`: the best first, as places
-    /// in the list of which this index was made.
+    /// The operations that fit `question` best, of those that `may_be_found`: their numbers in the list
+    /// that was indexed, the best first.
     pub fn find(&self, question: &str, may_be_found: impl Fn(usize) -> bool) -> Vec<usize> {
         let is_known = |stem: &str| self.stems.contains_key(stem);
         let question = Question::new(question, &self.synonyms, is_known);
@@ -195,7 +209,7 @@ impl Index {
         best.map(|ranked| ranked.number).collect()
     }
 
-    /// What each operation has of `question`.
+    /// How each operation matches `question`.
     fn matches(&self, question: &Question) -> Vec<Match> {
         let mut all = vec![Match::default(); self.operations.len()];
         let mut met = BTreeSet::new();
@@ -232,8 +246,8 @@ impl Index {
         all
     }
 
-    /// What is known of the stems of `concept`, each with how much it counts. A synonym that is rarer
-    /// than the word itself counts no more for that.
+    /// The stems of `concept` that operations have, each with how much it counts. However rare a synonym
+    /// is, it counts like the most common of these stems.
     fn look_up<'i>(&'i self, concept: &'i Concept) -> Vec<Found<'i>> {
         let mut found = Vec::new();
         for (stem, weight) in &concept.stems {
@@ -278,13 +292,13 @@ impl Index {
             })
     }
 
-    /// How much it says to have a stem that is mentioned so often (its inverse document frequency).
+    /// How rare a stem with these postings is (its inverse document frequency).
     fn rarity(&self, postings: &[Posting]) -> f64 {
         (1.0 + float(self.operations.len()) / float(postings.len())).ln()
     }
 
-    /// Brings variety into what was ranked: what does alike, such as for me and for another user,
-    /// makes room for others.
+    /// Brings variety into the ranking. Operations that do alike, such as for me and for another user,
+    /// make room for others.
     fn spread(&self, ranked: &mut Vec<Ranked>) {
         ranked.truncate(MOST_COMPARED);
         let mut before: BTreeMap<usize, i32> = BTreeMap::new();
@@ -306,13 +320,13 @@ struct Found<'i> {
     weight: f64,
 }
 
-/// What an operation has of a question.
+/// How an operation matches a question.
 #[derive(Clone, Debug, Default)]
 struct Match {
     score: f64,
-    /// Of the concept that is looked at, the most that any of its stems counts.
+    /// The most that a stem counts of the concept that is looked at.
     best: f64,
-    /// How rare the stems of its path are that the question has, together.
+    /// The rarity of the stems that its path and the question have, summed up.
     covered: f64,
     /// Its path ends with what the question begins with.
     has_head: bool,
@@ -341,7 +355,7 @@ impl Ranked {
     }
 }
 
-/// By how much an operation is better than its words, because it does what is wished.
+/// By what the score of an operation is multiplied, because of what it does.
 fn factor(question: &Question, known: &Known, matched: &Match) -> f64 {
     let mut factor = match (question.wish, known.kind) {
         (Wish::Read, Kind::Read | Kind::ReadOne)
@@ -432,7 +446,7 @@ fn heads(words: &[String]) -> Vec<String> {
 struct Mentions(BTreeMap<String, Mention>);
 
 impl Mentions {
-    /// Notes that `stem` counts so much at least.
+    /// Notes that `stem` counts at least `weight`.
     fn mention(&mut self, stem: String, weight: f64) -> &mut Mention {
         let mention = self.0.entry(stem).or_default();
         mention.weight = mention.weight.max(weight);

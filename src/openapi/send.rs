@@ -1,4 +1,4 @@
-//! The arguments of an operation, as the request that they mean.
+//! Makes the request that the arguments of an operation mean.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -20,27 +20,27 @@ use crate::json_object::{Object, is_null, json_in_string, read};
 
 const BYTES: &str = "application/octet-stream";
 
-/// What is to be sent. Nothing of it was compared with what the settings allow.
+/// A request. It is not yet checked against the settings.
 #[derive(Debug)]
 pub struct Prepared<'a> {
     /// The path below the API's base URL, with the query.
     pub endpoint: String,
-    /// By name.
+    /// The headers, by name.
     pub headers: BTreeMap<String, String>,
-    /// What is sent as its body.
+    /// The body.
     pub body: PreparedBody<'a>,
 }
 
-/// The body of what is to be sent.
+/// The body of a request.
 #[derive(Debug)]
 pub enum PreparedBody<'a> {
     /// Nothing.
     None,
     /// The JSON of an argument.
     Given(&'a RawValue),
-    /// As they are.
+    /// These bytes.
     Bytes(Vec<u8>),
-    /// With a file of `FILES_DIR` in its middle.
+    /// Bytes with a file of `FILES_DIR` in its middle.
     AroundFile {
         /// What stands before the file.
         before: Vec<u8>,
@@ -79,6 +79,7 @@ impl Operation {
     }
 }
 
+/// Why `argument` cannot be sent.
 fn refuse(argument: &str, reason: &str) -> Failure {
     let message = format!("The argument {argument} {reason}.");
     Failure::new(Kind::InvalidRequest, message).hint("Correct the arguments and call again.")
@@ -182,7 +183,7 @@ impl<'o> Request<'o> {
                 }
             }
         };
-        // With no body, a file of `FILES_DIR` may be it.
+        // Where nothing is made, a file of `FILES_DIR` may be the body.
         if !matches!(made, PreparedBody::None) || matches!(body.form, Form::Bytes) {
             self.headers.insert("Content-Type".to_owned(), media_type);
         }
@@ -327,7 +328,7 @@ impl Entry<'_> {
         self.field.and_then(|field| field.style)
     }
 
-    /// It as text.
+    /// Its names and values as text.
     fn fields(&self, encoding: Encoding) -> Result<Vec<(String, String)>, String> {
         if let Some((style, explode)) = self.style() {
             return style::fields(&self.name, self.json, style, explode, encoding);
@@ -340,8 +341,8 @@ impl Entry<'_> {
         Ok(fields)
     }
 
-    /// Its values where nothing is said of its style: every item of a list is a field (OpenAPI 3.1
-    /// §4.8.15, "Encoding Object").
+    /// Its values, where no style is described: every item of a list is a field (OpenAPI 3.1 §4.8.15,
+    /// "Encoding Object").
     fn values(&self) -> Vec<&str> {
         if !self.json.starts_with('[') {
             return vec![self.json];
@@ -395,11 +396,11 @@ impl Entry<'_> {
         let said = self.field.and_then(|field| field.media_type.as_deref());
         let media_type = given.as_deref().or(said).unwrap_or(BYTES);
         if !is_fit(media_type) {
-            return Err("has a content_type that is none".to_owned());
+            return Err("has a content_type that is no media type".to_owned());
         }
         match (file.get("base64"), path) {
             (Some(base64), None) => {
-                let bytes = from_base64(base64.get()).ok_or("has a base64 that is none")?;
+                let bytes = from_base64(base64.get()).ok_or("has a base64 that is not Base64")?;
                 multipart.add(&self.name, Some(&filename), Some(media_type), &bytes);
                 Ok(())
             }
@@ -409,7 +410,7 @@ impl Entry<'_> {
     }
 }
 
-/// How one value of a form is written where nothing is said of its style: an object is JSON.
+/// How one value of a form is written where no style is described: an object is JSON.
 fn style_of_value(value: &str) -> Style {
     if value.starts_with(['{', '[']) {
         Style::Json

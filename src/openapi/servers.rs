@@ -3,8 +3,12 @@
 
 use url::Url;
 
-use super::document::{Document, Node, Version};
-use crate::json_object::Object;
+use super::document::{Document, Node, ObjectNode, Version};
+
+/// How many servers are looked at.
+const MOST_SERVERS: usize = 100;
+/// The longest URL of one.
+const MOST_URL_BYTES: usize = 2048;
 
 /// The servers of a whole description.
 pub(super) struct Servers {
@@ -15,8 +19,8 @@ pub(super) struct Servers {
 
 impl Servers {
     /// Those of `document`, compared with `base`, the API's base URL.
-    pub(super) fn of(document: &Document, base: Option<&Url>) -> Self {
-        let urls = match document.version {
+    pub(super) fn of(document: Document<'_>, base: Option<&Url>) -> Self {
+        let urls = match document.version() {
             Version::OpenApi3 => document.root("servers").map(urls).unwrap_or_default(),
             Version::Swagger2 => swagger_urls(document),
         };
@@ -46,11 +50,11 @@ impl Servers {
     ///
     /// # Errors
     /// Where it is.
-    pub(super) fn check(&self, members: &Object<'_>) -> Result<(), String> {
+    pub(super) fn check(&self, members: &ObjectNode<'_>) -> Result<(), String> {
         let Some(servers) = members.get("servers") else {
             return Ok(());
         };
-        let own = urls(servers.into());
+        let own = urls(servers);
         if own.is_empty() || own.iter().any(|url| self.is_here(url)) {
             return Ok(());
         }
@@ -80,22 +84,28 @@ fn same(url: &str, other: &str) -> bool {
 
 /// The URLs of a list of servers, each variable with its default (OpenAPI 3.1 §4.8.5).
 fn urls(servers: Node<'_>) -> Vec<String> {
-    let url = |server: Node<'_>| {
-        let server = server.object();
-        let mut url = server.text("url")?.into_owned();
-        let variables = server.get("variables");
-        let variables = variables.map(|variables| Node::from(variables).object());
-        for (name, variable) in variables.unwrap_or_default().0 {
-            let default = Node::from(variable).get("default");
-            let default = default.and_then(Node::text).unwrap_or_default();
-            url = url.replace(&format!("{{{name}}}"), &default);
-        }
-        Some(url)
-    };
-    servers.items().into_iter().filter_map(url).collect()
+    let servers = servers.items().into_iter().take(MOST_SERVERS);
+    servers.filter_map(|server| url(&server.object())).collect()
 }
 
-fn swagger_urls(document: &Document) -> Vec<String> {
+/// The URL of one server; `None` where it has none, or a very long one.
+fn url(server: &ObjectNode<'_>) -> Option<String> {
+    let is_short = |text: &str| text.len() <= MOST_URL_BYTES;
+    let mut url = server.text("url")?.into_owned();
+    if let Some(variables) = server.get("variables") {
+        for (name, variable) in variables.object().members() {
+            let default = variable.get("default").and_then(Node::text);
+            let default = default.unwrap_or_default();
+            if !is_short(&url) || !is_short(&default) {
+                return None;
+            }
+            url = url.replace(&format!("{{{name}}}"), &default);
+        }
+    }
+    Some(url).filter(|url| is_short(url))
+}
+
+fn swagger_urls(document: Document<'_>) -> Vec<String> {
     let text = |name| document.root(name).and_then(Node::text);
     let path = text("basePath").unwrap_or_default();
     let schemes: Option<Vec<String>> = document.root("schemes").and_then(Node::read);
@@ -103,6 +113,7 @@ fn swagger_urls(document: &Document) -> Vec<String> {
         Some(host) => schemes
             .unwrap_or_else(|| vec!["https".to_owned()])
             .into_iter()
+            .take(MOST_SERVERS)
             .map(|scheme| format!("{scheme}://{host}{path}"))
             .collect(),
         None if path.is_empty() => Vec::new(),

@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::document::{Document, Node, Span};
-use crate::json_object::Object;
+use super::document::{Document, Node, ObjectNode, Span};
 use crate::media_type;
 use crate::sorted;
 
 /// How many schemas one may be made of.
 const MOST_PARTS: usize = 64;
+/// About how many bytes a part of a shape takes.
+const PART_BYTES: usize = 32;
 const KINDS: [&str; 6] = ["string", "integer", "number", "boolean", "array", "object"];
 
 /// A schema without `$ref` and `allOf` at its top.
@@ -46,21 +47,25 @@ pub(super) struct Shape<'d> {
 
 impl<'d> Shape<'d> {
     /// What `schema` says.
-    pub(super) fn of(document: &'d Document, schema: Node<'d>) -> Self {
+    pub(super) fn of(document: Document<'d>, schema: Node<'d>) -> Self {
         let mut shape = Self::default();
         shape.add(document, schema);
         shape
     }
 
-    /// Adds what `schema` says besides.
-    pub(super) fn add(&mut self, document: &'d Document, schema: Node<'d>) {
+    /// Adds what `schema` says, too.
+    pub(super) fn add(&mut self, document: Document<'d>, schema: Node<'d>) {
         self.gather(document, schema, true);
     }
 
-    /// `is_whole`: `schema` is not one of several parts.
-    fn gather(&mut self, document: &'d Document, schema: Node<'d>, is_whole: bool) {
+    /// Adds what `schema` says, and what it refers to. `is_whole`: it is not one of several parts.
+    fn gather(&mut self, document: Document<'d>, schema: Node<'d>, is_whole: bool) {
         let span = document.span(schema);
         if self.gathered.contains(&span) || self.gathered.len() >= MOST_PARTS {
+            return;
+        }
+        // What was gathered before is looked through once more.
+        if !document.work.look(self.size()) {
             return;
         }
         self.gathered.push(span);
@@ -88,7 +93,7 @@ impl<'d> Shape<'d> {
         for part in parts {
             self.gather(document, part, is_whole && is_only);
         }
-        // Of several, the first: a value fits one branch of each.
+        // A value fits one branch of each list. The first list is listed.
         for combinator in ["oneOf", "anyOf"] {
             if self.branches.is_empty() {
                 self.branches = list(&members, combinator);
@@ -96,7 +101,14 @@ impl<'d> Shape<'d> {
         }
     }
 
-    fn add_texts(&mut self, members: &Object<'d>) {
+    /// About how many bytes it takes.
+    fn size(&self) -> usize {
+        let choices = self.choices.as_ref().map_or(0, Vec::len);
+        let parts = self.properties.len() + self.required.len() + choices + self.branches.len();
+        parts * PART_BYTES
+    }
+
+    fn add_texts(&mut self, members: &ObjectNode<'d>) {
         if self.description.is_none() {
             self.description = members.text("description");
         }
@@ -105,60 +117,58 @@ impl<'d> Shape<'d> {
         }
         self.is_binary |= is_binary(members);
         if self.default.is_none() {
-            self.default = members.get("default").map(Node::from);
+            self.default = members.get("default");
         }
     }
 
-    fn add_types(&mut self, members: &Object<'d>) {
+    fn add_types(&mut self, members: &ObjectNode<'d>) {
         let is_true = |name| members.read(name) == Some(true);
         self.is_nullable |= is_true("nullable") || is_true("x-nullable");
         self.is_read_only |= is_true("readOnly");
-        // A list of them since OpenAPI 3.1.
-        let mut names: Vec<String> = members.read("type").unwrap_or_default();
-        names.extend(members.read::<String>("type"));
+        let names = members.get("type").map_or(Vec::new(), types);
         self.is_nullable |= names.iter().any(|name| name == "null");
-        let kinds = KINDS
-            .into_iter()
-            .filter(|kind| names.iter().any(|name| name == kind));
-        let kinds: Vec<&'static str> = kinds.collect();
         if self.kinds.is_empty() {
-            self.kinds = kinds;
+            let is_named = |kind: &&str| names.iter().any(|name| name == kind);
+            self.kinds = KINDS.into_iter().filter(is_named).collect();
         }
     }
 
-    fn add_members(&mut self, members: &Object<'d>) {
-        let properties = members
-            .get("properties")
-            .map(|known| Node::from(known).object());
-        let known = self.properties.iter().enumerate();
-        let mut places = sorted::map(known.map(|(place, (name, _))| (name.clone(), place)));
-        for (name, property) in properties.unwrap_or_default().0 {
-            let place = places.get(&name);
-            if let Some((_, known)) = place.and_then(|place| self.properties.get_mut(*place)) {
-                // Of a base and what is derived from it, the latter says more.
-                *known = property.into();
-                continue;
-            }
-            places.insert(name.clone(), self.properties.len());
-            self.properties.push((name, property.into()));
+    fn add_members(&mut self, members: &ObjectNode<'d>) {
+        if let Some(properties) = members.get("properties") {
+            self.add_properties(&properties.object());
         }
-        // Of a parameter of Swagger 2.0, it is no list.
+        // In a parameter of Swagger 2.0 it is no list.
         for name in list(members, "required") {
             self.required.extend(name.text());
         }
         if self.additional.is_none() {
-            self.additional = members.get("additionalProperties").map(Node::from);
+            self.additional = members.get("additionalProperties");
         }
         if self.items.is_none() {
-            self.items = members.get("items").map(Node::from);
+            self.items = members.get("items");
         }
     }
 
-    fn add_values(&mut self, members: &Object<'d>) {
+    fn add_properties(&mut self, properties: &ObjectNode<'d>) {
+        let known = self.properties.iter().enumerate();
+        let mut places = sorted::map(known.map(|(place, (name, _))| (name.clone(), place)));
+        for (name, property) in properties.members() {
+            let place = places.get(name);
+            if let Some((_, known)) = place.and_then(|place| self.properties.get_mut(*place)) {
+                // Of a base and what is derived from it, the latter says more.
+                *known = property;
+                continue;
+            }
+            places.insert(name.clone(), self.properties.len());
+            self.properties.push((name.clone(), property));
+        }
+    }
+
+    fn add_values(&mut self, members: &ObjectNode<'d>) {
         if self.choices.is_none() {
             self.choices = match members.get("const") {
-                Some(only) => Some(vec![only.into()]),
-                None => members.get("enum").map(|list| Node::from(list).items()),
+                Some(only) => Some(vec![only]),
+                None => members.get("enum").map(Node::items),
             };
         }
         let is_exclusive = |name| members.read(name) == Some(true);
@@ -218,7 +228,7 @@ impl<'d> Shape<'d> {
 
 /// Whether a schema with these members is bytes as they are: `format` says so in OpenAPI 3.0, and a
 /// media type without an encoding in 3.1 (§4.8.15).
-pub(super) fn is_binary(members: &Object<'_>) -> bool {
+pub(super) fn is_binary(members: &ObjectNode<'_>) -> bool {
     if members.text("format").as_deref() == Some("binary") {
         return true;
     }
@@ -230,7 +240,15 @@ pub(super) fn is_binary(members: &Object<'_>) -> bool {
     !is_text && members.get("contentEncoding").is_none()
 }
 
-fn list<'d>(members: &Object<'d>, name: &str) -> Vec<Node<'d>> {
-    let list = members.get(name).map(|list| Node::from(list).items());
+/// The names of `type`: a list of them since OpenAPI 3.1.
+fn types(names: Node<'_>) -> Vec<Cow<'_, str>> {
+    match names.text() {
+        Some(name) => vec![name],
+        None => names.items().into_iter().filter_map(Node::text).collect(),
+    }
+}
+
+fn list<'d>(members: &ObjectNode<'d>, name: &str) -> Vec<Node<'d>> {
+    let list = members.get(name).map(Node::items);
     list.unwrap_or_default()
 }

@@ -13,8 +13,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'.')
     .remove(b'_')
     .remove(b'~');
-/// The same without the reserved characters that mean nothing in a query. What separates its fields
-/// is always encoded, and so is a plus, which some take for a space.
+/// The same, but the reserved characters that mean nothing in a query are kept. What separates its
+/// fields is always encoded, and so is a plus, which some read as a space.
 const RESERVED_KEPT: &AsciiSet = &ENCODED
     .remove(b':')
     .remove(b'/')
@@ -30,10 +30,10 @@ const RESERVED_KEPT: &AsciiSet = &ENCODED
     .remove(b'*')
     .remove(b',')
     .remove(b';');
-/// How often a value is decoded to see whether it leads elsewhere.
+/// How many times a value is decoded to see whether it leads elsewhere.
 const MOST_DECODINGS: usize = 8;
 
-/// A value of JSON, as far as it is written.
+/// A value of JSON that can be written elsewhere.
 pub(super) enum Written {
     One(String),
     List(Vec<String>),
@@ -42,10 +42,10 @@ pub(super) enum Written {
 }
 
 impl Written {
-    /// Reads `value`, JSON of which neither an item nor a member may hold others.
+    /// Reads `value`, which is JSON.
     ///
     /// # Errors
-    /// One does; as the rest of a sentence.
+    /// An item or a member holds others; as the rest of a sentence.
     pub(super) fn read(value: &str) -> Result<Self, String> {
         if value.starts_with('[') {
             let items: Vec<&RawValue> = serde_json::from_str(value).unwrap_or_default();
@@ -77,11 +77,11 @@ fn text(value: &str) -> Result<String, String> {
 /// How the text of a value is encoded.
 #[derive(Clone, Copy)]
 pub(super) enum Encoding {
-    /// Every character that is not unreserved.
+    /// All but the unreserved characters are encoded.
     All,
-    /// The same, but for reserved ones that are harmless in a query.
+    /// Reserved characters that mean nothing in a query are kept, too.
     KeepReserved,
-    /// Nothing: there are no characters with a meaning.
+    /// Nothing is encoded.
     None,
 }
 
@@ -102,7 +102,7 @@ impl Encoding {
         }
     }
 
-    /// An item of a list that is separated by commas.
+    /// An item of a list, in which commas separate.
     fn of_item(self, item: &str) -> String {
         match self {
             Self::KeepReserved => self.of(item).replace(',', "%2C"),

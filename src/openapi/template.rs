@@ -1,5 +1,8 @@
 //! The template of a path: literal text and the parameters between.
 
+/// More parameters in one path are a mistake.
+const MOST_PARAMETERS: usize = 100;
+
 /// A piece of a template.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Piece<'t> {
@@ -41,6 +44,11 @@ pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, String> {
         }
         pieces.push(Piece::Parameter(name));
         rest = after;
+    }
+    if pieces.len() > 2 * MOST_PARAMETERS {
+        return Err(format!(
+            "its path has more than {MOST_PARAMETERS} parameters"
+        ));
     }
     if rest.contains('}') {
         return Err(malformed());

@@ -1,12 +1,19 @@
 //! The texts of a description, made fit to be listed.
 
+use std::borrow::Cow;
+
 use crate::text::is_plain;
 
 /// `text` on one line, without what does not show, and not longer than `most` bytes.
 pub(super) fn tidy(text: &str, most: usize) -> String {
     let mut tidied = String::new();
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
-        let word: String = word.chars().filter(|c| is_plain(*c)).collect();
+        // Nothing of ASCII but its control characters is hidden.
+        let word: Cow<'_, str> = if word.is_ascii() {
+            word.into()
+        } else {
+            word.chars().filter(|c| is_plain(*c)).collect()
+        };
         if word.is_empty() {
             continue;
         }

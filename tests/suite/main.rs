@@ -41,6 +41,7 @@ mod init;
 mod mcp;
 mod openapi;
 mod openapi_faults;
+mod openapi_work;
 mod operations;
 mod outgoing;
 mod owner;

@@ -689,7 +689,7 @@ fn every_listed_operation_keeps_the_rules_of_every_models_api() {
 // ---- The verb `tools` ----
 
 /// What `entra-auth-mcp tools` prints.
-fn printed(arguments: &[&str], described: &Value) -> String {
+pub fn printed(arguments: &[&str], described: &Value) -> String {
     let directory = TempDir::new();
     let file = directory.write("openapi.json", described.to_string());
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_entra-auth-mcp"))

@@ -112,10 +112,10 @@ pub(super) fn call_operation(
                 after,
             }),
         },
-        body_file: arguments.text(tool.ours("body_file")),
-        save_to: arguments.text(tool.ours("save_to")),
-        select: arguments.get(tool.ours("select")),
-        max_bytes: max_bytes(arguments, tool.ours("max_bytes")),
+        body_file: arguments.text(&tool.ours("body_file")),
+        save_to: arguments.text(&tool.ours("save_to")),
+        select: arguments.get(&tool.ours("select")),
+        max_bytes: max_bytes(arguments, &tool.ours("max_bytes")),
         watch: caller.watch,
     };
     api.call(&call).map(api_result::of)

@@ -4,10 +4,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::input::Input;
+use super::own_tools::OwnTools;
 use super::result::add;
+use crate::api::policy::METHODS;
 use crate::config::{ApiTools, Config};
+use crate::mcp::jsonrpc::quoted;
+use crate::openapi::listed::Schema;
 use crate::openapi::{Arguments, BodyArgument, Bounds, Description, Operation, Skipped};
 
 /// The longest entry of one tool in `tools/list`.
@@ -23,8 +28,8 @@ const BODY_FILE: &str = "body_file";
 #[derive(Default)]
 pub(super) struct Described {
     pub(super) tools: BTreeMap<String, DescribedTool>,
-    /// As `tools/list` gives them.
-    pub(super) listed: Vec<Value>,
+    /// Their entries in `tools/list`, with commas between.
+    pub(super) listed: String,
     /// The operations that cannot be listed.
     pub(super) skipped: Vec<Skipped>,
     /// Whether operations are found by search instead.
@@ -34,29 +39,20 @@ pub(super) struct Described {
 /// A tool that calls one operation.
 pub(super) struct DescribedTool {
     pub(super) operation: Arc<Operation>,
-    /// What calls are checked against.
-    pub(super) checked: Value,
+    pub(super) input: Input,
     pub(super) body: BodyArgument,
-    /// The names of our arguments here, by those that they have elsewhere.
-    ours: BTreeMap<String, String>,
 }
 
 impl DescribedTool {
-    /// The name that our argument `name` has here.
-    pub(super) fn ours(&self, name: &str) -> &str {
-        self.ours.get(name).map_or("", String::as_str)
+    /// The name that the argument `name` of the generic tools has here.
+    pub(super) fn ours(&self, name: &str) -> String {
+        self.operation.our_argument(name)
     }
-}
-
-/// The definitions of the generic tools, by their method.
-pub(super) struct Generic<'a> {
-    pub(super) listed: &'a [Value],
-    pub(super) checked: &'a [Value],
 }
 
 impl Described {
     /// The tools that the settings want.
-    pub(super) fn of(config: &Config, generic: &Generic<'_>) -> Self {
+    pub(super) fn of(config: &Config, own: &OwnTools) -> Self {
         let Some(description) = &config.description else {
             return Self::default();
         };
@@ -71,33 +67,43 @@ impl Described {
             ApiTools::Auto if !is_few => return by_search,
             ApiTools::Auto | ApiTools::Named => {}
         }
-        let named = Self::all(description, generic, config.files_dir.is_some());
-        let bytes: usize = named.listed.iter().map(|tool| tool.to_string().len()).sum();
-        if config.api_tools == ApiTools::Auto && bytes > MOST_NAMED_BYTES {
+        let named = Self::all(description, own, config.files_dir.is_some());
+        if config.api_tools == ApiTools::Auto && named.listed.len() > MOST_NAMED_BYTES {
             return by_search;
         }
         named
     }
 
-    fn all(description: &Description, generic: &Generic<'_>, takes_files: bool) -> Self {
+    fn all(description: &Description, own: &OwnTools, takes_files: bool) -> Self {
+        let generic = METHODS.map(|method| (method, Generic::of(method, own)));
+        let generic = BTreeMap::from(generic);
+        let reading = description.reading();
+        let mut checks = Checks::default();
         let mut described = Self::default();
         for operation in description.operations() {
+            let Some(generic) = generic.get(operation.method) else {
+                continue;
+            };
             let mut draft = Draft::new(operation, generic);
+            // It is printed once more, with the operation's own arguments.
+            let empty = draft.printed().len() + r#","required":[]"#.len();
             let bounds = Bounds {
-                most_bytes: MOST_TOOL_BYTES.saturating_sub(draft.length()),
+                most_bytes: MOST_TOOL_BYTES.saturating_sub(empty),
                 takes_files,
             };
-            match description.arguments(operation, bounds) {
+            match reading.arguments(operation, bounds) {
                 Ok(arguments) => {
-                    draft.add(&arguments);
+                    draft.add(&arguments, &mut checks);
+                    if !described.listed.is_empty() {
+                        described.listed.push(',');
+                    }
+                    described.listed.push_str(&draft.printed());
                     let tool = DescribedTool {
                         operation: Arc::clone(operation),
-                        checked: draft.checked,
+                        input: draft.input,
                         body: arguments.body,
-                        ours: draft.ours,
                     };
                     described.tools.insert(operation.name.clone(), tool);
-                    described.listed.push(draft.listed);
                 }
                 Err(reason) => described.skipped.push(Skipped {
                     operation: operation.line(),
@@ -109,122 +115,168 @@ impl Described {
     }
 }
 
-/// A tool that is being put together.
-struct Draft {
-    listed: Value,
-    checked: Value,
-    ours: BTreeMap<String, String>,
+/// What the tools of one method have of its generic tool.
+struct Generic {
+    /// As JSON.
+    annotations: String,
+    arguments: Vec<GenericArgument>,
 }
 
-impl Draft {
-    /// With our arguments alone.
-    fn new(operation: &Operation, generic: &Generic<'_>) -> Self {
-        let name = format!("api_{}_request", operation.method.to_ascii_lowercase());
-        let listed = definition(generic.listed, &name);
-        let checked = definition(generic.checked, &name);
-        let mut ours = BTreeMap::new();
-        let mut properties = Map::new();
-        let mut checks = Map::new();
-        for (name, schema) in arguments(listed) {
-            let is_ours = !OF_OPERATION.contains(&name.as_str())
-                && (name != BODY_FILE || operation.takes_bytes());
-            if !is_ours {
-                continue;
+struct GenericArgument {
+    name: String,
+    /// Its schema as it is listed, as JSON.
+    listed: String,
+    checked: Arc<Value>,
+}
+
+impl Generic {
+    fn of(method: &str, own: &OwnTools) -> Self {
+        let tool = format!("api_{}_request", method.to_ascii_lowercase());
+        let listed = own.listed(&tool);
+        let input = own.inputs.get(&tool);
+        let annotations = listed.and_then(|listed| listed.get("annotations"));
+        let properties = listed.and_then(|listed| listed.pointer("/inputSchema/properties"));
+        let properties = properties.and_then(Value::as_object).into_iter().flatten();
+        let mut arguments = Vec::new();
+        for (name, listed) in properties {
+            let checked = input.and_then(|input| input.get(name));
+            if let Some(checked) = checked.filter(|_| !OF_OPERATION.contains(&name.as_str())) {
+                arguments.push(GenericArgument {
+                    name: name.clone(),
+                    listed: listed.to_string(),
+                    checked: Arc::clone(checked),
+                });
             }
-            let named = operation.our_argument(name);
-            properties.insert(named.clone(), schema.clone());
-            if let Some((_, check)) = arguments(checked).find(|(known, _)| *known == name) {
-                checks.insert(named.clone(), check.clone());
-            }
-            ours.insert(name.clone(), named);
         }
-        let listed = json!({
-            "name": operation.name,
-            "title": operation.title(),
-            "description": operation.text(),
-            "inputSchema": {
-                "type": "object",
-                "properties": properties,
-                "additionalProperties": false,
-            },
-            "annotations": listed.and_then(|tool| tool.get("annotations")),
-        });
-        let checked = json!({"properties": checks});
         Self {
-            listed,
-            checked,
-            ours,
+            annotations: json!(annotations).to_string(),
+            arguments,
         }
     }
+}
 
-    fn length(&self) -> usize {
-        self.listed.to_string().len() + r#","required":[]"#.len()
+/// A tool that is being put together.
+struct Draft<'a> {
+    operation: &'a Operation,
+    annotations: &'a str,
+    /// The listed schema of each argument, as JSON.
+    properties: BTreeMap<String, String>,
+    required: Vec<String>,
+    input: Input,
+}
+
+impl<'a> Draft<'a> {
+    /// With the arguments of the generic tools alone.
+    fn new(operation: &'a Operation, generic: &'a Generic) -> Self {
+        let mut draft = Self {
+            operation,
+            annotations: &generic.annotations,
+            properties: BTreeMap::new(),
+            required: Vec::new(),
+            input: Input::default(),
+        };
+        for argument in &generic.arguments {
+            if argument.name == BODY_FILE && !operation.takes_bytes() {
+                continue;
+            }
+            let name = operation.our_argument(&argument.name);
+            draft.input.add(name.clone(), Arc::clone(&argument.checked));
+            draft.properties.insert(name, argument.listed.clone());
+        }
+        draft
     }
 
     /// Adds the operation's own arguments.
-    fn add(&mut self, arguments: &Arguments) {
+    fn add(&mut self, arguments: &Arguments, checks: &mut Checks) {
         let body = match &arguments.body {
             BodyArgument::Given(body) => Some(&body.argument),
             BodyArgument::None | BodyArgument::Fixed(_) => None,
         };
         for (name, schema) in &arguments.properties {
-            // The API checks its body.
             let check = if body == Some(name) {
-                json!({})
+                checks.of_body()
             } else {
-                check_of(schema)
+                checks.of(schema)
             };
-            if let Some(checks) = self.checked.pointer_mut("/properties") {
-                add(checks, name, Some(check));
-            }
-            if let Some(listed) = self.listed.pointer_mut("/inputSchema/properties") {
-                add(listed, name, Some(schema.clone()));
-            }
+            self.input.add(name.clone(), check);
+            self.properties.insert(name.clone(), schema.json());
         }
-        if arguments.required.is_empty() {
-            return;
-        }
-        add(
-            &mut self.checked,
-            "required",
-            Some(arguments.required.clone()),
-        );
-        if let Some(listed) = self.listed.get_mut("inputSchema") {
-            add(listed, "required", Some(arguments.required.clone()));
-        }
+        self.required.clone_from(&arguments.required);
+        self.input.require(arguments.required.clone());
+    }
+
+    /// Its entry in `tools/list`.
+    fn printed(&self) -> String {
+        let properties = self.properties.iter();
+        let properties: Vec<String> = properties
+            .map(|(name, schema)| format!("{}:{schema}", quoted(name)))
+            .collect();
+        let required = if self.required.is_empty() {
+            String::new()
+        } else {
+            format!(r#","required":{}"#, json!(self.required))
+        };
+        format!(
+            r#"{{"annotations":{},"description":{},"inputSchema":{{"additionalProperties":false,"properties":{{{}}}{required},"type":"object"}},"name":{},"title":{}}}"#,
+            self.annotations,
+            quoted(&self.operation.text()),
+            properties.join(","),
+            quoted(&self.operation.name),
+            quoted(self.operation.title()),
+        )
     }
 }
 
-fn definition<'a>(tools: &'a [Value], name: &str) -> Option<&'a Value> {
-    let mut tools = tools.iter();
-    tools.find(|tool| tool.get("name").is_some_and(|known| known == name))
+/// What the operations' own arguments are checked for: only whether a value is a list or an object
+/// where it cannot be one. A description may be older than its API, which checks the rest.
+#[derive(Default)]
+struct Checks(BTreeMap<Option<Check>, Arc<Value>>);
+
+/// What differs between the checks of two arguments.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Check {
+    takes_arrays: bool,
+    takes_objects: bool,
+    takes_any_text: bool,
 }
 
-fn arguments(tool: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
-    let properties = tool.and_then(|tool| tool.pointer("/inputSchema/properties"));
-    properties.and_then(Value::as_object).into_iter().flatten()
-}
-
-/// What a value of an argument with the listed `schema` is checked for: only that it is a list or
-/// an object where it can be one. A description may be older than its API, which checks the rest.
-fn check_of(schema: &Value) -> Value {
-    let branches = schema.get("anyOf").and_then(Value::as_array);
-    let branches = branches.map_or_else(|| vec![schema], |branches| branches.iter().collect());
-    let is_of = |wanted: &str| {
-        let kinds = branches.iter().filter_map(|branch| branch.get("type"));
-        kinds.filter_map(Value::as_str).any(|kind| kind == wanted)
-    };
-    let mut kinds = vec!["string", "number", "boolean"];
-    kinds.extend(["array", "object"].into_iter().filter(|kind| is_of(kind)));
-    let kinds: Vec<Value> = kinds
-        .into_iter()
-        .map(|kind| json!({"type": kind}))
-        .collect();
-    let mut check = json!({"anyOf": kinds});
-    // An empty text is then no value of it.
-    let takes_any_text = is_of("string") && schema.get("enum").is_none();
-    if !takes_any_text {
-        add(&mut check, "minLength", Some(1));
+impl Checks {
+    /// The API checks its body.
+    fn of_body(&mut self) -> Arc<Value> {
+        self.shared(None)
     }
-    check
+
+    /// Of an argument with the listed `schema`.
+    fn of(&mut self, schema: &Schema) -> Arc<Value> {
+        self.shared(Some(Check {
+            takes_arrays: schema.takes_arrays(),
+            takes_objects: schema.takes_objects(),
+            takes_any_text: schema.takes_any_text(),
+        }))
+    }
+
+    fn shared(&mut self, check: Option<Check>) -> Arc<Value> {
+        let made = || Arc::new(check.map_or_else(|| json!({}), Check::schema));
+        Arc::clone(self.0.entry(check).or_insert_with(made))
+    }
+}
+
+impl Check {
+    fn schema(self) -> Value {
+        let mut kinds = vec!["string", "number", "boolean"];
+        if self.takes_arrays {
+            kinds.push("array");
+        }
+        if self.takes_objects {
+            kinds.push("object");
+        }
+        let branches = kinds.into_iter().map(|kind| json!({"type": kind}));
+        let branches: Vec<Value> = branches.collect();
+        let mut schema = json!({"anyOf": branches});
+        // An empty text is then no value of it.
+        if !self.takes_any_text {
+            add(&mut schema, "minLength", Some(1));
+        }
+        schema
+    }
 }

@@ -1,49 +1,50 @@
 //! What `tools/list` gives: our own tools, without what the settings do not allow, and those of the
 //! API's operations.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
 
-use super::definitions::{self, Offer};
-use super::described::{Described, Generic};
+use super::described::Described;
+use super::input::Input;
+use super::own_tools::{OwnTools, name};
 use super::searched::Searched;
 use crate::config::Config;
 use crate::openapi::Skipped;
 
 /// The tools of one server.
 pub(crate) struct Listing {
-    /// As they are listed.
-    pub(crate) tools: Vec<Value>,
-    /// What calls of our own tools are checked against.
-    pub(super) definitions: Vec<Value>,
+    /// As they are listed: a JSON array.
+    pub(crate) tools: String,
+    /// What each of our own tools takes, by its name.
+    pub(super) inputs: BTreeMap<String, Input>,
     pub(super) described: Described,
 }
 
 impl Listing {
     /// The tools that the settings allow.
     pub(crate) fn of(config: &Config) -> Self {
-        let definitions = definitions::checked(config.max_response_bytes);
-        let mut tools = definitions::listed(&Offer {
-            device_codes: config.allow_device_code,
-            files: config.files_dir.is_some(),
-            session_cookies: !config.session_cookies.is_empty(),
-            most_answer_bytes: config.max_response_bytes,
-        });
-        let generic = Generic {
-            listed: &tools,
-            checked: &definitions,
-        };
-        let mut described = Described::of(config, &generic);
-        tools.retain(|tool| {
-            let name = tool.get("name").and_then(Value::as_str).unwrap_or_default();
-            if Searched::is_name(name) {
-                return described.is_by_search;
+        let own = OwnTools::of(config);
+        let mut described = Described::of(config, &own);
+        let mut tools = String::from("[");
+        for tool in &own.tools {
+            let name = name(tool);
+            let is_allowed = if Searched::is_name(name) {
+                described.is_by_search
+            } else {
+                method_of(name).is_none_or(|method| config.policy.can_allow(&method))
+            };
+            if is_allowed {
+                tools.push_str(&tool.to_string());
+                tools.push(',');
             }
-            method_of(name).is_none_or(|method| config.policy.can_allow(&method))
-        });
-        tools.append(&mut described.listed);
+        }
+        tools.push_str(&std::mem::take(&mut described.listed));
+        if tools.ends_with(',') {
+            tools.pop();
+        }
+        tools.push(']');
         Self {
             tools,
-            definitions,
+            inputs: own.inputs,
             described,
         }
     }

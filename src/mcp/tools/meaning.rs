@@ -4,7 +4,8 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::schema::{MOST_BYTES, is_required, kind_of, types};
+use super::input::Input;
+use super::schema::{MOST_BYTES, kind_of, types};
 use crate::json_pointer::Text;
 use crate::mcp::jsonrpc::{self, Object, quoted, read};
 
@@ -27,20 +28,15 @@ enum Meaning {
 pub(crate) struct Meanings(Vec<Meaning>);
 
 impl Meanings {
-    /// Of the arguments that are `given` to the tool with this input schema.
-    pub(super) fn of(schema: Option<&Value>, given: &Object<'_>) -> Self {
-        let meanings = given.0.iter().map(|(name, value)| {
-            let property = schema
-                .and_then(|schema| schema.get("properties"))
-                .and_then(|properties| properties.get(&**name));
-            match property {
-                Some(property) if is_nothing(property, value) && !is_required(schema, name) => {
-                    Meaning::Nothing
-                }
-                Some(property) => meaning_of(property, value),
-                None if OF_CLIENTS.contains(&&**name) => Meaning::Nothing,
-                None => Meaning::AsGiven,
+    /// Of the arguments that are `given` to the tool that takes `input`.
+    pub(super) fn of(input: &Input, given: &Object<'_>) -> Self {
+        let meanings = given.0.iter().map(|(name, value)| match input.get(name) {
+            Some(property) if is_nothing(property, value) && !input.requires(name) => {
+                Meaning::Nothing
             }
+            Some(property) => meaning_of(property, value),
+            None if OF_CLIENTS.contains(&&**name) => Meaning::Nothing,
+            None => Meaning::AsGiven,
         });
         Self(meanings.collect())
     }

@@ -4,8 +4,10 @@ mod api;
 mod api_result;
 mod definitions;
 mod described;
+mod input;
 pub(crate) mod listing;
 pub(crate) mod meaning;
+mod own_tools;
 pub(crate) mod result;
 pub(crate) mod schema;
 mod searched;
@@ -18,6 +20,7 @@ use serde_json::{Value, json};
 
 use self::api::Caller;
 use self::described::Described;
+use self::input::Input;
 use self::listing::Listing;
 use self::meaning::Meanings;
 use self::result::add;
@@ -102,9 +105,9 @@ pub(crate) struct Tools {
     described: Described,
     /// The same, where they are found by search.
     searched: Option<Searched>,
-    /// What the arguments of each tool of ours are checked against, by the tool's name.
-    input_schemas: BTreeMap<String, Value>,
-    /// The definitions as `tools/list` gives them, printed once; without what the settings do not allow.
+    /// What each of our own tools takes, by its name.
+    inputs: BTreeMap<String, Input>,
+    /// What `tools/list` gives, printed once; without what the settings do not allow.
     pub(super) list: Arc<str>,
 }
 
@@ -116,7 +119,7 @@ impl Tools {
     pub(crate) fn new(config: Arc<Config>, auth: Arc<Auth>) -> Result<Self, Failure> {
         let Listing {
             tools,
-            definitions,
+            inputs,
             described,
         } = Listing::of(&config);
         let api = api::open(&config, Arc::clone(&auth))?;
@@ -127,9 +130,9 @@ impl Tools {
             api,
             seal: Seal::new()?,
             started: Instant::now(),
-            list: Value::from(tools).to_string().into(),
+            list: tools.into(),
             described,
-            input_schemas: input_schemas(definitions),
+            inputs,
             config,
             auth,
         })
@@ -146,7 +149,10 @@ impl Tools {
 
     /// What is meant by the arguments that are `given` to the tool `name`.
     pub(super) fn meant(&self, name: &str, given: &Object<'_>) -> Meanings {
-        Meanings::of(self.input_schema(name), given)
+        match self.input(name) {
+            Some(input) => Meanings::of(input, given),
+            None => Meanings::of(&Input::default(), given),
+        }
     }
 
     /// What a repeated call of the tool `name` brings back with it.
@@ -171,8 +177,8 @@ impl Tools {
             name, arguments, ..
         } = *call;
         let unknown = || RpcError::new(INVALID_PARAMS, format!("Unknown tool: {name}"));
-        let schema = self.input_schema(name).ok_or_else(unknown)?;
-        if let Err(reason) = schema::check(schema, arguments) {
+        let input = self.input(name).ok_or_else(unknown)?;
+        if let Err(reason) = input.check(arguments) {
             let failure = Failure::new(Kind::InvalidRequest, reason)
                 .hint("Correct the arguments and call again.");
             return Ok(done(Err(failure)));
@@ -183,7 +189,10 @@ impl Tools {
             return Ok(ended);
         }
         let described = self.described.tools.get(name);
-        let user_id = arguments.text(described.map_or("user_id", |tool| tool.ours("user_id")));
+        let user_id = match described {
+            Some(tool) => arguments.text(&tool.ours("user_id")),
+            None => arguments.text("user_id"),
+        };
         let user_id = user_id.as_deref();
         if described.is_some() {
             return self.call_api(call, user_id);
@@ -236,12 +245,12 @@ impl Tools {
         }
     }
 
-    /// What the arguments of `tool` are checked against.
-    fn input_schema(&self, tool: &str) -> Option<&Value> {
-        match self.described.tools.get(tool) {
-            Some(described) => Some(&described.checked),
-            None => self.input_schemas.get(tool),
-        }
+    /// What the tool `name` takes.
+    fn input(&self, name: &str) -> Option<&Input> {
+        let described = self.described.tools.get(name);
+        described
+            .map(|tool| &tool.input)
+            .or_else(|| self.inputs.get(name))
     }
 
     fn server_info(&self) -> Value {

@@ -1,4 +1,4 @@
-//! Checks a tool's arguments against its input schema: the part of JSON Schema 2020-12 that our own
+//! Checks the value of an argument against its schema: the part of JSON Schema 2020-12 that our own
 //! schemas use. What is listed of these schemas is less, and keeps to what every model's API takes.
 
 use std::slice;
@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::json_pointer::Text;
-use crate::mcp::jsonrpc::{Object, read, shown};
+use crate::mcp::jsonrpc::{Object, read};
 
 /// An object or an array that is longer is not looked into. What is allowed ends up in a URL or a
 /// head of 31 KiB.
@@ -61,48 +61,6 @@ fn any_json() -> Value {
     flat.into()
 }
 
-/// Checks `arguments` against an object `schema`.
-///
-/// # Errors
-/// A sentence that names the argument and says what is wrong with it.
-pub(super) fn check(schema: &Value, arguments: &Object<'_>) -> Result<(), String> {
-    let properties = schema
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten();
-    for (name, value) in &arguments.0 {
-        let Some((_, property)) = properties.clone().find(|(known, _)| *known == name) else {
-            let known: Vec<&str> = properties.map(|(known, _)| known.as_str()).collect();
-            let known = if known.is_empty() {
-                "none is taken".to_owned()
-            } else {
-                known.join(", ")
-            };
-            return Err(format!(
-                "There is no argument {:?}; the arguments are: {known}.",
-                shown(name)
-            ));
-        };
-        check_value(Some(property), value, name)?;
-    }
-    let missing = required(schema).find(|name| arguments.get(name).is_none());
-    missing.map_or(Ok(()), |missing| {
-        Err(format!("The argument {missing:?} is missing."))
-    })
-}
-
-/// The arguments that an object `schema` demands.
-fn required(schema: &Value) -> impl Iterator<Item = &str> {
-    let names = schema.get("required").and_then(Value::as_array);
-    names.into_iter().flatten().filter_map(Value::as_str)
-}
-
-/// Whether it demands `name`.
-pub(super) fn is_required(schema: Option<&Value>, name: &str) -> bool {
-    schema.is_some_and(|schema| required(schema).any(|required| required == name))
-}
-
 /// The schemas of which a value must fit one: those of `anyOf`, each of another type, or `schema`
 /// itself.
 fn branches(schema: &Value) -> &[Value] {
@@ -116,8 +74,16 @@ pub(super) fn types(schema: &Value) -> impl Iterator<Item = &str> {
     types.flatten().filter_map(Value::as_str)
 }
 
-/// Without a type it may be anything, and is not even looked at.
-fn check_value(schema: Option<&Value>, value: &RawValue, name: &str) -> Result<(), String> {
+/// Checks the value of what is called `name`. Without a type in its schema it may be anything, and is
+/// not even looked at.
+///
+/// # Errors
+/// A sentence that says what is wrong with it.
+pub(super) fn check_value(
+    schema: Option<&Value>,
+    value: &RawValue,
+    name: &str,
+) -> Result<(), String> {
     let Some(schema) = schema.filter(|schema| types(schema).next().is_some()) else {
         return Ok(());
     };

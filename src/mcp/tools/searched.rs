@@ -13,14 +13,14 @@ use crate::sorted;
 pub(super) const FIND: &str = "find_operations";
 pub(super) const DESCRIBE: &str = "describe_operation";
 
-/// The longest description of an operation's arguments.
+/// How many bytes the arguments of an operation are described in.
 const MOST_ARGUMENT_BYTES: usize = 16 * 1024;
-/// How many tags are named to a model that knows none.
+/// How many tags are named to a model that names none of them.
 const MOST_TAGS: usize = 50;
 /// How many operations of a tag are listed when no word fits.
 const MOST_LISTED: usize = 10;
 
-/// What is searched.
+/// Finds and describes the operations of a description.
 pub(super) struct Searched {
     description: Arc<Description>,
     index: Index,
@@ -100,7 +100,7 @@ impl Searched {
             })
     }
 
-    /// The tags that there are, in a sentence.
+    /// A sentence with the tags that there are.
     fn tags(&self) -> String {
         let operations = self.description.operations().iter();
         let tags = operations.flat_map(|operation| operation.tags.iter().map(String::as_str));
