@@ -67,7 +67,7 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), [`cookie_jar`], `logging`,
-//! `line_writer`, [`text`], [`pieces`], `spelling`, `sync`, `json_object`, `json_pointer`,
+//! `line_writer`, [`text`], [`pieces`], `sorted`, `spelling`, `sync`, `json_object`, `json_pointer`,
 //! `json_string`, `media_type`.
 
 pub mod access_key;
@@ -103,6 +103,7 @@ pub mod pieces;
 mod routes;
 pub mod secret;
 pub mod serve;
+mod sorted;
 mod spelling;
 mod stdio;
 mod sync;

@@ -2,6 +2,7 @@
 //! forge a line. A server loses lines rather than wait until somebody reads them.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::{Mutex, OnceLock};
@@ -55,6 +56,13 @@ pub fn never_block() -> io::Result<()> {
     Ok(())
 }
 
+/// Logs at the level debug. `log::debug!` is compiled out for everybody, for the libraries' sake.
+pub(crate) fn debug(event: fmt::Arguments<'_>) {
+    if log::max_level() >= LevelFilter::Debug {
+        write(Level::Debug, &event.to_string());
+    }
+}
+
 impl Patient {
     fn write(&mut self, line: String) {
         if self.waiting.len() >= MOST_WAITING {
@@ -84,16 +92,20 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = line_of(record.level(), &record.args().to_string());
-        if let Some(patient) = PATIENT.get() {
-            locked(patient).write(line);
-        } else {
-            // A closed standard error must not take the program down.
-            let _ = io::stderr().lock().write_all(line.as_bytes());
-        }
+        write(record.level(), &record.args().to_string());
     }
 
     fn flush(&self) {}
+}
+
+fn write(level: Level, text: &str) {
+    let line = line_of(level, text);
+    if let Some(patient) = PATIENT.get() {
+        locked(patient).write(line);
+    } else {
+        // A closed standard error must not take the program down.
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+    }
 }
 
 fn line_of(level: Level, text: &str) -> String {

@@ -20,6 +20,7 @@ use super::request::Requirements;
 use super::token_file::TokenFile;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
+use crate::sorted;
 use crate::sync::{locked, try_locked};
 
 /// The most users without an account of whom something is known.
@@ -79,7 +80,7 @@ impl Memory {
             let account = slot.account.as_ref()?;
             Some((user_id.clone(), Arc::clone(account)))
         });
-        accounts.collect()
+        sorted::map(accounts)
     }
 }
 

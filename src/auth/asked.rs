@@ -31,18 +31,6 @@ struct Asked {
 }
 
 impl Asked {
-    fn is_refusal(&self) -> bool {
-        matches!(self.came, Came::Refusal(_))
-    }
-
-    /// Whether calls fail until there is a new sign-in or other settings.
-    fn is_lasting(&self) -> bool {
-        let Came::Refusal(failure) = &self.came else {
-            return false;
-        };
-        self.claims.is_none() && failure.kind != Kind::RetryLater
-    }
-
     /// Whether it can stand in for a refresh with `claims`.
     fn answers(&self, claims: Option<&Claims>) -> bool {
         match &self.came {
@@ -53,33 +41,46 @@ impl Asked {
     }
 }
 
-/// The refreshes of one account, the oldest first.
+/// The refreshes of one account.
 #[derive(Default)]
-pub struct AskedOfLate(Vec<Asked>);
+pub struct AskedOfLate {
+    /// The oldest first.
+    refreshes: Vec<Asked>,
+    /// Whether refreshes fail until there is a new sign-in or other settings.
+    is_refused: bool,
+}
 
 impl AskedOfLate {
     /// Notes at `now` (seconds since 1970) what came of a refresh with `claims`. It counts for
     /// `pause`.
     pub fn note(&mut self, now: u64, pause: Duration, claims: Option<&Claims>, came: Came) {
-        let asked = Asked {
+        self.refreshes
+            .retain(|earlier| earlier.during.contains(&now));
+        match &came {
+            Came::Tokens => {
+                self.is_refused = false;
+                self.refreshes
+                    .retain(|earlier| matches!(earlier.came, Came::Tokens));
+            }
+            Came::Refusal(failure) => {
+                let is_lasting = claims.is_none() && failure.kind != Kind::RetryLater;
+                self.is_refused |= is_lasting;
+            }
+        }
+        self.refreshes.push(Asked {
             during: now..now + pause.as_secs(),
             claims: claims.cloned(),
             came,
-        };
-        self.0.retain(|earlier| {
-            // One that lasts is enough.
-            let lasts = earlier.is_lasting() && !asked.is_lasting();
-            let counts = earlier.during.contains(&now) || lasts;
-            let is_mended = earlier.is_refusal() && !asked.is_refusal();
-            counts && !is_mended
         });
-        self.0.push(asked);
     }
 
     /// What came of the last refresh that can stand in at `now` for one with `claims`. A refusal
     /// says how long it still counts.
     pub fn before(&self, now: u64, claims: Option<&Claims>) -> Option<Came> {
-        let counting = self.0.iter().filter(|asked| asked.during.contains(&now));
+        let counting = self
+            .refreshes
+            .iter()
+            .filter(|asked| asked.during.contains(&now));
         let asked = counting.clone().rfind(|asked| asked.answers(claims));
         match asked {
             Some(Asked {
@@ -99,6 +100,6 @@ impl AskedOfLate {
 
     /// Whether Entra has refused the last refresh for a reason that does not pass by itself.
     pub fn is_refused(&self) -> bool {
-        self.0.iter().any(Asked::is_lasting)
+        self.is_refused
     }
 }

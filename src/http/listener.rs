@@ -12,6 +12,7 @@ use super::connection::{self, Served, Shared};
 use super::message::{BodyFraming, json_reply, with_field};
 use super::slots::{Slot, Slots};
 use super::ticker::Ticker;
+use crate::sync;
 
 /// Enough for a TLS handshake and the deepest JSON. The system gives memory only for what is used.
 const STACK_BYTES: usize = 512 * 1024;
@@ -219,11 +220,10 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name(name.to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(run)
-        .map(drop)
+        .stack_size(STACK_BYTES);
+    sync::spawn(thread, Box::new(run))
 }
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::CertificateError;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -33,6 +35,19 @@ const INPUT_BYTES: usize = MOST_FIELD_BYTES + 1;
 /// larger than what most servers accept.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
 
+/// There are no client certificates here, so what signs with their keys is not compiled in.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(
+        &self,
+        _key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no private keys".to_owned()))
+    }
+}
+
 /// The settings of an agent that verifies TLS with the operating system's certificates, follows no
 /// redirect and speaks plain HTTP only to a loopback host.
 pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::AgentScope> {
@@ -44,8 +59,11 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
     } else {
         builder
     };
-    let tls =
-        TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    let provider = CryptoProvider {
+        key_provider: &NoKeys,
+        ..ring::default_provider()
+    };
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(provider));
     builder
         .tls_config(tls.root_certs(RootCerts::PlatformVerifier).build())
         .https_only(!is_loopback)

@@ -15,7 +15,7 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::sync::locked;
+use crate::sync::{self, locked};
 
 /// How long an answer is reused: shorter than names usually keep their addresses.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -170,7 +170,8 @@ impl Names {
 
     fn start(&'static self, host: &str) {
         let name = host.to_owned();
-        let started = thread::Builder::new().spawn(move || self.finish(&name));
+        let finish = Box::new(move || self.finish(&name));
+        let started = sync::spawn(thread::Builder::new(), finish);
         if started.is_err() {
             // No thread is left, so this one looks the name up, however long that takes.
             self.finish(host);

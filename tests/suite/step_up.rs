@@ -521,6 +521,23 @@ fn challenges_that_alternate_cost_a_refresh_each_in_a_minute_and_sixteen_in_all(
 }
 
 #[test]
+fn while_entra_cannot_be_had_it_is_asked_for_no_other_claims_either() {
+    let world = World::labelled_with(Setup::by_the_second);
+    world.entra.fail_tokens(TokenFailure::Status(503, Some(30)));
+    let mut mcp = world.server.modern();
+    let mut asked_for = |number: usize| {
+        let claims = json!({"access_token": {"acrs": {"value": format!("c{number}")}}});
+        world.answer(claims_challenge(&claims));
+        let before = world.entra.token_requests().len();
+        handed_on(&mut mcp, "/x", 401);
+        world.entra.token_requests().len() - before
+    };
+    assert_eq!([1, 2, 1, 3].map(&mut asked_for), [1, 0, 0, 0]);
+    world.advance(30);
+    assert_eq!([2, 1].map(asked_for), [1, 0]);
+}
+
+#[test]
 fn where_no_refresh_can_be_had_the_apis_own_refusal_is_handed_on() {
     let failures = [
         TokenFailure::Status(503, None),
@@ -774,19 +791,21 @@ fn how_a_sign_in_ended_shows_for_ten_minutes_after_it_would_have_expired() {
 /// A client of 2025-11-25 repeats the call when the person has signed in.
 #[test]
 fn a_sign_in_that_a_prompt_has_asked_for_does_not_answer_the_same_call_much_later() {
-    let world = World::labelled();
-    let mut mcp = world.server.legacy_url("2025-11-25");
-    let arguments = json!({"user_id": LABEL, "prompt": "login"});
-    let call = |mcp: &mut Mcp| {
-        mcp.call_with("authenticate_user", arguments.clone(), json!({}))
-            .response
-    };
-    let begun = call(&mut mcp);
-    let (url, _, _) = elicitation_error(&begun);
-    assert_eq!(Browser::new().sign_in(&url, ADA).status, 200);
-    world.advance(SIGN_IN + 1);
-    let later = call(&mut mcp);
-    elicitation_error(&later);
+    for (seconds, answers) in [(SIGN_IN - 1, true), (SIGN_IN, false)] {
+        let world = World::labelled_with(Setup::by_the_second);
+        let mut mcp = world.server.legacy_url("2025-11-25");
+        let arguments = json!({"user_id": LABEL, "prompt": "login"});
+        let call = |mcp: &mut Mcp| {
+            mcp.call_with("authenticate_user", arguments.clone(), json!({}))
+                .response
+        };
+        let begun = call(&mut mcp);
+        let (url, _, _) = elicitation_error(&begun);
+        assert_eq!(Browser::new().sign_in(&url, ADA).status, 200);
+        world.advance(seconds);
+        let later = call(&mut mcp);
+        assert_eq!(later.get("error").is_none(), answers, "{later}");
+    }
 }
 
 #[test]

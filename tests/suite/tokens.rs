@@ -513,6 +513,7 @@ fn a_refresh_that_entra_refuses_asks_for_a_sign_in_and_drops_what_is_good_for_no
             (&again["error"], world.asked()),
             (&json!("sign_in_required"), asked)
         );
+        assert_eq!(again.get("retry_after_seconds"), None, "{again}");
         assert_eq!(
             Browser::new()
                 .sign_in(text(&again["sign_in_url"]), ADA)
@@ -602,9 +603,19 @@ fn any_other_error_of_entra_keeps_everything() {
             "{refused}"
         );
         assert_eq!(world.account(ADA), before, "{error}");
+        let will_pass = kind == "retry_later";
+        assert_eq!(status(&world.server, ADA)["authenticated"], will_pass);
+        // That Entra is unwell in between mends nothing.
+        world.entra.fail_tokens(TokenFailure::Status(503, None));
+        world.advance(120);
+        assert_eq!(world.refused()["error"], "retry_later");
+        assert_eq!(status(&world.server, ADA)["authenticated"], will_pass);
         world.entra.heal();
         world.advance(120);
         assert_ne!(world.call(), before["access_token"]);
+        // A token that is had again is good until it expires, and can be refreshed then.
+        world.advance(DUE + THE_REST);
+        assert_eq!(status(&world.server, ADA)["authenticated"], true);
     }
 }
 
@@ -658,7 +669,12 @@ fn an_error_that_will_pass_is_tried_again_after_five_seconds() {
     world
         .entra
         .fail_tokens(oauth("temporarily_unavailable", 90033));
-    for (seconds, asked, left) in [(0, 2, Value::Null), (4, 2, json!(1)), (1, 3, Value::Null)] {
+    for (seconds, asked, left) in [
+        (0, 2, Value::Null),
+        (2, 2, json!(3)),
+        (2, 2, json!(1)),
+        (1, 3, Value::Null),
+    ] {
         world.advance(seconds);
         let refused = world.refused();
         assert_eq!(
