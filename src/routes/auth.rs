@@ -22,8 +22,8 @@ use crate::secret::Secret;
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
 
-/// Where a browser is sent that has come to the redirect URI without an answer of Entra.
-const NO_ANSWER: &str = "?answer=none#none";
+/// The query with which the redirect URI shows that it was given no answer.
+const NO_ANSWER: &str = "error=no_answer";
 
 /// What a sign-in page is asked for.
 enum Asked {
@@ -201,12 +201,6 @@ impl Routes {
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
     pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let is_post = request.head.method == Method::Post;
-        if !is_post && request.head.query.is_empty() {
-            // Entra puts the code behind `#`, if the request was changed so: it reaches nobody but
-            // the person, who may be asked to copy the address. A redirect with a fragment of its
-            // own takes the place of that one (RFC 9110 §10.2.2).
-            return Ok(redirect(303, NO_ANSWER));
-        }
         let is_unasked_get = !is_post && self.config.response_mode == ResponseMode::FormPost;
         let parameters = if is_post {
             request.body
@@ -214,12 +208,12 @@ impl Routes {
             request.head.query.as_bytes()
         };
         if is_post && !is_form(request) {
-            return Ok(self.not_how_a_sign_in_ends());
+            return Ok(self.not_how_a_sign_in_ends(request));
         }
         let response = match response::parse(parameters) {
             Ok(Arrival::AdminConsent) => return Ok(self.pages.admin_consent()),
             Ok(Arrival::Response(response)) => *response,
-            Err(_) if is_unasked_get => return Ok(self.not_how_a_sign_in_ends()),
+            Err(_) if !is_post => return Ok(self.not_how_a_sign_in_ends(request)),
             Err(reason) => {
                 return Err(Failure::new(
                     Kind::InvalidRequest,
@@ -234,7 +228,7 @@ impl Routes {
             // the person to send it to him. It is never redeemed: the sign-in ends as if no browser
             // had opened it.
             let _ = self.auth.deliver(response, Some(&|_, _| false), client);
-            return Ok(self.not_how_a_sign_in_ends());
+            return Ok(self.not_how_a_sign_in_ends(request));
         }
         let shows = self.shows(request);
         // The POST is cross-site, so it brings no SameSite=Lax cookie; the GET does.
@@ -248,7 +242,14 @@ impl Routes {
         Ok(redirect(303, receipt.between(&complete, "").expose()))
     }
 
-    fn not_how_a_sign_in_ends(&self) -> Reply {
+    /// What a browser gets that has brought something else than an answer of Entra. Whoever has
+    /// changed the request, its state perhaps, too, may ask the person to copy the address. So a
+    /// code does not stay in it, in front of `#` or behind it: the fragment of a redirect takes the
+    /// place of the one before (RFC 9110 §10.2.2).
+    fn not_how_a_sign_in_ends(&self, request: &Request<'_>) -> Reply {
+        if request.head.method != Method::Post && request.head.query != NO_ANSWER {
+            return redirect(303, &format!("?{NO_ANSWER}#none"));
+        }
         let failure = Failure::new(Kind::Refused, "A sign-in does not end at this address.").hint(
             "If somebody asked you to copy or open this address, do not: they may be after your account. \
              Start the sign-in again from a new link.",

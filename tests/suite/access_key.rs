@@ -331,7 +331,8 @@ fn what_proves_itself_or_tells_nothing_needs_no_key() {
         ("GET", "/auth/logout-complete", 200),
         ("GET", "/auth/login?ticket=unknown", 400),
         ("GET", "/auth/complete?sign_in=unknown", 400),
-        ("GET", "/auth/callback?code=c&state=s", 400),
+        ("GET", "/auth/callback?code=c&state=s", 303),
+        ("GET", "/auth/callback?error=no_answer", 400),
         ("GET", "/nothing", 404),
         ("OPTIONS", "/mcp", 204),
         ("OPTIONS", "*", 204),
@@ -795,8 +796,8 @@ fn where_the_redirect_uri_shares_the_start_pages_path_the_page_is_locked_all_the
     for (target, status) in [
         ("/", 401),
         ("/?user_id=ada", 401),
-        ("/?code=c&state=s", 400),
-        ("/?error=x", 400),
+        ("/?code=c&state=s", 303),
+        ("/?error=no_answer", 400),
     ] {
         let reply = send(&server, "GET", target, &[]);
         assert_eq!(reply.status, status, "{target}");

@@ -537,8 +537,10 @@ fn an_address_that_asks_for_another_response_mode_brings_no_answer_that_counts()
         } else {
             assert_refused(&page, "they may be after your account");
             attack.stage.assert_ended(MINE);
-            // The victim is talked into sending the address to the attacker.
-            let body = page.url.query().unwrap();
+            // Even if the attacker gets the address.
+            let mut addresses = victim.history.iter();
+            let with_code = addresses.find(|url| url.contains("code=")).unwrap();
+            let (_, body) = with_code.split_once('?').unwrap();
             let reply = attack.stage.server.client().request(
                 "POST",
                 "/auth/callback",
@@ -567,6 +569,27 @@ fn a_code_behind_the_address_does_not_stay_in_it() {
         let accounts = victim.navigate(&attack.address);
         let page = victim.submit(&accounts, ADA);
         assert_eq!(page.status, 400, "{}", page.text());
+        assert!(!page.url.as_str().contains("code="), "{}", page.url);
+        attack.attacker_tries();
+        attack.stage.assert_nobody();
+    }
+}
+
+/// Then the answer ends no sign-in: with the state that belongs to it, the attacker would deliver
+/// the code himself, if he had it.
+// CASES C1
+#[test]
+fn a_code_in_an_address_does_not_stay_in_it_whatever_state_stands_beside_it() {
+    for has_key in [false, true] {
+        let mut attack = Attack::begin(Stage::new("form_post", has_key));
+        let sent = Url::parse(&attack.address).unwrap();
+        let state = parameter(&sent, "state").unwrap();
+        let address = attack.address.replace("form_post", "query");
+        let address = address.replace(&state, "another");
+        let mut victim = Browser::new();
+        let accounts = victim.navigate(&address);
+        let page = victim.submit(&accounts, ADA);
+        assert_refused(&page, "they may be after your account");
         assert!(!page.url.as_str().contains("code="), "{}", page.url);
         attack.attacker_tries();
         attack.stage.assert_nobody();

@@ -89,7 +89,7 @@ fn every_page(
     pages.insert("an unknown sign-in", get("/auth/complete?sign_in=x"));
     pages.insert(
         "no code in an address",
-        get("/auth/callback?code=c&state=s"),
+        get("/auth/callback?error=no_answer"),
     );
     pages.insert("declined", Browser::new().decline(&login));
     entra.fail_next_token(TokenFailure::Status(503, None));

@@ -246,8 +246,8 @@ impl Story {
                     url.set_query(Some(&encode_pairs(&rest)));
                     url.into()
                 }
-                // The way to the last page: with the receipt.
-                ("/auth/callback", "Location") => {
+                // The way to the last page: with the receipt. What is no answer leads elsewhere.
+                ("/auth/callback", "Location") if !value.starts_with('?') => {
                     let (before, receipt) = value.split_once("&receipt=").unwrap();
                     assert!(before.starts_with("/auth/complete?sign_in="), "{value}");
                     self.secrets.insert(receipt.to_owned());
