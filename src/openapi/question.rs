@@ -216,7 +216,8 @@ fn pair_or_stem(word: &str) -> String {
 impl Question {
     /// Of `text`. `is_known` says whether an operation has a stem.
     pub(super) fn new(text: &str, synonyms: &Synonyms, is_known: impl Fn(&str) -> bool) -> Self {
-        let text = text.replace('’', "'").replace("'s", "").replace('\'', "");
+        let written = text.replace('’', "'");
+        let text = written.replace("'s", "").replace('\'', "");
         let tokens: Vec<&str> = tokens(&text).collect();
         let said: Vec<String> = tokens.iter().map(|token| words(token).concat()).collect();
         let wish = wish(&said);
@@ -231,6 +232,7 @@ impl Question {
             let spoken = Spoken {
                 token,
                 word,
+                owns: written.contains(&format!("{token}'s")),
                 before: said.get(..place).unwrap_or_default(),
             };
             let alone = spoken.concept(wish, synonyms, &is_known);
@@ -269,6 +271,8 @@ struct Spoken<'a> {
     /// As it is written.
     token: &'a str,
     word: &'a str,
+    /// Written with an apostrophe and s.
+    owns: bool,
     before: &'a [String],
 }
 
@@ -296,10 +300,10 @@ impl Spoken<'_> {
         counts(self.word).then(|| concept_of(self.word, &words(self.token), synonyms))
     }
 
-    /// Whether it is written like a name: "Ada", but not as the first word.
+    /// Whether it is written like a name: "of Ada", "ada's".
     fn may_be_name(&self) -> bool {
-        !self.before.is_empty()
-            && self.token.starts_with(char::is_uppercase)
+        let is_capitalized = self.token.starts_with(char::is_uppercase);
+        (self.owns || (is_capitalized && !self.before.is_empty()))
             && counts(self.word)
             && !is_verb(self.word)
             && weight_in(PERSONAL, self.word).is_none()
