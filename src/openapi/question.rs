@@ -57,6 +57,7 @@ const KEYS: &[&str] = &["by", "named", "called"];
 /// Words that say little, each with how much it counts.
 const ASIDES: &[(&str, f64)] = &[
     ("who", 0.4),
+    ("people", 0.6),
     ("company", 0.4),
     ("today", 0.6),
     ("tomorrow", 0.6),
