@@ -57,6 +57,7 @@ const KEYS: &[&str] = &["by", "named", "called"];
 /// Words that say little, each with how much it counts.
 const ASIDES: &[(&str, f64)] = &[
     ("who", 0.4),
+    ("name", 0.4),
     ("people", 0.6),
     ("company", 0.4),
     ("today", 0.6),
@@ -220,7 +221,11 @@ impl Question {
         let written = text.replace('’', "'");
         let text = written.replace("'s", "").replace('\'', "");
         let tokens: Vec<&str> = tokens(&text).collect();
-        let said: Vec<String> = tokens.iter().map(|token| words(token).concat()).collect();
+        let mut said: Vec<String> = tokens.iter().map(|token| words(token).concat()).collect();
+        // "Which groups is Ada in" asks where she belongs.
+        if let Some(last) = said.last_mut().filter(|last| *last == "in") {
+            "belong".clone_into(last);
+        }
         let wish = wish(&said);
         let mut concepts = Vec::new();
         let mut seen = BTreeSet::new();
