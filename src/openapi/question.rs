@@ -219,6 +219,7 @@ impl Question {
     /// Of `text`. `is_known` says whether an operation has a stem.
     pub(super) fn new(text: &str, synonyms: &Synonyms, is_known: impl Fn(&str) -> bool) -> Self {
         let written = text.replace('’', "'");
+        let owners = owners(&written);
         let text = written.replace("'s", "").replace('\'', "");
         let tokens: Vec<&str> = tokens(&text).collect();
         let mut said: Vec<String> = tokens.iter().map(|token| words(token).concat()).collect();
@@ -238,7 +239,7 @@ impl Question {
             let spoken = Spoken {
                 token,
                 word,
-                owns: written.contains(&format!("{token}'s")),
+                owns: owners.contains(token),
                 before: said.get(..place).unwrap_or_default(),
             };
             let alone = spoken.concept(wish, synonyms, &is_known);
@@ -326,6 +327,14 @@ impl Spoken<'_> {
     fn is_told(&self) -> bool {
         self.word == "me" && self.before.last().is_some_and(|verb| is_verb(verb))
     }
+}
+
+/// The words of `text` that have an apostrophe and s.
+fn owners(text: &str) -> BTreeSet<&str> {
+    let mut pieces: Vec<&str> = text.split("'s").collect();
+    pieces.pop();
+    let words = pieces.into_iter().map(|piece| tokens(piece).last());
+    words.flatten().collect()
 }
 
 /// How much `word` counts by this table, if it is there.
