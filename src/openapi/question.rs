@@ -14,10 +14,15 @@ const SYNONYM: f64 = 0.8;
 const PART: f64 = 0.4;
 /// How much two neighboring words count that an API writes as one word, in addition to each.
 const PAIR: f64 = 0.5;
-const WHO: f64 = 0.4;
+/// How much a word behind "by" or "named" counts: what a thing is found by is not the thing.
+const KEY: f64 = 0.4;
+/// How much a word counts that asks for one thing of many.
+const ONE_OF_MANY: f64 = 0.4;
+/// How much it counts that another person is named.
+const NAMED: f64 = 0.6;
 
 /// Words for the person who asks, each with how likely it means that person.
-const PERSONAL: [(&str, f64); 7] = [
+const PERSONAL: &[(&str, f64)] = &[
     ("my", 0.6),
     ("mine", 0.6),
     ("myself", 0.6),
@@ -28,28 +33,84 @@ const PERSONAL: [(&str, f64); 7] = [
 ];
 /// What APIs call the person who asks.
 pub(super) const CALLER: &str = "me";
+/// What APIs call any person.
+const USER: &str = "user";
+/// Words for another person than the one who asks.
+const OTHERS: &[&str] = &[
+    "user",
+    "colleague",
+    "employee",
+    "coworker",
+    "somebody",
+    "someone",
+    "he",
+    "him",
+    "his",
+    "she",
+    "her",
+];
+/// Words behind which the one stands who gets something.
+const RECEIVING: &[&str] = &["to", "with"];
+/// Words behind which it says what a thing is found by.
+const KEYS: &[&str] = &["by", "named", "called"];
+
+/// Words that say little, each with how much it counts.
+const ASIDES: &[(&str, f64)] = &[
+    ("who", 0.4),
+    ("name", 0.4),
+    ("people", 0.6),
+    ("company", 0.4),
+    ("today", 0.6),
+    ("tomorrow", 0.6),
+    ("week", 0.6),
+];
 
 /// A question that begins with one of these words asks for information.
-const ASKING: [&str; 19] = [
+const ASKING: &[&str] = &[
     "what", "who", "whom", "whose", "which", "when", "where", "how", "is", "are", "am", "does",
     "do", "did", "has", "have", "was", "were", "can",
 ];
-const READING: [&str; 13] = [
+const READING: &[&str] = &[
     "list", "show", "get", "read", "find", "search", "look", "see", "view", "display", "fetch",
-    "give", "all",
+    "give", "all", "retrieve", "lookup", "query", "browse", "download",
 ];
-const CREATING: [&str; 12] = [
+const CREATING: &[&str] = &[
     "create", "add", "new", "make", "start", "insert", "register", "send", "write", "post", "open",
-    "book",
+    "book", "compose", "upload", "generate",
 ];
-const CHANGING: [&str; 7] = [
-    "change", "update", "edit", "modify", "rename", "correct", "extend",
+const CHANGING: &[&str] = &[
+    "change",
+    "update",
+    "edit",
+    "modify",
+    "rename",
+    "correct",
+    "extend",
+    "set",
+    "reset",
+    "replace",
+    "adjust",
+    "enable",
+    "disable",
+    "deactivate",
 ];
-const DELETING: [&str; 8] = [
-    "delete", "remove", "cancel", "drop", "erase", "destroy", "rid", "stop",
+const DELETING: &[&str] = &[
+    "delete",
+    "remove",
+    "cancel",
+    "drop",
+    "erase",
+    "destroy",
+    "rid",
+    "stop",
+    "purge",
+    "throw",
+    "unregister",
+    "discard",
+    "revoke",
 ];
 /// Words that follow the verb of a command: "forward the mail", "remind them".
-const OBJECTS: [&str; 14] = [
+const OBJECTS: &[&str] = &[
     "a",
     "an",
     "the",
@@ -66,13 +127,15 @@ const OBJECTS: [&str; 14] = [
     "everybody",
 ];
 /// Words that ask for one thing of many.
-const ONE: [&str; 6] = [
+const ONE: &[&str] = &[
     "one",
     "single",
     "specific",
     "detail",
     "details",
     "particular",
+    "id",
+    "metadata",
 ];
 
 /// The action that is asked for.
@@ -155,38 +218,129 @@ fn pair_or_stem(word: &str) -> String {
 impl Question {
     /// Of `text`. `is_known` says whether an operation has a stem.
     pub(super) fn new(text: &str, synonyms: &Synonyms, is_known: impl Fn(&str) -> bool) -> Self {
-        let text = text.replace('’', "'").replace("'s", "").replace('\'', "");
-        let tokens: Vec<Vec<String>> = tokens(&text).map(words).collect();
-        let said: Vec<String> = tokens.iter().map(|words| words.concat()).collect();
+        let written = text.replace('’', "'");
+        let owners = owners(&written);
+        let text = written.replace("'s", "").replace('\'', "");
+        let tokens: Vec<&str> = tokens(&text).collect();
+        let mut said: Vec<String> = tokens.iter().map(|token| words(token).concat()).collect();
+        // "Which groups is Ada in" asks where she belongs.
+        if let Some(last) = said.last_mut().filter(|last| *last == "in") {
+            "belong".clone_into(last);
+        }
+        let wish = wish(&said);
         let mut concepts = Vec::new();
         let mut seen = BTreeSet::new();
-        for (place, words) in tokens.iter().enumerate() {
-            let word = words.concat();
-            if let Some(next) = said.get(place + 1) {
-                let pair = stem(&format!("{word}{next}"));
-                concepts.extend(concept_of_pair(&word, pair, synonyms, &is_known));
-            }
-            let personal = PERSONAL.iter().find(|(known, _)| *known == word);
-            if let Some((_, weight)) = personal {
-                if seen.insert(CALLER.to_owned()) {
-                    concepts.push(Concept {
-                        stems: vec![(CALLER.to_owned(), 1.0)],
-                        weight: *weight,
-                        role: Role::Aside,
-                    });
+        let mut is_key = false;
+        for (place, (token, word)) in tokens.iter().zip(&said).enumerate() {
+            is_key |= KEYS.contains(&word.as_str());
+            let next = said.get(place + 1);
+            let pair = next.map(|next| stem(&format!("{word}{next}")));
+            let together = pair.and_then(|pair| concept_of_pair(word, pair, synonyms, &is_known));
+            let spoken = Spoken {
+                token,
+                word,
+                owns: owners.contains(token),
+                before: said.get(..place).unwrap_or_default(),
+            };
+            let alone = spoken.concept(wish, synonyms, &is_known);
+            for mut concept in together.into_iter().chain(alone) {
+                if is_key {
+                    concept.weight *= KEY;
                 }
-            } else if counts(&word) && seen.insert(stem(&word)) {
-                concepts.push(concept_of(&word, words, synonyms));
+                let own = concept.stems.first();
+                if own.is_some_and(|(stem, _)| seen.insert(stem.clone())) {
+                    concepts.push(concept);
+                }
             }
         }
         let is_one =
             |word: &String| ONE.contains(&word.as_str()) || word.chars().all(char::is_numeric);
         Self {
-            wish: wish(&said),
+            wish,
             is_of_one: said.iter().any(is_one),
             concepts,
         }
     }
+}
+
+impl Concept {
+    fn aside(stem: &str, weight: f64) -> Self {
+        Self {
+            stems: vec![(stem.to_owned(), 1.0)],
+            weight,
+            role: Role::Aside,
+        }
+    }
+}
+
+/// A word of a question.
+struct Spoken<'a> {
+    /// As it is written.
+    token: &'a str,
+    word: &'a str,
+    /// Written with an apostrophe and s.
+    owns: bool,
+    before: &'a [String],
+}
+
+impl Spoken<'_> {
+    /// What it names.
+    fn concept(
+        &self,
+        wish: Wish,
+        synonyms: &Synonyms,
+        is_known: impl Fn(&str) -> bool,
+    ) -> Option<Concept> {
+        let own = stem(self.word);
+        let is_name = self.may_be_name() && !is_known(&own) && synonyms.of(&own).is_empty();
+        let is_another = is_name || OTHERS.contains(&self.word);
+        // Mail is not sent from the mailbox of whoever gets it.
+        if is_another && wish == Wish::Create && self.receives() {
+            return None;
+        }
+        if is_name {
+            return Some(Concept::aside(USER, NAMED));
+        }
+        if let Some(weight) = weight_in(PERSONAL, self.word) {
+            return (!self.is_told()).then(|| Concept::aside(CALLER, weight));
+        }
+        counts(self.word).then(|| concept_of(self.word, &words(self.token), synonyms))
+    }
+
+    /// Whether it is written like a name: "of Ada", "ada's".
+    fn may_be_name(&self) -> bool {
+        let is_capitalized = self.token.starts_with(char::is_uppercase);
+        (self.owns || (is_capitalized && !self.before.is_empty()))
+            && counts(self.word)
+            && !is_verb(self.word)
+            && weight_in(PERSONAL, self.word).is_none()
+    }
+
+    /// Whether who is named gets something: "to Ada", "with my colleague".
+    fn receives(&self) -> bool {
+        let is_article = |word: &str| matches!(word, "a" | "an" | "the" | "my" | "our" | "and");
+        let last = self.before.iter().rfind(|word| !is_article(word));
+        last.is_some_and(|word| RECEIVING.contains(&word.as_str()))
+    }
+
+    /// "Show me" is not about the person who asks.
+    fn is_told(&self) -> bool {
+        self.word == "me" && self.before.last().is_some_and(|verb| is_verb(verb))
+    }
+}
+
+/// The words of `text` that have an apostrophe and s.
+fn owners(text: &str) -> BTreeSet<&str> {
+    let mut pieces: Vec<&str> = text.split("'s").collect();
+    pieces.pop();
+    let words = pieces.into_iter().map(|piece| tokens(piece).last());
+    words.flatten().collect()
+}
+
+/// How much `word` counts by this table, if it is there.
+fn weight_in(table: &[(&str, f64)], word: &str) -> Option<f64> {
+    let row = table.iter().find(|(known, _)| *known == word);
+    row.map(|(_, weight)| *weight)
 }
 
 /// What `word` and its neighbor name together, if it is anything.
@@ -226,10 +380,11 @@ fn concept_of(word: &str, words: &[String], synonyms: &Synonyms) -> Concept {
     if words.len() > 1 {
         stems.extend(words.iter().map(|part| (stem(part), PART)));
     }
-    let (weight, role) = match word {
-        "who" => (WHO, Role::Aside),
-        _ if is_verb(word) => (1.0, Role::Verb),
-        _ => (1.0, Role::Plain),
+    let (weight, role) = match weight_in(ASIDES, word) {
+        Some(weight) => (weight, Role::Aside),
+        None if ONE.contains(&word) => (ONE_OF_MANY, Role::Aside),
+        None if is_verb(word) => (1.0, Role::Verb),
+        None => (1.0, Role::Plain),
     };
     Concept {
         stems,
@@ -255,9 +410,9 @@ pub(super) fn action_weight(stem: &str) -> f64 {
 /// The action that `word` asks for in a command.
 fn verb(word: &str) -> Option<Wish> {
     let verbs: [(Wish, &[&str]); 3] = [
-        (Wish::Create, &CREATING),
-        (Wish::Change, &CHANGING),
-        (Wish::Delete, &DELETING),
+        (Wish::Create, CREATING),
+        (Wish::Change, CHANGING),
+        (Wish::Delete, DELETING),
     ];
     let known = verbs.iter().find(|(_, verbs)| verbs.contains(&word));
     known.map(|(wish, _)| *wish)
@@ -277,8 +432,15 @@ fn wish(said: &[String]) -> Wish {
             return wish;
         }
     }
-    let is_given_to_us = first == "give" && matches!(second, "me" | "us");
-    if is_given_to_us || (first != "give" && READING.contains(&first)) {
+    if first == "give" {
+        let is_given_to_us = matches!(second, "me" | "us");
+        return if is_given_to_us {
+            Wish::Read
+        } else {
+            Wish::Act
+        };
+    }
+    if READING.contains(&first) {
         return Wish::Read;
     }
     let is_object = |word: &str| OBJECTS.contains(&word);

@@ -6,8 +6,8 @@ const FILLERS: &[&str] = &[
     "but", "by", "can", "could", "do", "does", "for", "from", "had", "has", "have", "here", "how",
     "if", "in", "into", "is", "it", "its", "need", "not", "of", "on", "or", "other", "our",
     "please", "so", "some", "that", "the", "their", "them", "then", "there", "these", "they",
-    "this", "to", "up", "us", "want", "was", "we", "were", "what", "when", "where", "which",
-    "whom", "whose", "will", "with", "would", "you", "your",
+    "this", "to", "up", "us", "want", "was", "we", "were", "what", "when", "which", "whom",
+    "whose", "will", "with", "would", "you", "your",
 ];
 
 /// Stems that are one word. The first of a row stands for the others.
@@ -73,7 +73,7 @@ fn begins_word(previous: Option<char>, current: char, rest: &str) -> bool {
 /// `word` without the endings of grammar.
 pub(super) fn stem(word: &str) -> String {
     let mut stem = without_plural(word);
-    for ending in ["ing", "ed"] {
+    for ending in ["ing", "ed", "ment", "ity"] {
         let root = stem.strip_suffix(ending).filter(|root| root.len() > 2);
         if let Some(root) = root.filter(|root| !root.ends_with('e')) {
             stem = without_doubling(root).to_string();

@@ -16,7 +16,7 @@ struct Questions {
     least_first: usize,
 }
 
-const ALL: [Questions; 5] = [
+const ALL: [Questions; 7] = [
     Questions {
         description: "graph-v1.0-oas30.json",
         file: "questions.txt",
@@ -34,6 +34,18 @@ const ALL: [Questions; 5] = [
         file: "questions-held-out.txt",
         least_found: 26,
         least_first: 18,
+    },
+    Questions {
+        description: "graph-v1.0-oas30.json",
+        file: "questions-fresh.txt",
+        least_found: 43,
+        least_first: 32,
+    },
+    Questions {
+        description: "graph-v1.0-oas30.json",
+        file: "questions-fresh-held-out.txt",
+        least_found: 42,
+        least_first: 33,
     },
     Questions {
         description: "azdo-git-7.2-swagger20.json",

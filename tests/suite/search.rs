@@ -94,6 +94,30 @@ fn a_question_finds_its_operation_first() {
 }
 
 #[test]
+fn a_name_stands_for_another_person_but_not_where_that_person_gets_something() {
+    let get = |id: &str| json!({"get": {"operationId": id}});
+    let post = |id: &str| json!({"post": {"operationId": id}});
+    let paths = json!({
+        "/me/manager": get("me.getManager"),
+        "/users/{userId}/manager": get("users.getManager"),
+        "/me/sendMail": post("me.sendMail"),
+        "/users/{userId}/sendMail": post("users.sendMail"),
+    });
+    let mut bench = Bench::of(&description(&paths), &[("API_TOOLS", "search")]);
+    for (question, id) in [
+        ("my manager", "me.getManager"),
+        ("show me the manager of Ada", "users.getManager"),
+        ("Ada's manager", "users.getManager"),
+        ("ada’s manager", "users.getManager"),
+        ("send mail to Ada", "me.sendMail"),
+        ("send mail to a colleague", "me.sendMail"),
+    ] {
+        let found = found(&mut bench, json!({"query": question}));
+        assert_eq!(found[0], id, "{question}");
+    }
+}
+
+#[test]
 fn a_tag_narrows_a_search_and_one_that_is_none_is_told_which_there_are() {
     let mut bench = bench();
     let tagged = found(&mut bench, json!({"query": "xyzzy", "tag": "Files"}));
