@@ -664,19 +664,6 @@ pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now
     description
 }
 
-/// The schema of the arguments of each of `definitions`, by the tool's name.
-fn input_schemas(definitions: Vec<Value>) -> BTreeMap<String, Value> {
-    let mut schemas = BTreeMap::new();
-    for mut definition in definitions {
-        let schema = definition.get_mut("inputSchema").map(Value::take);
-        let name = definition.get("name").and_then(Value::as_str);
-        if let (Some(name), Some(schema)) = (name, schema) {
-            schemas.insert(name.to_owned(), schema);
-        }
-    }
-    schemas
-}
-
 /// Finds or describes operations.
 fn search(searched: &Searched, tool: &str, arguments: &Object<'_>) -> Result<Value, Failure> {
     if tool == DESCRIBE {
