@@ -22,7 +22,7 @@ use crate::os::{Signals, Told};
 use crate::secret::{ACCESS_KEY, Secret};
 use crate::serve::{self, Server};
 use crate::tool_report::ToolReport;
-use crate::{doctor, logging, os, stdio, text, verbs};
+use crate::{doctor, logging, os, stdio, sync, text, verbs};
 
 /// Something went wrong while running.
 const FAILED: u8 = 1;
@@ -155,8 +155,7 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
         "entra-auth-mcp {version} is ready on port {port}\n  MCP endpoint  {origin}/mcp\n  start page    {origin}/\n"
     );
     // Nobody may read it, and the program must still see that it is told to stop.
-    thread::Builder::new()
-        .spawn(move || print(&ready))
+    sync::spawn(thread::Builder::new(), Box::new(move || print(&ready)))
         .map_err(|error| serve::no_thread(&error))?;
     while signals.wait() == Told::Reopen {
         // What keeps it from being opened is logged, and tried again with the next call.

@@ -113,7 +113,8 @@ impl EntraError {
 }
 
 impl Failure {
-    /// A failure with its message and nothing else.
+    /// A failure with its message and nothing else. It is rare: what leads here is kept small.
+    #[cold]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             kind,
@@ -123,6 +124,7 @@ impl Failure {
     }
 
     /// The same with what to do next.
+    #[cold]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = hint.into();
         self

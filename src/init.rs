@@ -15,6 +15,7 @@ use crate::config::{Config, PLACEHOLDER};
 use crate::doctor;
 use crate::error::{Failure, Kind};
 use crate::os;
+use crate::sorted;
 
 /// One value of the settings file.
 struct Question {
@@ -103,7 +104,7 @@ impl Init {
             return Err(Failure::new(Kind::Configuration, message)
                 .hint("Name another file with --env-file."));
         };
-        let mut values = BTreeMap::from([("TOKEN_CACHE_FILE".to_owned(), token_file.to_owned())]);
+        let mut values = sorted::map([("TOKEN_CACHE_FILE".to_owned(), token_file.to_owned())]);
         let asked = QUESTIONS.map(|question| (question.flag, question.setting));
         for (flag, setting) in asked.into_iter().chain(LISTENING) {
             if let Some(value) = line.value(flag) {
@@ -255,11 +256,9 @@ impl Init {
         let Ok(variables) = env_file::parse(text) else {
             return false;
         };
-        let read: BTreeMap<String, String> = variables
-            .into_iter()
-            .map(|variable| (variable.name, variable.value))
-            .collect();
-        read == self.values
+        let variables = variables.into_iter();
+        let read = variables.map(|variable| (variable.name, variable.value));
+        sorted::map(read) == self.values
     }
 }
 

@@ -7,6 +7,8 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::sync;
+
 /// The side that waits.
 pub struct LineWriter {
     lines: SyncSender<Vec<u8>>,
@@ -38,9 +40,8 @@ impl LineWriter {
                 }
             }
         };
-        thread::Builder::new()
-            .name("line writer".to_owned())
-            .spawn(write_lines)?;
+        let thread = thread::Builder::new().name("line writer".to_owned());
+        sync::spawn(thread, Box::new(write_lines))?;
         Ok(Self {
             lines,
             ends,

@@ -2,6 +2,7 @@
 //! forge a line. A server loses lines rather than wait until somebody reads them.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::panic;
 use std::sync::{Mutex, OnceLock};
@@ -12,7 +13,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use crate::clock::{Clock, iso8601_seconds};
 use crate::line_writer::LineWriter;
 use crate::sync::locked;
-use crate::text::is_plain;
+use crate::text::{is_plain, of_panic};
 
 /// How long the first line waits that nobody reads. Those behind it do not wait at all.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -51,8 +52,15 @@ pub fn never_block() -> io::Result<()> {
     };
     // A second call finds it set.
     let _ = PATIENT.set(Mutex::new(patient));
-    panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    panic::set_hook(Box::new(|panic| log::error!("{}", of_panic(panic))));
     Ok(())
+}
+
+/// Logs at the level debug. `log::debug!` is compiled out for everybody, for the libraries' sake.
+pub(crate) fn debug(event: fmt::Arguments<'_>) {
+    if log::max_level() >= LevelFilter::Debug {
+        write(Level::Debug, &event.to_string());
+    }
 }
 
 impl Patient {
@@ -84,16 +92,20 @@ impl Log for StandardError {
         if !self.enabled(record.metadata()) {
             return;
         }
-        let line = line_of(record.level(), &record.args().to_string());
-        if let Some(patient) = PATIENT.get() {
-            locked(patient).write(line);
-        } else {
-            // A closed standard error must not take the program down.
-            let _ = io::stderr().lock().write_all(line.as_bytes());
-        }
+        write(record.level(), &record.args().to_string());
     }
 
     fn flush(&self) {}
+}
+
+fn write(level: Level, text: &str) {
+    let line = line_of(level, text);
+    if let Some(patient) = PATIENT.get() {
+        locked(patient).write(line);
+    } else {
+        // A closed standard error must not take the program down.
+        let _ = io::stderr().lock().write_all(line.as_bytes());
+    }
 }
 
 fn line_of(level: Level, text: &str) -> String {

@@ -1,5 +1,7 @@
 //! The forms of texts: what keeps a text from showing as what it is, how it is escaped and broken
-//! into lines, and what is a GUID.
+//! into lines, what is said of a panic, and what is a GUID.
+
+use std::panic::PanicHookInfo;
 
 /// Whether `text` shows as what it is, on one line: nothing in it is invisible, ends a line or
 /// changes the order in which the rest is shown.
@@ -21,6 +23,18 @@ pub fn json_escaped(text: &str) -> String {
         }
     }
     escaped
+}
+
+/// What a log says of a `panic`: where it happened, and its message if that is a fixed text. Any
+/// other message may quote what the program worked on, such as a token.
+pub fn of_panic(panic: &PanicHookInfo<'_>) -> String {
+    let place = panic
+        .location()
+        .map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+    match panic.payload().downcast_ref::<&'static str>() {
+        Some(message) => format!("a bug at {place}: {message}"),
+        None => format!("a bug at {place}; its message is left out, as it may hold a secret"),
+    }
 }
 
 /// Whether `c` is visible, or a space, and leaves what stands beside it as it is.

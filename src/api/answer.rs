@@ -59,9 +59,9 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<Duration>,
     /// An image: its media type and its bytes in Base64.
     pub(crate) image: Option<(String, String)>,
-    /// When `data` was cut or shortened: the length of the whole body, or of all that was selected.
+    /// If `data` was cut or shortened: the length of the whole body, or of all that was selected.
     pub(crate) truncated: Option<u64>,
-    /// What `data` has lost, when it was shortened and is still JSON.
+    /// What `data` has lost, if it was shortened and is still JSON.
     pub(crate) left_out: Vec<Lost>,
     /// The length of the body, as far as it was read.
     pub(crate) length: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Answer {
     pub(crate) broken_off: Option<BrokenOff>,
     /// The content coding that could not be undone.
     pub(crate) packed: Option<String>,
-    /// Whether a token or a session cookie was taken out of it.
+    /// Whether a token, a key or a session cookie was taken out of it.
     pub(crate) had_token: bool,
     /// Whether it has set a session cookie.
     pub(crate) has_set_cookie: bool,
@@ -180,14 +180,15 @@ pub(crate) struct Reading<'a> {
     /// What was called.
     pub(crate) called: &'a Target,
     pub(crate) wanted: &'a Wanted<'a>,
-    /// Where the answer comes from, if not from there, and where it leads to.
+    /// The host that the answer comes from, if that is not the API's.
     pub(crate) downloaded_from: Option<String>,
+    /// The host of a redirect that `DOWNLOAD_HOSTS` could allow.
     pub(crate) unlisted_host: Option<String>,
     /// Watches a file being saved.
     pub(crate) watch: Watch<'a>,
     /// How much of a body the caller gets.
     pub(crate) max_bytes: usize,
-    /// How long JSON may be for parts of it to be chosen.
+    /// How long JSON may be if parts of it are to be selected.
     pub(crate) reach: usize,
     /// What the caller must not get.
     pub(crate) tokens: &'a Tokens<'a>,
@@ -217,10 +218,10 @@ impl Reading<'_> {
         };
         let challenges = headers.get_all(WWW_AUTHENTICATE).iter();
         let challenges = challenges.filter(|value| value.to_str().is_ok());
-        // Scopes and claims are shown.
+        // The caller is shown their scopes and claims.
         let challenges: Vec<_> = challenges.map(|value| self.text(value)).collect();
         let challenges = challenges.iter().map(String::as_str);
-        // Others have no say in what the token must be.
+        // The host of a download has no say in what the token must have.
         let challenge = if is_download {
             None
         } else {
@@ -323,15 +324,11 @@ impl Reading<'_> {
         let codings = Codings::of(response.headers());
         let kind = Kind::of(content_type, codings.unknown().is_some());
         let is_json = kind == Kind::Json;
+        // Of a packed body, the head says how long it is while it is packed.
         let declared = response.body().content_length();
         let declared = declared.filter(|_| codings.is_plain());
-        let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
-        let most = if is_json && is_in_reach {
-            self.reach
-        } else {
-            self.max_bytes
-        };
-        // UTF-16 has two bytes for each of them.
+        let most = self.most_to_read(kind, declared);
+        // In UTF-16, each character of a token has two bytes.
         let more = 2 + 2 * self.tokens.longest();
         let (bytes, ending) = read(response, &codings, declared, most, more);
         let length = bytes.len() as u64;
@@ -344,31 +341,37 @@ impl Reading<'_> {
             }
         };
         let decoded = bytes.len();
-        // Before anything is cut: half a token could not be found.
+        // This comes before anything is cut, as half a token could not be found.
         let bytes = self.tokens.taken_out(bytes, end.min(most));
-        let (truncated, broken_off) = match ending {
-            // In UTF-8 it may be longer than it was.
-            Ending::Whole if decoded > most => (Some(decoded as u64), None),
-            Ending::Whole => (None, None),
-            Ending::Longer(length) => (Some(length), None),
-            Ending::Broken(broken) => (None, Some(broken)),
-        };
-        let is_whole = truncated.is_none() && broken_off.is_none();
-        let part = Part {
-            length: truncated.unwrap_or(length),
-            is_cut: !is_whole,
-            truncated,
-            broken_off,
-            ..Part::default()
-        };
+        let mut part = Part::default();
+        match ending {
+            // The text may have become longer when it was turned into UTF-8.
+            Ending::Whole if decoded > most => part.truncated = Some(decoded as u64),
+            Ending::Whole => {}
+            Ending::Longer(length) => part.truncated = Some(length),
+            Ending::Broken(broken) => part.broken_off = Some(broken),
+        }
+        part.length = part.truncated.unwrap_or(length);
+        part.is_cut = part.truncated.is_some() || part.broken_off.is_some();
         let selection = self.wanted.select.as_ref().filter(|_| is_success);
         match String::from_utf8(bytes) {
-            Ok(text) if is_json && is_whole => self.of_json(part, text, selection, is_success),
+            Ok(text) if is_json && !part.is_cut => self.of_json(part, text, selection, is_success),
             body => self.of_other(part, body, selection, is_json && is_success),
         }
     }
 
-    /// `part` with what the caller gets of `text`, a whole body that is called JSON.
+    /// How much is read of a body whose length may be `declared`. JSON is read further than the caller
+    /// gets it, unless it is too long for parts of it to be selected.
+    fn most_to_read(&self, kind: Kind, declared: Option<u64>) -> usize {
+        let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
+        if kind == Kind::Json && is_in_reach {
+            self.reach
+        } else {
+            self.max_bytes
+        }
+    }
+
+    /// Completes `part` with what the caller gets of `text`, a whole body whose type is JSON.
     fn of_json(
         &self,
         mut part: Part,
@@ -391,7 +394,7 @@ impl Reading<'_> {
             .and_then(|json| json_pointer::member(json, NEXT_LINK))
             .and_then(|link| serde_json::from_str(link.get()).ok());
         let (Some(selection), Some(json)) = (selection, json) else {
-            // From what is no JSON nothing can be selected: the caller gets it as it is.
+            // Nothing can be selected from text that is not JSON: the caller gets it as it is.
             part.not_found = selection.map(Selection::pointers).unwrap_or_default();
             return self.fitted(part, text, None);
         };
@@ -407,11 +410,11 @@ impl Reading<'_> {
         }
     }
 
-    /// `part` with `json` in as many bytes as the caller gets.
+    /// Completes `part` with as much of `json` as the caller gets.
     fn fitted(&self, mut part: Part, json: String, selection: Option<&Selection>) -> Part {
         let length = json.len();
         if length <= self.max_bytes {
-            // A part is less deep than the whole.
+            // A selected part has fewer levels than the whole, so it may fit where that does not.
             part.is_fit = part.is_fit || Found::in_text(&json).is_fit;
             part.body = Ok(json);
             return part;
@@ -428,7 +431,7 @@ impl Reading<'_> {
         part
     }
 
-    /// `part` with what the caller gets of a `body` that is no JSON, or not whole.
+    /// Completes `part` with what the caller gets of a `body` that is not JSON, or not whole.
     fn of_other(
         &self,
         mut part: Part,
@@ -447,7 +450,7 @@ impl Reading<'_> {
         part
     }
 
-    /// The text of a header.
+    /// The text of a header, without tokens.
     fn text(&self, value: &HeaderValue) -> String {
         let text = String::from_utf8_lossy(value.as_bytes()).into_owned();
         self.tokens.taken_out_of(text)
@@ -496,9 +499,9 @@ struct Part {
     length: u64,
     /// Text, or bytes that are not UTF-8.
     body: Result<String, FromUtf8Error>,
-    /// Whether that ends anywhere.
+    /// Whether that stops somewhere in the middle.
     is_cut: bool,
-    /// Whether it is JSON, and can be handed on as that.
+    /// Whether it is JSON that every parser accepts.
     is_fit: bool,
     can_select: bool,
     truncated: Option<u64>,
@@ -564,8 +567,9 @@ enum Ending {
     Broken(BrokenOff),
 }
 
-/// The body unpacked, and how it ended: its first `most` bytes, and so many `more`, to find what
-/// stands across the border. The head may have `declared` how long it is.
+/// Reads and unpacks the body: its first `most` bytes, and so many `more` that a token which begins
+/// within `most` is found. Also returns how the body ended. `declared` is its length, if the head
+/// says it.
 fn read(
     response: &mut Response<Body>,
     codings: &Codings,
@@ -584,7 +588,7 @@ fn read(
     let read = reader.by_ref().take(limit).read_to_end(&mut bytes);
     if bytes.len() > most {
         let length = declared.unwrap_or_else(|| {
-            // The caller's part is complete; the rest is read only to be counted.
+            // The caller gets nothing of the rest: it is only counted.
             let mut rest = reader.take(MOST_COUNTED_BYTES);
             let _ = io::copy(&mut rest, &mut io::sink());
             bytes.len() as u64 + MOST_COUNTED_BYTES - rest.limit()
@@ -607,27 +611,27 @@ enum Kind {
 }
 
 impl Kind {
-    /// Nothing can be made of one that is still packed.
+    /// What a body of this `Content-Type` is. One that is still packed cannot be read.
     fn of(content_type: Option<&str>, is_packed: bool) -> Self {
+        if is_packed {
+            return Self::Other;
+        }
         let content_type = content_type.unwrap_or_default();
         let media_type = media_type::essence(content_type);
+        if media_type::is_called_json(&media_type) {
+            return Self::Json;
+        }
+        // What is not a media type says nothing, so the body may be text.
+        if !media_type.contains('/') || media_type::is_text(&media_type) {
+            return Self::Text;
+        }
         let is_medium = ["image/", "audio/", "video/", "font/"]
             .iter()
             .any(|start| media_type.starts_with(start));
-        let has_charset = || media_type::parameter(content_type, "charset").is_some();
-        if is_packed {
-            Self::Other
-        } else if media_type::is_called_json(&media_type) {
-            Self::Json
-        // What is no media type says nothing.
-        } else if !media_type.contains('/')
-            || media_type::is_text(&media_type)
-            || (!is_medium && has_charset())
-        {
-            Self::Text
-        } else {
-            Self::Other
+        if !is_medium && media_type::parameter(content_type, "charset").is_some() {
+            return Self::Text;
         }
+        Self::Other
     }
 }
 
@@ -635,38 +639,30 @@ impl Kind {
 struct Form<'a> {
     content_type: Option<&'a str>,
     kind: Kind,
-    /// In a content coding that could not be undone.
+    /// Whether it has a content coding that could not be undone.
     is_packed: bool,
     /// Whether it is JSON that every parser takes.
     is_fit: bool,
     is_cut: bool,
 }
 
-/// The member `data`: JSON byte for byte, text as a string, anything else in Base64. An image is
-/// returned as one, too.
+/// The member `data`: JSON byte for byte, text as a string, anything else in Base64. Of a whole
+/// image, also returns its media type and its bytes in Base64.
 fn present(
     body: Result<String, FromUtf8Error>,
     form: &Form<'_>,
 ) -> (String, Option<(String, String)>) {
-    let media_type = media_type::essence(form.content_type.unwrap_or_default());
-    let (is_json, is_text) = (form.kind == Kind::Json, form.kind != Kind::Other);
+    let is_text = form.kind != Kind::Other;
     let bytes = match body {
         Ok(text) if text.is_empty() => return ("null".to_owned(), None),
-        Ok(json) if is_json && form.is_fit && !form.is_cut => {
-            return (json, None);
-        }
+        Ok(json) if form.kind == Kind::Json && form.is_fit && !form.is_cut => return (json, None),
         Ok(text) if is_text => return (Value::from(text).to_string(), None),
         Ok(text) => text.into_bytes(),
-        // A cut may fall into the middle of a character.
-        Err(error) if is_text && form.is_cut && error.utf8_error().error_len().is_none() => {
-            let whole = error
-                .as_bytes()
-                .get(..error.utf8_error().valid_up_to())
-                .unwrap_or_default();
-            return (
-                Value::from(String::from_utf8_lossy(whole)).to_string(),
-                None,
-            );
+        Err(error) if is_text && form.is_cut && ends_within_character(&error) => {
+            let end = error.utf8_error().valid_up_to();
+            let whole = error.as_bytes().get(..end).unwrap_or_default();
+            let text = String::from_utf8_lossy(whole);
+            return (Value::from(text).to_string(), None);
         }
         Err(error) => error.into_bytes(),
     };
@@ -676,9 +672,12 @@ fn present(
         json!(form.content_type),
         bytes.len()
     );
-    (
-        data,
-        (media_type.starts_with("image/") && !form.is_cut && !form.is_packed)
-            .then_some((media_type, base64)),
-    )
+    let media_type = media_type::essence(form.content_type.unwrap_or_default());
+    let is_image = media_type.starts_with("image/") && !form.is_cut && !form.is_packed;
+    (data, is_image.then_some((media_type, base64)))
+}
+
+/// Whether bytes are UTF-8 up to a character that is not complete, as a cut leaves it.
+fn ends_within_character(error: &FromUtf8Error) -> bool {
+    error.utf8_error().error_len().is_none()
 }

@@ -1,9 +1,9 @@
-//! Character sets: a text as UTF-8, whatever it came in.
+//! Character sets: turns a text into UTF-8.
 
-/// The UTF-8 form of U+FEFF, which some put before a text.
+/// U+FEFF in UTF-8, which some programs put before a text.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
-/// What windows-1252 has at 0x80 to 0x9f (WHATWG Encoding, index-windows-1252). Nobody means the
-/// controls that ISO-8859-1 has there.
+/// What windows-1252 has at 0x80 to 0x9f (WHATWG Encoding, index-windows-1252). It is also used for
+/// ISO-8859-1, whose control characters at these places nobody means.
 const WINDOWS_1252: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}',
     '\u{90}', '‘', '’', '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
@@ -12,7 +12,7 @@ const WINDOWS_1252: [char; 32] = [
 /// A character set that can be read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charset {
-    /// Also whatever is not known: what is no UTF-8 then is no text.
+    /// UTF-8, or a character set that is not known. What is not UTF-8 then does not count as text.
     Utf8,
     Utf16 {
         is_big_endian: bool,
@@ -43,6 +43,8 @@ impl Charset {
             // Without a mark, most begin with a character of ASCII.
             "utf-16" => utf16(text.first() == Some(&0)),
             _ if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
+            // Some servers name a charset for everything.
+            _ if text.iter().copied().any(is_binary) => Self::Utf8,
             "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252" | "cp1252"
             | "x-cp1252" => Self::Windows1252,
             "iso-8859-15" | "iso8859-15" | "iso_8859-15" | "latin9" | "latin-9" => Self::Latin9,
@@ -50,8 +52,8 @@ impl Charset {
         }
     }
 
-    /// `text` in UTF-8, without a byte order mark, and where in it that which stood at `cut`
-    /// stands.
+    /// Turns `text` into UTF-8 without a byte order mark. Also returns the position there that
+    /// corresponds to `cut` in `text`; if `text` ends before `cut`, a position beyond its end.
     pub(crate) fn decoded(self, mut text: Vec<u8>, cut: usize) -> (Vec<u8>, usize) {
         if self == Self::Utf8 {
             if !text.starts_with(BYTE_ORDER_MARK) {
@@ -97,6 +99,11 @@ impl Charset {
             None => text,
         }
     }
+}
+
+/// Whether no text has this byte (WHATWG MIME Sniffing §3, "binary data byte").
+fn is_binary(byte: u8) -> bool {
+    matches!(byte, 0x00..=0x08 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f)
 }
 
 /// ISO-8859-15 differs from ISO-8859-1 in eight places.

@@ -9,7 +9,7 @@ use ureq::http::header::CONTENT_ENCODING;
 /// What servers write into the header although nothing is packed: no coding at all (RFC 9110
 /// §12.5.3), a character set, what S3 keeps of an upload.
 const NO_CODINGS: [&str; 6] = ["", "identity", "none", "utf-8", "utf8", "aws-chunked"];
-/// More codings one upon the other than any API has.
+/// The most codings that are applied to one body, more than any API uses.
 const MOST_LAYERS: usize = 3;
 
 #[derive(Clone, Copy)]
@@ -20,9 +20,9 @@ pub(crate) enum Coding {
 
 /// The codings of a body.
 pub(crate) enum Codings {
-    /// In the order in which they were applied; often none.
+    /// Codings that can be undone, in the order in which they were applied. Often there is none.
     Known(Vec<Coding>),
-    /// What cannot be undone, as it is called.
+    /// Codings of which one cannot be undone: the names of all.
     Unknown(String),
 }
 
@@ -48,7 +48,7 @@ impl Codings {
         }
     }
 
-    /// Whether a body is read as it is.
+    /// Whether a body is read as it is, without unpacking.
     pub(crate) fn is_plain(&self) -> bool {
         match self {
             Self::Known(layers) => layers.is_empty(),
@@ -56,7 +56,7 @@ impl Codings {
         }
     }
 
-    /// The coding that cannot be undone.
+    /// The names of the codings, if one cannot be undone.
     pub(crate) fn unknown(&self) -> Option<&str> {
         match self {
             Self::Known(_) => None,
@@ -64,8 +64,7 @@ impl Codings {
         }
     }
 
-    /// What `reader` gives, unpacked. Where nothing comes, there is nothing to unpack, whatever the
-    /// header says.
+    /// Unpacks what `reader` gives. An empty body is not packed, whatever the header says.
     ///
     /// # Errors
     /// Those of `reader`.
@@ -91,8 +90,8 @@ impl Codings {
     }
 }
 
-/// Whether it begins as zlib does (RFC 1950 §2.2). Some send deflate without it (RFC 9110
-/// §8.4.1.2).
+/// Whether a body begins with the header of zlib (RFC 1950 §2.2). Some servers send deflate without
+/// it (RFC 9110 §8.4.1.2).
 fn is_zlib(start: &[u8]) -> bool {
     match *start {
         [method, flags, ..] => {

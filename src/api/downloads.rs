@@ -24,17 +24,18 @@ pub struct DownloadHosts {
     is_allowed: Judge,
 }
 
-/// In lower case.
+/// One entry of the setting, in lower case.
 #[derive(Clone, Debug)]
 enum Name {
+    /// This host.
     Host(String),
-    /// Every name that ends with this text, which begins with a dot.
+    /// Every host whose name ends with this text, which begins with a dot.
     Below(String),
 }
 
 impl DownloadHosts {
-    /// Reads the setting: names, separated by spaces or commas; `*.` in front stands for any names
-    /// below.
+    /// Reads the setting: names of hosts, separated by spaces or commas. `*.` at the beginning of a
+    /// name stands for any labels.
     ///
     /// # Errors
     /// How to correct it.
@@ -94,7 +95,7 @@ impl Name {
     }
 }
 
-/// Fetches downloads from the hosts that are set.
+/// Fetches downloads from the hosts of the setting.
 pub(crate) struct Downloads {
     hosts: DownloadHosts,
     agent: Agent,
@@ -103,14 +104,14 @@ pub(crate) struct Downloads {
 /// The result of a call of the API and of the redirects that followed.
 pub(crate) struct Followed {
     pub(crate) response: Response<Body>,
-    /// The host that it comes from, where that is not the API.
+    /// The host that it comes from, if that is not the API's.
     pub(crate) from: Option<String>,
-    /// The host of the next redirect, where that could be allowed.
+    /// The host of a redirect that was not followed, but that the setting could allow.
     pub(crate) unlisted: Option<String>,
 }
 
 impl Followed {
-    /// An answer of the API whose redirects are not followed.
+    /// An answer of the API, without a redirect that was followed.
     pub(crate) fn none(response: Response<Body>) -> Self {
         Self {
             response,
@@ -162,11 +163,11 @@ fn failure(host: &str, error: &ureq::Error) -> Failure {
         .hint("The API itself has answered. Downloads are not made through a proxy.")
 }
 
-/// Follows the redirects of `response`, which `called` has answered, to where `downloads` may come
-/// from. The last answer may be a redirect that is not followed.
+/// Follows the redirects of `response`, the answer of `called`, as far as they lead to hosts from
+/// which `downloads` may come. The last answer may be a redirect that is not followed.
 ///
 /// # Errors
-/// A host that is allowed does not answer, or has no public address.
+/// An allowed host does not answer, or has no public address.
 pub(crate) fn follow(
     downloads: Option<&Downloads>,
     response: Response<Body>,
@@ -194,8 +195,8 @@ pub(crate) fn follow(
     Ok(followed)
 }
 
-/// Where `response`, which came from `at`, leads to (RFC 9110 §15.4), if that can be a download:
-/// by https, at a host that has a name, and without credentials.
+/// The URL to which `response`, the answer of `at`, redirects (RFC 9110 §15.4), if a download can be
+/// there: by https, at a host that has a name, and without credentials.
 fn redirect(response: &Response<Body>, at: &Url) -> Option<Url> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;

@@ -48,8 +48,8 @@ impl Target {
 }
 
 impl Base {
-    /// The URL that `endpoint` (a path below the base, or an absolute URL under it) and
-    /// `parameters` mean.
+    /// The URL of `endpoint`, a path below the base or an absolute URL below it, with `parameters`
+    /// added to its query.
     ///
     /// # Errors
     /// The endpoint would leave the base, or the API could read it as if it did.
@@ -96,9 +96,9 @@ impl Base {
         Ok(Target { url, uri })
     }
 
-    /// The page that a `link` of the API's own means. An API behind a proxy may write another scheme
-    /// than the one that it is called by, and some write the base path in another case. Then the
-    /// page is called at the base, if the link is the same but for that.
+    /// The page to which a `link` of the API leads. An API behind a proxy may write another scheme
+    /// than the one by which it is called, and some APIs write the base path in another case. If the
+    /// link differs in nothing else, the page is called below the base.
     ///
     /// # Errors
     /// It lies elsewhere.
@@ -109,10 +109,10 @@ impl Base {
         }
     }
 
-    /// What `link` adds to the base, the scheme and the case of the path aside.
+    /// What `link` adds to the base, if the scheme and the case of the path do not count.
     fn below_base_in_any_form(&self, link: &str) -> Option<String> {
         let url = Url::parse(link).ok()?;
-        // The port that goes with the scheme differs with it.
+        // With another scheme, the default port is another.
         let is_same_port = url.port() == self.0.port()
             || url.port_or_known_default() == self.0.port_or_known_default();
         let is_same_place = matches!(url.scheme(), "http" | "https")
@@ -157,7 +157,7 @@ impl Base {
             && url.password().is_none()
     }
 
-    /// What `endpoint` adds to the base. It is checked as it was written.
+    /// What `endpoint` adds to the base. The checks look at it as it was written.
     fn below_base<'e>(&self, endpoint: &'e str) -> Result<&'e str, &'static str> {
         if endpoint.contains('#') {
             return Err("'#' would begin a fragment");
@@ -232,8 +232,8 @@ fn escapes(segment: &str) -> bool {
     }
 }
 
-/// With the characters replaced that compatibility mappings (Unicode TR #15, best-fit code pages)
-/// turn into dots, slashes and backslashes.
+/// Replaces the characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn
+/// into dots, slashes and backslashes.
 fn without_lookalikes(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
@@ -257,8 +257,8 @@ fn has_disguised_dots(segment: &str) -> bool {
     })
 }
 
-/// Whether it holds `%uXXXX`, which is no encoding (RFC 3986 §2.1), but Windows' http.sys decodes
-/// it.
+/// Whether `text` contains `%uXXXX`. It is not an encoding (RFC 3986 §2.1), but http.sys of Windows
+/// decodes it.
 fn has_wide_escape(text: &str) -> bool {
     let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));

@@ -16,7 +16,7 @@ use crate::text::is_plain;
 const MOST_NAME_BYTES: usize = 1024;
 /// The longest name that file systems take in one directory.
 const MOST_PART_BYTES: usize = 255;
-/// How much is read and written at a time.
+/// How many bytes are read and written at a time.
 const PIECE_BYTES: usize = 64 * 1024;
 
 /// Called with how many bytes were moved, and of how many. An error ends the transfer.
@@ -30,15 +30,15 @@ pub(crate) struct Moved {
     pub(crate) sha256: String,
 }
 
-/// The directory.
+/// The files below one directory.
 pub(crate) struct Files {
     root: PathBuf,
     most: u64,
 }
 
 impl Files {
-    /// The files below `directory`, each of at most `most` bytes. `own` are files of the server, by
-    /// their settings.
+    /// The files below `directory`, each of at most `most` bytes. `own` has the server's own files,
+    /// each with the name of its setting.
     ///
     /// # Errors
     /// It is not a directory, or it holds one of the server's own files.
@@ -90,7 +90,7 @@ impl Files {
         let metadata = self
             .verified(&file, &path)
             .map_err(|error| refuse(&error.to_string()))?;
-        // Its other name may lie outside of the directory.
+        // The other name may lie outside the directory.
         if os::has_other_names(&metadata) {
             return Err(refuse("it has further names (hard links)"));
         }
@@ -177,8 +177,8 @@ fn refusal(name: &str, reason: &str) -> Failure {
         .hint("Give a path relative to FILES_DIR, such as report.pdf or a/report.pdf; directories are not made, and files not overwritten.")
 }
 
-/// Why `part` of a name is refused. The rules of all systems apply on each, so that a name means
-/// the same everywhere.
+/// Why `part` of a name is refused. On each system, the rules of all systems apply, so that a name
+/// means the same everywhere.
 fn fault(part: &str) -> Option<&'static str> {
     let stem = part
         .split('.')
@@ -265,7 +265,7 @@ impl Source {
         Some(before.into_owned() + &String::from_utf8_lossy(&self.after))
     }
 
-    /// How long all of it is.
+    /// The length of everything that is sent.
     pub(crate) fn length(&self) -> u64 {
         self.size + (self.before.len() + self.after.len()) as u64
     }
@@ -292,11 +292,11 @@ impl Source {
 pub(crate) struct Sending<'a> {
     source: &'a Source,
     watch: Watch<'a>,
-    /// What is left of what stands before the file.
+    /// What is still to be sent before the file.
     before: &'a [u8],
-    /// How much of the file was sent.
+    /// How many bytes of the file were sent.
     sent: u64,
-    /// What is left of what stands after the file.
+    /// What is still to be sent after the file.
     after: &'a [u8],
     hash: Sha256,
     fault: Option<Failure>,
@@ -308,15 +308,13 @@ impl Sending<'_> {
     /// # Errors
     /// The file could not be read, or the transfer was cancelled.
     pub(crate) fn ended(self) -> Result<Moved, Failure> {
-        self.fault.map_or_else(
-            || {
-                Ok(Moved {
-                    bytes: self.sent,
-                    sha256: hex(self.hash),
-                })
-            },
-            Err,
-        )
+        match self.fault {
+            Some(fault) => Err(fault),
+            None => Ok(Moved {
+                bytes: self.sent,
+                sha256: hex(self.hash),
+            }),
+        }
     }
 
     fn fail(&mut self, error: &io::Error) -> io::Error {
@@ -390,7 +388,9 @@ impl Destination<'_> {
             return Err(too_large());
         }
         let mut part = Part::create(self).map_err(|error| self.failure(&error))?;
-        let (mut piece, mut bytes, mut hash) = (vec![0; PIECE_BYTES], 0_u64, Sha256::new());
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut bytes = 0_u64;
+        let mut hash = Sha256::new();
         loop {
             let count = match reader.read(&mut piece) {
                 Ok(0) => break,

@@ -14,15 +14,15 @@ use crate::error::{Failure, Kind};
 use crate::os;
 use crate::secret::Secret;
 
-/// The most headers, more than any gateway needs.
+/// The most headers of one file, more than any gateway needs.
 const MOST_HEADERS: usize = 32;
-/// As many as most servers take of one header.
+/// The longest value, as long as most servers accept.
 const MOST_VALUE_BYTES: usize = 4096;
-/// What a file of such headers has at most, with comments.
+/// The longest file, with comments.
 const MOST_FILE_BYTES: u64 = 256 * 1024;
-/// What is as long is not in an answer by chance,
+/// A value of this length is not in an answer by chance.
 const LONG_BYTES: usize = 16;
-/// nor is what is as long and has both letters and digits. Words and dates are.
+/// Nor is a value of this length with both letters and digits. Shorter ones, words and dates are.
 const SHORT_BYTES: usize = 8;
 
 /// The headers of one file.
@@ -38,8 +38,8 @@ pub struct FixedHeaders {
 }
 
 impl FixedHeaders {
-    /// Reads the file at `path`: a `Name: value` a line, and comments that begin with `#`. One that
-    /// `is_handed_over` is protected otherwise than by its mode.
+    /// Reads the file at `path`: one `Name: value` a line, and comments that begin with `#`. If
+    /// systemd has handed it over (`is_handed_over`), its mode does not say who can read it.
     ///
     /// # Errors
     /// What is wrong, in words that show no value.
@@ -88,7 +88,7 @@ impl FixedHeaders {
         names.any(|(fixed, _)| with_hyphens(fixed.as_str()) == name)
     }
 
-    /// Each with its value, which must not be shown.
+    /// All headers. Their values must not be shown.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&HeaderName, HeaderValue)> {
         self.headers.iter().filter_map(|(name, value)| {
             let mut value = HeaderValue::from_str(value.expose()).ok()?;
@@ -97,7 +97,7 @@ impl FixedHeaders {
         })
     }
 
-    /// What no answer may show.
+    /// The parts of the values that no answer may contain.
     pub(crate) fn keys(&self) -> impl Iterator<Item = &Secret> {
         self.keys.iter()
     }
@@ -129,7 +129,7 @@ fn headers_of(text: &str) -> Result<Vec<(HeaderName, Secret)>, String> {
     Ok(headers)
 }
 
-/// Reads one line. What may be a value is not shown.
+/// Reads one line. An error does not quote it, as it may hold a key.
 fn header(line: &str) -> Result<(HeaderName, Secret), String> {
     let mend = "write Name: value, such as Ocp-Apim-Subscription-Key: and the key";
     let (name, value) = line.split_once(':').ok_or(mend)?;
@@ -156,7 +156,7 @@ fn header(line: &str) -> Result<(HeaderName, Secret), String> {
     Ok((name, Secret::new(value.to_owned())))
 }
 
-/// What every caller may set is no secret.
+/// The parts of the values that could be keys. A header that every caller may set has none.
 fn keys_of(headers: &[(HeaderName, Secret)]) -> Vec<Secret> {
     let allowed = AllowedHeaders::default();
     let secrets = headers

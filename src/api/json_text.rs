@@ -1,21 +1,21 @@
-//! JSON that every parser takes. A client that cannot read a result takes a call for failed that
-//! was done.
+//! Whether every common parser accepts a JSON text. A client that cannot parse a result believes
+//! that the call has failed, although it was done.
 
 use memchr::memchr;
 
 use crate::json_string::plain_length;
 
-/// Common parsers stop at 64 levels; three are those of the result around it, and one is to spare.
+/// Common parsers stop at 64 levels. The result around the data takes three, and one is to spare.
 const MOST_LEVELS: usize = 60;
-/// Some parsers refuse what no double holds (more than 308 digits), Python an integer of more than
-/// 4,300 digits.
+/// Some parsers refuse a number that no double can hold (more than 308 digits). Python refuses an
+/// integer with more than 4,300 digits.
 const MOST_DIGITS: usize = 300;
 
 /// What was found in a text.
 pub(crate) struct Found {
-    /// Whether it is JSON (RFC 8259) that every parser takes, once the surrogates are mended.
+    /// Whether it is JSON (RFC 8259) that every parser accepts once [`Self::mended`].
     pub(crate) is_fit: bool,
-    /// Where escapes of lone surrogates stand.
+    /// The positions of the escapes of lone surrogates.
     lone_surrogates: Vec<usize>,
 }
 
@@ -29,7 +29,7 @@ impl Found {
         };
         let is_fit = scanner.json().is_some();
         if !is_fit {
-            scanner.other_strings();
+            scanner.find_surrogates();
         }
         Self {
             is_fit,
@@ -49,16 +49,16 @@ impl Found {
                 digits.copy_from_slice(b"fffd");
             }
         }
-        // ASCII has replaced ASCII.
+        // It is still UTF-8: ASCII digits have replaced ASCII digits.
         String::from_utf8(bytes).unwrap_or_default()
     }
 }
 
-/// The arrays and objects that are open at one place of a text.
+/// The arrays and objects that are open at one position of a text.
 #[derive(Default)]
 struct Open {
     level: usize,
-    /// A bit for each, the lowest for the innermost: whether it is an object.
+    /// One bit for each: 1 for an object, 0 for an array. The lowest bit is the innermost.
     objects: u64,
 }
 
@@ -79,8 +79,8 @@ impl Open {
     }
 }
 
-/// Reads a text once, from its beginning to its end. `None` means that it is no JSON that every
-/// parser takes.
+/// Reads a text from its beginning to its end. Its methods return `None` if the text is not JSON
+/// that every parser accepts.
 struct Scanner<'t> {
     text: &'t [u8],
     at: usize,
@@ -88,14 +88,15 @@ struct Scanner<'t> {
 }
 
 impl Scanner<'_> {
-    /// One value, and nothing behind it.
+    /// One value, and nothing after it.
     fn json(&mut self) -> Option<()> {
         let mut open = Open::default();
         loop {
-            let is_opened = self.value(&mut open)?;
-            if is_opened {
+            let has_begun = self.value(&mut open)?;
+            if has_begun {
                 continue;
             }
+            // A value has ended: close what ends with it, up to the next comma.
             loop {
                 if open.level == 0 {
                     self.skip_white_space();
@@ -114,7 +115,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// A value, or the beginning of an array or an object up to its first value; says which.
+    /// Reads a value. Of an array or an object that is not empty, it reads only the beginning, up to
+    /// the first value inside, and returns `true`.
     fn value(&mut self, open: &mut Open) -> Option<bool> {
         match self.token()? {
             b'"' => self.string()?,
@@ -159,7 +161,7 @@ impl Scanner<'_> {
         Some(())
     }
 
-    /// A number behind its first digit (§6).
+    /// The rest of a number after its first digit (RFC 8259 §6).
     fn number(&mut self, first: u8) -> Option<()> {
         let mut digits = match first {
             b'0' => 1,
@@ -181,7 +183,7 @@ impl Scanner<'_> {
         (digits <= MOST_DIGITS).then_some(())
     }
 
-    /// How many digits an exponent adds.
+    /// Reads an exponent, and returns how many digits it adds to the number.
     fn exponent(&mut self) -> Option<usize> {
         let sign = self.peek();
         if let Some(b'+' | b'-') = sign {
@@ -198,7 +200,7 @@ impl Scanner<'_> {
         Some(power.parse().unwrap_or(usize::MAX))
     }
 
-    /// Skips digits, and says how many.
+    /// Skips digits, and returns how many there were.
     fn digits(&mut self) -> usize {
         let rest = self.rest();
         let end = rest.iter().position(|byte| !byte.is_ascii_digit());
@@ -207,7 +209,7 @@ impl Scanner<'_> {
         count
     }
 
-    /// A string behind its quotation mark (§7).
+    /// The rest of a string after its first quotation mark (RFC 8259 §7).
     fn string(&mut self) -> Option<()> {
         loop {
             self.at += plain_length(self.rest());
@@ -219,7 +221,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// An escape behind its backslash.
+    /// The rest of an escape after its backslash.
     fn escape(&mut self) -> Option<()> {
         let start = self.at - 1;
         match self.byte()? {
@@ -239,24 +241,25 @@ impl Scanner<'_> {
         Some(())
     }
 
-    /// Goes on behind what is not taken, for the surrogates alone: parts of the text may be.
-    fn other_strings(&mut self) {
+    /// Looks for lone surrogates in all strings of a text that was not accepted. The caller may
+    /// select a part of it that is.
+    fn find_surrogates(&mut self) {
         self.at = 0;
         self.lone_surrogates.clear();
         while let Some(start) = memchr(b'"', self.rest()) {
             self.at += start + 1;
-            // Another string begins behind what is wrong in one.
+            // After a mistake in one string, the search goes on with the next.
             let _ = self.string();
         }
     }
 
-    /// Skips white space and then one byte, which it gives.
+    /// Skips white space, and takes one byte.
     fn token(&mut self) -> Option<u8> {
         self.skip_white_space();
         self.byte()
     }
 
-    /// Skips white space, and `byte` if it comes then.
+    /// Skips white space, and then `byte` if it is next. Returns whether it was.
     fn is_next(&mut self, byte: u8) -> bool {
         self.skip_white_space();
         let is_next = self.peek() == Some(byte);
@@ -285,7 +288,7 @@ impl Scanner<'_> {
     }
 }
 
-/// The UTF-16 code unit that is escaped at `at` (§7).
+/// The UTF-16 code unit whose escape begins at `at` (RFC 8259 §7).
 fn unit(text: &[u8], at: usize) -> Option<u16> {
     let digits = text.get(at..at + 6)?.strip_prefix(b"\\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {

@@ -1,13 +1,19 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
 //! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
-//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves must lie below
-//! `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent ([`request`]).
-//! The answer is read as far as the caller gets it ([`answer`], [`select`], [`link`]): unpacked
-//! ([`coding`]), as UTF-8 ([`charset`]), without the token and other keys ([`tokens`]), fit for every parser
-//! ([`json_text`]), and no longer than the caller wants it ([`shortened`]). If the API does not accept the token, the call is repeated with a new one. If
-//! only a sign-in can bring that, the call fails and says so. Every call leaves one line in the
-//! audit log. A redirect to a download may be followed, without the token ([`downloads`]).
+//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves must
+//! lie below `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent
+//! ([`request`]). If the API does not accept the token, the call is repeated with a new one. If only
+//! a sign-in can bring that, the call fails and says so.
+//!
+//! The answer is read as far as the caller gets it ([`answer`]). It is unpacked ([`coding`]), turned
+//! into UTF-8 ([`charset`]), and freed of the token and other keys ([`tokens`]). The caller may get
+//! selected parts ([`select`]), JSON that every parser accepts ([`json_text`]), and no more than it
+//! wants ([`shortened`]). A link to the next page is looked for ([`link`], [`next_link`]). A redirect
+//! to a download may be followed, without the token ([`downloads`]); any other is reported
+//! ([`redirect`]).
+//!
+//! Every call leaves one line in the audit log.
 
 pub(crate) mod answer;
 mod charset;
@@ -80,11 +86,11 @@ pub(crate) struct Call<'a> {
 
 /// What is sent as a body.
 pub(crate) enum Data<'a> {
-    /// A value of the caller: its media type says how it is sent.
+    /// A value of the caller. The `Content-Type` says how it is sent.
     Given(&'a RawValue),
-    /// Bytes as they are.
+    /// Bytes, which are sent as they are.
     Bytes(Vec<u8>),
-    /// The same with a file of `FILES_DIR` in its middle.
+    /// Bytes with a file of `FILES_DIR` between them.
     AroundFile {
         before: Vec<u8>,
         file: String,
@@ -157,12 +163,14 @@ impl Api {
         self.auth.audit.ready()?;
         let mut answer = backend.send(&request, &self.caller(&account, &[]))?;
         let mut used = Vec::new();
-        // Twice, because the first new token may be one without the claims: another call has
-        // fetched it, or the API had not asked for them yet. A missing scope (403) is for the
-        // settings to add: the API has no say in what is asked of the user.
+        // Twice, because the first new token may lack the claims: another call has fetched it, or
+        // the API had not asked for them yet. Nothing is done about a missing scope (403): only the
+        // settings say which scopes the user is asked for.
         for _ in 0..2 {
+            if !answer.refuses_token() {
+                break;
+            }
             let claims = match &answer.challenge {
-                _ if !answer.refuses_token() => break,
                 Some(Challenge::Claims(claims)) => Some(claims),
                 _ => None,
             };
@@ -173,7 +181,7 @@ impl Api {
             let Some(renewed) = renewed else { break };
             used.push(account);
             account = renewed;
-            // The new token is for the next call if the API has begun a session with this one.
+            // If the API has begun a session with this call, only the next one uses the new token.
             if answer.has_set_cookie || request.is_given_up() {
                 break;
             }
@@ -292,9 +300,11 @@ fn not_both(name: &str, other: &str, has_other: bool) -> Result<(), Failure> {
     Err(Failure::new(Kind::InvalidRequest, message).hint("Leave one of the two out."))
 }
 
-/// The bytes to be sent: JSON as it was written, or the text of a string if `Content-Type` is not
-/// JSON, or if that text is an object or an array: some clients write JSON into a string, and no
-/// API wants such a string.
+/// The bytes to be sent. If `Content-Type` is JSON, or missing, `data` is sent as it was written.
+/// With another `Content-Type`, `data` must be a string, and its text is sent.
+///
+/// Some clients write JSON into a string. Such a string is replaced by the object or the array in
+/// it, as no API wants the string.
 fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u8]>, Failure> {
     let content_type = headers
         .entry(CONTENT_TYPE)
@@ -314,7 +324,7 @@ fn encoded<'a>(data: &'a RawValue, headers: &mut HeaderMap) -> Result<Cow<'a, [u
     Ok(text.into_bytes().into())
 }
 
-/// The form that a body is, by its media type.
+/// The form that is in a body, by its media type.
 fn form<'b>(headers: &HeaderMap, body: &'b Content<'_>) -> Form<'b> {
     let media_type = media_type::essence(&content_type(headers).unwrap_or_default());
     let is_multipart = match media_type.as_str() {

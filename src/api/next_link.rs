@@ -1,4 +1,4 @@
-//! Where the next page is, in an answer that is too long to be kept.
+//! The link to the next page, in the beginning of an answer that is too long to be read as a whole.
 
 use std::fmt;
 
@@ -7,14 +7,15 @@ use serde_json::Deserializer;
 
 use crate::json_pointer::Text;
 
-/// Where OData says that there is another page (OData JSON Format 4.01 §4.5.5).
+/// The member in which OData links to the next page (OData JSON Format 4.01 §4.5.5).
 pub(crate) const NEXT_LINK: &str = "@odata.nextLink";
 
-/// The next page by the `beginning` of a JSON object, which may end anywhere.
+/// The link to the next page, if the `beginning` of a JSON object has it. The beginning may end
+/// anywhere.
 pub(crate) fn in_beginning(beginning: &[u8]) -> Option<String> {
     let mut found = None;
     let mut json = Deserializer::from_slice(beginning);
-    // It fails where the object is cut, and behind what was found.
+    // It fails where the object is cut, and after the link was found.
     let _ = json.deserialize_map(Search(&mut found));
     found
 }

@@ -1,7 +1,8 @@
 //! Which calls of the API this server makes: the methods and endpoints that the settings allow.
 //!
-//! The API may read a path in another way than we do. So when there are patterns, a path that could
-//! be read in more than one way is refused, and the patterns are matched against the only reading.
+//! The API may read a path in another way than this server. So, if there are patterns, a path that
+//! could be read in more than one way is refused, and the patterns are matched against the only
+//! reading.
 
 use std::borrow::Cow;
 
@@ -17,14 +18,14 @@ use crate::text::is_plain;
 pub const METHODS: [&str; 5] = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 /// What a pattern may contain besides letters, digits and slashes.
 const PLAIN: &str = "-._~!$&'()*+=:@";
-const HINT: &str = "Ask whoever runs this server, if it should be.";
+const HINT: &str = "If it should be allowed, ask whoever runs this server.";
 
 /// A pattern of paths below the base URL: `*` stands for any characters of one segment, the segment
 /// `**` for any number of segments.
 #[derive(Clone, Debug)]
 pub struct Pattern {
     segments: Vec<String>,
-    /// The same in folded case.
+    /// The same segments in folded case.
     folded: Vec<String>,
 }
 
@@ -150,8 +151,8 @@ impl Policy {
         })
     }
 
-    /// Refuses a call that some APIs would take for one of another method, if methods are
-    /// restricted: they read the method from a header, or from a field of the query or of a form.
+    /// If methods are restricted, refuses a call that some APIs would take for one of another method:
+    /// they read the method from a header, or from a field of the query or of a form.
     ///
     /// # Errors
     /// There is such a field; the message names it and the setting.
@@ -220,7 +221,8 @@ pub enum Form<'a> {
 }
 
 impl Form<'_> {
-    /// The names of its fields. Of a multipart form, every word of the lines that have parameters.
+    /// The names of its fields. Of a multipart form, these are all words of the lines that have
+    /// parameters.
     fn names(&self) -> Vec<Cow<'_, str>> {
         match self {
             Self::None | Self::InFile => Vec::new(),
@@ -280,7 +282,7 @@ fn ambiguous(path: &str, what: &str) -> Failure {
 /// `path` without percent-encoding, if that is the only way to read it.
 ///
 /// # Errors
-/// What in it some server reads in another way.
+/// Which part of it some server reads in another way.
 fn reading(path: &str) -> Result<String, &'static str> {
     if path.is_empty() {
         return Ok(String::new());
@@ -391,7 +393,7 @@ fn parts(segment: &str) -> Vec<Part> {
     parts
 }
 
-/// `template` with `value` in place of each name in braces.
+/// A path that is made of `template`, with `value` in place of each name in braces.
 fn filled(template: &str, value: &str) -> String {
     let mut path = String::new();
     for (at, piece) in template.split('{').enumerate() {
@@ -410,7 +412,7 @@ fn meet(pattern: &str, segment: &[Part]) -> bool {
         b'*' => Part::Any,
         byte => Part::Byte(byte),
     });
-    // reached[i]: the beginning of the pattern and the first i parts can be the same text.
+    // reached[i]: the pattern so far and the first i parts of the segment can be the same text.
     let mut reached: Vec<bool> = vec![true];
     reached.extend(segment.iter().scan(true, |so_far, part| {
         *so_far &= *part == Part::Any;
@@ -422,7 +424,7 @@ fn meet(pattern: &str, segment: &[Part]) -> bool {
             let [before, here] = both else { continue };
             let left = next.last() == Some(&true);
             let is_reached = match (part, other) {
-                // What stands for any text takes one part more of the other, or none.
+                // What stands for any text takes one more part of the other side, or none.
                 (Part::Any, _) | (_, Part::Any) => *here || left,
                 (part, other) => *before && part == *other,
             };

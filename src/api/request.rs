@@ -27,19 +27,19 @@ use crate::secret::Secret;
 const TIMEOUT: Duration = Duration::from_secs(100);
 /// The time limit of a call that moves a file.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(900);
-/// The pauses before a failed call is repeated,
+/// The pauses before a failed call is repeated.
 const PAUSES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(450)];
-/// the pause after a 429 that does not name one,
+/// The pause after a 429 that does not name one.
 const THROTTLED: Duration = Duration::from_secs(1);
-/// and how long after the beginning it may still be repeated: somebody is waiting.
+/// How long after its beginning a call may still be repeated: somebody is waiting.
 const RETRY_WINDOW: Duration = Duration::from_secs(10);
 /// Connections kept open for the next call.
 const IDLE_CONNECTIONS: usize = 64;
-/// The longest URL or header value. The rest of the buffer is for what else is in that line.
+/// The longest URL or header value. The rest of the buffer holds what else is in its line.
 const MOST_LINE_BYTES: usize = OUTPUT_BYTES - 1024;
-/// How many times longer than `MAX_RESPONSE_BYTES` JSON may be for parts of it to be chosen,
+/// How many times longer than `MAX_RESPONSE_BYTES` JSON may be if parts of it are to be selected.
 const REACH: usize = 16;
-/// and how long at most.
+/// How long JSON may be at most if parts of it are to be selected.
 const MOST_REACH: usize = 256 * 1024 * 1024;
 
 /// A request whose every part has been checked.
@@ -71,9 +71,9 @@ impl Request<'_> {
     }
 }
 
-/// As whom a request is sent.
+/// On whose behalf a request is sent.
 pub(crate) struct Caller<'a> {
-    /// Its token and its cookies are sent.
+    /// The account whose token and cookies are sent.
     pub(crate) account: &'a Account,
     /// Accounts whose tokens were sent with the same call before.
     pub(crate) earlier: &'a [Arc<Account>],
@@ -119,9 +119,9 @@ impl Backend {
     }
 
     /// Sends `request` for `caller`, with the bearer token (RFC 6750 §2.1). Redirects are not
-    /// followed, but to downloads that are allowed, without the token. A failed request is repeated
-    /// after a pause, on a new connection, unless the API could then act twice. The answer is
-    /// without the caller's tokens and cookies, and without the keys among the fixed headers.
+    /// followed, except to downloads that are allowed, and then without the token. A failed request
+    /// is repeated after a pause, on a new connection, unless the API could then act twice. The
+    /// answer contains neither the caller's tokens and cookies nor the keys of the fixed headers.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
@@ -180,7 +180,7 @@ impl Backend {
             head = head.header(COOKIE, sensitive(&cookie)?);
         }
         for (name, value) in &request.headers {
-            // The caller has set none of those that are fixed, but some have a default.
+            // The caller cannot set a fixed header, but a default may have the same name.
             let is_fixed = |fixed: &FixedHeaders| fixed.has(name.as_str());
             if !self.fixed_headers.as_ref().is_some_and(is_fixed) {
                 head = head.header(name, value);

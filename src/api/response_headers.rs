@@ -1,14 +1,14 @@
-//! The response headers that the caller gets: all but those that are of no use to it or none of its
-//! business.
+//! The response headers that the caller gets: all except those that are of no use to it or must not
+//! be shown.
 
 use serde_json::{Map, Value};
 use ureq::http::header::CONNECTION;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue};
 
-/// Names and values together have so many bytes at most.
+/// The most bytes of all names and values together.
 const MOST_BYTES: usize = 16 * 1024;
 
-/// These come first, whatever else there is.
+/// Headers that come first, so that others cannot take their room.
 const FIRST: [&str; 6] = [
     "location",
     "operation-location",
@@ -18,9 +18,9 @@ const FIRST: [&str; 6] = [
     "etag",
 ];
 
-/// Headers that are not handed on: cookies; what is about the connection, the framing and the
-/// coding (RFC 9110 §7.6.1, §8.4, §8.6), with `Content-Type`, which the result has beside them; and
-/// challenges, of which the server itself makes something.
+/// Headers that are not handed on: cookies; headers about the connection, the framing and the coding
+/// (RFC 9110 §7.6.1, §8.4, §8.6); challenges, which this server answers itself; and `Content-Type`,
+/// which is a member of the result.
 const KEPT_BACK: [&str; 16] = [
     "alt-svc",
     "authentication-info",
@@ -40,7 +40,7 @@ const KEPT_BACK: [&str; 16] = [
     "www-authenticate",
 ];
 
-/// What browsers are told: security policies and reports about them.
+/// Headers for browsers, which are not handed on: security policies and reports about them.
 const POLICIES: [&str; 22] = [
     "clear-site-data",
     "content-security-policy",
@@ -66,7 +66,7 @@ const POLICIES: [&str; 22] = [
     "x-xss-protection",
 ];
 
-/// How the names of other ones begin.
+/// How the names of other headers begin that are not handed on.
 const PREFIXES: [&str; 4] = [
     "access-control-",
     "cross-origin-",
@@ -74,13 +74,13 @@ const PREFIXES: [&str; 4] = [
     "x-permitted-cross-domain",
 ];
 
-/// The headers as the caller gets them, and how many did not fit. `text` makes a text of a value.
-/// Several of one name are joined to a list (RFC 9110 §5.3).
+/// The headers as the caller gets them, and how many of them did not fit. `text` turns a value into
+/// text. Values of the same name are joined to a list (RFC 9110 §5.3).
 pub(crate) fn handed_on(
     headers: &HeaderMap,
     text: impl Fn(&HeaderValue) -> String,
 ) -> (Map<String, Value>, usize) {
-    // The sender names more that are about the connection (RFC 9110 §7.6.1).
+    // `Connection` names further headers about the connection (RFC 9110 §7.6.1).
     let connection = headers.get_all(CONNECTION).iter();
     let options: Vec<_> = connection
         .filter_map(|value| value.to_str().ok())
@@ -101,16 +101,18 @@ pub(crate) fn handed_on(
     };
     let first = names().filter(|name| FIRST.contains(name));
     let rest = names().filter(|name| !FIRST.contains(name));
-    let (mut map, mut left, mut left_out) = (Map::new(), MOST_BYTES, 0);
+    let mut map = Map::new();
+    let mut room = MOST_BYTES;
+    let mut left_out = 0;
     for name in first.chain(rest) {
         let values: Vec<_> = headers.get_all(name).iter().map(&text).collect();
         let value = values.join(", ");
-        match left.checked_sub(name.len() + value.len()) {
-            Some(rest) => {
-                left = rest;
-                map.insert(name.to_owned(), value.into());
-            }
-            None => left_out += 1,
+        let length = name.len() + value.len();
+        if length > room {
+            left_out += 1;
+        } else {
+            room -= length;
+            map.insert(name.to_owned(), value.into());
         }
     }
     (map, left_out)

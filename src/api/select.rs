@@ -9,7 +9,7 @@ use serde_json::{Value, from_str};
 use crate::error::{Failure, Kind};
 use crate::json_pointer::{self, Pointer};
 
-/// How many times the length of an answer is read at most, for all pointers together.
+/// All pointers together read at most so many times the length of the answer.
 const MOST_READINGS: usize = 256;
 
 /// Which parts of an answer the caller wants.
@@ -37,7 +37,7 @@ impl Selection {
         };
         match from_str::<Vec<String>>(json.get()) {
             Ok(mut texts) => {
-                // One member for each.
+                // A member for a pointer stands there once.
                 let mut known = BTreeSet::new();
                 texts.retain(|text| known.insert(text.clone()));
                 texts
@@ -111,7 +111,7 @@ impl Selection {
 pub(crate) struct Selected {
     /// JSON, or the beginning of it if it was cut.
     pub(crate) parts: Vec<u8>,
-    /// The length of the whole.
+    /// The length of all of it.
     pub(crate) length: usize,
     /// The pointers that found nothing.
     pub(crate) not_found: Vec<String>,

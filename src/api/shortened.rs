@@ -1,4 +1,4 @@
-//! JSON that is too long for its reader, made shorter so that it stays JSON.
+//! Shortens JSON that is too long for its reader, so that it is still JSON.
 
 use std::cmp::Reverse;
 use std::fmt;
@@ -10,9 +10,9 @@ use serde_json::value::RawValue;
 
 use crate::json_pointer::Text;
 
-/// Arrays below more objects than these are not looked for.
+/// How many objects deep arrays are looked for.
 const MOST_LEVELS: usize = 8;
-/// Of more arrays than these, the largest count.
+/// How many arrays are considered. If there are more, these are the largest.
 const MOST_ARRAYS: usize = 1000;
 
 /// JSON without some elements of its arrays.
@@ -24,18 +24,20 @@ pub(crate) struct Shortened {
 
 /// How many elements of an array were left out.
 pub(crate) struct LeftOut {
-    /// The members that lead to the array.
+    /// The names of the members that lead to the array.
     pub(crate) path: Vec<Rc<str>>,
-    /// How many of its first elements are still there.
+    /// How many elements were kept: the first ones.
     pub(crate) kept: usize,
-    /// How many are not.
+    /// How many elements were left out: the last ones.
     pub(crate) count: usize,
 }
 
-/// `json` in at most `most` bytes. The largest array keeps as many of its first elements as there
-/// is room for. Where there is room for none, the other arrays lose theirs, too, the larger ones
-/// first. An array in another one is part of an element. `None` where `json` is none, or is too
-/// long without all of them, or what leads to them is too long itself.
+/// Shortens `json` to at most `most` bytes. The largest array keeps as many of its first elements as
+/// fit. If not even one fits, other arrays are emptied, too, the larger ones first. An array inside
+/// another array counts as part of an element.
+///
+/// Returns `None` if `json` is not JSON, or is too long even when all arrays are empty. It also
+/// returns `None` if the paths of the arrays are together longer than `most`: they are reported.
 pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
     let whole: &RawValue = serde_json::from_str(json).ok()?;
     let mut arrays = Vec::new();
@@ -47,6 +49,7 @@ pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
     let mut excess = json.len().saturating_sub(most);
     let mut cuts = Vec::new();
     let mut others = others.iter();
+    // Emptying the largest array alone would not be enough.
     while excess > largest.content_bytes() {
         let other = others.next()?;
         cuts.push(other.cut(json, other.content_bytes())?);
@@ -54,38 +57,40 @@ pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
     }
     cuts.push(largest.cut(json, excess)?);
     let names = cuts.iter().flat_map(|cut| &cut.left_out.path);
-    if names.map(|name| name.len()).sum::<usize>() > most {
+    let name_bytes: usize = names.map(|name| name.len()).sum();
+    if name_bytes > most {
         return None;
     }
 
     cuts.sort_by_key(|cut| cut.start);
     let mut text = String::new();
-    let mut at = 0;
+    let mut copied = 0;
     for cut in &cuts {
-        text.push_str(json.get(at..cut.start)?);
-        at = cut.end;
+        text.push_str(json.get(copied..cut.start)?);
+        copied = cut.end;
     }
-    text.push_str(json.get(at..)?);
+    text.push_str(json.get(copied..)?);
     Some(Shortened {
         json: text,
         left_out: cuts.into_iter().map(|cut| cut.left_out).collect(),
     })
 }
 
-/// An array that is not in another one.
+/// An array that is not inside another array.
 struct Array<'j> {
     path: Vec<Rc<str>>,
-    /// With its brackets.
+    /// Its text, with the brackets.
     json: &'j str,
 }
 
 impl Array<'_> {
-    /// The length without the brackets.
+    /// The length of its text without the brackets.
     fn content_bytes(&self) -> usize {
         self.json.len().saturating_sub(2)
     }
 
-    /// The cut that makes this array, a part of `whole`, shorter by at least `excess` bytes.
+    /// The cut that makes this array shorter by at least `excess` bytes. Its text is a slice of
+    /// `whole`.
     fn cut(&self, whole: &str, excess: usize) -> Option<Cut> {
         let fitting = Fitting {
             array: self.json,
@@ -106,19 +111,20 @@ impl Array<'_> {
     }
 }
 
-/// What is cut out of the JSON: the last elements of an array.
+/// The last elements of an array, which are cut out of the JSON.
 struct Cut {
+    /// Where they begin and end in the whole JSON.
     start: usize,
     end: usize,
     left_out: LeftOut,
 }
 
-/// The largest first.
+/// Sorts arrays by the length of their text, the longest first.
 fn sort(arrays: &mut [Array<'_>]) {
     arrays.sort_by_key(|array| Reverse(array.json.len()));
 }
 
-/// Adds the arrays in `json`, to which `path` leads.
+/// Adds the arrays in `json` to `found`. `path` leads to `json`.
 fn find_arrays<'j>(json: &'j RawValue, path: &[Rc<str>], found: &mut Vec<Array<'j>>) {
     match json.get().as_bytes().first() {
         Some(b'[') => {
@@ -132,14 +138,14 @@ fn find_arrays<'j>(json: &'j RawValue, path: &[Rc<str>], found: &mut Vec<Array<'
             });
         }
         Some(b'{') if path.len() < MOST_LEVELS => {
-            // It has been read once already.
+            // It cannot fail: this text has been parsed before.
             let _ = Deserializer::from_str(json.get()).deserialize_map(Members { path, found });
         }
         _ => {}
     }
 }
 
-/// Looks for arrays in the members of an object.
+/// Looks for arrays in the members of an object, to which `path` leads.
 struct Members<'f, 'j> {
     path: &'f [Rc<str>],
     found: &'f mut Vec<Array<'j>>,
@@ -163,7 +169,8 @@ impl<'j> Visitor<'j> for Members<'_, 'j> {
     }
 }
 
-/// Counts the elements of `array`, and those that fit into `most` bytes with its brackets.
+/// Counts the elements of `array`: all of them, and those that fit into `most` bytes together with
+/// the brackets.
 struct Fitting<'j> {
     array: &'j str,
     most: usize,
@@ -172,7 +179,7 @@ struct Fitting<'j> {
 struct Fitted {
     count: usize,
     kept: usize,
-    /// Where the last element that fits ends.
+    /// Where the last element that fits ends in the array.
     end: usize,
 }
 
@@ -200,7 +207,7 @@ impl<'j> Visitor<'j> for Fitting<'j> {
     }
 }
 
-/// Where `part` stands in `whole`, of which it is a slice.
+/// The position of `part` in `whole`, of which it is a slice.
 fn offset(whole: &str, part: &str) -> usize {
     part.as_ptr().addr() - whole.as_ptr().addr()
 }

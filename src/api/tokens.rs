@@ -1,6 +1,6 @@
-//! Takes the access tokens that were sent with a call out of what the API answers, the keys among
-//! the fixed headers, and the session cookies of the account: some APIs send back what they were
-//! sent, and no assistant is given any of them.
+//! Takes secrets out of the API's answer: the access tokens that were sent with the call, the keys
+//! among the fixed headers, and the session cookies of the account. Some APIs send back what they
+//! were sent, and no assistant is given any of these.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -9,17 +9,17 @@ use memchr::memmem::Finder;
 
 use crate::secret::Secret;
 
-/// What stands in the place of a token,
+/// Replaces a token.
 const TOKEN_MARKER: &[u8] = b"[access token removed]";
-/// in that of a key,
+/// Replaces a key.
 const KEY_MARKER: &[u8] = b"[key removed]";
-/// and in that of a cookie.
+/// Replaces a session cookie.
 const COOKIE_MARKER: &[u8] = b"[session cookie removed]";
-/// Nothing shorter is searched for.
+/// The least length of a secret that is searched for.
 const LEAST_BYTES: usize = 8;
-/// How many bytes of a token are searched for. Those of a signature are unlike any others.
+/// How many bytes of a token are searched for. The end of a signature is unlike anything else.
 const MOST_ANCHOR_BYTES: usize = 256;
-/// The longest way in which one character is written, as in `\u002b`.
+/// The length of the longest form of one character, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;
 
 /// The tokens and the keys that were sent with a call, and the cookies of its account.
@@ -58,8 +58,8 @@ impl<'a> Tokens<'a> {
         longest.unwrap_or_default()
     }
 
-    /// The first `most` of `bytes` without the tokens that begin there. It is copied only if there
-    /// is one.
+    /// The first `most` of `bytes`, without the tokens that begin there. They are copied only if
+    /// there is one.
     pub(crate) fn taken_out(&self, mut bytes: Vec<u8>, most: usize) -> Vec<u8> {
         let mut found: Vec<_> = self
             .tokens
@@ -96,18 +96,18 @@ impl<'a> Tokens<'a> {
     /// `text` without the tokens.
     pub(crate) fn taken_out_of(&self, text: String) -> String {
         let bytes = self.taken_out(text.into_bytes(), usize::MAX);
-        // What is taken out is ASCII, and so is the marker.
+        // It is still UTF-8: what was taken out is ASCII, and so are the markers.
         String::from_utf8(bytes).unwrap_or_default()
     }
 }
 
-/// One token, and the part of it that is searched for.
+/// One token, and the part of it that is searched for, its anchor.
 struct Needle<'a> {
     token: &'a [u8],
     anchor: Range<usize>,
-    /// Finds that part.
+    /// Finds the anchor.
     finder: Finder<'a>,
-    /// What stands in its place.
+    /// Replaces the token.
     marker: &'static [u8],
 }
 
@@ -134,7 +134,7 @@ impl<'a> Needle<'a> {
         forms.sum()
     }
 
-    /// Where it stands in `text`.
+    /// All places of the token in `text`.
     fn all_in(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut at = 0;
@@ -142,14 +142,14 @@ impl<'a> Needle<'a> {
             let start = at + start;
             let end = start + self.anchor.len();
             let (range, is_whole) = self.around(text, start..end);
-            // Where a token repeats itself, the next place may be the right one.
+            // If the token repeats itself, the whole of it may begin within this part.
             at = if is_whole { range.end } else { start + 1 };
             found.push(range);
         }
         found
     }
 
-    /// What of the token stands around its anchor, and whether that is all of it.
+    /// How much of the token stands around its anchor, and whether that is the whole token.
     fn around(&self, text: &[u8], anchor: Range<usize>) -> (Range<usize>, bool) {
         let (mut start, mut end) = (anchor.start, anchor.end);
         let mut is_whole = true;
@@ -185,8 +185,7 @@ fn ends_with(text: &[u8], form: &[u8]) -> bool {
     end.is_some_and(|end| end.eq_ignore_ascii_case(form))
 }
 
-/// The part to be searched for: the end of the longest run of characters that are written in one
-/// way only.
+/// The part to be searched for: the end of the longest run of characters that have only one form.
 fn anchor_of(token: &[u8]) -> Range<usize> {
     let (mut longest, mut start) = (0..0, 0);
     for (at, c) in token.iter().chain([&b'/']).enumerate() {
@@ -203,19 +202,19 @@ fn anchor_of(token: &[u8]) -> Range<usize> {
     longest.end - longest.len().min(MOST_ANCHOR_BYTES)..longest.end
 }
 
-/// Whether JSON, forms and HTML write it as it is.
+/// Whether JSON, forms and HTML have only one form of `c`.
 fn is_plain(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_')
 }
 
-/// The length of the way in which `c` is written, if it is one that `is_there`: itself, or escaped
-/// as in JSON (`\/`, `\u002b`), a URL (`%2B`) or HTML (`&#x2B;`, `&#43;`).
+/// The length of the form of `c` for which `is_there` holds: `c` itself, or its escape in JSON
+/// (`\/`, `\u002b`), in a URL (`%2B`) or in HTML (`&#x2B;`, `&#43;`). `None` if it holds for none.
 fn form(c: u8, is_there: impl Fn(&[u8]) -> bool) -> Option<usize> {
     if is_plain(c) {
         return is_there(&[c]).then_some(1);
     }
     let is_there = |form: &String| is_there(form.as_bytes());
-    // A character may be the end of a longer way to write it.
+    // The longer forms come first, as they may end with the character itself.
     let forms = [
         format!("\\{}", char::from(c)),
         format!("\\u{c:04x}"),

@@ -20,6 +20,7 @@ use super::request::Requirements;
 use super::token_file::TokenFile;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
+use crate::sorted;
 use crate::sync::{locked, try_locked};
 
 /// The most users without an account of whom something is known.
@@ -61,14 +62,6 @@ pub struct Slot {
     pub signed_in_for: Option<Claims>,
 }
 
-/// How signing in went.
-pub enum Change {
-    /// It is on the disk. The account that had the name before, if any.
-    Done(Option<Arc<Account>>),
-    /// The person gave the sign-in up, or signed out, meanwhile.
-    GivenUp,
-}
-
 type ByUser = BTreeMap<String, Arc<Account>>;
 
 #[derive(Default)]
@@ -87,7 +80,7 @@ impl Memory {
             let account = slot.account.as_ref()?;
             Some((user_id.clone(), Arc::clone(account)))
         });
-        accounts.collect()
+        sorted::map(accounts)
     }
 }
 
@@ -216,23 +209,21 @@ impl Accounts {
 
     // ---- Changing ----
 
-    /// Puts `account` in the place of whatever `user_id` had, if the sign-in is still `wanted`. The
-    /// person has signed in for the claims `signed_in_for`.
+    /// Puts `account` in the place of whatever `user_id` had, and gives that. The person has signed
+    /// in for the claims `signed_in_for`. Nobody else can store an account during `check`.
     ///
     /// # Errors
-    /// The file cannot be written; then nothing is changed.
+    /// That of `check`, or the file cannot be written; then nothing is changed.
     pub fn sign_in(
         &self,
         user_id: &str,
         account: &Arc<Account>,
         signed_in_for: Option<&Claims>,
-        wanted: impl FnOnce() -> bool,
-    ) -> Result<Change, Failure> {
+        check: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<Option<Arc<Account>>, Failure> {
         let mut file = locked(&self.file);
         // A sign-out first forgets the sign-ins, then waits for the file.
-        if !wanted() {
-            return Ok(Change::GivenUp);
-        }
+        check()?;
         let mut accounts = self.all();
         let before = accounts.insert(user_id.to_owned(), Arc::clone(account));
         self.write(&mut file, &accounts)?;
@@ -242,7 +233,7 @@ impl Accounts {
             ..Slot::default()
         };
         locked(&self.memory).slots.insert(user_id.to_owned(), slot);
-        Ok(Change::Done(before))
+        Ok(before)
     }
 
     /// Forgets the account of `user_id` and all that is known of it; gives the account. An account

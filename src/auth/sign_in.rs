@@ -5,8 +5,8 @@ use std::sync::Arc;
 use url::Url;
 
 use super::account::Account;
-use super::accounts::{Change, Due};
-use super::id_token::{self, Identity, Person};
+use super::accounts::Due;
+use super::id_token::{self, Identity};
 use super::oauth_error::OauthError;
 use super::pending::{
     Answer, Attempt, Browser, Completion, Delivery, LIFETIME, Method, Outcome, Shows, wrong_browser,
@@ -291,26 +291,7 @@ impl Auth {
                 "Sign in as that person, or give {signed_in} a name of its own with authenticate_user."
             )));
         }
-        if let Some(label) = self.other_label_of(user_id, &identity.person) {
-            let message = format!(
-                "{signed_in} has an account here already: {label}. No second one was made."
-            );
-            return Err(Failure::new(Kind::Refused, message).hint(format!(
-                "Use {label} as the user_id, or choose another account on Microsoft's page."
-            )));
-        }
         self.store(attempt, self.new_account(identity, tokens))
-    }
-
-    /// What `person` is signed in as here, if not as `user_id`.
-    fn other_label_of(&self, user_id: &str, person: &Person) -> Option<String> {
-        let mut accounts = self.accounts();
-        accounts.retain(|_, account| account.person.as_ref() == Some(person));
-        if accounts.contains_key(user_id) {
-            return None;
-        }
-        let mut labels = accounts.into_keys();
-        labels.find(|label| self.standing(label).is_signed_in())
     }
 
     fn new_account(&self, identity: Identity, tokens: TokenResponse) -> Account {
@@ -334,33 +315,49 @@ impl Auth {
     fn store(&self, attempt: &Attempt, account: Account) -> Outcome {
         let user_id = &attempt.user_id;
         let account = Arc::new(account);
-        // Asked while nobody else can store an account.
-        let still_wanted = || {
-            let person = account.person.as_ref();
-            let other_label = person.and_then(|person| self.other_label_of(user_id, person));
-            self.pending.holds(&attempt.handle) && other_label.is_none()
-        };
         let api_claims = attempt.requirements.api_claims.as_ref();
-        match self
+        let check = || self.check_wanted(attempt, &account);
+        let before = self
             .accounts
-            .sign_in(user_id, &account, api_claims, still_wanted)?
-        {
-            Change::GivenUp => Err(Failure::new(
-                Kind::Refused,
-                format!(
-                    "The sign-in of {user_id} was given up, signed out or overtaken meanwhile. Nothing was stored."
+            .sign_in(user_id, &account, api_claims, check)?;
+        let message = success(user_id, &account);
+        Ok(
+            match before.filter(|before| before.person != account.person) {
+                Some(other) => format!(
+                    "{message} The account {} that had this name before is signed out here.",
+                    other.username
                 ),
-            )
-            .hint("Start again from a new link, if you want to sign in.")),
-            Change::Done(before) => {
-                let message = success(user_id, &account);
-                Ok(match before.filter(|before| before.person != account.person) {
-                    Some(other) => format!(
-                        "{message} The account {} that had this name before is signed out here.",
-                        other.username
-                    ),
-                    None => message,
-                })
+                None => message,
+            },
+        )
+    }
+
+    /// Whether `attempt` has not been given up, and its person is signed in under no other label.
+    fn check_wanted(&self, attempt: &Attempt, account: &Account) -> Result<(), Failure> {
+        let user_id = &attempt.user_id;
+        if !self.pending.holds(&attempt.handle) {
+            let message = format!(
+                "The sign-in of {user_id} was given up or signed out meanwhile. Nothing was stored."
+            );
+            return Err(Failure::new(Kind::Refused, message)
+                .hint("Start again from a new link, if you want to sign in."));
+        }
+        let mut theirs = self.accounts();
+        theirs.retain(|_, other| other.person == account.person);
+        if theirs.contains_key(user_id) {
+            return Ok(());
+        }
+        let mut labels = theirs.into_keys();
+        match labels.find(|label| self.standing(label).is_signed_in()) {
+            None => Ok(()),
+            Some(label) => {
+                let username = &account.username;
+                let message = format!(
+                    "{username} has an account here already: {label}. No second one was made."
+                );
+                Err(Failure::new(Kind::Refused, message).hint(format!(
+                    "Use {label} as the user_id, or choose another account on Microsoft's page."
+                )))
             }
         }
     }

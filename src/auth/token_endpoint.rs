@@ -16,6 +16,7 @@ use super::device_code::DeviceAuthorization;
 use super::oauth_error::OauthError;
 use crate::config::Config;
 use crate::error::{Failure, Kind};
+use crate::logging;
 use crate::outgoing::{agent, agent_config, describe, mend, retry_after};
 use crate::secret::{Secret, SecretJson};
 
@@ -169,7 +170,9 @@ impl TokenEndpoint {
             .send(encoded(form).as_bytes());
         let mut answer = sent.map_err(|error| unreachable(purpose, &error))?;
         let status = answer.status().as_u16();
-        log::debug!("Entra answered {purpose} with status {status}");
+        logging::debug(format_args!(
+            "Entra answered {purpose} with status {status}"
+        ));
         if status == 429 || status >= 500 {
             let failure = Failure::new(
                 Kind::RetryLater,

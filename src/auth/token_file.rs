@@ -23,7 +23,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
 use super::account::{Account, Binding, Stored};
@@ -195,10 +195,10 @@ impl TokenFile {
         let accounts: Vec<Value> = accounts
             .map(|(user_id, account)| to_json(user_id, account))
             .collect();
-        let json = SecretJson(Value::from_iter([
-            ("version", VERSION.into()),
-            ("accounts", Value::Array(accounts)),
-        ]));
+        let mut members = Map::new();
+        members.insert("version".to_owned(), VERSION.into());
+        members.insert("accounts".to_owned(), Value::Array(accounts));
+        let json = SecretJson(Value::Object(members));
         let mut text = Zeroizing::new(String::with_capacity(self.length + MOST_GROWTH));
         // To memory it cannot fail.
         let _ = writeln!(text, "{:#}", *json);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::pending::{Attempt, Entries, Entry, Outcome, PendingSignIns, Phase};
 use super::request::Requirements;
 use crate::error::Failure;
+use crate::sorted;
 use crate::sync::locked;
 
 impl Entry {
@@ -76,10 +77,8 @@ impl PendingSignIns {
     /// Whose sign-ins are not forgotten.
     pub fn users(&self) -> BTreeSet<String> {
         let entries = self.current();
-        entries
-            .iter()
-            .map(|entry| entry.attempt.user_id.clone())
-            .collect()
+        let users = entries.iter().map(|entry| entry.attempt.user_id.clone());
+        sorted::set(users)
     }
 
     /// Waits at most `step` for a sign-in of `user_id` (of anybody, without one) to end later than

@@ -263,8 +263,7 @@ impl Reader<'_> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = value(self.variables, setting)?;
-        let parsed = parse(value)
-            .map_err(|mend| format!("{setting} is {:?}: {mend}", without_password(value)));
+        let parsed = parse(value).map_err(|mend| mistake(setting, value, &mend));
         self.noted(parsed)
     }
 
@@ -483,6 +482,12 @@ fn server_host(text: &str, has_key: bool) -> Result<String, String> {
         "whoever reaches that address could call the API as the signed-in users; set SERVER_ACCESS_KEY as well, or listen on localhost",
     )?;
     Ok(bare.to_owned())
+}
+
+/// What is said of the `value` of `setting`.
+#[cold]
+fn mistake(setting: &str, value: &str, mend: &str) -> String {
+    format!("{setting} is {:?}: {mend}", without_password(value))
 }
 
 /// An absolute web URL without userinfo, query and fragment.

@@ -297,7 +297,8 @@ pub const SETTINGS: &[Setting] = &[
 ];
 
 /// The value of the setting `name`, without the white space around it; an empty one counts as not
-/// set.
+/// set. It is called for each setting, at the start alone: never inlined, to stay small.
+#[inline(never)]
 pub fn value<'v>(variables: &'v BTreeMap<String, String>, name: &str) -> Option<&'v str> {
     let value = variables.get(name)?.trim();
     (!value.is_empty()).then_some(value)

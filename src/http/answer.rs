@@ -3,7 +3,7 @@
 //! with the result.
 //!
 //! Two threads write to it: the one that makes the result, and the ticker, which never blocks. Each
-//! takes the lock of the [`Output`] first, and leaves on it what the socket had no room for.
+//! locks the state of the [`Output`] first. What the socket had no room for stays in that state.
 
 use std::io::{self, ErrorKind, IoSlice, Write as _};
 use std::iter;
@@ -22,7 +22,7 @@ use super::ticker::{Tick, Ticker};
 use crate::pieces::Pieces;
 use crate::sync::{locked, try_locked};
 
-/// How often an answer that waits looks whether its client is still there.
+/// How often a call that waits checks whether its client is still there.
 const STEP: Duration = Duration::from_millis(100);
 /// How often the ticker tries again to write to a client that does not read.
 const RETRY: Duration = Duration::from_millis(100);
@@ -31,16 +31,16 @@ const KEEP_ALIVE: &str = ": keep-alive\n\n";
 const EVENT_START: &str = "event: message\ndata: ";
 const EVENT_END: &str = "\n\n";
 
-/// Makes the data of an event that says that the call goes on. It is asked under the lock of the
-/// answer, so events go out in the order in which they were made.
+/// Makes the data of an event that says that the call goes on. It is called under the lock of the
+/// answer, so events are sent in the order in which they were made.
 pub type SignOfLife = Box<dyn FnMut() -> String + Send>;
 
 /// The writing side of a connection.
 pub struct Output {
     slot: Arc<Slot>,
-    /// How long an answer that can become a stream stays silent.
+    /// How long an answer is silent before it becomes a stream, if it can.
     silence: Duration,
-    /// How long a stream says nothing.
+    /// How long a stream is silent before it gets a sign of life.
     keep_alive: Duration,
     /// How long a client may take to read one answer, or one event.
     patience: Duration,
@@ -49,11 +49,11 @@ pub struct Output {
 
 struct State {
     form: Form,
-    /// The fields that the answer has in either form.
+    /// The header fields that the answer has in each form.
     fields: Vec<Header>,
-    /// What the socket had no room for. It goes before everything else.
+    /// What the socket had no room for. It is sent before everything else.
     unsent: Option<Unsent>,
-    /// What the socket has been told, so that it is not told again.
+    /// The timeout that the socket has, so that the same is not set again.
     write_timeout: Option<Duration>,
 }
 
@@ -61,7 +61,7 @@ struct State {
 enum Form {
     /// One response, whatever happens.
     Response,
-    /// A stream of events, begun or not.
+    /// A stream of events, which may not have begun yet.
     Stream(EventStream),
     /// The client has left, or does not read: nothing more is sent.
     Closed,
@@ -69,11 +69,11 @@ enum Form {
 
 struct EventStream {
     has_begun: bool,
-    /// When something was sent, or else when the answer was begun.
+    /// When something was last sent; before that, when the answer was begun.
     last_sign: Instant,
     framing: BodyFraming,
     keeps_connection: bool,
-    /// Without one, the client gets comments.
+    /// Without one, the client gets comments as signs of life.
     sign_of_life: Option<SignOfLife>,
 }
 
@@ -83,7 +83,7 @@ struct Unsent {
 }
 
 impl EventStream {
-    /// The head, where it was not sent yet.
+    /// The head, if it was not sent yet.
     fn opening(&mut self, fields: &mut Vec<Header>) -> Pieces {
         if mem::replace(&mut self.has_begun, true) {
             return Pieces::default();
@@ -127,7 +127,8 @@ fn event(data: Pieces) -> Pieces {
     event
 }
 
-/// JSON without line breaks, which are white space there, and would end the field of an event.
+/// `data` without line breaks. In JSON they are white space, but they would end the field of an
+/// event.
 fn in_one_line(data: Pieces) -> Pieces {
     let is_break = |byte: u8| matches!(byte, b'\n' | b'\r');
     let has_breaks = |piece: &[u8]| memchr2(b'\n', b'\r', piece).is_some();
@@ -171,8 +172,8 @@ impl Output {
         self.write_all(&mut locked(&self.state), pieces)
     }
 
-    /// Writes a part of an answer. Meanwhile another connection may take the slot, if the client
-    /// does not read.
+    /// Writes a part of an answer. If the client does not read it, another connection may take the
+    /// slot meanwhile.
     fn write_answer<'b>(
         &self,
         state: &mut State,
@@ -187,8 +188,8 @@ impl Output {
         }
     }
 
-    /// Writes what is unsent, then `pieces`, within the time that one answer has. It is one system
-    /// call where the socket has room.
+    /// Writes what is unsent, then `pieces`, within the time that one answer has. If the socket has
+    /// room, this is one system call.
     fn write_all<'b>(
         &self,
         state: &mut State,
@@ -224,7 +225,7 @@ impl Output {
         Ok(())
     }
 
-    /// Writes as much of `bytes` as the socket has room for, and gives how much that was.
+    /// Writes as much of `bytes` as the socket has room for, and returns how much that was.
     fn write_some(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut socket = &self.slot.socket;
         socket.set_nonblocking(true)?;
@@ -240,10 +241,10 @@ impl Output {
         }
     }
 
-    /// Ends the silence when it has lasted for too long; gives when to look again.
+    /// Sends a sign of life if the silence has lasted for too long. Returns when to come back.
     fn look_after(&self, state: &mut State, now: Instant) -> io::Result<Instant> {
         let Form::Stream(stream) = &mut state.form else {
-            // The result is there: the ticker is about to be told.
+            // The result is there, and the ticker is about to be told.
             return Ok(now + self.silence);
         };
         let next = if stream.has_begun {
@@ -279,18 +280,18 @@ impl Output {
         Ok(now + RETRY)
     }
 
-    /// Sends nothing more.
+    /// Sends nothing more, and closes the connection.
     fn close(&self, state: &mut State) {
         state.form = Form::Closed;
         state.unsent = None;
-        // Its thread learns of it when it looks for its client.
+        // The thread of the call learns of it when it checks whether its client is there.
         let _ = self.slot.socket.shutdown(Shutdown::Both);
     }
 }
 
 impl Tick for Output {
     fn tick(&self, now: Instant) -> Instant {
-        // Whoever holds the lock is writing.
+        // Somebody else holds the lock, and so is writing.
         let Some(mut state) = try_locked(&self.state) else {
             return now + RETRY;
         };
@@ -301,7 +302,7 @@ impl Tick for Output {
     }
 }
 
-/// The answer to one request, as whoever makes the result sees it.
+/// The answer to one request, for whoever makes the result.
 pub struct Answer<'a> {
     output: &'a Arc<Output>,
     ticker: &'a Ticker<Output>,
@@ -330,7 +331,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Adds a header field to the answer, in either form, unless its value could end the field.
+    /// Adds a header field to the answer in each form, unless its value could end the field.
     pub fn add_field(&mut self, name: &'static str, value: &str) {
         locked(&self.output.state)
             .fields
@@ -338,7 +339,7 @@ impl<'a> Answer<'a> {
     }
 
     /// From now on, the answer becomes a stream when there is an event to send, or when it has been
-    /// silent for long; as a stream it is kept alive with what `sign_of_life` makes.
+    /// silent for too long. As a stream, it is kept alive by what `sign_of_life` makes.
     pub fn allow_stream(&mut self, sign_of_life: Option<SignOfLife>) {
         let now = Instant::now();
         let framing = if self.is_http_11 {
@@ -353,14 +354,14 @@ impl<'a> Answer<'a> {
             keeps_connection: self.keeps_connection,
             sign_of_life,
         });
-        // A stream that an event begins earlier must be kept alive in time, too.
+        // An event may begin the stream earlier. Then it must be kept alive in time, too.
         let due = now + self.output.silence.min(self.output.keep_alive);
         self.ticker.add(self.output, due);
         self.is_looked_after = true;
     }
 
-    /// Sends the event with the data that `data` makes, if any; to a client that gets no stream,
-    /// nothing.
+    /// Sends an event with the data that `data` makes, if it makes any. If the answer cannot become a
+    /// stream, nothing is sent.
     ///
     /// # Errors
     /// The client has left, or does not read.
@@ -404,8 +405,8 @@ impl<'a> Answer<'a> {
         matches!(state.form, Form::Closed) || self.output.slot.client_is_gone()
     }
 
-    /// Repeats `step`, which blocks no longer than it is told, until it gives `true`, or the server
-    /// is told to stop.
+    /// Repeats `step` until it returns `true`, or the server is told to stop. `step` blocks no longer
+    /// than the time that it gets.
     ///
     /// # Errors
     /// The client has left. Nothing more is sent to it.
@@ -420,7 +421,8 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Sends the result, to a `HEAD` without its body. Gives whether the connection goes on.
+    /// Sends the result, but not the body of an answer to `HEAD`. Returns whether the connection goes
+    /// on.
     pub(super) fn finish(self, mut reply: Reply, is_head: bool) -> io::Result<bool> {
         if self.is_looked_after {
             self.ticker.remove(self.output);

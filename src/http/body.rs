@@ -2,7 +2,8 @@
 
 use super::head::{Refusal, TOO_LARGE, number, refusal};
 
-/// The most bytes of one chunk-size line and of all trailers: neither has a use here.
+/// The most bytes of one chunk-size line, and of all trailers. Extensions and trailers have no use
+/// here.
 const MOST_LINE_BYTES: usize = 256;
 
 const MALFORMED: Refusal = refusal(400, "The chunked request body is malformed.");
@@ -12,9 +13,9 @@ const MALFORMED: Refusal = refusal(400, "The chunked request body is malformed."
 enum Expecting {
     #[default]
     SizeLine,
-    /// So many more bytes of data, then the end of their line.
+    /// This many more bytes of data, then the end of their line.
     Data(usize),
-    /// Trailers, of at most so many bytes.
+    /// Trailers, of at most this many bytes.
     Trailers(usize),
     Nothing,
 }
@@ -29,7 +30,7 @@ pub struct ChunkedBody {
 }
 
 impl ChunkedBody {
-    /// A body that has not begun, of at most so many bytes.
+    /// A body that has not begun, of at most `most` bytes.
     pub fn new(most: usize) -> Self {
         Self {
             expecting: Expecting::default(),
@@ -43,19 +44,23 @@ impl ChunkedBody {
         self.expecting == Expecting::Nothing
     }
 
-    /// Decodes as much of `input` as there is and gives how many bytes of it are used up.
+    /// Decodes as much of `input` as is whole, and returns how many bytes of it are used up.
     ///
     /// # Errors
-    /// 400 for a malformed body, 413 for one that is longer than we take.
+    /// 400 for a malformed body, 413 for one that is too long.
     pub fn decode(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let mut used = 0;
-        while let step @ 1.. = self.step(input.get(used..).unwrap_or_default())? {
+        loop {
+            let step = self.step(input.get(used..).unwrap_or_default())?;
+            if step == 0 {
+                return Ok(used);
+            }
             used += step;
         }
-        Ok(used)
     }
 
-    /// Takes one element off `input`; 0 when it is not whole yet, or when there is none.
+    /// Decodes one element at the start of `input`, and returns its length. This is 0 if there is
+    /// none, or none that is whole.
     fn step(&mut self, input: &[u8]) -> Result<usize, Refusal> {
         let most = match self.expecting {
             Expecting::SizeLine => MOST_LINE_BYTES,
@@ -87,7 +92,7 @@ impl ChunkedBody {
     }
 }
 
-/// The line at the start of `input`, without its CRLF; `None` when it has not ended yet.
+/// The line at the start of `input`, without its CRLF; `None` if it has not ended yet.
 fn line(input: &[u8], most: usize) -> Result<Option<&[u8]>, Refusal> {
     let length = input
         .iter()
@@ -116,8 +121,8 @@ fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
         .ok_or(MALFORMED)
 }
 
-/// Whether a trailer line is a field as the head may have one. A folded line is none: no name
-/// begins with white space (§5.2).
+/// Whether a trailer line is a header field. A folded line is not one, as no name begins with white
+/// space (§5.2).
 fn is_field(line: &[u8]) -> bool {
     let field = [line, b"\r\n\r\n"].concat();
     httparse::parse_headers(&field, &mut [httparse::EMPTY_HEADER]).is_ok()

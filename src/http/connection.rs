@@ -19,15 +19,16 @@ use super::message::{BodyFraming, Reply, Request, json_reply};
 use super::slots::{Slot, Slots};
 use super::ticker::Ticker;
 
-/// One `read` takes at most so much.
+/// The most bytes of one `read`.
 const MOST_READ_BYTES: usize = 64 * 1024;
-/// The first one so much: most requests are shorter.
+/// The most bytes of the first `read` of a request. Most requests are shorter.
 const READ_BYTES: usize = 2 * 1024;
-/// A buffer that one large request grew beyond this is given back.
+/// The largest buffer that is kept after a large request.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
-/// After an error answer, so much of what the client still sends is read and thrown away, so that
-/// closing does not reset the connection before the client has read the answer (RFC 9112 §9.6).
+/// After an error answer, this much of what the client still sends is read and thrown away. Otherwise
+/// closing could reset the connection before the client has read the answer (RFC 9112 §9.6).
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
+/// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 const INTERNAL_ERROR: &str =
@@ -35,11 +36,11 @@ const INTERNAL_ERROR: &str =
 
 /// Why a connection ends without an answer.
 enum End {
-    /// The client is told why.
+    /// The request is refused, and the client is told why.
     Refused(Refusal),
-    /// So is the person in front of the browser.
+    /// The browser has sent too many cookies, and the person is told so.
     TooManyCookies,
-    /// The client has closed it, the transport has failed, or another connection needed its slot.
+    /// The client has closed it, the network has failed, or another connection needed its slot.
     Closed,
 }
 
@@ -66,18 +67,18 @@ pub enum Served {
 
 /// What the connections share.
 pub struct Shared {
-    /// What each may cost.
+    /// What each connection may cost.
     pub limits: Limits,
-    /// What answers their requests.
+    /// Answers the requests.
     pub application: Box<dyn Application>,
-    /// All of them.
+    /// All connections.
     pub slots: Slots,
     /// Looks after the answers that may become streams.
     pub ticker: Ticker<Output>,
 }
 
-/// Serves the connection until it ends or goes quiet. One that `is_quiet` already goes quiet only
-/// after another request.
+/// Serves the connection until it ends or goes quiet. If it `is_quiet` already, it cannot go quiet
+/// before another request.
 pub fn serve(shared: &Shared, slot: &Arc<Slot>, mut is_quiet: bool) -> Served {
     let _ = slot.socket.set_nodelay(true);
     let mut connection = Connection {
@@ -115,9 +116,9 @@ struct Connection<'a> {
     shared: &'a Shared,
     slot: &'a Slot,
     output: Arc<Output>,
-    /// Bytes that were read and not yet used: the current request, then perhaps pipelined ones.
+    /// Bytes that were read and are not used yet: the current request, then perhaps pipelined ones.
     input: Vec<u8>,
-    /// What the socket has been told, so that it is not told again.
+    /// The timeout that the socket has, so that the same is not set again.
     read_timeout: Option<Duration>,
 }
 
@@ -144,16 +145,17 @@ impl Connection<'_> {
         }
     }
 
-    /// Reads one request and answers it. `true`: another may follow.
+    /// Reads one request and answers it. Returns whether another may follow.
     fn exchange(&mut self) -> Result<bool, End> {
         let head = self.read_head()?;
         let mut head = head::parse(&head)?;
         let most = self.most_body(&head);
-        // Meanwhile the connection may be given up for another: a flood of requests that are never
-        // whole keeps nobody out.
+        // While the body is awaited, the connection may be given up for another, so that a flood of
+        // requests that are never whole keeps nobody out.
         self.slot.begin_body();
         let length = match self.read_body(&head, most) {
-            // What is refused for its head is not waited for (RFC 9110 §10.1.1).
+            // The application refuses this request by its head. Its body is not waited for (RFC 9110
+            // §10.1.1).
             Err(End::Refused(Refusal { status: 413, .. }))
                 if most < self.shared.limits.body_bytes =>
             {
@@ -172,7 +174,7 @@ impl Connection<'_> {
         Ok(keep_alive)
     }
 
-    /// How much of a body is waited for.
+    /// The longest body that is waited for.
     fn most_body(&self, head: &Head<'_>) -> usize {
         let most = self.shared.limits.body_bytes;
         let may_be_large = match head.framing {
@@ -192,7 +194,8 @@ impl Connection<'_> {
         let deadline = Instant::now() + self.shared.limits.head;
         let mut seen = 0;
         loop {
-            // An empty line before a request is ignored (RFC 9112 §2.2), be it in two pieces.
+            // An empty line before a request is ignored (RFC 9112 §2.2), even if it came in two
+            // pieces.
             if seen <= 1 && self.input.starts_with(b"\r\n") {
                 self.input.drain(..2);
             }
@@ -210,7 +213,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Makes the whole body the beginning of the input, decoded, and gives its length.
+    /// Reads the whole body, so that it is the beginning of the input, decoded. Returns its length.
     fn read_body(&mut self, head: &Head<'_>, most: usize) -> Result<usize, End> {
         let deadline = Instant::now() + self.shared.limits.body;
         if matches!(head.framing, Framing::Length(length) if length > most) {
@@ -226,7 +229,7 @@ impl Connection<'_> {
                 Framing::Length(length) if self.input.len() >= length => return Ok(length),
                 Framing::Length(_) => {}
                 Framing::Chunked => {
-                    // What is decoded is dropped at once, so that there is no second copy.
+                    // What was decoded is dropped at once, so that there are no two copies.
                     let used = chunked.decode(&self.input)?;
                     self.input.drain(..used);
                     if chunked.is_complete() {
@@ -240,8 +243,7 @@ impl Connection<'_> {
         }
     }
 
-    /// Writes the last answer. The connection is closed whether or not the client still gets to read
-    /// it.
+    /// Writes the last answer. The connection is closed after it, whether or not it was written.
     fn write_last(&self, reply: &Reply) {
         let head = reply.head(BodyFraming::Length(reply.body.len()), false);
         let pieces = iter::once(head.as_slice()).chain(reply.body.iter());
@@ -257,7 +259,7 @@ impl Connection<'_> {
             head.is_http_11,
             head.keep_alive,
         );
-        // A bug in one request is that request's: it gets a 500, the server goes on.
+        // A bug affects one request alone: that gets a 500, and the server goes on.
         let reply = catch_unwind(AssertUnwindSafe(|| {
             self.shared.application.answer(&request, &mut answer)
         }));
@@ -265,7 +267,7 @@ impl Connection<'_> {
         answer.finish(reply, head.method == Method::Head)
     }
 
-    /// Reads what is there by `deadline`; a client that is too late is told so (408).
+    /// Reads at least one byte before `deadline`. A client that is too late is told so (408).
     fn read_until(&mut self, deadline: Instant, late: &'static str) -> Result<(), End> {
         time_left(deadline)
             .and_then(|left| self.read_within(left))
@@ -292,7 +294,7 @@ fn is_late(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 
-/// How long it is until `deadline`; once it has passed, an error.
+/// How long it is until `deadline`. After that, an error.
 fn time_left(deadline: Instant) -> io::Result<Duration> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
@@ -317,7 +319,7 @@ fn read_some(mut socket: &TcpStream, input: &mut Vec<u8>) -> io::Result<()> {
     read.map(drop)
 }
 
-/// Says that nothing more will come, and lets the client finish what it is sending.
+/// Tells the client that nothing more will come, and lets it finish what it is sending.
 pub fn drain(socket: &TcpStream) {
     let deadline = Instant::now() + DRAIN_TIME;
     let mut piece = Vec::new();

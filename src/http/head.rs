@@ -1,5 +1,5 @@
-//! The request head (RFC 9112 §2, §3, §5, §6), read strictly: what two parsers could read in two
-//! ways is refused, so that nobody in front of us and we ever disagree where a request ends.
+//! The request head (RFC 9112 §2, §3, §5, §6), read strictly. What two parsers could read in two ways
+//! is refused, so that this server and a proxy in front of it always agree where a request ends.
 
 use std::borrow::Cow;
 use std::str;
@@ -11,18 +11,18 @@ use super::{MOST_FIELDS, MOST_HEAD_BYTES};
 /// How long the body is (RFC 9112 §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// So many bytes.
+    /// This many bytes.
     Length(usize),
     /// `Transfer-Encoding: chunked`.
     Chunked,
 }
 
-/// A refusal at the level of HTTP: the status, and a sentence for the person behind the client.
+/// A request that is refused at the level of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The status code.
     pub status: u16,
-    /// What is wrong.
+    /// What is wrong, in a sentence for the person who uses the client.
     pub reason: &'static str,
 }
 
@@ -30,7 +30,7 @@ pub(super) const fn refusal(status: u16, reason: &'static str) -> Refusal {
     Refusal { status, reason }
 }
 
-/// For a body that is longer than we take.
+/// The refusal of a body that is too long.
 pub(super) const TOO_LARGE: Refusal = refusal(
     413,
     "The request body is larger than MAX_REQUEST_BYTES allows.",
@@ -39,7 +39,7 @@ const MALFORMED: Refusal = refusal(400, "The request head is malformed.");
 
 /// A request head, borrowed from the bytes that were read.
 pub struct Head<'a> {
-    /// The method; every token is one.
+    /// The method, which may be any token.
     pub method: Method,
     /// The path of the request target, as sent.
     pub path: &'a str,
@@ -51,17 +51,17 @@ pub struct Head<'a> {
     pub framing: Framing,
     /// Whether the client keeps the connection for another request.
     pub keep_alive: bool,
-    /// HTTP/1.1; else HTTP/1.0.
+    /// Whether it is HTTP/1.1; otherwise it is HTTP/1.0.
     pub is_http_11: bool,
     /// Whether the client waits for a `100 Continue` (RFC 9110 §10.1.1).
     pub expects_continue: bool,
 }
 
-/// The length of the head that `bytes` begin with, `None` when its empty line is not there yet. The
-/// first `seen` bytes went through here before: they are not searched again at each read.
+/// The length of the head at the start of `bytes`; `None` if its empty line has not come yet. The
+/// first `seen` bytes were looked at before and are not searched again.
 ///
 /// # Errors
-/// A refusal; what follows on the connection cannot be trusted then.
+/// A refusal. Then, nothing that follows on the connection can be trusted.
 pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> {
     let window = bytes.get(..MOST_HEAD_BYTES).unwrap_or(bytes);
     let from = seen.saturating_sub(3);
@@ -87,8 +87,8 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     }
 }
 
-/// Whether a head that is too long is a browser's that asks for a page, and is mostly cookies. The
-/// names of fields are looked for where a browser writes them, at the start of a line.
+/// Whether a head that is too long is mostly cookies, and comes from a browser that asks for a page.
+/// The names of fields are looked for at the start of a line, where a browser writes them.
 pub(super) fn is_of_browser_with_cookies(bytes: &[u8]) -> bool {
     let window = bytes.get(..MOST_HEAD_BYTES).unwrap_or(bytes);
     let text = String::from_utf8_lossy(window).to_ascii_lowercase();
@@ -105,7 +105,7 @@ pub(super) fn is_of_browser_with_cookies(bytes: &[u8]) -> bool {
     asks_for_page && cookies > MOST_HEAD_BYTES / 2
 }
 
-/// No control bytes, no bare CR or LF, no folded lines (RFC 9112 §2.2, §5.2).
+/// Refuses control characters, a bare CR or LF, and folded lines (RFC 9112 §2.2, §5.2).
 fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
     let is_fit = |(at, byte): (usize, &u8)| {
         let before = at.checked_sub(1).and_then(|before| bytes.get(before));
@@ -132,7 +132,7 @@ fn check_lines(bytes: &[u8]) -> Result<(), Refusal> {
 /// A refusal, as above.
 pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
     check_lines(head)?;
-    // Looked at first, as the parser calls other versions malformed and skips empty lines.
+    // The version is looked at first, as the parser calls all others malformed.
     let line = head.split(|byte| matches!(byte, b'\r' | b'\n')).next();
     let line = str::from_utf8(line.unwrap_or_default()).map_err(|_| MALFORMED)?;
     match line.rsplit(' ').next() {
@@ -157,8 +157,8 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
         .unwrap_or_default()
         .parse()
         .map_err(|()| MALFORMED)?;
-    // Bytes above 0x7F are opaque (RFC 9110 §5.5). What is no text becomes U+FFFD, so that a value
-    // which has it counts, and is none of those that mean something here.
+    // Bytes above 0x7F are opaque (RFC 9110 §5.5). What is not UTF-8 becomes U+FFFD. Such a value
+    // still counts, but is equal to none that has a meaning here.
     let text = |field: &httparse::Header<'a>| (field.name, String::from_utf8_lossy(field.value));
     let fields = Fields(request.headers.iter().map(text).collect());
     let (path, query) = target(request.path.unwrap_or_default(), &method, fields.host()?)?;
@@ -180,8 +180,7 @@ pub fn parse<'a>(head: &'a [u8]) -> Result<Head<'a>, Refusal> {
 /// Path and query of the request target (RFC 9112 §3.2).
 fn target<'a>(target: &'a str, method: &Method, host: &str) -> Result<(&'a str, &'a str), Refusal> {
     let (before_query, query) = target.split_once('?').unwrap_or((target, ""));
-    // The absolute form must be taken (§3.2.2); it must agree with Host, so that both mean the
-    // same.
+    // The absolute form must be accepted (§3.2.2). Here it must name the same host as Host.
     let path = match before_query.split_at_checked(7) {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
             let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -211,7 +210,7 @@ impl Fields<'_> {
             .map(|(_, value)| &**value)
     }
 
-    /// Exactly one `Host`, of `host` or `host:port` (RFC 9112 §3.2).
+    /// The value of `Host`, of which there must be exactly one: `host` or `host:port` (RFC 9112 §3.2).
     fn host(&self) -> Result<&str, Refusal> {
         let mut hosts = self.values("host");
         let (Some(host), None) = (hosts.next(), hosts.next()) else {
@@ -225,21 +224,18 @@ impl Fields<'_> {
         Ok(host)
     }
 
-    /// Never both, never twice, nothing but digits, nothing but `chunked` (RFC 9112 §6.1, §6.2).
+    /// How long the body is. `Content-Length` and `Transfer-Encoding` must not both be there, nor
+    /// one of them twice (RFC 9112 §6.1, §6.2).
     fn framing(&self, is_http_11: bool) -> Result<Framing, Refusal> {
-        let mut lengths = self.values("content-length");
-        let mut codings = self.values("transfer-encoding");
-        match (
-            lengths.next(),
-            codings.next(),
-            lengths.chain(codings).next(),
-        ) {
-            (None, None, _) => Ok(Framing::Length(0)),
-            (Some(digits), None, None) => content_length(digits).map(Framing::Length),
-            (None, Some(coding), None) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => {
+        let lengths: Vec<&str> = self.values("content-length").collect();
+        let codings: Vec<&str> = self.values("transfer-encoding").collect();
+        match (lengths.as_slice(), codings.as_slice()) {
+            ([], []) => Ok(Framing::Length(0)),
+            ([digits], []) => content_length(digits).map(Framing::Length),
+            ([], [coding]) if is_http_11 && coding.eq_ignore_ascii_case("chunked") => {
                 Ok(Framing::Chunked)
             }
-            (None, Some(_), None) if is_http_11 => {
+            ([], [_]) if is_http_11 => {
                 Err(refusal(501, "The only transfer encoding here is chunked."))
             }
             _ => Err(refusal(400, "The length of the body is ambiguous.")),
@@ -266,9 +262,9 @@ fn content_length(digits: &str) -> Result<usize, Refusal> {
     number(digits, 10).ok_or(refusal(400, "Content-Length is malformed."))
 }
 
-/// The number that `digits`, and nothing but digits, are.
+/// The number that `digits` write; `None` if they are not all digits.
 pub(super) fn number(digits: &str, radix: u32) -> Option<usize> {
     let is_number = !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
-    // More digits than a number can hold are too many bytes, too.
+    // A number that is too large for its type stands for too many bytes all the same.
     is_number.then(|| usize::from_str_radix(digits, radix).unwrap_or(usize::MAX))
 }

@@ -12,19 +12,21 @@ use super::connection::{self, Served, Shared};
 use super::message::{BodyFraming, json_reply, with_field};
 use super::slots::{Slot, Slots};
 use super::ticker::Ticker;
+use crate::sync;
 
-/// Enough for a TLS handshake and the deepest JSON; memory is taken only as it is touched.
+/// Enough for a TLS handshake and the deepest JSON. The system gives memory only for what is used.
 const STACK_BYTES: usize = 512 * 1024;
-/// A client may wait so long for a place, as long as places become free.
+/// How long a client may wait for a place, unless the last one has waited in vain.
 const ROOM_PATIENCE: Duration = Duration::from_millis(250);
+/// How often a place is looked for meanwhile.
 const ROOM_STEP: Duration = Duration::from_millis(10);
-/// How often a server that stops looks whether requests have ended.
+/// How often a server that stops checks whether requests have ended.
 const STOP_STEP: Duration = Duration::from_millis(10);
-/// After a failed accept (no descriptors, say) the listener pauses, then goes on.
+/// How long the listener pauses after a failed accept, such as one without a free descriptor.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// The sockets of a server that does not accept yet, so that the port is known before the
-/// application is built.
+/// The sockets of a server that does not accept connections yet. They are bound before the
+/// application is built, which must know the port.
 #[derive(Debug)]
 pub struct Listeners(Vec<(SocketAddr, TcpListener)>);
 
@@ -37,8 +39,8 @@ pub struct NotBound {
 }
 
 impl NotBound {
-    /// Whether the address exists and is not ours to have: another program listens there, or the
-    /// system keeps it (on Windows, also where another user's program listens).
+    /// Whether the address exists, but cannot be had: another program listens there, or the system
+    /// does not allow it (on Windows, also if another user's program listens there).
     pub fn is_taken(&self) -> bool {
         matches!(
             self.error.kind(),
@@ -49,17 +51,18 @@ impl NotBound {
 
 const LOOPBACK_V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LOOPBACK_V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
-/// How often a free port is drawn until it is free in both loopback families.
+/// How many free ports are tried until one is free in both loopback families.
 const DRAWS: u32 = 16;
 
 impl Listeners {
-    /// Binds `host` at `port`; 0 takes a free one. `localhost` is both loopback families, and so is
-    /// the address of either where the server `is_reached_as_localhost`: a browser may try the
-    /// other one first, and whoever listens there would get what it brings. A family that the
-    /// machine lacks is no way for anybody.
+    /// Binds `host` at `port`, or at a free port if that is 0.
+    ///
+    /// `localhost` means both loopback addresses. So does either of them if the server
+    /// `is_reached_as_localhost`: a browser may try the other one first, and whoever listened there
+    /// would get what it sends. A family that the machine lacks is left out.
     ///
     /// # Errors
-    /// The address that was asked for does not exist, or one of those is taken.
+    /// `host` does not exist, or one of the addresses is taken.
     pub fn bind(host: &str, port: u16, is_reached_as_localhost: bool) -> Result<Self, NotBound> {
         let bind = |port| match host.parse() {
             Ok(LOOPBACK_V4) if is_reached_as_localhost => bind_both(LOOPBACK_V4, LOOPBACK_V6, port),
@@ -91,7 +94,7 @@ impl Listeners {
     /// Accepts connections from now on, on threads of its own.
     ///
     /// # Errors
-    /// The operating system's, when there is no thread to be had.
+    /// There is no thread to be had.
     pub fn serve(
         self,
         application: Box<dyn Application>,
@@ -135,7 +138,7 @@ fn listen(host: &str, port: u16) -> Result<(SocketAddr, TcpListener), NotBound> 
     })
 }
 
-/// Binds `asked` at `port`, and `other` at the same port, unless the machine lacks that family.
+/// Binds `asked` at `port`, and `other` at the same port unless the machine lacks its family.
 fn bind_both(
     asked: IpAddr,
     other: IpAddr,
@@ -157,15 +160,15 @@ fn bind_localhost(port: u16) -> Result<Vec<(SocketAddr, TcpListener)>, NotBound>
     }
 }
 
-/// A listening server; it stops when it is dropped.
+/// A server that accepts connections. It stops when it is dropped.
 pub struct HttpServer {
     shared: Arc<Shared>,
-    /// Each socket is held by its thread alone, and so closed with it.
+    /// Each socket belongs to the thread that accepts from it, and is closed with that.
     listeners: Vec<(SocketAddr, Weak<TcpListener>)>,
 }
 
 impl HttpServer {
-    /// Accepts nothing more, lets requests in flight finish as long as the limits say, and returns.
+    /// Accepts nothing more, and waits for requests in flight as long as the limits say.
     pub fn stop(&self) {
         if self.shared.slots.begin_stop() {
             self.finish_requests();
@@ -175,10 +178,10 @@ impl HttpServer {
 
     fn finish_requests(&self) {
         let slots = &self.shared.slots;
-        // Their descriptors may be what the connections below need.
+        // This frees descriptors for the connections below.
         slots.evict_idle();
         for (address, _) in &self.listeners {
-            // A connection wakes the blocked accept; where none can be made, the deadline ends the
+            // A connection wakes the thread that accepts. If none can be made, the deadline ends the
             // wait.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
         }
@@ -204,7 +207,7 @@ impl Drop for HttpServer {
     }
 }
 
-/// Where a listener on every address can be reached from here.
+/// The address at which a listener at `address`, which may be every address, is reached from here.
 fn reachable(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(if address.is_ipv4() {
@@ -217,15 +220,14 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new()
+    let thread = thread::Builder::new()
         .name(name.to_owned())
-        .stack_size(STACK_BYTES)
-        .spawn(run)
-        .map(drop)
+        .stack_size(STACK_BYTES);
+    sync::spawn(thread, Box::new(run))
 }
 
 fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
-    // After one wait in vain, nobody waits any more until there is room again.
+    // After one client has waited in vain, no other waits until there is room again.
     let mut patience = ROOM_PATIENCE;
     loop {
         let accepted = listener.accept();
@@ -241,7 +243,7 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
                 patience = Duration::ZERO;
                 refuse(shared, socket);
             }
-            // A client that has left again is no reason to pause, or to take anybody's place.
+            // If a client has left again, there is no reason to pause or to close a connection.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -258,7 +260,8 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
     }
 }
 
-/// Whether there is a slot for one more connection, which may be another's, or become free in time.
+/// Whether there is a slot for one more connection: a free one, one that becomes free in time, or
+/// that of an idle connection.
 fn has_room(slots: &Slots, patience: Duration) -> bool {
     let begun = Instant::now();
     while !slots.make_room() {
@@ -270,7 +273,7 @@ fn has_room(slots: &Slots, patience: Duration) -> bool {
     true
 }
 
-/// Gives the connection a thread: one that waits, or a new one.
+/// Gives the connection to a thread that waits, or to a new one.
 fn admit(shared: &Arc<Shared>, socket: TcpStream) {
     let slot = shared.slots.add(socket);
     if let Err(slot) = shared.slots.workers.give(slot)
@@ -287,7 +290,7 @@ fn spawn_work(shared: &Arc<Shared>, slot: Arc<Slot>, is_quiet: bool) -> io::Resu
 }
 
 /// Serves the connection, and then others while there are any. A connection that goes quiet gets a
-/// new thread: a call leaves a stack of 80 KB, which would stay for as long as the client does.
+/// new thread: a call leaves a stack of 80 KB, which would stay as long as the client does.
 fn work(shared: &Arc<Shared>, mut slot: Arc<Slot>, mut is_quiet: bool) {
     loop {
         match connection::serve(shared, &slot, is_quiet) {
@@ -305,7 +308,8 @@ fn work(shared: &Arc<Shared>, mut slot: Arc<Slot>, mut is_quiet: bool) {
     }
 }
 
-/// Answers 503 without holding up the listener; in a flood of connections, just closes.
+/// Answers 503 without holding up the listener. In a flood of connections, the client may not get to
+/// read it.
 fn refuse(shared: &Shared, socket: TcpStream) {
     tell_no_room(&socket);
     if let Some(place) = shared.slots.place_of_refusal() {
@@ -323,7 +327,7 @@ fn tell_no_room(mut socket: &TcpStream) {
     );
     let reply = with_field(reply, "Retry-After", "1");
     let head = reply.head(BodyFraming::Length(reply.body.len()), false);
-    // A fresh socket has room for this; where it has not, the client learns from the close.
+    // A new socket has room for this. If it has not, the client sees the connection close.
     let parts: Vec<&[u8]> = iter::once(head.as_slice())
         .chain(reply.body.iter())
         .collect();

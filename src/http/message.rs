@@ -50,7 +50,7 @@ pub struct Reply {
     status: StatusCode,
     content_type: Option<&'static str>,
     referrer_policy: &'static str,
-    /// The other fields, but for those that every response has.
+    /// The other fields, without those that every response has.
     pub(super) fields: Vec<Header>,
     pub(super) body: Pieces,
 }
@@ -86,7 +86,7 @@ impl Reply {
     ) -> io::Result<()> {
         let reason = self.status.default_reason_phrase();
         write!(head, "HTTP/1.1 {} {reason}\r\n", self.status.0)?;
-        // A server without a usable clock sends no date (RFC 9110 §6.6.1).
+        // Without a usable clock, a server sends no date (RFC 9110 §6.6.1).
         if let Some(date) = http_date(SystemTime::now()) {
             write!(head, "Date: {date}\r\n")?;
         }
@@ -114,14 +114,14 @@ impl Reply {
     }
 }
 
-/// What all but `Reply::fields` takes in a head at most, so that the head is allocated once.
+/// The most bytes of a head without `Reply::fields`. With it, a head is allocated once.
 const MOST_FIXED_BYTES: usize = 384;
 
 fn field_bytes(field: &Header) -> usize {
     field.field.as_str().len() + field.value.as_str().len() + b": \r\n".len()
 }
 
-/// What every answer says of who gave it.
+/// The value of `Server` in every answer.
 pub const SERVER_NAME: &str = "entra-auth-mcp";
 
 /// A response of `status` with a body of `content_type`.
@@ -133,7 +133,7 @@ pub fn reply(status: u16, content_type: &'static str, body: Pieces) -> Reply {
     }
 }
 
-/// The same under another `Referrer-Policy`.
+/// The same with another `Referrer-Policy`.
 pub fn reply_under(
     status: u16,
     content_type: &'static str,
@@ -162,8 +162,8 @@ pub fn json_reply(status: u16, body: impl Into<Pieces>) -> Reply {
     reply(status, "application/json", body.into())
 }
 
-/// `reply` with one more header field. A value that is empty, or could end the field, is left out:
-/// `tiny_http` takes line breaks in a `Header` (CVE-2026-66753).
+/// `reply` with one more header field, unless its value is empty or could end the field. `tiny_http`
+/// itself accepts line breaks in a `Header` (CVE-2026-66753).
 pub fn with_field(mut reply: Reply, name: &'static str, value: &str) -> Reply {
     reply.fields.extend(header(name, value));
     reply

@@ -1,9 +1,9 @@
 //! HTTP/1.1 (RFC 9110, RFC 9112) on `std::net`: a bounded number of connections, a thread each,
 //! with absolute deadlines and strict framing.
 //!
-//! Everything above this folder speaks `tiny_http`'s `Method`, `StatusCode` and `Header`. Its
-//! server half cannot be exposed to clients (`help source`), so accepting, reading and
-//! writing is done here.
+//! Everything above this folder uses the `Method`, `StatusCode` and `Header` of `tiny_http`. The
+//! server in that crate cannot be exposed to clients (`help source`), so this folder accepts, reads
+//! and writes.
 
 pub(crate) mod answer;
 pub(crate) mod application;
@@ -20,24 +20,24 @@ use std::time::Duration;
 
 use crate::owner;
 
-/// What one client may cost.
+/// What clients may cost. Each duration is the longest that is waited for what it names.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Connections, and so threads, at a time.
+    /// The most connections, and so threads, at a time.
     pub connections: usize,
     /// From the first byte of a head to its last.
     pub head: Duration,
     /// From the end of the head to the last byte of the body.
     pub body: Duration,
-    /// Without a byte, between requests or before the first.
+    /// For the first byte of a request.
     pub idle: Duration,
-    /// Without anything to do, until a thread gives back the memory that a call has left it with.
+    /// For work, until a thread gives back the memory that its last call has left.
     pub quiet: Duration,
-    /// Without a byte of an answer, until it becomes a stream where the client takes one.
+    /// For the result of a call, until the answer becomes a stream, if the client accepts one.
     pub silence: Duration,
-    /// Between signs of life on a stream that has nothing to say.
+    /// Between two signs of life on a stream.
     pub keep_alive: Duration,
-    /// For one answer, or one event of a stream, to be taken.
+    /// For the client to read one answer, or one event of a stream.
     pub answer: Duration,
     /// For requests in flight to finish when the server is told to stop.
     pub shutdown: Duration,

@@ -1,4 +1,4 @@
-//! Who holds a connection: a bounded number of slots, the order in which they are given up, and the
+//! The slots of connections: a bounded number of them, the order in which they are given up, and the
 //! threads that serve them.
 
 use std::io::ErrorKind;
@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use super::workers::Workers;
 use crate::sync::locked;
 
-/// Beyond the limit there may be this part of it once more: connections that were given up and
-/// whose threads have not ended yet,
+/// Beyond the limit there may be a quarter of it: connections that were given up, whose threads have
+/// not ended yet.
 const ENDING_PART: usize = 4;
-/// and this part: connections that were refused, whose threads wait until the client has read why.
+/// Beyond the limit there may also be a sixteenth of it: connections that were refused, whose threads
+/// wait until the client has read why.
 const REFUSALS_PART: usize = 16;
-/// A connection without a request, or with an answer that is not read, keeps its slot at least for
-/// this long.
+/// How long a connection keeps its slot at least while it has no request, or its answer is not read.
 const CLIENT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The connections of a server.
@@ -25,9 +25,9 @@ pub struct Slots {
     is_stopping: AtomicBool,
     /// Threads that have ended a connection and wait for the next.
     pub workers: Workers<Arc<Slot>>,
-    /// Held by the thread of every refusal, and so counted.
+    /// The thread of every refusal holds it, so that they can be counted.
     refusals: Arc<()>,
-    /// Each is held by whoever serves it, or is about to, and so ends with that, however it ends.
+    /// Only whoever serves a slot, or is about to, holds it. So it ends with them, however they end.
     held: Mutex<Vec<Weak<Slot>>>,
 }
 
@@ -35,30 +35,31 @@ pub struct Slots {
 pub struct Slot {
     /// The connection's socket.
     pub socket: TcpStream,
-    /// When the last request ended, in microseconds, or one of the values below. It is the one
-    /// word on which the connection and whoever wants its slot must agree.
+    /// When the last request ended, in microseconds, or one of the values below. It is one atomic
+    /// value, so that the connection and whoever wants its slot always agree.
     idle_since: AtomicU64,
 }
 
-/// A request is in hand: its connection is not given up.
+/// A request is being answered: the connection is not given up.
 const IN_REQUEST: u64 = 0;
-/// Added while the body of a request is awaited: only then is it given up after every idle one, and
-/// not because the server stops.
+/// Added to the time while the body of a request is awaited. The connection is then given up after
+/// every idle one, and not because the server stops.
 const RECEIVING: u64 = 1 << 63;
-/// Added to the time while an answer is being written: given up last, once its client has left it
-/// unread for long.
+/// Added to the time while an answer is being written. The connection is then given up last, when its
+/// client has left the answer unread for long.
 const ANSWERING: u64 = 0b11 << 62;
+/// The connection was given up.
 const EVICTED: u64 = u64::MAX;
 
-/// Microseconds since somebody first asked, never 0.
+/// Microseconds since the first call of this function, never 0.
 fn clock() -> u64 {
     static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
     1 + u64::try_from(FIRST.elapsed().as_micros()).unwrap_or_default()
 }
 
 impl Slot {
-    /// Whether the client has closed its side. The socket is nonblocking meanwhile, so nobody else
-    /// may use it.
+    /// Whether the client has closed its side. Nobody else may use the socket meanwhile, as it is
+    /// nonblocking then.
     pub fn client_is_gone(&self) -> bool {
         let peeked = self
             .socket
@@ -71,12 +72,13 @@ impl Slot {
         self.socket.set_nonblocking(false).is_err() || !is_there
     }
 
-    /// Marks that a head has come, whose body may take its time.
+    /// Marks that a head has come, and its body is awaited.
     pub fn begin_body(&self) {
         self.idle_since.fetch_or(RECEIVING, Ordering::AcqRel);
     }
 
-    /// Marks the start of a request; `false` when the connection was given up just before.
+    /// Marks that a request is being answered. Returns `false` if the connection was given up just
+    /// before.
     pub fn begin_request(&self) -> bool {
         self.idle_since.swap(IN_REQUEST, Ordering::AcqRel) != EVICTED
     }
@@ -87,7 +89,7 @@ impl Slot {
             .store(ANSWERING | clock(), Ordering::Release);
     }
 
-    /// Marks that it is written; `false` when the connection was given up meanwhile.
+    /// Marks that it is written. Returns `false` if the connection was given up meanwhile.
     pub fn end_answer(&self) -> bool {
         self.begin_request()
     }
@@ -97,19 +99,23 @@ impl Slot {
         self.idle_since.store(clock(), Ordering::Release);
     }
 
-    /// Closes the connection if it is idle, or in whatever other state comes before `end`, and has
-    /// been so since `latest` or longer.
+    /// Closes the connection if its state comes before `end`, and it has been in that state since
+    /// `latest` or longer. Returns whether it did. A request that is being answered is left alone.
     fn evict(&self, end: u64, latest: u64) -> bool {
-        let fits =
-            |since: &u64| (IN_REQUEST + 1..end).contains(since) && *since & !ANSWERING <= latest;
-        let evict = |since| Some(since).filter(fits).map(|_| EVICTED);
+        let evict = |state: u64| {
+            let since = state & !ANSWERING;
+            let is_due = state != IN_REQUEST && state < end && since <= latest;
+            is_due.then_some(EVICTED)
+        };
         let evicted = self
             .idle_since
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, evict);
+        if evicted.is_err() {
+            return false;
+        }
         // Its thread wakes from its read and ends.
-        evicted
-            .map(|_| self.socket.shutdown(Shutdown::Both))
-            .is_ok()
+        let _ = self.socket.shutdown(Shutdown::Both);
+        true
     }
 }
 
@@ -130,14 +136,14 @@ impl Slots {
         self.is_stopping.load(Ordering::Acquire)
     }
 
-    /// Tells everybody that the server stops; `false` when somebody has done so before.
+    /// Tells everybody that the server stops. Returns `false` if somebody has done so before.
     pub fn begin_stop(&self) -> bool {
         let is_first = !self.is_stopping.swap(true, Ordering::AcqRel);
         self.workers.close();
         is_first
     }
 
-    /// A slot for a connection that idles so far.
+    /// A slot for a connection, which is idle at first.
     pub fn add(&self, socket: TcpStream) -> Arc<Slot> {
         let slot = Arc::new(Slot {
             socket,
@@ -148,17 +154,18 @@ impl Slots {
         slot
     }
 
-    /// Makes room for one more connection, at the cost of another one if need be.
+    /// Makes room for one more connection, if need be by giving up another one. Returns whether there
+    /// is room.
     pub fn make_room(&self) -> bool {
         let open = self.held().len();
         let ending = (self.most / ENDING_PART).max(1);
         open < self.most || (open < self.most + ending && self.evict_longest_idle())
     }
 
-    /// A place for one refusal, until it is dropped; `None` in a flood of connections.
+    /// A place for one refusal, until it is dropped. `None` if there are too many refusals.
     pub fn place_of_refusal(&self) -> Option<Arc<()>> {
         let place = Arc::clone(&self.refusals);
-        // One more is held by `self`.
+        // `self` holds one more.
         let most = (self.most / REFUSALS_PART).max(1) + 1;
         (Arc::strong_count(&place) <= most).then_some(place)
     }
@@ -170,7 +177,7 @@ impl Slots {
         held
     }
 
-    /// Closes every idle connection. Gives the number of all that have not ended.
+    /// Closes every idle connection. Returns how many connections have not ended.
     pub fn evict_idle(&self) -> usize {
         let held = self.held();
         for slot in held.iter().filter_map(Weak::upgrade) {
@@ -179,10 +186,10 @@ impl Slots {
         held.len()
     }
 
-    /// Closes the connection that has been idle for the longest time; without one, the one whose
-    /// request body is overdue the longest; without one, the one whose client has not read its
-    /// answer for the longest time. `false` when there is none, or none for as long as a client may
-    /// take.
+    /// Closes the connection that has been idle for the longest time. If none is idle, closes the one
+    /// that has waited for a request body for the longest time. If there is none either, closes the
+    /// one whose client has not read its answer for the longest time. Returns `false` if there is no
+    /// such connection, or none for as long as a client may take.
     pub fn evict_longest_idle(&self) -> bool {
         let mut slots: Vec<Arc<Slot>> = self.held().iter().filter_map(Weak::upgrade).collect();
         // `IN_REQUEST` comes last: a request that ends now leaves its connection idle most

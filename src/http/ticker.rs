@@ -1,4 +1,4 @@
-//! One thread that looks after everything that is due at some time.
+//! One thread that does what is due at some time.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Instant;
@@ -11,7 +11,7 @@ pub trait Tick {
     fn tick(&self, now: Instant) -> Instant;
 }
 
-/// The list of what is looked after, and the thread's sleep.
+/// The items that are looked after, and until when the thread sleeps.
 pub struct Ticker<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
@@ -44,8 +44,8 @@ impl<T> Default for Ticker<T> {
 }
 
 impl<T: Tick> Ticker<T> {
-    /// Looks after `item` from `due` on. The thread is woken only if it would sleep for longer, so
-    /// calls that are over before they are due rarely cost a system call.
+    /// Looks after `item` from `due` on. The thread is woken only if it would sleep for longer. So a
+    /// call that is over before it is due rarely costs a system call.
     pub fn add(&self, item: &Arc<T>, due: Instant) {
         let mut state = locked(&self.state);
         state.entries.push(Entry {
@@ -58,7 +58,7 @@ impl<T: Tick> Ticker<T> {
         }
     }
 
-    /// Looks after `item` no longer.
+    /// Stops looking after `item`.
     pub fn remove(&self, item: &Arc<T>) {
         let mut state = locked(&self.state);
         let is_it = |entry: &Entry<T>| Arc::ptr_eq(&entry.item, item);
@@ -89,7 +89,8 @@ impl<T: Tick> Ticker<T> {
         }
     }
 
-    /// An item that was removed and added again meanwhile is due later, and stays so.
+    /// Looks after `item` again at `next`. If it was removed and added anew meanwhile, it has another
+    /// time already, and keeps that.
     fn put_off(&self, item: &Arc<T>, now: Instant, next: Instant) {
         let mut state = locked(&self.state);
         let is_it = |entry: &&mut Entry<T>| Arc::ptr_eq(&entry.item, item) && entry.due <= now;
@@ -98,7 +99,7 @@ impl<T: Tick> Ticker<T> {
         }
     }
 
-    /// Sleeps until something is due, and gives the time; `None` when the ticker is closed.
+    /// Sleeps until something is due, and returns the time; `None` if the ticker is closed.
     fn sleep(&self) -> Option<Instant> {
         let mut state = locked(&self.state);
         loop {

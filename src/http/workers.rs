@@ -1,5 +1,5 @@
-//! Threads that have done their work and wait a moment for more, which is cheaper than a new
-//! thread.
+//! Threads that have done their work and wait a moment for more. That is cheaper than to start new
+//! ones.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
@@ -13,9 +13,9 @@ pub struct Workers<T> {
 }
 
 struct State<T> {
-    /// For threads that are about to wake.
+    /// Work for threads that were woken and have not taken it yet.
     given: Vec<T>,
-    /// The others that wait.
+    /// How many other threads wait.
     waiting: usize,
     is_closed: bool,
 }
@@ -38,7 +38,7 @@ impl<T> Workers<T> {
     /// Gives `work` to a thread that waits.
     ///
     /// # Errors
-    /// There is none; `work` comes back.
+    /// No thread waits. `work` is returned.
     pub fn give(&self, work: T) -> Result<(), T> {
         let mut state = locked(&self.state);
         let Some(waiting) = state.waiting.checked_sub(1) else {
@@ -64,7 +64,7 @@ impl<T> Workers<T> {
         work
     }
 
-    /// Lets everyone go who waits, now and from now on.
+    /// Lets all threads go that wait, now and from now on.
     pub fn close(&self) {
         locked(&self.state).is_closed = true;
         self.changed.notify_all();

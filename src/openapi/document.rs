@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 
 use crate::json_object::Object;
 use crate::json_pointer::{Pointer, Text};
+use crate::sorted;
 
 /// How many `$ref`s may lead from one to the next.
 const MOST_STEPS: usize = 16;
@@ -52,7 +53,8 @@ impl<'d> Node<'d> {
         self.object().get(name).map(Node::from)
     }
 
-    /// Its text, if it is a string.
+    /// Its text, if it is a string. Never inlined into its many callers, to stay small.
+    #[inline(never)]
     pub(crate) fn text(self) -> Option<Cow<'d, str>> {
         self.read().map(|Text(text)| text)
     }
@@ -265,7 +267,7 @@ fn spans(text: &str, members: &Object<'_>) -> BTreeMap<String, Span> {
         let name = name.clone().into_owned();
         (name, span_in(text, Node::from(*value)))
     });
-    spans.collect()
+    sorted::map(spans)
 }
 
 fn span_in(text: &str, node: Node<'_>) -> Span {

@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 use super::operation::Operation;
 use super::parameter::Parameter;
 
+use crate::sorted;
+
 /// The names of our own tools, which no operation gets.
 pub const OWN_TOOLS: [&str; 13] = [
     "ping",
@@ -39,7 +41,7 @@ const BASE32: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// A name that models accept is kept. A changed name gets a hash of the original, even if no other
 /// operation has that name, so that an operation that is added later does not rename it.
 pub(super) fn name_tools(operations: &mut [Operation]) {
-    let mut used: BTreeSet<String> = OWN_TOOLS.iter().map(|name| (*name).to_owned()).collect();
+    let mut used = sorted::set(OWN_TOOLS.iter().map(|name| (*name).to_owned()));
     for operation in operations {
         let line = operation.line();
         let given = operation.id.clone().unwrap_or_else(|| line.clone());

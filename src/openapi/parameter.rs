@@ -10,6 +10,7 @@ use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::{AllowedHeaders, is_never_allowed};
 use crate::json_object::Object;
 use crate::media_type;
+use crate::sorted;
 
 /// The longest description of a parameter.
 const MOST_DESCRIPTION_BYTES: usize = 300;
@@ -213,18 +214,16 @@ pub(super) fn credentials(document: &Document) -> BTreeSet<(Place, String)> {
             schemes.map(|(_, scheme)| scheme.into()).collect()
         }
     };
-    schemes
-        .into_iter()
-        .filter_map(|scheme| {
-            let scheme = document.resolve(scheme).ok()?.object();
-            let name = scheme.text("name")?;
-            match scheme.text("in")?.as_ref() {
-                "header" => Some((Place::Header, name.to_ascii_lowercase())),
-                "query" => Some((Place::Query, name.into_owned())),
-                _ => None,
-            }
-        })
-        .collect()
+    let names = schemes.into_iter().filter_map(|scheme| {
+        let scheme = document.resolve(scheme).ok()?.object();
+        let name = scheme.text("name")?;
+        match scheme.text("in")?.as_ref() {
+            "header" => Some((Place::Header, name.to_ascii_lowercase())),
+            "query" => Some((Place::Query, name.into_owned())),
+            _ => None,
+        }
+    });
+    sorted::set(names)
 }
 
 /// Reads a parameter that is not a body. `None` where it is nothing that a caller gives.

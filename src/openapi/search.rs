@@ -14,6 +14,8 @@ use super::operation::Operation;
 use super::question::{CALLER, Concept, Question, Role, Synonyms, Wish, action_weight};
 use super::words::{counts, stem, stems, tokens, words};
 
+use crate::sorted;
+
 /// How many operations are found at most.
 const MOST_FOUND: usize = 10;
 /// How many are looked at for variety.
@@ -119,7 +121,7 @@ impl Index {
     /// Of these operations.
     pub fn new(operations: &[Arc<Operation>]) -> Self {
         let reads = operations.iter().filter(|known| known.method == "GET");
-        let read: BTreeSet<&str> = reads.map(|known| known.path.as_str()).collect();
+        let read = sorted::set(reads.map(|known| known.path.as_str()));
         let mut stems: BTreeMap<String, Vec<Posting>> = BTreeMap::new();
         let mut families = BTreeMap::new();
         let mut known = Vec::new();

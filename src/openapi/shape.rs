@@ -1,11 +1,12 @@
 //! What a schema says, gathered from its `$ref`s and the parts of its `allOf`.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::document::{Document, Node, Span};
 use crate::json_object::Object;
 use crate::media_type;
+use crate::sorted;
 
 /// How many schemas one may be made of.
 const MOST_PARTS: usize = 64;
@@ -130,9 +131,7 @@ impl<'d> Shape<'d> {
             .get("properties")
             .map(|known| Node::from(known).object());
         let known = self.properties.iter().enumerate();
-        let mut places: BTreeMap<Cow<'d, str>, usize> = known
-            .map(|(place, (name, _))| (name.clone(), place))
-            .collect();
+        let mut places = sorted::map(known.map(|(place, (name, _))| (name.clone(), place)));
         for (name, property) in properties.unwrap_or_default().0 {
             let place = places.get(&name);
             if let Some((_, known)) = place.and_then(|place| self.properties.get_mut(*place)) {

@@ -19,18 +19,18 @@ use super::resolver::{NamedBy, addresses_of};
 use super::trailers::BoundTrailers;
 use crate::sync::locked;
 
-/// How long the first round waits for each address. Eight that do not answer leave time for the
-/// ninth within two seconds.
+/// How long the first round waits for each address. If eight do not answer, the ninth is still
+/// reached within two seconds.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-/// How many times longer each next round waits, for a network that is slow.
+/// How many times longer each next round waits, in case the network is slow.
 const GROWTH: u32 = 3;
 /// How long to wait for an address that has answered before.
 const PROVEN_WAIT: Duration = Duration::from_secs(1);
-/// After this time, a family of addresses counts as not answering.
+/// How long a family of addresses may take to answer.
 const SILENCE: Duration = Duration::from_secs(3);
 
-/// Makes the connections of one agent, through `proxy` where there is one, else to addresses that
-/// `is_allowed`.
+/// Makes the connections of one agent: through `proxy`, if there is one, otherwise to addresses for
+/// which `is_allowed` holds.
 pub(super) fn new(proxy: Option<&Proxy>, is_allowed: Option<Judge>) -> impl Connector {
     let proxy = proxy.map(|proxy| proxy.uri().clone());
     let dialer = Dialer {
@@ -47,7 +47,7 @@ pub(super) fn new(proxy: Option<&Proxy>, is_allowed: Option<Judge>) -> impl Conn
 /// Opens the TCP connection, unless there is a tunnel through the proxy.
 struct Dialer {
     tcp: TcpConnector,
-    /// `None` for the hosts of the settings, which may be anywhere.
+    /// `None` if all addresses are allowed, as for the hosts of the settings.
     is_allowed: Option<Judge>,
     /// The address that answered last. It is tried first, so that only the first connection looks
     /// for one among many that do not answer, or are far away.
@@ -97,8 +97,8 @@ impl Dialer {
         }
     }
 
-    /// Those of `addresses` that may be connected to. No others are, so a name that changes its
-    /// address meanwhile (DNS rebinding) leads nowhere else.
+    /// Those of `addresses` that are allowed. Only these are connected to, so it is of no use to
+    /// change the address of a name after it was checked (DNS rebinding).
     fn allowed(&self, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, ureq::Error> {
         let Some(is_allowed) = self.is_allowed else {
             return Ok(addresses);
@@ -134,7 +134,7 @@ fn check_proxy(details: &ConnectionDetails<'_>) -> Result<(), ureq::Error> {
     Err(ureq::Error::ConnectProxyFailed(reason))
 }
 
-/// Where the host of the URL may be reached.
+/// The addresses and the port of the URL's host.
 fn resolved(
     details: &ConnectionDetails<'_>,
     named_by: NamedBy,
@@ -182,13 +182,13 @@ fn connect_to<In: Transport>(
     })
 }
 
-/// What `connect` gives for the first of `addresses` that answers, in the spirit of RFC 8305: the
-/// families take turns, and none is waited for long while others are left. `connect` is given an
-/// address and how long to wait for it; `budget` is for all of them. The `proven` address is tried
-/// first, where it is one of them.
+/// Connects to the first of `addresses` that answers, and returns what `connect` gives for it. In the
+/// spirit of RFC 8305, the families take turns, and no address is waited for long while others are
+/// left. `connect` gets an address and how long to wait for it. `budget` is the time for all of
+/// them. The `proven` address is tried first if it is one of them.
 ///
 /// # Errors
-/// The last error, when each address has refused; `TimedOut` when one has not answered.
+/// The last error, if each address has refused; `TimedOut`, if one has not answered.
 pub fn first_to_answer<T>(
     addresses: &[SocketAddr],
     proven: Option<SocketAddr>,
@@ -232,8 +232,7 @@ pub fn first_to_answer<T>(
     }
 }
 
-/// The families that `addresses` contains and of which no address answers at `port`. A refusal is
-/// an answer.
+/// The families of `addresses` of which no address answers at `port`. A refusal is an answer.
 pub fn silent_families(addresses: &[IpAddr], port: u16) -> Vec<&'static str> {
     let is_silent = |is_ipv4: bool| {
         let family: Vec<SocketAddr> = addresses

@@ -14,7 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::CertificateError;
-use rustls::crypto::ring;
+use rustls::crypto::{CryptoProvider, KeyProvider, ring};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::sign::SigningKey;
 use ureq::Agent;
 use ureq::config::Config;
 use ureq::tls::{RootCerts, TlsConfig};
@@ -26,11 +28,25 @@ use self::trailers::MOST_FIELD_BYTES;
 
 /// For the look-up of the name, the connection and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a connection reads into. Were it full of an unfinished head, that would look like a
-/// connection that has ended.
+/// The buffer of a connection for what it reads. If an unfinished head filled it, ureq would believe
+/// that the connection has ended.
 const INPUT_BYTES: usize = MOST_FIELD_BYTES + 1;
-/// What it sends from, which holds each line of the head of a request: more than most servers take.
+/// The buffer of a connection for what it sends. It must hold each line of a request's head, so it is
+/// larger than what most servers accept.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
+
+/// There are no client certificates here, so what signs with their keys is not compiled in.
+#[derive(Debug)]
+struct NoKeys;
+
+impl KeyProvider for NoKeys {
+    fn load_private_key(
+        &self,
+        _key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<dyn SigningKey>, rustls::Error> {
+        Err(rustls::Error::General("no private keys".to_owned()))
+    }
+}
 
 /// The settings of an agent that verifies TLS with the operating system's certificates, follows no
 /// redirect and speaks plain HTTP only to a loopback host.
@@ -43,8 +59,11 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
     } else {
         builder
     };
-    let tls =
-        TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(ring::default_provider()));
+    let provider = CryptoProvider {
+        key_provider: &NoKeys,
+        ..ring::default_provider()
+    };
+    let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(Arc::new(provider));
     builder
         .tls_config(tls.root_certs(RootCerts::PlatformVerifier).build())
         .https_only(!is_loopback)
@@ -52,7 +71,7 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .max_redirects(0)
         .max_redirects_will_error(false)
         .input_buffer_size(INPUT_BYTES)
-        // `trailers` bounds heads, too. ureq would count what follows an interim response.
+        // `trailers` bounds heads. ureq would also count what follows an interim response.
         .max_response_header_size(INPUT_BYTES)
         .output_buffer_size(OUTPUT_BYTES)
         // Without this header, any coding is acceptable (RFC 9110 §12.5.3).
@@ -61,14 +80,14 @@ pub fn agent_config(url: &Url) -> ureq::config::ConfigBuilder<ureq::typestate::A
         .timeout_connect(Some(CONNECT_TIMEOUT))
 }
 
-/// An agent with the settings `config`, which makes its connections by our rules.
+/// An agent with the settings `config`, whose connections keep the rules of this module.
 pub fn agent(config: Config) -> Agent {
     let connector = connector::new(config.proxy(), None);
     Agent::with_parts(config, connector, resolver::Later)
 }
 
-/// The same, which connects to no address but those that `is_allowed`. There must be no proxy among
-/// the settings: it would choose the address.
+/// The same, but it connects only to addresses for which `is_allowed` holds. `config` must have no
+/// proxy, as that would choose the address.
 pub fn judging_agent(config: Config, is_allowed: Judge) -> Agent {
     let connector = connector::new(config.proxy(), Some(is_allowed));
     Agent::with_parts(config, connector, resolver::Later)
@@ -92,7 +111,7 @@ pub fn describe(error: &ureq::Error) -> String {
     }
 }
 
-/// The status with which the proxy has answered CONNECT. ureq has only these words for it.
+/// The status with which the proxy has answered CONNECT. ureq gives it only in these words.
 fn refused_by_proxy(error: &ureq::Error) -> Option<&str> {
     let ureq::Error::ConnectProxyFailed(reason) = error else {
         return None;
@@ -167,7 +186,7 @@ fn tls_error(error: &ureq::Error) -> Option<&rustls::Error> {
     }
 }
 
-/// Neither ureq nor rustls has a variant for it.
+/// Whether this machine has no root certificates. Neither ureq nor rustls has a variant for it.
 fn has_no_roots(error: &ureq::Error) -> bool {
     matches!(error, ureq::Error::Rustls(_) | ureq::Error::Tls(_))
         && error.to_string().contains("No CA certificates")
@@ -187,7 +206,7 @@ fn mend_certificate(reason: &CertificateError) -> &'static str {
         CertificateError::Revoked => {
             "Its certificate was revoked: ask whoever runs that host to replace it."
         }
-        // An unknown issuer, most of all.
+        // Above all, an unknown issuer.
         _ => {
             "This machine does not trust its certificate. Where a proxy inspects TLS, add the proxy's root certificate to \
              the system's store or name it in SSL_CERT_FILE."

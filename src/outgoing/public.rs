@@ -29,9 +29,9 @@ const NOT_PUBLIC_V4: [(Ipv4Addr, u32); 15] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4),
 ];
 
-/// Where all public IPv6 addresses are,
+/// The network of all public IPv6 addresses, with the bits of its prefix.
 const GLOBAL_UNICAST_V6: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
-/// but for those of these networks.
+/// IPv6 networks in it that are not of the public Internet.
 const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
     // Protocol assignments (Teredo among them), 6to4.
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -44,7 +44,7 @@ const NOT_PUBLIC_V6: [(Ipv6Addr, u32); 4] = [
 /// Says whether an address may be connected to.
 pub type Judge = fn(IpAddr) -> bool;
 
-/// The addresses of a host, none of which may be connected to.
+/// No address of a host may be connected to. This is the first of them.
 #[derive(Debug)]
 pub struct NotAllowed(pub IpAddr);
 
@@ -57,7 +57,7 @@ impl fmt::Display for NotAllowed {
 impl Error for NotAllowed {}
 
 impl NotAllowed {
-    /// That which `error` is.
+    /// `error` as this, if it is one.
     pub fn of(error: &ureq::Error) -> Option<&Self> {
         match error {
             ureq::Error::Other(error) => error.downcast_ref(),
@@ -66,9 +66,9 @@ impl NotAllowed {
     }
 }
 
-/// Whether `address` is one of the public Internet: no loopback, private, link-local, shared,
-/// documentation, multicast or otherwise special one (the IANA registries of RFC 6890), and no IPv6
-/// address that stands for one of IPv4.
+/// Whether `address` is one of the public Internet: not loopback, private, link-local, shared,
+/// documentation, multicast or otherwise special (the IANA registries of RFC 6890), and not an IPv6
+/// address that stands for an IPv4 address.
 pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_public_v4(address),

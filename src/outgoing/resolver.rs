@@ -1,6 +1,5 @@
-//! The addresses of host names. The operating system may take long over a name and cannot be told
-//! to give up, so it is asked on a thread of its own. One look-up serves everybody who waits for
-//! that name.
+//! The addresses of host names. The operating system may take long to look up a name, and cannot be
+//! told to give up. So each look-up has its own thread, and serves everybody who waits for that name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -16,16 +15,17 @@ use ureq::http::Uri;
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::NextTimeout;
 
-use crate::sync::locked;
+use crate::sync::{self, locked};
 
 /// How long an answer is reused: shorter than names usually keep their addresses.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// Look-ups at a time in the whole process, each of them on a thread.
+/// How many look-ups there are at a time in the whole process, each on its own thread.
 const MOST_LOOK_UPS: usize = 4;
-/// So many have begun at most when one for others begins: there is room for the settings.
+/// How many there are at a time when one for [`NamedBy::Others`] begins, so that names of the
+/// settings have room.
 const MOST_FOR_OTHERS: usize = 2;
 
-/// The names as the operating system knows them.
+/// The names that the operating system resolves.
 static SYSTEM: LazyLock<Names> = LazyLock::new(|| Names::new(ask_system));
 
 fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
@@ -38,7 +38,7 @@ fn ask_system(host: &str) -> io::Result<Vec<IpAddr>> {
 pub enum NamedBy {
     /// The settings.
     Settings,
-    /// Somebody else, such as an API that redirects there. Names of theirs may never be answered.
+    /// Somebody else, such as an API that redirects there. Their name servers may never answer.
     Others,
 }
 
@@ -51,11 +51,10 @@ impl NamedBy {
     }
 }
 
-/// The addresses of `host`, a name or an address, as soon as they are known, at most after
-/// `patience`.
+/// The addresses of `host`, a name or an address. Waits at most for `patience`.
 ///
 /// # Errors
-/// It has none, or the answer did not come in time.
+/// It has no address, or the answer did not come in time.
 pub fn addresses_of(
     host: &str,
     named_by: NamedBy,
@@ -72,7 +71,7 @@ pub fn addresses_of(
 #[derive(Clone, Debug)]
 pub struct Unresolved {
     host: String,
-    /// The error of the operating system, if it has answered.
+    /// Why, if the operating system has answered.
     reason: Option<String>,
 }
 
@@ -91,11 +90,11 @@ impl Error for Unresolved {}
 /// How the operating system is asked for the addresses of a host.
 type Ask = Box<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
-/// Host names that are looked up, and those that were a moment ago.
+/// Host names that are being looked up, and those that were looked up a moment ago.
 pub struct Names {
     ask: Ask,
     state: Mutex<State>,
-    /// A look-up has ended.
+    /// Signals that a look-up has ended.
     changed: Condvar,
 }
 
@@ -116,15 +115,15 @@ impl Answer {
         self.at.elapsed() < LIFETIME
     }
 
-    /// Whether this answers a caller that has waited since `begun`. A failure answers only the
-    /// callers that waited for it.
+    /// Whether this serves a caller who has waited since `begun`. A failure serves only those who
+    /// were waiting when it came.
     fn serves(&self, begun: Instant) -> bool {
         self.at >= begun || (self.addresses.is_ok() && self.is_fresh())
     }
 }
 
 impl Names {
-    /// Names that `ask` knows the addresses of.
+    /// Names whose addresses `ask` finds.
     pub fn new(ask: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
         Self {
             ask: Box::new(ask),
@@ -133,10 +132,10 @@ impl Names {
         }
     }
 
-    /// The addresses of `host`, at most after `patience`.
+    /// The addresses of `host`. Waits at most for `patience`.
     ///
     /// # Errors
-    /// There are none, or they did not come in time.
+    /// It has no address, or the answer did not come in time.
     pub fn look_up(
         &'static self,
         host: &str,
@@ -171,9 +170,10 @@ impl Names {
 
     fn start(&'static self, host: &str) {
         let name = host.to_owned();
-        let started = thread::Builder::new().spawn(move || self.finish(&name));
+        let finish = Box::new(move || self.finish(&name));
+        let started = sync::spawn(thread::Builder::new(), finish);
         if started.is_err() {
-            // No thread is left. It may take longer than the caller has, but it is an answer.
+            // No thread is left, so this one looks the name up, however long that takes.
             self.finish(host);
         }
     }
@@ -200,8 +200,8 @@ impl Names {
     }
 }
 
-/// Resolves nothing: ureq asks before it looks for a connection that is open already. The connector
-/// looks up the name when it makes one.
+/// Resolves nothing. ureq resolves a name even if a connection to it is open. Instead, the connector
+/// looks the name up when it makes a connection.
 #[derive(Debug)]
 pub(super) struct Later;
 

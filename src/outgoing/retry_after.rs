@@ -1,26 +1,23 @@
-//! `Retry-After` (RFC 9110 §10.2.3): how long a server wants to be left alone.
+//! `Retry-After` (RFC 9110 §10.2.3): how long to wait before the next request.
 
 use std::time::{Duration, SystemTime};
 
-/// The longest wait that is told apart: sixty-eight years (RFC 9111 §1.2.2).
+/// The longest wait, in seconds: sixty-eight years (RFC 9111 §1.2.2).
 const LONGEST: u64 = 1 << 31;
 
-/// How long `field` says to wait, counted from `now`, in whole seconds: so many, or until a date.
-/// `None` where it says neither, or the date has passed.
+/// How long `field` says to wait from `now` on, in whole seconds. It gives a number of seconds or a
+/// date. `None` if it gives neither, or if the date has passed.
 pub fn parse(field: &str, now: SystemTime) -> Option<Duration> {
     let field = field.trim();
     if !field.is_empty() && field.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Some(Duration::from_secs(
-            field
-                .parse()
-                .map_or(LONGEST, |seconds: u64| seconds.min(LONGEST)),
-        ));
+        // More digits than fit are a long time, too.
+        let seconds: u64 = field.parse().unwrap_or(LONGEST);
+        return Some(Duration::from_secs(seconds.min(LONGEST)));
     }
-    let until = httpdate::parse_http_date(field)
-        .ok()?
-        .duration_since(now)
-        .ok()?;
+    let date = httpdate::parse_http_date(field).ok()?;
+    let wait = date.duration_since(now).ok()?;
+    let has_fraction = wait.subsec_nanos() > 0;
     Some(Duration::from_secs(
-        until.as_secs() + u64::from(until.subsec_nanos() > 0),
+        wait.as_secs() + u64::from(has_fraction),
     ))
 }

@@ -13,10 +13,10 @@ use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, NextTi
 pub(super) const MOST_FIELD_BYTES: usize = 64 * 1024 - 1;
 const CRLF: &[u8] = b"\r\n";
 
-/// The last in a chain of connectors: it sees what is within TLS.
+/// The last in a chain of connectors, so that it sees what is inside TLS.
 #[derive(Debug)]
 pub(super) struct BoundTrailers {
-    /// The connection to the proxy is not looked at: it carries the TLS of another one.
+    /// A connection to the proxy is not looked at, as it carries the TLS of another connection.
     pub(super) proxy: Option<Uri>,
 }
 
@@ -50,7 +50,7 @@ impl<In: Transport> Transport for Bounded<In> {
     }
 
     fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
-        // Otherwise the answer has come before all of the request was sent.
+        // If there is input, the answer has begun before all of the request was sent.
         if self.inner.buffers().input().is_empty() {
             self.answer = Answer::default();
         }
@@ -130,18 +130,18 @@ enum Expecting {
     Head,
     /// The line with the size of a chunk, perhaps after the empty line that ends the last one.
     ChunkSize,
-    /// So many more bytes of a chunk.
+    /// This many more bytes of a chunk.
     ChunkData(usize),
     Trailers,
     /// Bytes that need no check: a body that is not chunked, or nothing.
     Rest,
 }
 
-/// One answer, as far as it has arrived.
+/// One answer, as far as it has been read.
 #[derive(Debug)]
 struct Answer {
     expecting: Expecting,
-    /// The bytes of its header fields: of the heads, then of the trailers.
+    /// How many bytes its header fields have: first those of the heads, then those of the trailers.
     fields: usize,
 }
 
@@ -155,8 +155,8 @@ impl Default for Answer {
 }
 
 impl Answer {
-    /// Reads `input`: all that ureq has not used yet. ureq uses up whole lines, whole heads and all
-    /// data before it waits for more, and so does this.
+    /// Reads `input`, which is all that ureq has not used yet. Before ureq waits for more, it has used
+    /// all whole lines, whole heads and data, and so has this.
     fn read(&mut self, mut input: &[u8]) -> Result<(), ureq::Error> {
         loop {
             let used = match self.expecting {
@@ -176,8 +176,8 @@ impl Answer {
         }
     }
 
-    /// A whole head. Gives the length of what was read, here and below; `None` where more must
-    /// arrive first.
+    /// Reads a whole head. Returns the length of what was read, here and below, or `None` if more
+    /// must arrive first.
     fn head(&mut self, input: &[u8]) -> Option<usize> {
         let length = head_length(input)?;
         self.fields += length;
@@ -238,7 +238,7 @@ fn line(input: &[u8]) -> Option<&[u8]> {
     input.get(..=memchr(b'\n', input)?)
 }
 
-/// The same between chunks and behind them, where ureq takes nothing else for an end.
+/// The same between chunks and after them, where ureq accepts only CRLF as the end of a line.
 fn chunk_line(input: &[u8]) -> Option<&[u8]> {
     let end = memmem::find(input, CRLF)? + CRLF.len();
     input.get(..end)

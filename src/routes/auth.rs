@@ -7,6 +7,7 @@ use tiny_http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use super::pages::home::ANOTHER;
 use super::{Routes, is_form, is_led_from_elsewhere, name_and_port, redirect, user_agent};
 use crate::auth::DEFAULT_USER_ID;
 use crate::auth::authority::ResponseMode;
@@ -20,6 +21,9 @@ use crate::secret::Secret;
 
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
+
+/// Where a browser is sent that has come to the redirect URI without an answer of Entra.
+const NO_ANSWER: &str = "?answer=none#none";
 
 /// What a sign-in page is asked for.
 enum Asked {
@@ -35,7 +39,7 @@ impl Routes {
         if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
             return Ok(redirect(302, &elsewhere));
         }
-        let asked = what_is_asked(request);
+        let asked = self.what_is_asked(request);
         if !self.is_meant(request) {
             return self.ask_to_confirm(&asked);
         }
@@ -54,6 +58,33 @@ impl Routes {
             "Set-Cookie",
             cookie.expose(),
         ))
+    }
+
+    fn what_is_asked(&self, request: &Request<'_>) -> Asked {
+        if let Some(ticket) = request.parameter("ticket") {
+            return Asked::Ticket(ticket);
+        }
+        if let Some(user_id) = request.parameter("user_id") {
+            return Asked::User(user_id);
+        }
+        if request.parameter(ANOTHER).is_some() {
+            return Asked::User(self.free_label());
+        }
+        Asked::User(DEFAULT_USER_ID.to_owned())
+    }
+
+    /// A label that no account has, and under which nobody is signing in.
+    fn free_label(&self) -> String {
+        let accounts = self.auth.accounts();
+        let signing_in = self.auth.pending().users();
+        let mut number = accounts.len() + 1;
+        loop {
+            let label = format!("account-{number}");
+            if !accounts.contains_key(&label) && !signing_in.contains(&label) {
+                return label;
+            }
+            number += 1;
+        }
     }
 
     /// Whether the person at this browser has asked for a sign-in, and not a page of somebody
@@ -170,6 +201,12 @@ impl Routes {
     /// The redirect URI: takes Entra's answer and sends the browser on to `/auth/complete`.
     pub(super) fn callback(&self, request: &Request<'_>) -> Result<Reply, Failure> {
         let is_post = request.head.method == Method::Post;
+        if !is_post && request.head.query.is_empty() {
+            // Entra puts the code behind `#`, if the request was changed so: it reaches nobody but
+            // the person, who may be asked to copy the address. A redirect with a fragment of its
+            // own takes the place of that one (RFC 9110 §10.2.2).
+            return Ok(redirect(303, NO_ANSWER));
+        }
         let is_unasked_get = !is_post && self.config.response_mode == ResponseMode::FormPost;
         let parameters = if is_post {
             request.body
@@ -256,14 +293,6 @@ impl Routes {
         let prefix = self.config.redirect_uri.prefix();
         Ok(redirect(303, &format!("{prefix}/auth/logout-complete")))
     }
-}
-
-fn what_is_asked(request: &Request<'_>) -> Asked {
-    if let Some(ticket) = request.parameter("ticket") {
-        return Asked::Ticket(ticket);
-    }
-    let user_id = request.parameter("user_id");
-    Asked::User(user_id.unwrap_or_else(|| DEFAULT_USER_ID.to_owned()))
 }
 
 /// Whether the person may have more luck with the same sign-in. A page cannot begin one that is for

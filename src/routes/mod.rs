@@ -23,6 +23,7 @@ use crate::error::{Failure, Kind};
 use crate::http::answer::Answer;
 use crate::http::application::Application;
 use crate::http::message::{Reply, Request, empty_reply, json_reply, with_field};
+use crate::logging;
 use crate::mcp::protocol::{self, Protocol};
 use crate::mcp::tools::Tools;
 use crate::media_type;
@@ -395,12 +396,13 @@ impl Application for Routes {
         let reply = self
             .dispatch(request, answer)
             .unwrap_or_else(|refusal| refusal);
-        log::debug!(
+        let head = &request.head;
+        logging::debug(format_args!(
             "{} {} {}",
-            request.head.method,
-            request.head.path,
+            head.method,
+            head.path,
             reply.status()
-        );
+        ));
         reply
     }
 

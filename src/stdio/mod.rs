@@ -33,7 +33,7 @@ use crate::logging;
 use crate::os::{Signals, Told};
 use crate::secret::Secret;
 use crate::serve::no_thread;
-use crate::sync::locked;
+use crate::sync::{self, locked};
 
 /// How long a request that could not be sent waits for a server: longer than one takes to stop.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -151,8 +151,8 @@ pub fn run(config: Config, access_key: Option<Secret>) -> Result<(), Failure> {
 }
 
 fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Failure> {
-    let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
-    thread.map(drop).map_err(|error| no_thread(&error))
+    let thread = thread::Builder::new().name(name.to_owned());
+    sync::spawn(thread, Box::new(work)).map_err(|error| no_thread(&error))
 }
 
 fn tell_signals(mut signals: Signals, events: &SyncSender<Event>) {

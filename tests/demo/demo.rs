@@ -84,12 +84,12 @@ entra-auth-mcp, on stand-ins: nothing here is real, and nothing leaves this mach
   API            {backend}   (a sample: /me, /me/messages, /tasks, /photo, /report.csv)
   Its operations are tools: getMe, listMessages, createTask and others (OPENAPI_FILE)
 
-Connect a client:
+Connect one of these clients (not Claude Desktop, which would start a server of its own):
 
 {connections}
 Then ask it: "Who am I, according to the company API?" It will ask you to sign in first.
-GET /cae needs more than that sign-in gives: the API's demand leads to another one.
-Sign in as Carol to see how a refusal looks.
+Ask it for GET /cae to see a second sign-in: there, the API demands more than the first one gave.
+Sign in as Carol to see a sign-in that is refused.
 Ctrl-C ends the demo and forgets everything. Until then, each sign-in and each call gets a line here:
 
 "#

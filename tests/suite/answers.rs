@@ -1095,6 +1095,12 @@ fn text_is_read_by_its_type_and_its_declared_character_set() {
         ("image/png; charset=utf-8", b"x".as_slice()),
         ("multipart/mixed; boundary=b", b"--b\r\n\r\n\xff\r\n--b--"),
         ("application/octet-stream", b"\xef\xbb\xbfa"),
+        // Some servers name a charset for everything.
+        (
+            "application/pdf; charset=iso-8859-1",
+            b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n\x00\x01",
+        ),
+        ("application/zip;charset=ISO-8859-15", b"PK\x03\x04\x14\xff"),
     ] {
         let content = called(
             &world,

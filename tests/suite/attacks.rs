@@ -12,10 +12,12 @@ use serde_json::json;
 
 use crate::operations::{Bench, description, with_body};
 use crate::support::backend::Backend;
-use crate::support::browser::Browser;
-use crate::support::entra::{ADA, Entra, GRACE, TokenFailure};
+use crate::support::browser::{Browser, Page};
+use crate::support::entra::{ADA, Entra, GRACE, TENANT_ID, TokenFailure, User};
 use crate::support::mcp::Mcp;
 use crate::support::server::{Running, Setup, World};
+
+const ALAN: &str = "alan@contoso.example";
 
 /// Whoever may call `/mcp` can begin a sign-in of somebody else, and have it fail.
 #[test]
@@ -283,8 +285,40 @@ fn two_sign_ins_of_a_person_at_once_make_one_account() {
     assert_eq!(all["accounts"].as_array().unwrap().len(), 1, "{all}");
     let refused = pages.iter().find(|page| page.status == 400).unwrap();
     assert!(
-        refused.text().contains("Nothing was stored"),
+        refused.text().contains("No second one was made"),
         "{}",
         refused.text()
     );
+}
+
+/// The start page was loaded by both before one of them has signed in.
+#[test]
+fn who_signs_in_another_account_replaces_none() {
+    let world = World::signed_in();
+    world.entra.set(|settings| {
+        let alan = User::new("alan's oid", TENANT_ID, ALAN, "Alan");
+        settings.users.push(alan);
+    });
+    let start_page = || {
+        let mut browser = Browser::new();
+        let home = browser.navigate(&world.server.url());
+        (browser, home)
+    };
+    let sign_in = |(browser, home): &mut (Browser, Page), username: &str| {
+        let links = home.links();
+        let mut links = links.iter();
+        let (href, _) = links
+            .find(|(_, text)| text == "Sign in another account")
+            .unwrap();
+        let accounts = browser.follow(home, href);
+        let answer = browser.submit(&accounts, username);
+        let page = browser.auto_submit(&answer);
+        assert_eq!(page.status, 200, "{}", page.text());
+    };
+    let mut one = start_page();
+    let mut other = start_page();
+    sign_in(&mut one, GRACE);
+    sign_in(&mut other, ALAN);
+    let all = world.server.client().get("/auth/status").json();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 3, "{all}");
 }

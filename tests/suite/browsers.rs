@@ -552,6 +552,27 @@ fn an_address_that_asks_for_another_response_mode_brings_no_answer_that_counts()
     }
 }
 
+/// What stands behind `#` reaches no server, but the person can copy it.
+// CASES C1
+#[test]
+fn a_code_behind_the_address_does_not_stay_in_it() {
+    for mut attack in Attack::every() {
+        let own = if attack.stage.is_query {
+            "response_mode=query"
+        } else {
+            "response_mode=form_post"
+        };
+        attack.address = attack.address.replace(own, "response_mode=fragment");
+        let mut victim = Browser::new();
+        let accounts = victim.navigate(&attack.address);
+        let page = victim.submit(&accounts, ADA);
+        assert_eq!(page.status, 400, "{}", page.text());
+        assert!(!page.url.as_str().contains("code="), "{}", page.url);
+        attack.attacker_tries();
+        attack.stage.assert_nobody();
+    }
+}
+
 // ---- C2: what a person has asked for ----
 
 /// Fetch Metadata, and whether the sign-in goes on at once on loopback.

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::{panic, thread};
 
 use crate::support::backend::{Backend, cae_claims, claims_challenge};
 use crate::support::browser::Browser;
@@ -13,10 +15,11 @@ use crate::support::http::{Answer, Client, Reply};
 use crate::support::server::{Mcp, Setup, Verb};
 #[cfg(target_os = "linux")]
 use crate::support::server::{Process, World};
-use crate::support::{encode_pairs, value_of};
+use crate::support::{encode_pairs, lock, value_of};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
 use entra_auth_mcp::secret::Secret;
+use entra_auth_mcp::text::of_panic;
 use serde_json::{Value, json};
 use url::Url;
 
@@ -718,4 +721,37 @@ fn a_secret_that_is_formatted_or_panicked_with_stays_hidden() {
     let panic = std::panic::catch_unwind(|| panic!("{secret:?} {:?}", Some(&secret))).unwrap_err();
     let message = panic.downcast_ref::<String>().unwrap();
     assert_eq!(message, "Secret(…) Some(Secret(…))");
+}
+
+/// A bug may be anywhere, and so may the text that its message quotes.
+// CASES D1
+#[test]
+fn the_log_of_a_panic_quotes_nothing_that_the_program_worked_on() {
+    let this = thread::current().id();
+    let said: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&said);
+    let hook_of_others = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if thread::current().id() == this {
+            lock(&heard).push(of_panic(panic));
+        } else {
+            hook_of_others(panic);
+        }
+    }));
+    let token = "é.S3cret".to_owned();
+    let bugs: [fn(&str); 3] = [
+        |token| assert!(token[1..].is_empty()),
+        |token| assert_eq!(token, "another one"),
+        |_| panic!("a fixed text"),
+    ];
+    for bug in bugs {
+        panic::catch_unwind(|| bug(&token)).unwrap_err();
+    }
+    let said = lock(&said);
+    assert_eq!(said.len(), 3, "{said:?}");
+    for line in said.iter() {
+        assert!(line.contains("secrets.rs:"), "{line}");
+        assert!(!line.contains("S3cret"), "{line}");
+    }
+    assert!(said[2].ends_with(": a fixed text"), "{said:?}");
 }

@@ -587,7 +587,12 @@ impl Browser {
             let reply = self.load(&mut navigation, &url);
             match reply.header("Location") {
                 Some(location) if matches!(reply.status, 301..=303 | 307 | 308) => {
+                    let fragment = url.fragment().map(str::to_owned);
                     url = url.join(location).expect("a Location");
+                    // RFC 9110 §10.2.2
+                    if url.fragment().is_none() {
+                        url.set_fragment(fragment.as_deref());
+                    }
                     navigation.redirected(reply.status);
                     if self.stops_at.is_some_and(|path| url.path().ends_with(path)) {
                         return Page::empty(url.as_str());

@@ -29,11 +29,10 @@ pub(super) fn of(called: Called) -> Pieces {
     let is_cut = answer.truncated.is_some() || answer.broken_off.is_some();
     members.add("truncated", Some(is_cut));
     members.add("total_bytes", answer.truncated);
-    let left_out: Map<_, _> = answer
-        .left_out
-        .iter()
-        .map(|lost| (lost.pointer.clone(), lost.count.into()))
-        .collect();
+    let mut left_out = Map::new();
+    for lost in &answer.left_out {
+        left_out.insert(lost.pointer.clone(), lost.count.into());
+    }
     members.add(
         "left_out",
         Some(left_out).filter(|left_out| !left_out.is_empty()),

@@ -10,6 +10,7 @@ pub(crate) mod result;
 pub(crate) mod schema;
 mod searched;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -101,9 +102,9 @@ pub(crate) struct Tools {
     described: Described,
     /// The same, where they are found by search.
     searched: Option<Searched>,
-    /// Name, title, description, schemas and annotations of every tool of ours.
-    definitions: Vec<Value>,
-    /// The same as `tools/list` gives it, printed once; without what the settings do not allow.
+    /// What the arguments of each tool of ours are checked against, by the tool's name.
+    input_schemas: BTreeMap<String, Value>,
+    /// The definitions as `tools/list` gives them, printed once; without what the settings do not allow.
     pub(super) list: Arc<str>,
 }
 
@@ -128,7 +129,7 @@ impl Tools {
             started: Instant::now(),
             list: Value::from(tools).to_string().into(),
             described,
-            definitions,
+            input_schemas: input_schemas(definitions),
             config,
             auth,
         })
@@ -237,12 +238,10 @@ impl Tools {
 
     /// What the arguments of `tool` are checked against.
     fn input_schema(&self, tool: &str) -> Option<&Value> {
-        if let Some(described) = self.described.tools.get(tool) {
-            return Some(&described.checked);
+        match self.described.tools.get(tool) {
+            Some(described) => Some(&described.checked),
+            None => self.input_schemas.get(tool),
         }
-        let is_meant = |known: &&Value| known.get("name").is_some_and(|name| name == tool);
-        let definition = self.definitions.iter().find(is_meant)?;
-        definition.get("inputSchema")
     }
 
     fn server_info(&self) -> Value {
@@ -654,6 +653,19 @@ pub(crate) fn describe(user_id: &str, account: &Account, standing: Standing, now
     let tenant_id = account.person.as_ref().map(|person| person.tid.as_str());
     add(&mut description, "tenant_id", tenant_id);
     description
+}
+
+/// The schema of the arguments of each of `definitions`, by the tool's name.
+fn input_schemas(definitions: Vec<Value>) -> BTreeMap<String, Value> {
+    let mut schemas = BTreeMap::new();
+    for mut definition in definitions {
+        let schema = definition.get_mut("inputSchema").map(Value::take);
+        let name = definition.get("name").and_then(Value::as_str);
+        if let (Some(name), Some(schema)) = (name, schema) {
+            schemas.insert(name.to_owned(), schema);
+        }
+    }
+    schemas
 }
 
 /// Finds or describes operations.

@@ -1,6 +1,5 @@
 //! The two tools that find and describe the API's operations, which the generic tools then call.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use super::result::add;
 use crate::error::{Failure, Kind};
 use crate::openapi::search::Index;
 use crate::openapi::{Bounds, Description, Operation};
+use crate::sorted;
 
 pub(super) const FIND: &str = "find_operations";
 pub(super) const DESCRIBE: &str = "describe_operation";
@@ -103,9 +103,8 @@ impl Searched {
     /// The tags that there are, in a sentence.
     fn tags(&self) -> String {
         let operations = self.description.operations().iter();
-        let tags: BTreeSet<&str> = operations
-            .flat_map(|operation| operation.tags.iter().map(String::as_str))
-            .collect();
+        let tags = operations.flat_map(|operation| operation.tags.iter().map(String::as_str));
+        let tags = sorted::set(tags);
         let named: Vec<&str> = tags.iter().copied().take(MOST_TAGS).collect();
         match named.as_slice() {
             [] => "There are no tags.".to_owned(),

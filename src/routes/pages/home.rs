@@ -10,6 +10,10 @@ use crate::clients::{Connection, connections};
 use crate::clock::iso8601_seconds;
 use crate::http::message::Reply;
 
+/// The parameter of `/auth/login` that asks for a sign-in under a label that is free. This page may
+/// be old when its button is pressed, so it does not name one.
+pub(crate) const ANOTHER: &str = "another";
+
 /// What the start page shows.
 pub(crate) struct Home<'a> {
     /// The API that is called.
@@ -54,21 +58,9 @@ impl Home<'_> {
                 text: "Sign in".to_owned(),
             },
             None => Button {
-                query: query_of(Some(&self.free_label())),
+                query: Html(format!("?{ANOTHER}=true")),
                 text: "Sign in another account".to_owned(),
             },
-        }
-    }
-
-    /// A label that no account has.
-    fn free_label(&self) -> String {
-        let mut number = self.accounts.len() + 1;
-        loop {
-            let label = format!("account-{number}");
-            if self.accounts.iter().all(|row| row.user_id != label) {
-                return label;
-            }
-            number += 1;
         }
     }
 
