@@ -276,6 +276,9 @@ fn whoever_asks_again_is_shown_the_same_code_while_it_has_half_its_life_to_come(
 fn a_code_that_has_expired_is_waited_for_no_longer() {
     let world = world();
     let mut mcp = world.server.modern();
+    // Nor is a sign-in that has ended before.
+    let login = format!("{}/auth/login?user_id=grace", world.server.url());
+    assert_eq!(Browser::new().sign_in(&login, "Deny consent").status, 400);
     let first = begin(&mut mcp, ADA);
     let (_, mut waiting) = world.server.modern().open_call(
         "check_auth_status",
