@@ -47,6 +47,8 @@ pub struct Attempt {
     /// Names the attempt in `/auth/complete`, in its cookie and to clients. It is no secret.
     pub handle: String,
     pub method: Method,
+    /// Whether it was begun by the browser of the person, and not by a client.
+    pub is_from_browser: bool,
     /// Seconds since 1970.
     pub expires_at: u64,
 }
@@ -275,6 +277,7 @@ impl PendingSignIns {
             user_id: user_id.to_owned(),
             requirements,
             handle: secret::random_base64url::<12>()?,
+            is_from_browser: matches!(phase, Phase::Opened(_)),
             expires_at: self.clock.now() + method.lifetime(),
             method,
         });

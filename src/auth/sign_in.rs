@@ -332,7 +332,8 @@ impl Auth {
         )
     }
 
-    /// Whether `attempt` has not been given up, and its person is signed in under no other label.
+    /// Whether `attempt` has not been given up. Nor does a browser make a second account of a person
+    /// who is signed in; a client that gives them another label has a reason.
     fn check_wanted(&self, attempt: &Attempt, account: &Account) -> Result<(), Failure> {
         let user_id = &attempt.user_id;
         if !self.pending.holds(&attempt.handle) {
@@ -344,7 +345,7 @@ impl Auth {
         }
         let mut theirs = self.accounts();
         theirs.retain(|_, other| other.person == account.person);
-        if theirs.contains_key(user_id) {
+        if !attempt.is_from_browser || theirs.contains_key(user_id) {
             return Ok(());
         }
         let mut labels = theirs.into_keys();
