@@ -823,6 +823,22 @@ fn what_a_refused_sign_in_was_for_binds_nobody_who_starts_in_the_browser() {
 }
 
 #[test]
+fn the_prompt_of_a_sign_in_that_was_refused_is_not_that_of_the_next() {
+    let world = World::labelled();
+    let arguments = json!({"user_id": LABEL, "prompt": "consent"});
+    let begun = world.server.modern().ok("authenticate_user", arguments);
+    world.fail_next("interaction_required", None, Some(ENTRAS));
+    let url = begun["sign_in_url"].as_str().unwrap();
+    assert_ne!(Browser::new().sign_in(url, ADA).status, 200);
+    let sent = login_leads_to(&world.server);
+    assert_eq!(value_of(&sent, "claims"), Some(ENTRAS_SENT));
+    assert_ne!(value_of(&sent, "prompt"), Some("consent"));
+    world.advance(SIGN_IN);
+    let sent = login_leads_to(&world.server);
+    assert_eq!(value_of(&sent, "claims"), Some(CP1));
+}
+
+#[test]
 fn a_declined_step_up_leaves_the_account_in_use_and_is_forgotten_after_ten_minutes() {
     let endpoint = "/cae";
     for legacy in [false, true] {
