@@ -48,6 +48,12 @@ pub struct Due {
     pub requirements: Requirements,
 }
 
+impl Due {
+    pub fn is_at(&self, now: u64) -> bool {
+        self.until > now
+    }
+}
+
 /// Everything that is known of one account.
 #[derive(Default)]
 pub struct Slot {

@@ -300,7 +300,7 @@ impl Auth {
             requirements = error.requirements(&requirements);
         }
         let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
-            let is_due = slot.due.as_ref().is_some_and(|due| due.until > now);
+            let is_due = slot.due.as_ref().is_some_and(|due| due.is_at(now));
             // A sign-in that is due is not replaced by one that must bring nothing.
             let is_more = !is_due || requirements != Requirements::default();
             if failure.kind == Kind::SignInRequired && is_more {
@@ -350,11 +350,11 @@ impl Auth {
 
 /// Whether both have the same access token.
 fn has_token_of(account: &Account, other: &Account) -> bool {
-    match (&account.access_token, &other.access_token) {
-        (Some(token), Some(other)) => token.matches(other.expose()),
-        (None, None) => true,
-        _ => false,
-    }
+    let tokens = account
+        .access_token
+        .as_ref()
+        .zip(other.access_token.as_ref());
+    tokens.is_some_and(|(token, other)| token.matches(other.expose()))
 }
 
 /// Whether `now` is of the same person as the account was `before`: a call is made as who it was

@@ -309,6 +309,11 @@ fn the_request_carries_prompt_login_hint_and_domain_hint_as_they_fit() {
                 "{user_id} {asked:?}"
             );
         }
+        // Whoever starts in the browser chooses an account.
+        Browser::new().navigate(&format!("{}/auth/login?user_id=known", server.url()));
+        let sent = entra.last_authorize();
+        let sent = ["prompt", "login_hint"].map(|name| value_of(&sent, name));
+        assert_eq!(sent, [Some("select_account"), None]);
     }
 }
 

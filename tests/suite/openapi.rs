@@ -111,6 +111,7 @@ fn only_what_is_included_is_offered_and_an_entry_that_fits_nothing_earns_a_warni
     let read = setting
         .read(&description(&json!({
             "/users": {"get": {"operationId": "listUsers", "tags": ["users"]}},
+            "/tasks": {"get": {"operationId": "listTasks"}},
             "/tasks/{id}": {"get": {"operationId": "getTask"}, "put": {"operationId": "putTask"}},
         })))
         .unwrap();

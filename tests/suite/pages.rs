@@ -618,6 +618,23 @@ fn another_account_is_signed_in_beside_the_first() {
     assert_eq!(status(&server, "account-2")["username"], GRACE);
 }
 
+#[test]
+fn another_account_gets_a_name_that_no_account_and_no_sign_in_has() {
+    let (entra, server) = start();
+    sign_in(&server, "account-2", ADA);
+    // How that sign-in ended is forgotten by then.
+    server.clock.advance(1201);
+    entra.advance(1201);
+    let home = Browser::new().navigate(&server.url());
+    let another = link_named(&home, "Sign in another account");
+    // This one is under way as account-3.
+    Browser::new().follow(&home, &another);
+    let done = sign_in_another(&mut Browser::new(), &home, GRACE);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(status(&server, "account-2")["username"], ADA);
+    assert_eq!(status(&server, "account-4")["username"], GRACE);
+}
+
 /// Another site leads there as to any sign-in: the person is asked first.
 #[test]
 fn a_sign_in_of_another_account_is_confirmed_where_another_site_leads_to_it() {

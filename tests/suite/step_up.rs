@@ -505,6 +505,26 @@ fn a_call_is_not_made_again_as_somebody_else_who_has_signed_in_meanwhile() {
 }
 
 #[test]
+fn a_sign_in_while_a_refresh_for_a_challenge_fails_serves_the_call() {
+    let world = World::labelled();
+    let count = AtomicUsize::new(0);
+    world.backend.on(move |_| {
+        let is_first = count.fetch_add(1, Ordering::SeqCst) == 0;
+        is_first.then(|| claims_challenge(&cae_claims()).into())
+    });
+    let held = world.entra.hold_tokens();
+    thread::scope(|scope| {
+        let call = scope.spawn(|| ok(&mut world.server.modern(), "/me"));
+        held.wait_for_arrivals(1);
+        drop(world.entra.hold_tokens()); // those that come now are not held
+        sign_in(&world.server.url());
+        world.entra.fail_next_token(TokenFailure::Status(503, None));
+        drop(held);
+        call.join().unwrap();
+    });
+}
+
+#[test]
 fn challenges_that_alternate_cost_a_refresh_each_in_a_minute_and_sixteen_in_all() {
     let world = World::labelled_with(Setup::by_the_second);
     let mut mcp = world.server.modern();
@@ -677,7 +697,7 @@ fn where_entra_wants_the_person_the_sign_in_carries_the_claims_and_the_call_goes
 #[test]
 fn a_challenge_that_is_repeated_for_ever_costs_one_refresh_and_one_sign_in() {
     for number in 0..CLIENTS {
-        let world = World::labelled();
+        let world = World::labelled_with(Setup::by_the_second);
         let mut mcp = clients(&world.server).into_iter().nth(number).unwrap();
         world.answer(claims_challenge(&cae_claims()));
         let (asked, requests, refreshes) = world.during(|| asks(&mut mcp, "/x"));
@@ -696,7 +716,9 @@ fn a_challenge_that_is_repeated_for_ever_costs_one_refresh_and_one_sign_in() {
         ok(&mut mcp, "/me");
         // Other calls that the person has signed in for are not asked for again at once.
         handed_on(&mut mcp, "/x", 401);
-        world.advance(PAUSE);
+        world.advance(59);
+        handed_on(&mut mcp, "/x", 401);
+        world.advance(1);
         let ((), requests, refreshes) = world.during(|| drop(asks(&mut mcp, "/x")));
         assert_eq!((requests, refreshes), (2, 1));
     }
@@ -820,6 +842,22 @@ fn what_a_refused_sign_in_was_for_binds_nobody_who_starts_in_the_browser() {
     let page = Browser::new().sign_in(&login_url(&world.server.url()), GRACE);
     assert_eq!(page.status, 200, "{}", page.text());
     assert_eq!(world.only_account()["username"], GRACE);
+}
+
+#[test]
+fn the_prompt_of_a_sign_in_that_was_refused_is_not_that_of_the_next() {
+    let world = World::labelled();
+    let arguments = json!({"user_id": LABEL, "prompt": "consent"});
+    let begun = world.server.modern().ok("authenticate_user", arguments);
+    world.fail_next("interaction_required", None, Some(ENTRAS));
+    let url = begun["sign_in_url"].as_str().unwrap();
+    assert_ne!(Browser::new().sign_in(url, ADA).status, 200);
+    let sent = login_leads_to(&world.server);
+    assert_eq!(value_of(&sent, "claims"), Some(ENTRAS_SENT));
+    assert_ne!(value_of(&sent, "prompt"), Some("consent"));
+    world.advance(SIGN_IN);
+    let sent = login_leads_to(&world.server);
+    assert_eq!(value_of(&sent, "claims"), Some(CP1));
 }
 
 #[test]
