@@ -260,7 +260,8 @@ impl<'d> Document<'d> {
     pub(crate) fn target(self, reference: &str) -> Result<Node<'d>, String> {
         let Some(fragment) = reference.strip_prefix('#') else {
             return Err(format!(
-                "its $ref {reference:?} leads to another file, which is not read"
+                "its $ref {reference:?} leads to another file, which is not read: bundle the files \
+                 into one"
             ));
         };
         self.at(fragment)

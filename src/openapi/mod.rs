@@ -300,7 +300,7 @@ impl<'d> Search<'d> {
         item: &ObjectNode<'d>,
         node: Node<'d>,
     ) -> Result<Operation, String> {
-        let operation = node.object();
+        let operation = self.document.resolve(node)?;
         // The servers of an operation replace those of its path.
         if operation.get("servers").is_some() {
             self.servers.check(&operation)?;
@@ -316,7 +316,7 @@ impl<'d> Search<'d> {
             self.leaving.check(self.document, part)?;
         }
         let mut operation =
-            operation::read(self.document, &self.rules, (method, path), item, node)?;
+            operation::read(self.document, &self.rules, (method, path), item, &operation)?;
         names::name_arguments(&mut operation.parameters);
         Ok(operation)
     }

@@ -1,7 +1,7 @@
 //! One operation: its method and path, its parameters, its body.
 
 use super::body::{self, Body, Form};
-use super::document::{Document, Node, ObjectNode, Version};
+use super::document::{Document, ObjectNode, Version};
 use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
 use super::template::{self, Piece};
 use super::text::tidy;
@@ -81,7 +81,7 @@ impl Operation {
     }
 }
 
-/// Reads an operation whose `node` stands in the path item `item`, at the template `path`.
+/// Reads the operation with these `members`, of the path item `item` at the template `path`.
 ///
 /// # Errors
 /// Why it cannot be called.
@@ -90,10 +90,9 @@ pub(super) fn read(
     rules: &Rules<'_>,
     (method, path): (&'static str, &str),
     item: &ObjectNode<'_>,
-    node: Node<'_>,
+    members: &ObjectNode<'_>,
 ) -> Result<Operation, String> {
-    let members = node.object();
-    let given = GivenParameters::read(document, [item, &members])?;
+    let given = GivenParameters::read(document, [item, members])?;
 
     let mut parameters = Vec::new();
     for members in given.besides_the_body() {
@@ -102,8 +101,8 @@ pub(super) fn read(
     complete(&mut parameters, path)?;
 
     let body = match document.version() {
-        Version::OpenApi3 => body::read(document, &members)?,
-        Version::Swagger2 => body::read_swagger(document, &members, &given)?,
+        Version::OpenApi3 => body::read(document, members)?,
+        Version::Swagger2 => body::read_swagger(document, members, &given)?,
     };
     // A body has no meaning with GET (RFC 9110 §9.3.1), and some descriptions give all operations
     // one.

@@ -117,15 +117,15 @@ impl<'d> GivenParameters<'d> {
     /// place of the one before (OpenAPI 3.1 §4.8.10.1).
     ///
     /// # Errors
-    /// A `$ref` leads nowhere, or there are too many.
+    /// A `$ref` cannot be followed, or there are too many.
     pub(super) fn read(
         document: Document<'d>,
         owners: [&ObjectNode<'d>; 2],
     ) -> Result<Self, String> {
         let mut all = Vec::new();
         for owner in owners {
-            let list = owner.get("parameters").map(Node::items);
-            for node in list.unwrap_or_default() {
+            let list = owner.get("parameters").unwrap_or(document.empty());
+            for node in document.resolve(list)?.node.items() {
                 let members = document.resolve(node)?;
                 all.push(GivenParameter {
                     name: members.text("name").unwrap_or_default(),

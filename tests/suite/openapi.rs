@@ -295,6 +295,31 @@ fn a_reference_into_another_file_skips_its_operation_only() {
     assert!(skipped.reason.contains("https://elsewhere.example/c.json"));
 }
 
+// DigitalOcean's description has a file for every operation.
+#[test]
+fn an_operation_that_is_a_reference_is_what_it_leads_to() {
+    let mut description = description(&json!({
+        "/a/{id}": {"parameters": {"$ref": "#/x-parameters"}, "get": {"$ref": "#/x-operation"}},
+        "/b": {"get": {"$ref": "operations/b.json"}},
+        "/c": {"get": {"$ref": "#/x-nowhere"}},
+    }));
+    description["x-operation"] = json!({"operationId": "getA"});
+    description["x-parameters"] = json!([{"name": "q", "in": "query"}]);
+    let read = Setting::new().read(&description).unwrap();
+    assert_eq!(names(&read), ["getA"]);
+    assert_eq!(arguments(&read.operations()[0]), ["q", "id"]);
+    let reasons: Vec<&str> = read
+        .skipped()
+        .iter()
+        .map(|skipped| skipped.reason.as_str())
+        .collect();
+    assert!(
+        reasons[0].contains("bundle the files into one"),
+        "{reasons:?}"
+    );
+    assert!(reasons[1].contains("leads nowhere"), "{reasons:?}");
+}
+
 #[test]
 fn no_operation_has_the_name_of_a_tool_of_ours() {
     use crate::support::entra::Entra;
