@@ -155,6 +155,8 @@ impl<'d> Draft<'d> {
             }
             let description = if parameter.argument == parameter.name {
                 parameter.description.clone()
+            } else if parameter.description.is_empty() {
+                parameter.name.clone()
             } else {
                 format!("{}: {}", parameter.name, parameter.description)
             };

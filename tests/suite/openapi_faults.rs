@@ -148,6 +148,28 @@ fn arguments_of_one_name_in_path_query_and_body_are_told_apart() {
     assert_eq!(sent.body, b"{\"id\":\"c\"}");
 }
 
+// Twilio's queries have the names DateCreated, DateCreated< and DateCreated>.
+#[test]
+fn a_parameter_keeps_its_name_beside_others_that_are_changed_to_it() {
+    let parameter = |name: &str| json!({"name": name, "in": "query"});
+    let parameters = ["Date<", "Date", "Date>", "id"].map(parameter);
+    let mut bench = Bench::new(&json!({"/x/{id}": {"get": {
+        "operationId": "call", "parameters": parameters,
+    }}}));
+    let tool = bench.tool("call");
+    let names = names_of(&tool["inputSchema"]);
+    assert!(names.contains(&"Date"), "{names:?}");
+    assert!(names.contains(&"id_path"), "{names:?}");
+    let before = tool["inputSchema"]["properties"]
+        .as_object()
+        .unwrap()
+        .iter();
+    let mut before = before.filter(|(_, schema)| schema["description"] == "Date<");
+    let (before, _) = before.next().unwrap();
+    let arguments = json!({"id_path": "1", "Date": "2", (before): "3"});
+    assert_eq!(bench.target("call", arguments), "/x/1?Date%3C=3&Date=2");
+}
+
 #[test]
 fn lists_and_objects_are_written_as_style_and_explode_say() {
     let mut bench = Bench::new(
