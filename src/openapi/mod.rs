@@ -338,7 +338,7 @@ impl<'d> Search<'d> {
     }
 
     fn skip_method(&mut self, method: &str, path: &str) {
-        let reason = format!("{method} is none of the methods that are sent");
+        let reason = format!("{method} is not among the methods that are sent");
         self.skip(format!("{method} {path}"), &reason);
     }
 

@@ -3,6 +3,7 @@
 use super::body::{self, Body, Form};
 use super::document::{Document, ObjectNode, Version};
 use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
+use super::style;
 use super::template::{self, Piece};
 use super::text::tidy;
 
@@ -45,11 +46,11 @@ impl Operation {
     }
 
     /// What people read of it.
-    pub fn title(&self) -> &str {
+    pub fn title(&self) -> String {
         match (&self.summary, &self.id) {
-            (summary, _) if !summary.is_empty() => summary,
-            (_, Some(id)) => id,
-            _ => &self.name,
+            (summary, _) if !summary.is_empty() => summary.clone(),
+            (_, Some(id)) => id.clone(),
+            _ => self.line(),
         }
     }
 
@@ -99,6 +100,7 @@ pub(super) fn read(
         parameters.extend(parameter::read(document, rules, members)?);
     }
     complete(&mut parameters, path)?;
+    parameters.iter().try_for_each(check_constant)?;
 
     let body = match document.version() {
         Version::OpenApi3 => body::read(document, members)?,
@@ -108,7 +110,7 @@ pub(super) fn read(
     // one.
     let body = body.filter(|body| method != "GET" || body.is_required);
     if method == "GET" && body.is_some() {
-        return Err("it needs a body with GET".to_owned());
+        return Err("it requires a body, which is not sent with GET".to_owned());
     }
 
     let text = |name: &str| members.text(name).unwrap_or_default();
@@ -125,6 +127,24 @@ pub(super) fn read(
         parameters,
         body,
     })
+}
+
+/// Refuses a parameter of the path whose only value cannot stand there.
+///
+/// # Errors
+/// Why it cannot.
+fn check_constant(parameter: &Parameter) -> Result<(), String> {
+    let Parameter {
+        name,
+        style,
+        explode,
+        ..
+    } = parameter;
+    if let (Place::Path, Some(value)) = (parameter.place, &parameter.constant) {
+        style::path(name, value, *style, *explode)
+            .map_err(|reason| format!("its parameter {name:?} {reason}"))?;
+    }
+    Ok(())
 }
 
 /// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.

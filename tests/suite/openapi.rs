@@ -124,11 +124,14 @@ fn only_what_is_included_is_offered_and_an_entry_that_fits_nothing_earns_a_warni
 fn what_cannot_be_sent_is_skipped_with_the_reason() {
     let xml = json!({"content": {"application/xml": {"schema": {"type": "object"}}}});
     for (paths, wanted) in [
-        (json!({"/a": {"head": {}}}), "HEAD is none of the methods"),
-        (json!({"/a": {"query": {}}}), "QUERY is none of the methods"),
+        (json!({"/a": {"head": {}}}), "HEAD is not among the methods"),
+        (
+            json!({"/a": {"query": {}}}),
+            "QUERY is not among the methods",
+        ),
         (
             json!({"/a": {"additionalOperations": {"COPY": {}}}}),
-            "COPY is none of the methods",
+            "COPY is not among the methods",
         ),
         (
             json!({"/a": {"post": {"requestBody": xml}}}),
@@ -142,7 +145,7 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
         (
             json!({"/a": {"get": {"requestBody": {"required": true, "content": {
                 "application/json": {"schema": {"type": "object"}}}}}}}),
-            "it needs a body with GET",
+            "it requires a body, which is not sent with GET",
         ),
         (
             json!({"/a": {"get": {"parameters": [{"name": "q", "in": "querystring"}]}}}),

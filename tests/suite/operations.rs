@@ -345,6 +345,16 @@ fn half_writable() -> Value {
 }
 
 #[test]
+fn an_operation_without_summary_and_id_is_titled_with_its_method_and_path() {
+    let mut bench = Bench::new(&json!({"/users/{id}": {"get": {}}}));
+    let tools = bench.listed();
+    assert!(
+        tools.iter().any(|tool| tool["title"] == "GET /users/{id}"),
+        "{tools:?}"
+    );
+}
+
+#[test]
 fn what_a_style_cannot_write_is_not_listed() {
     let mut bench = Bench::new(&half_writable());
     assert_eq!(bench.argument("some", "expand"), Value::Null);
@@ -414,6 +424,25 @@ fn a_form_is_sent_field_by_field() {
     assert_eq!(fields_of(&sent), wanted);
     let message = bench.refused("call", json!({"data": {"tags": []}}));
     assert!(message.contains("data.name is missing"), "{message}");
+}
+
+// Quarkus describes a body that it reads as a stream so; Swashbuckle a form with a file.
+#[test]
+fn bytes_are_asked_for_only_where_they_can_be_sent() {
+    let bytes = json!({"type": "string", "format": "binary"});
+    let mut bench = Bench::new(&with_body("application/json", bytes.clone()));
+    assert!(bench.argument("call", "data")["anyOf"].is_array());
+    assert_eq!(
+        bench.json("call", json!({"data": {"a": 1}})),
+        json!({"a": 1})
+    );
+
+    let form = json!({"type": "object", "properties": {"file": bytes}});
+    let mut bench = Bench::new(&with_body("application/x-www-form-urlencoded", form));
+    let data = bench.argument("call", "data");
+    assert_eq!(data["properties"]["file"], json!({"type": "string"}));
+    let sent = bench.sent("call", json!({"data": {"file": "a b"}}));
+    assert_eq!(sent.body, b"file=a%20b");
 }
 
 #[test]
@@ -722,7 +751,7 @@ fn the_verb_shows_tools_their_cost_and_what_is_skipped() {
     assert!(line.ends_with("  GET /x"), "{text}");
     assert!(text.contains("12 tools take "), "{text}");
     assert!(
-        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is none"),
+        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is not among"),
         "{text}"
     );
     assert!(!text.contains("Warning"), "{text}");
