@@ -258,7 +258,7 @@ struct Search<'d> {
 
 impl<'d> Search<'d> {
     fn look(&mut self) {
-        for (path, item) in self.document.section("paths") {
+        for (path, item) in self.document.paths() {
             if path.starts_with("x-") {
                 continue;
             }

@@ -17,8 +17,15 @@ const MOST_PARAMETERS: usize = 1000;
 /// The longest name of one, and the longest constant: both become part of a URL or a header.
 const MOST_NAME_BYTES: usize = 1000;
 const MOST_CONSTANT_BYTES: usize = 8192;
-/// OpenAPI 3.1 §4.8.12.2: parameters of these names are to be ignored.
-const IGNORED_HEADERS: [&str; 3] = ["accept", "content-type", "authorization"];
+/// OpenAPI 3.1 §4.8.12.2: parameters of the first three names are to be ignored. Every request has
+/// the others.
+const IGNORED_HEADERS: [&str; 5] = [
+    "accept",
+    "content-type",
+    "authorization",
+    "accept-encoding",
+    "user-agent",
+];
 
 /// Where a parameter is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -259,7 +266,8 @@ pub(super) fn read(
         Rule::Argument => {}
         Rule::NotAllowed if is_required => {
             return Err(format!(
-                "it needs the header {name:?}, which ALLOWED_REQUEST_HEADERS does not have"
+                "it needs the header {name:?}: add it to ALLOWED_REQUEST_HEADERS or \
+                 BACKEND_HEADERS_FILE"
             ));
         }
         Rule::Withheld | Rule::NotAllowed => return Ok(None),

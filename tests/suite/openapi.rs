@@ -135,7 +135,7 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
         ),
         (
             json!({"/a": {"post": {"requestBody": xml}}}),
-            "application/xml",
+            "its body is application/xml, which is not supported",
         ),
         (
             json!({"/a": {"post": {"requestBody": {"content": {
@@ -160,10 +160,41 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
             "elsewhere.example",
         ),
         (json!({"/a": {"get": {"deprecated": true}}}), "deprecated"),
+        (
+            json!({"/{a}": {"get": {"parameters": [
+                {"name": "a", "in": "path", "schema": {"const": "b/c"}}]}}}),
+            "its parameter \"a\" must not contain a slash",
+        ),
+        (
+            json!({"/a": {"get": {"parameters": [
+                {"name": "Key", "in": "header", "required": true}]}}}),
+            "it needs the header \"Key\": add it to ALLOWED_REQUEST_HEADERS or BACKEND_HEADERS_FILE",
+        ),
     ] {
         let reason = reason(&paths);
         assert!(reason.contains(wanted), "{reason}");
     }
+}
+
+#[test]
+fn headers_that_every_request_has_are_no_arguments() {
+    let header = |name: &str| json!({"name": name, "in": "header", "required": true});
+    let parameters = ["Accept-Encoding", "User-Agent", "Accept", "Prefer"].map(header);
+    let read = read(&json!({"/a": {"get": {"parameters": parameters}}}));
+    assert_eq!(arguments(&read.operations()[0]), ["Prefer"]);
+}
+
+// Azure's descriptions keep paths with a query there.
+#[test]
+fn operations_of_x_ms_paths_are_read_like_others() {
+    let mut description = description(&json!({"/a": {"get": {"operationId": "a"}}}));
+    description["x-ms-paths"] = json!({
+        "/a?comp=list": {"get": {"operationId": "listA"}},
+        "/b?comp=list": {"head": {}},
+    });
+    let read = Setting::new().read(&description).unwrap();
+    assert_eq!(names(&read), ["a", "listA"]);
+    assert_eq!(read.skipped()[0].operation, "HEAD /b?comp=list");
 }
 
 #[test]
