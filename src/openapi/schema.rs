@@ -394,11 +394,32 @@ impl<'d> Lister<'d> {
         let own = tidy(own, self.detail.words);
         let name = shape.name.as_deref().unwrap_or("what is in it");
         let description = format!("{own} ({name}: {why})");
-        let kinds = self.kinds_of_all(shape);
-        let branches = kinds.into_iter().map(Schema::of_type).collect();
-        let listed = Schema::either(branches).described(description.trim().to_owned());
+        let listed = self.outline(shape).described(description.trim().to_owned());
         self.take(listed.length())?;
         Ok(listed)
+    }
+
+    /// Only the types of its values, and of the items of arrays.
+    fn outline(&self, shape: &Shape<'d>) -> Schema {
+        let mut branches = Vec::new();
+        for kind in self.kinds_of_all(shape) {
+            let branch = match shape.items {
+                Some(items) if kind == "array" => self.outline_of_array(items),
+                _ => Schema::of_type(kind),
+            };
+            branches.push(branch);
+        }
+        Schema::either(branches)
+    }
+
+    fn outline_of_array(&self, items: Node<'d>) -> Schema {
+        let items = Shape::of(self.document, items);
+        let kinds = self.kinds_of_all(&items);
+        if kinds.is_empty() {
+            return Schema::array();
+        }
+        let branches = kinds.into_iter().map(Schema::of_type).collect();
+        Schema::array_of(Schema::either(branches))
     }
 
     /// The types of its values, those of its branches among them; none where they are not known.

@@ -50,7 +50,7 @@ pub(super) struct Shape<'d> {
 /// What the description says of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Meaning<'d> {
-    pub(super) value: Node<'d>,
+    pub(super) value: Cow<'d, str>,
     pub(super) text: Cow<'d, str>,
 }
 
@@ -299,20 +299,22 @@ impl<'d> Choices<'d> {
                 return None;
             }
             choices.values.push(*only);
+            let value = only.text().unwrap_or_else(|| only.json().into());
             let description = members.text("description");
-            if let Some(text) = description.or_else(|| members.text("title")) {
-                choices.meanings.push(Meaning { value: *only, text });
+            let text = description.or_else(|| members.text("title"));
+            if let Some(text) = text.filter(|text| !text.eq_ignore_ascii_case(&value)) {
+                choices.meanings.push(Meaning { value, text });
             }
         }
         Some(choices)
     }
 }
 
-/// The values of `const` or `enum`.
+/// The values of `const` or `enum`. An empty `enum` would allow nothing: it is taken for none.
 fn values<'d>(members: &ObjectNode<'d>) -> Option<Vec<Node<'d>>> {
     match members.get("const") {
         Some(only) => Some(vec![only]),
-        None => members.get("enum").map(Node::items),
+        None => Some(list(members, "enum")).filter(|values| !values.is_empty()),
     }
 }
 

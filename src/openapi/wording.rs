@@ -81,10 +81,7 @@ fn one_of(choices: &[Node<'_>], detail: Detail) -> String {
 /// nothing.
 fn meanings(meanings: &[Meaning<'_>], detail: Detail) -> String {
     let shown = meanings.iter().take(detail.choices);
-    let shown = shown.map(|Meaning { value, text }| {
-        let value = value.text().unwrap_or_else(|| value.json().into());
-        format!("{value}: {text}")
-    });
+    let shown = shown.map(|Meaning { value, text }| format!("{value}: {text}"));
     let shown: Vec<String> = shown.collect();
     if shown.is_empty() {
         return String::new();

@@ -255,6 +255,7 @@ fn what_is_not_described_for_its_size_keeps_its_type() {
     assert_eq!(kinds("one"), ["object", "string"]);
     assert_eq!(kinds("objects"), ["object"]);
     assert_eq!(kinds("list"), ["array"]);
+    assert_eq!(data["properties"]["list"]["items"]["type"], "object");
 }
 
 // Casdoor's user has 181 members.
@@ -287,7 +288,9 @@ fn branches_of_one_value_each_are_choices_with_their_meanings() {
         "described": {"oneOf": [
             {"type": "string", "enum": ["a"], "description": "The first"},
             {"type": "string", "enum": ["b"], "description": "The second"},
+            {"type": "string", "enum": ["c"], "title": "C"},
         ]},
+        "empty": {"type": "string", "enum": [], "oneOf": [{"const": "a"}, {"const": "b"}]},
     }});
     let mut bench = Bench::new(&with_body("application/json", schema));
     let data = bench.argument("call", "data");
@@ -300,7 +303,15 @@ fn branches_of_one_value_each_are_choices_with_their_meanings() {
     );
     assert_eq!(
         properties["described"],
-        json!({"type": "string", "enum": ["a", "b"], "description": "a: The first; b: The second."})
+        json!({
+            "type": "string",
+            "enum": ["a", "b", "c"],
+            "description": "a: The first; b: The second.",
+        })
+    );
+    assert_eq!(
+        properties["empty"],
+        json!({"type": "string", "enum": ["a", "b"]})
     );
 }
 
