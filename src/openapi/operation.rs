@@ -152,7 +152,8 @@ fn check_constant(parameter: &Parameter) -> Result<(), String> {
 /// # Errors
 /// The path is no template that can be filled in.
 fn complete(parameters: &mut Vec<Parameter>, path: &str) -> Result<(), String> {
-    let pieces = template::pieces(path)?;
+    let path = template::without_fields(path, parameters);
+    let pieces = template::pieces(&path)?;
     let named: Vec<&str> = pieces.iter().filter_map(Piece::parameter).collect();
     parameters.retain(|parameter| {
         parameter.place != Place::Path || named.contains(&parameter.name.as_str())

@@ -302,6 +302,24 @@ fn paths_in_the_style_of_odata_are_filled_in() {
 
 // ---- Bodies ----
 
+// Azure DevOps describes the recycle bin so.
+#[test]
+fn a_parameter_of_the_query_that_stands_in_the_path_too_is_sent_once() {
+    let parameter = json!({"name": "ids", "in": "query", "schema": {"type": "string"}});
+    let path = "/bin?ids={ids}&kind=all&as={as}";
+    let mut bench = Bench::new(&with_parameter(path, parameter));
+    let tool = bench.tool("call");
+    assert_eq!(tool["inputSchema"]["required"], json!(["as"]));
+    assert_eq!(
+        bench.target("call", json!({"ids": "1,2", "as": "text"})),
+        "/bin?kind=all&as=text&ids=1%2C2"
+    );
+    assert_eq!(
+        bench.target("call", json!({"as": "text"})),
+        "/bin?kind=all&as=text"
+    );
+}
+
 #[test]
 fn json_is_sent_as_it_is_given() {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
