@@ -112,7 +112,11 @@ struct Described<'a> {
 
 impl<'a> Described<'a> {
     fn of(raw: &'a Value, operation: &Operation) -> Self {
-        let item = &raw["paths"][&operation.path];
+        let sections = [&raw["paths"], &raw["x-ms-paths"]];
+        let mut items = sections
+            .iter()
+            .filter_map(|section| section.get(&operation.path));
+        let item = items.next().unwrap_or(&Value::Null);
         let own = &item[operation.method.to_ascii_lowercase()];
         let lists = [&own["parameters"], &item["parameters"]];
         let parameters = lists
