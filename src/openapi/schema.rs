@@ -297,7 +297,10 @@ impl<'d> Lister<'d> {
     ) -> Result<Schema, TooLarge> {
         self.take(2 * KEYWORD_BYTES)?;
         let values = match kind {
-            "object" => Values::Object(self.object(shape, at, constants, additions)?),
+            "object" => {
+                self.take(2 * KEYWORD_BYTES)?;
+                Values::Object(self.object(shape, at, constants, additions)?)
+            }
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
@@ -372,6 +375,7 @@ impl<'d> Lister<'d> {
                 });
             }
             if is_required {
+                self.take(name.len() + 3)?;
                 members.required.push(name.clone().into_owned());
             }
             members.add(name.clone().into_owned(), inner.schema);
@@ -395,7 +399,7 @@ impl<'d> Lister<'d> {
         let name = shape.name.as_deref().unwrap_or("what is in it");
         let description = format!("{own} ({name}: {why})");
         let listed = self.outline(shape).described(description.trim().to_owned());
-        self.take(listed.length())?;
+        self.take(listed.length() + KEYWORD_BYTES)?;
         Ok(listed)
     }
 
