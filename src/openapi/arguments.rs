@@ -83,7 +83,15 @@ impl Operation {
         bounds: Bounds,
     ) -> Result<Arguments, String> {
         let fields = match self.body.as_ref().map(|body| &body.form) {
-            Some(Form::UrlEncoded(fields) | Form::Multipart(fields)) => fields.read(document)?,
+            Some(Form::Multipart(fields)) => fields.read(document)?,
+            Some(Form::UrlEncoded(fields)) => {
+                let mut fields = fields.read(document)?;
+                // Such a form holds no files, only texts.
+                for field in &mut fields {
+                    field.is_file = false;
+                }
+                fields
+            }
             Some(Form::Json(_) | Form::Bytes) | None => Vec::new(),
         };
         for detail in DETAILS {
@@ -155,6 +163,8 @@ impl<'d> Draft<'d> {
             }
             let description = if parameter.argument == parameter.name {
                 parameter.description.clone()
+            } else if parameter.description.is_empty() {
+                parameter.name.clone()
             } else {
                 format!("{}: {}", parameter.name, parameter.description)
             };

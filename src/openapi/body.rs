@@ -166,7 +166,9 @@ fn chosen(document: Document<'_>, offers: &[Offer<'_>]) -> Result<(String, Form)
         offers.iter().find(fits)
     };
     if let Some(offer) = of(&|essence| essence == JSON).or_else(|| of(&media_type::is_json)) {
-        let form = Form::Json(span(offer.schema));
+        // Bytes of which the media type says that they are JSON.
+        let is_json_itself = |schema: &Node<'_>| !is_binary_schema(document, *schema);
+        let form = Form::Json(span(offer.schema.filter(is_json_itself)));
         return Ok((offer.media_type.to_owned(), form));
     }
     if let Some(offer) = of(&|essence| essence == URL_ENCODED) {
@@ -188,7 +190,7 @@ fn chosen(document: Document<'_>, offers: &[Offer<'_>]) -> Result<(String, Form)
     }
     let media_types: Vec<&str> = offers.iter().map(|offer| offer.media_type).collect();
     Err(format!(
-        "its body is {}, which is not made here",
+        "its body is {}, which is not supported",
         media_types.join(" or ")
     ))
 }
@@ -214,8 +216,10 @@ fn is_bytes(document: Document<'_>, offer: &Offer<'_>) -> bool {
         // OpenAPI 3.1 leaves the schema out.
         return !essence.contains('*');
     };
-    let Ok(schema) = document.resolve(schema) else {
-        return false;
-    };
-    is_binary(&schema)
+    is_binary_schema(document, schema)
+}
+
+fn is_binary_schema(document: Document<'_>, schema: Node<'_>) -> bool {
+    let schema = document.resolve(schema);
+    schema.is_ok_and(|schema| is_binary(&schema))
 }

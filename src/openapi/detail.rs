@@ -12,7 +12,7 @@ pub(super) struct Detail {
 }
 
 /// The levels of detail, from everything to almost nothing. The first one that fits is used.
-pub(super) const DETAILS: [Detail; 9] = [
+pub(super) const DETAILS: [Detail; 10] = [
     detail(7, 300, 100),
     detail(6, 200, 50),
     detail(5, 120, 30),
@@ -21,6 +21,7 @@ pub(super) const DETAILS: [Detail; 9] = [
     detail(2, 80, 10),
     detail(1, 80, 10),
     detail(1, 40, 5),
+    detail(1, 0, 5),
     detail(0, 40, 5),
 ];
 

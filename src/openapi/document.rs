@@ -18,7 +18,13 @@ use crate::sorted;
 /// How many `$ref`s may lead from one to the next.
 const MOST_STEPS: usize = 16;
 /// What other parts of a description refer to: indexed by name. (`components` holds more of them.)
-const INDEXED: [&str; 4] = ["paths", "definitions", "parameters", "responses"];
+const INDEXED: [&str; 5] = [
+    "paths",
+    "x-ms-paths",
+    "definitions",
+    "parameters",
+    "responses",
+];
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
@@ -237,6 +243,16 @@ impl<'d> Document<'d> {
         members.map(move |(name, span)| (name.as_str(), self.node(*span)))
     }
 
+    /// The paths, each with its path item. Azure's descriptions keep those with a query in
+    /// `x-ms-paths` (Azure's extensions of Swagger 2.0).
+    pub(crate) fn paths(self) -> impl Iterator<Item = (&'d str, Node<'d>)> {
+        let known = self.source.index.get("paths");
+        let is_new = move |path: &str| known.is_none_or(|known| !known.contains_key(path));
+        let with_query = self.section("x-ms-paths");
+        let with_query = with_query.filter(move |(path, _)| is_new(path));
+        self.section("paths").chain(with_query)
+    }
+
     /// The object `node`, or what its `$ref` leads to.
     ///
     /// # Errors
@@ -260,7 +276,8 @@ impl<'d> Document<'d> {
     pub(crate) fn target(self, reference: &str) -> Result<Node<'d>, String> {
         let Some(fragment) = reference.strip_prefix('#') else {
             return Err(format!(
-                "its $ref {reference:?} leads to another file, which is not read"
+                "its $ref {reference:?} leads to another file, which is not read: bundle the files \
+                 into one"
             ));
         };
         self.at(fragment)

@@ -5,6 +5,8 @@ use std::io;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
+use super::text::sentences;
+
 /// The only format that the API of every model takes.
 pub(super) const DATE_TIME: &str = "date-time";
 
@@ -121,6 +123,30 @@ impl Schema {
         Values::AnyOf(branches.into()).into()
     }
 
+    /// Any value of the type of this name.
+    pub(super) fn of_type(name: &str) -> Self {
+        match name {
+            "object" => Self::object(),
+            "array" => Self::array(),
+            "string" => Self::text(),
+            "boolean" => Values::Boolean.into(),
+            _ => Values::Number(Range {
+                is_integer: name == "integer",
+                ..Range::default()
+            })
+            .into(),
+        }
+    }
+
+    /// What one of `branches` allows; any JSON value if there are none.
+    pub(super) fn either(mut branches: Vec<Self>) -> Self {
+        match branches.len() {
+            0 => Self::any(),
+            1 => branches.remove(0),
+            _ => Values::AnyOf(branches).into(),
+        }
+    }
+
     /// It with this description in place of its own.
     pub(super) fn described(mut self, description: String) -> Self {
         self.description = description;
@@ -129,14 +155,8 @@ impl Schema {
 
     /// Puts `text` before its description.
     pub(super) fn describe(&mut self, text: &str) {
-        if text.is_empty() {
-            return;
-        }
-        self.description = if self.description.is_empty() {
-            text.to_owned()
-        } else {
-            format!("{text} {}", self.description)
-        };
+        let own = std::mem::take(&mut self.description);
+        self.description = sentences(&[text.to_owned(), own]);
     }
 
     /// Whether it is an object that demands some of its members.

@@ -258,7 +258,7 @@ struct Search<'d> {
 
 impl<'d> Search<'d> {
     fn look(&mut self) {
-        for (path, item) in self.document.section("paths") {
+        for (path, item) in self.document.paths() {
             if path.starts_with("x-") {
                 continue;
             }
@@ -300,7 +300,7 @@ impl<'d> Search<'d> {
         item: &ObjectNode<'d>,
         node: Node<'d>,
     ) -> Result<Operation, String> {
-        let operation = node.object();
+        let operation = self.document.resolve(node)?;
         // The servers of an operation replace those of its path.
         if operation.get("servers").is_some() {
             self.servers.check(&operation)?;
@@ -316,7 +316,7 @@ impl<'d> Search<'d> {
             self.leaving.check(self.document, part)?;
         }
         let mut operation =
-            operation::read(self.document, &self.rules, (method, path), item, node)?;
+            operation::read(self.document, &self.rules, (method, path), item, &operation)?;
         names::name_arguments(&mut operation.parameters);
         Ok(operation)
     }
@@ -338,7 +338,7 @@ impl<'d> Search<'d> {
     }
 
     fn skip_method(&mut self, method: &str, path: &str) {
-        let reason = format!("{method} is none of the methods that are sent");
+        let reason = format!("{method} is not among the methods that are sent");
         self.skip(format!("{method} {path}"), &reason);
     }
 

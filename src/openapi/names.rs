@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sha2::{Digest as _, Sha256};
 
 use super::operation::Operation;
-use super::parameter::Parameter;
+use super::parameter::{Parameter, Place};
 
 use crate::sorted;
 
@@ -67,7 +67,7 @@ pub(super) fn name_tools(operations: &mut [Operation]) {
 }
 
 /// Names the argument of every parameter. It has the name of the parameter, unless models do not
-/// accept that, or two parameters in different places share it.
+/// accept that, or two parameters in different places have it.
 pub(super) fn name_arguments(parameters: &mut [Parameter]) {
     // Gemini's API wants an identifier.
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -78,24 +78,30 @@ pub(super) fn name_arguments(parameters: &mut [Parameter]) {
             parameter.argument.insert(0, '_');
         }
     }
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places: BTreeMap<String, BTreeSet<Place>> = BTreeMap::new();
     for parameter in parameters.iter() {
-        *counts.entry(parameter.argument.clone()).or_default() += 1;
+        let of_name = places.entry(parameter.argument.clone()).or_default();
+        of_name.insert(parameter.place);
     }
-    let is_twice = |name: &str| counts.get(name).is_some_and(|count| *count > 1);
-    for parameter in parameters
+    for parameter in parameters.iter_mut() {
+        let of_name = places.get(&parameter.argument);
+        if of_name.is_some_and(|of_name| of_name.len() > 1) {
+            let suffix = format!("_{}", parameter.place.name());
+            parameter
+                .argument
+                .truncate(MOST_ARGUMENT_CHARS - suffix.len());
+            parameter.argument.push_str(&suffix);
+        }
+    }
+    // Names that became the same when they were changed. One that was not changed stays.
+    let (same, changed): (Vec<_>, Vec<_>) = parameters
         .iter_mut()
-        .filter(|known| is_twice(&known.argument))
-    {
-        let suffix = format!("_{}", parameter.place.name());
-        parameter
-            .argument
-            .truncate(MOST_ARGUMENT_CHARS - suffix.len());
-        parameter.argument.push_str(&suffix);
-    }
-    // Two names that became the same when they were changed.
-    let mut used = BTreeSet::new();
-    for parameter in parameters {
+        .partition(|known| known.argument == known.name);
+    let mut used: BTreeSet<String> = same
+        .into_iter()
+        .map(|known| known.argument.clone())
+        .collect();
+    for parameter in changed {
         if !used.insert(parameter.argument.clone()) {
             let hash = hash(&format!("{} {}", parameter.place.name(), parameter.name));
             parameter

@@ -1,8 +1,9 @@
 //! One operation: its method and path, its parameters, its body.
 
 use super::body::{self, Body, Form};
-use super::document::{Document, Node, ObjectNode, Version};
+use super::document::{Document, ObjectNode, Version};
 use super::parameter::{self, GivenParameters, Parameter, Place, Rules};
+use super::style;
 use super::template::{self, Piece};
 use super::text::tidy;
 
@@ -45,11 +46,11 @@ impl Operation {
     }
 
     /// What people read of it.
-    pub fn title(&self) -> &str {
+    pub fn title(&self) -> String {
         match (&self.summary, &self.id) {
-            (summary, _) if !summary.is_empty() => summary,
-            (_, Some(id)) => id,
-            _ => &self.name,
+            (summary, _) if !summary.is_empty() => summary.clone(),
+            (_, Some(id)) => id.clone(),
+            _ => self.line(),
         }
     }
 
@@ -81,7 +82,7 @@ impl Operation {
     }
 }
 
-/// Reads an operation whose `node` stands in the path item `item`, at the template `path`.
+/// Reads the operation with these `members`, of the path item `item` at the template `path`.
 ///
 /// # Errors
 /// Why it cannot be called.
@@ -90,26 +91,26 @@ pub(super) fn read(
     rules: &Rules<'_>,
     (method, path): (&'static str, &str),
     item: &ObjectNode<'_>,
-    node: Node<'_>,
+    members: &ObjectNode<'_>,
 ) -> Result<Operation, String> {
-    let members = node.object();
-    let given = GivenParameters::read(document, [item, &members])?;
+    let given = GivenParameters::read(document, [item, members])?;
 
     let mut parameters = Vec::new();
     for members in given.besides_the_body() {
         parameters.extend(parameter::read(document, rules, members)?);
     }
     complete(&mut parameters, path)?;
+    parameters.iter().try_for_each(check_constant)?;
 
     let body = match document.version() {
-        Version::OpenApi3 => body::read(document, &members)?,
-        Version::Swagger2 => body::read_swagger(document, &members, &given)?,
+        Version::OpenApi3 => body::read(document, members)?,
+        Version::Swagger2 => body::read_swagger(document, members, &given)?,
     };
     // A body has no meaning with GET (RFC 9110 §9.3.1), and some descriptions give all operations
     // one.
     let body = body.filter(|body| method != "GET" || body.is_required);
     if method == "GET" && body.is_some() {
-        return Err("it needs a body with GET".to_owned());
+        return Err("it requires a body, which is not sent with GET".to_owned());
     }
 
     let text = |name: &str| members.text(name).unwrap_or_default();
@@ -128,12 +129,31 @@ pub(super) fn read(
     })
 }
 
+/// Refuses a parameter of the path whose only value cannot stand there.
+///
+/// # Errors
+/// Why it cannot.
+fn check_constant(parameter: &Parameter) -> Result<(), String> {
+    let Parameter {
+        name,
+        style,
+        explode,
+        ..
+    } = parameter;
+    if let (Place::Path, Some(value)) = (parameter.place, &parameter.constant) {
+        style::path(name, value, *style, *explode)
+            .map_err(|reason| format!("its parameter {name:?} {reason}"))?;
+    }
+    Ok(())
+}
+
 /// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.
 ///
 /// # Errors
 /// The path is no template that can be filled in.
 fn complete(parameters: &mut Vec<Parameter>, path: &str) -> Result<(), String> {
-    let pieces = template::pieces(path)?;
+    let path = template::without_fields(path, parameters);
+    let pieces = template::pieces(&path)?;
     let named: Vec<&str> = pieces.iter().filter_map(Piece::parameter).collect();
     parameters.retain(|parameter| {
         parameter.place != Place::Path || named.contains(&parameter.name.as_str())

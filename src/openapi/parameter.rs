@@ -17,8 +17,15 @@ const MOST_PARAMETERS: usize = 1000;
 /// The longest name of one, and the longest constant: both become part of a URL or a header.
 const MOST_NAME_BYTES: usize = 1000;
 const MOST_CONSTANT_BYTES: usize = 8192;
-/// OpenAPI 3.1 §4.8.12.2: parameters of these names are to be ignored.
-const IGNORED_HEADERS: [&str; 3] = ["accept", "content-type", "authorization"];
+/// OpenAPI 3.1 §4.8.12.2: parameters of the first three names are to be ignored. Every request has
+/// the others.
+const IGNORED_HEADERS: [&str; 5] = [
+    "accept",
+    "content-type",
+    "authorization",
+    "accept-encoding",
+    "user-agent",
+];
 
 /// Where a parameter is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,15 +124,15 @@ impl<'d> GivenParameters<'d> {
     /// place of the one before (OpenAPI 3.1 §4.8.10.1).
     ///
     /// # Errors
-    /// A `$ref` leads nowhere, or there are too many.
+    /// A `$ref` cannot be followed, or there are too many.
     pub(super) fn read(
         document: Document<'d>,
         owners: [&ObjectNode<'d>; 2],
     ) -> Result<Self, String> {
         let mut all = Vec::new();
         for owner in owners {
-            let list = owner.get("parameters").map(Node::items);
-            for node in list.unwrap_or_default() {
+            let list = owner.get("parameters").unwrap_or(document.empty());
+            for node in document.resolve(list)?.node.items() {
                 let members = document.resolve(node)?;
                 all.push(GivenParameter {
                     name: members.text("name").unwrap_or_default(),
@@ -259,7 +266,8 @@ pub(super) fn read(
         Rule::Argument => {}
         Rule::NotAllowed if is_required => {
             return Err(format!(
-                "it needs the header {name:?}, which ALLOWED_REQUEST_HEADERS does not have"
+                "it needs the header {name:?}: add it to ALLOWED_REQUEST_HEADERS or \
+                 BACKEND_HEADERS_FILE"
             ));
         }
         Rule::Withheld | Rule::NotAllowed => return Ok(None),

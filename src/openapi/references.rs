@@ -48,7 +48,7 @@ impl Leaving {
         // By a part, those that refer to it.
         let mut users: BTreeMap<Span, Vec<Span>> = BTreeMap::new();
         let mut seen: BTreeSet<Span> = BTreeSet::new();
-        let mut left: Vec<Node<'_>> = document.section("paths").map(|(_, item)| item).collect();
+        let mut left: Vec<Node<'_>> = document.paths().map(|(_, item)| item).collect();
         while let Some(part) = left.pop() {
             for reference in references(part) {
                 match document.target(&reference) {

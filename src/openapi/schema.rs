@@ -9,7 +9,7 @@ use super::detail::Detail;
 use super::document::{Document, Node, Span};
 use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values, can_be_listed};
 use super::shape::Shape;
-use super::text::tidy;
+use super::text::{sentences, tidy};
 use super::wording;
 
 /// The most branches of one `anyOf`.
@@ -163,7 +163,7 @@ impl<'d> Lister<'d> {
                     constants: known.constants,
                 });
             }
-            if at.depth == 0 && !self.is_flat_list(shape) {
+            if at.depth == 0 && !self.is_flat(shape) {
                 let schema = self.cut(shape, "not described, to keep this short")?;
                 return Ok(schema.into());
             }
@@ -192,13 +192,14 @@ impl<'d> Lister<'d> {
         })
     }
 
-    /// Whether it is an array of single values.
-    fn is_flat_list(&self, shape: &Shape<'d>) -> bool {
-        let Some(items) = shape.items else {
+    /// Whether it is an array of single values, or a choice of such.
+    fn is_flat(&self, shape: &Shape<'d>) -> bool {
+        if shape.has_members() || has_described_members(shape) {
             return false;
-        };
-        let is_list_alone = !shape.has_members() && shape.branches.is_empty();
-        is_list_alone && !is_deep(&Shape::of(self.document, items))
+        }
+        let items = shape.items.iter();
+        let mut within = items.chain(&shape.branches);
+        within.all(|inner| !is_deep(&Shape::of(self.document, *inner)))
     }
 
     /// The listed form of a schema that stands within another.
@@ -235,7 +236,12 @@ impl<'d> Lister<'d> {
     ) -> Result<Schema, TooLarge> {
         let mut base = shape.clone();
         let given = std::mem::take(&mut base.branches);
-        let description = wording::description(&base, self.detail);
+        let mut description = wording::description(&base, self.detail);
+        if given.len() > MOST_BRANCHES {
+            let more = given.len() - MOST_BRANCHES;
+            let told = format!("Takes {more} more forms, which are not described.");
+            description = sentences(&[description, told]);
+        }
         base.description = None;
         base.default = None;
         base.is_nullable = false;
@@ -269,16 +275,14 @@ impl<'d> Lister<'d> {
     }
 
     /// A value that matches one of `branches`; any value if there are none.
-    fn one_of(&mut self, mut branches: Vec<Schema>, description: &str) -> Result<Schema, TooLarge> {
-        self.take(description.len() + 2 * KEYWORD_BYTES)?;
-        let mut listed = match branches.len() {
-            0 => {
-                self.take(ANY_JSON_BYTES)?;
-                Schema::any()
-            }
-            1 => branches.remove(0),
-            _ => Values::AnyOf(branches).into(),
-        };
+    fn one_of(&mut self, branches: Vec<Schema>, description: &str) -> Result<Schema, TooLarge> {
+        if !description.is_empty() {
+            self.take(description.len() + KEYWORD_BYTES)?;
+        }
+        if branches.is_empty() {
+            self.take(ANY_JSON_BYTES)?;
+        }
+        let mut listed = Schema::either(branches);
         listed.describe(description);
         Ok(listed)
     }
@@ -293,7 +297,10 @@ impl<'d> Lister<'d> {
     ) -> Result<Schema, TooLarge> {
         self.take(2 * KEYWORD_BYTES)?;
         let values = match kind {
-            "object" => Values::Object(self.object(shape, at, constants, additions)?),
+            "object" => {
+                self.take(2 * KEYWORD_BYTES)?;
+                Values::Object(self.object(shape, at, constants, additions)?)
+            }
             "array" => {
                 let items = shape.items.filter(|items| items.json().starts_with('{'));
                 let items = match items {
@@ -368,6 +375,7 @@ impl<'d> Lister<'d> {
                 });
             }
             if is_required {
+                self.take(name.len() + 3)?;
                 members.required.push(name.clone().into_owned());
             }
             members.add(name.clone().into_owned(), inner.schema);
@@ -390,13 +398,50 @@ impl<'d> Lister<'d> {
         let own = tidy(own, self.detail.words);
         let name = shape.name.as_deref().unwrap_or("what is in it");
         let description = format!("{own} ({name}: {why})");
-        self.take(description.len() + 5 * KEYWORD_BYTES)?;
-        let listed = if shape.kinds() == ["array"] {
-            Schema::array()
-        } else {
-            Schema::object()
-        };
-        Ok(listed.described(description.trim().to_owned()))
+        let listed = self.outline(shape).described(description.trim().to_owned());
+        self.take(listed.length() + KEYWORD_BYTES)?;
+        Ok(listed)
+    }
+
+    /// Only the types of its values, and of the items of arrays.
+    fn outline(&self, shape: &Shape<'d>) -> Schema {
+        let mut branches = Vec::new();
+        for kind in self.kinds_of_all(shape) {
+            let branch = match shape.items {
+                Some(items) if kind == "array" => self.outline_of_array(items),
+                _ => Schema::of_type(kind),
+            };
+            branches.push(branch);
+        }
+        Schema::either(branches)
+    }
+
+    fn outline_of_array(&self, items: Node<'d>) -> Schema {
+        let items = Shape::of(self.document, items);
+        let kinds = self.kinds_of_all(&items);
+        if kinds.is_empty() {
+            return Schema::array();
+        }
+        let branches = kinds.into_iter().map(Schema::of_type).collect();
+        Schema::array_of(Schema::either(branches))
+    }
+
+    /// The types of its values, those of its branches among them; none where they are not known.
+    fn kinds_of_all(&self, shape: &Shape<'d>) -> Vec<&'static str> {
+        let mut kinds = shape.kinds();
+        if !kinds.is_empty() {
+            return kinds;
+        }
+        for branch in &shape.branches {
+            let of_branch = Shape::of(self.document, *branch).kinds();
+            if of_branch.is_empty() {
+                return Vec::new();
+            }
+            kinds.extend(of_branch);
+        }
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {
@@ -410,9 +455,13 @@ fn is_deep(shape: &Shape<'_>) -> bool {
     shape.has_members()
         || shape.items.is_some()
         || !shape.branches.is_empty()
-        || shape
-            .additional
-            .is_some_and(|additional| additional.json().starts_with('{'))
+        || has_described_members(shape)
+}
+
+/// Whether it says what the members are whose names it does not say.
+fn has_described_members(shape: &Shape<'_>) -> bool {
+    let additional = shape.additional;
+    additional.is_some_and(|additional| additional.json().starts_with('{'))
 }
 
 /// `bound` as it is listed: an integer without a point. One that only says how wide a number is

@@ -140,9 +140,10 @@ impl<'o> Request<'o> {
     }
 
     fn endpoint(&self) -> Result<String, Failure> {
-        let path = &self.operation.path;
+        let path = template::without_fields(&self.operation.path, &self.operation.parameters);
         // It was read once already.
-        let pieces = template::pieces(path).map_err(|fault| Failure::new(Kind::Internal, fault))?;
+        let pieces =
+            template::pieces(&path).map_err(|fault| Failure::new(Kind::Internal, fault))?;
         let mut endpoint = String::with_capacity(path.len());
         for piece in pieces {
             match piece {

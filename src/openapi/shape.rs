@@ -29,6 +29,8 @@ pub(super) struct Shape<'d> {
     pub(super) items: Option<Node<'d>>,
     /// The values of `enum` or `const`.
     pub(super) choices: Option<Vec<Node<'d>>>,
+    /// What the description says of some of these values.
+    pub(super) meanings: Vec<Meaning<'d>>,
     pub(super) minimum: Option<f64>,
     pub(super) maximum: Option<f64>,
     pub(super) format: Option<Cow<'d, str>>,
@@ -43,6 +45,13 @@ pub(super) struct Shape<'d> {
     pub(super) gathered: Vec<Span>,
     /// Why a part of it is not known.
     pub(super) gap: Option<String>,
+}
+
+/// What the description says of a value.
+#[derive(Clone, Debug)]
+pub(super) struct Meaning<'d> {
+    pub(super) value: Cow<'d, str>,
+    pub(super) text: Cow<'d, str>,
 }
 
 impl<'d> Shape<'d> {
@@ -96,16 +105,43 @@ impl<'d> Shape<'d> {
         // A value fits one branch of each list. The first list is listed.
         for combinator in ["oneOf", "anyOf"] {
             if self.branches.is_empty() {
-                self.branches = list(&members, combinator);
+                self.add_branches(document, list(&members, combinator), is_whole);
             }
+        }
+    }
+
+    /// Adds the branches of a combinator. If there is only one besides `null`, it is the schema
+    /// itself.
+    fn add_branches(&mut self, document: Document<'d>, given: Vec<Node<'d>>, is_whole: bool) {
+        let count = given.len();
+        let mut branches = given;
+        branches.retain(|branch| !is_null(&branch.object()));
+        self.is_nullable |= branches.len() < count;
+        if let [only] = branches.as_slice() {
+            self.gather(document, *only, is_whole);
+        } else if let Some(choices) = Choices::of(&branches) {
+            self.add_choices(choices);
+        } else {
+            self.branches = branches;
+        }
+    }
+
+    fn add_choices(&mut self, given: Choices<'d>) {
+        if self.choices.is_none() {
+            self.choices = Some(given.values);
+        }
+        self.meanings.extend(given.meanings);
+        if self.kinds.is_empty() {
+            self.kinds = given.kinds;
         }
     }
 
     /// About how many bytes it takes.
     fn size(&self) -> usize {
         let choices = self.choices.as_ref().map_or(0, Vec::len);
-        let parts = self.properties.len() + self.required.len() + choices + self.branches.len();
-        parts * PART_BYTES
+        let members = self.properties.len() + self.required.len();
+        let values = choices + self.meanings.len() + self.branches.len();
+        (members + values) * PART_BYTES
     }
 
     fn add_texts(&mut self, members: &ObjectNode<'d>) {
@@ -125,11 +161,10 @@ impl<'d> Shape<'d> {
         let is_true = |name| members.read(name) == Some(true);
         self.is_nullable |= is_true("nullable") || is_true("x-nullable");
         self.is_read_only |= is_true("readOnly");
-        let names = members.get("type").map_or(Vec::new(), types);
+        let names = types(members);
         self.is_nullable |= names.iter().any(|name| name == "null");
         if self.kinds.is_empty() {
-            let is_named = |kind: &&str| names.iter().any(|name| name == kind);
-            self.kinds = KINDS.into_iter().filter(is_named).collect();
+            self.kinds = known_kinds(&names);
         }
     }
 
@@ -166,10 +201,7 @@ impl<'d> Shape<'d> {
 
     fn add_values(&mut self, members: &ObjectNode<'d>) {
         if self.choices.is_none() {
-            self.choices = match members.get("const") {
-                Some(only) => Some(vec![only]),
-                None => members.get("enum").map(Node::items),
-            };
+            self.choices = values(members);
         }
         let is_exclusive = |name| members.read(name) == Some(true);
         if self.minimum.is_none() && !is_exclusive("exclusiveMinimum") {
@@ -183,7 +215,12 @@ impl<'d> Shape<'d> {
     /// The types that a value may have: those that are named, else what the rest tells.
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         if !self.kinds.is_empty() {
-            return self.kinds.clone();
+            let mut kinds = self.kinds.clone();
+            // ASP.NET Core says so of every number, since it also reads numbers in strings.
+            if self.is_number_by_format() {
+                kinds.retain(|kind| *kind != "string");
+            }
+            return kinds;
         }
         if !self.properties.is_empty() || self.additional.is_some() {
             return vec!["object"];
@@ -207,6 +244,14 @@ impl<'d> Shape<'d> {
         Vec::new()
     }
 
+    /// Whether its types have one for numbers, and its format is that of a number.
+    fn is_number_by_format(&self) -> bool {
+        let is_number = |kind: &&str| matches!(*kind, "integer" | "number");
+        let format = self.format.as_deref().unwrap_or_default();
+        let formats = ["int", "uint", "float", "double", "decimal"];
+        self.kinds.iter().any(is_number) && formats.iter().any(|known| format.starts_with(known))
+    }
+
     /// Whether it says something of the members of an object.
     pub(super) fn has_members(&self) -> bool {
         !self.properties.is_empty()
@@ -226,6 +271,65 @@ impl<'d> Shape<'d> {
     }
 }
 
+/// Branches of one value each: an `enum` whose values have texts of their own (OpenAPI 3.2,
+/// "Annotated Enumerations").
+struct Choices<'d> {
+    values: Vec<Node<'d>>,
+    meanings: Vec<Meaning<'d>>,
+    kinds: Vec<&'static str>,
+}
+
+impl<'d> Choices<'d> {
+    /// `None` where `branches` are not such branches, all of one type.
+    fn of(branches: &[Node<'d>]) -> Option<Self> {
+        let first = branches.first()?.object();
+        let names = types(&first);
+        let mut choices = Self {
+            values: Vec::new(),
+            meanings: Vec::new(),
+            kinds: known_kinds(&names),
+        };
+        for branch in branches {
+            let members = branch.object();
+            let values = values(&members)?;
+            let [only] = values.as_slice() else {
+                return None;
+            };
+            if types(&members) != names {
+                return None;
+            }
+            choices.values.push(*only);
+            let value = only.text().unwrap_or_else(|| only.json().into());
+            let description = members.text("description");
+            let text = description.or_else(|| members.text("title"));
+            if let Some(text) = text.filter(|text| !text.eq_ignore_ascii_case(&value)) {
+                choices.meanings.push(Meaning { value, text });
+            }
+        }
+        Some(choices)
+    }
+}
+
+/// The values of `const` or `enum`. An empty `enum` would allow nothing: it is taken for none.
+fn values<'d>(members: &ObjectNode<'d>) -> Option<Vec<Node<'d>>> {
+    match members.get("const") {
+        Some(only) => Some(vec![only]),
+        None => Some(list(members, "enum")).filter(|values| !values.is_empty()),
+    }
+}
+
+/// Whether a schema with these members takes nothing but `null`.
+fn is_null(members: &ObjectNode<'_>) -> bool {
+    // OpenAPI 3.0 has no such type.
+    let is_nullable_alone =
+        members.members().count() == 1 && members.read("nullable") == Some(true);
+    let is_value = |value: &Node<'_>| value.json() == "null";
+    let has_no_other = |values: Vec<Node<'_>>| values.iter().all(is_value);
+    members.text("type").as_deref() == Some("null")
+        || is_nullable_alone
+        || values(members).is_some_and(has_no_other)
+}
+
 /// Whether a schema with these members is bytes as they are: `format` says so in OpenAPI 3.0, and a
 /// media type without an encoding in 3.1 (§4.8.15).
 pub(super) fn is_binary(members: &ObjectNode<'_>) -> bool {
@@ -241,11 +345,19 @@ pub(super) fn is_binary(members: &ObjectNode<'_>) -> bool {
 }
 
 /// The names of `type`: a list of them since OpenAPI 3.1.
-fn types(names: Node<'_>) -> Vec<Cow<'_, str>> {
+fn types<'d>(members: &ObjectNode<'d>) -> Vec<Cow<'d, str>> {
+    let Some(names) = members.get("type") else {
+        return Vec::new();
+    };
     match names.text() {
         Some(name) => vec![name],
         None => names.items().into_iter().filter_map(Node::text).collect(),
     }
+}
+
+fn known_kinds(names: &[Cow<'_, str>]) -> Vec<&'static str> {
+    let is_named = |kind: &&str| names.iter().any(|name| name == kind);
+    KINDS.into_iter().filter(is_named).collect()
 }
 
 fn list<'d>(members: &ObjectNode<'d>, name: &str) -> Vec<Node<'d>> {

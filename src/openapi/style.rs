@@ -244,7 +244,11 @@ fn check_segment(value: &str) -> Result<(), String> {
     let mut text = value.to_owned();
     for _ in 0..MOST_DECODINGS {
         if text.contains(['/', '\\']) {
-            return Err("must not hold a slash or a backslash, encoded ones neither".to_owned());
+            return Err(
+                "must not contain a slash or a backslash, not even an encoded one (a path with \
+                 such a value can be called with the generic tool)"
+                    .to_owned(),
+            );
         }
         if matches!(text.trim(), "." | "..") {
             return Err("must not be . or ..".to_owned());

@@ -1,5 +1,10 @@
 //! The template of a path: literal text and the parameters between.
 
+use std::borrow::Cow;
+
+use super::parameter::{Parameter, Place};
+use crate::sorted;
+
 /// More parameters in one path are a mistake.
 const MOST_PARAMETERS: usize = 100;
 
@@ -57,6 +62,27 @@ pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, String> {
         pieces.push(Piece::Literal(rest));
     }
     Ok(pieces)
+}
+
+/// `path` without the fields of its query that a parameter of the query stands for, such as
+/// `ids={ids}`: the parameter itself is sent.
+pub(crate) fn without_fields<'t>(path: &'t str, parameters: &[Parameter]) -> Cow<'t, str> {
+    let Some((path_alone, query)) = path.split_once('?') else {
+        return path.into();
+    };
+    let of_query = parameters
+        .iter()
+        .filter(|known| known.place == Place::Query);
+    let names = sorted::set(of_query.map(|known| known.name.as_str()));
+    let is_sent = |field: &&str| {
+        let name = field.split('=').next().unwrap_or_default();
+        field.ends_with('}') && names.contains(name)
+    };
+    let kept: Vec<&str> = query.split('&').filter(|field| !is_sent(field)).collect();
+    if kept.is_empty() {
+        return path_alone.into();
+    }
+    format!("{path_alone}?{}", kept.join("&")).into()
 }
 
 /// `path` with `value` in place of every parameter.

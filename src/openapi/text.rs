@@ -7,6 +7,9 @@ use crate::text::is_plain;
 /// `text` on one line, without what does not show, and not longer than `most` bytes.
 pub(super) fn tidy(text: &str, most: usize) -> String {
     let mut tidied = String::new();
+    if most == 0 {
+        return tidied;
+    }
     for word in text.split(|c: char| c.is_whitespace() || c.is_control()) {
         // Nothing of ASCII but its control characters is hidden.
         let word: Cow<'_, str> = if word.is_ascii() {
@@ -26,6 +29,21 @@ pub(super) fn tidy(text: &str, most: usize) -> String {
         }
     }
     tidied
+}
+
+/// `texts` one after the other, each with a full stop at its end if another follows.
+pub(super) fn sentences(texts: &[String]) -> String {
+    let mut joined = String::new();
+    for text in texts.iter().filter(|text| !text.is_empty()) {
+        if joined.ends_with(|c: char| c.is_alphanumeric() || "`'\")]".contains(c)) {
+            joined.push('.');
+        }
+        if !joined.is_empty() {
+            joined.push(' ');
+        }
+        joined.push_str(text);
+    }
+    joined
 }
 
 /// `text` without what is beyond `most` bytes, the ellipsis included.

@@ -3,8 +3,8 @@
 use super::detail::Detail;
 use super::document::Node;
 use super::listed::can_be_listed;
-use super::shape::Shape;
-use super::text::tidy;
+use super::shape::{Meaning, Shape};
+use super::text::{sentences, tidy};
 
 /// Formats that tell a model how to write a value.
 const TELLING_FORMATS: [&str; 8] = [
@@ -22,29 +22,29 @@ const MOST_DEFAULT_BYTES: usize = 40;
 /// The description of a listed schema.
 pub(super) fn description(shape: &Shape<'_>, detail: Detail) -> String {
     let own = shape.description.as_deref().unwrap_or_default();
-    let mut sentences = vec![tidy(own, detail.words)];
+    let mut told = vec![tidy(own, detail.words)];
     let format = shape.format.as_deref().unwrap_or_default();
     if TELLING_FORMATS.contains(&format) {
-        sentences.push(format!("Format: {format}."));
+        told.push(format!("Format: {format}."));
     }
     let is_listed = shape.kinds() == ["string"] && choices(shape, detail).is_some();
     if let Some(choices) = &shape.choices
         && !is_listed
     {
-        sentences.push(one_of(choices, detail));
+        told.push(one_of(choices, detail));
     }
+    told.push(meanings(&shape.meanings, detail));
     if let Some(default) = shape.default.filter(|default| is_short_scalar(*default)) {
-        sentences.push(format!("Default: {}.", default.json()));
+        told.push(format!("Default: {}.", default.json()));
     }
     if shape.is_nullable {
-        sentences.push("May be null.".to_owned());
+        told.push("May be null.".to_owned());
     }
-    sentences.push(unlisted(shape, detail));
+    told.push(unlisted(shape, detail));
     if let Some(gap) = &shape.gap {
-        sentences.push(format!("Not fully described: {gap}."));
+        told.push(format!("Not fully described: {gap}."));
     }
-    sentences.retain(|sentence| !sentence.is_empty());
-    sentences.join(" ")
+    sentences(&told)
 }
 
 /// The texts of `enum`, if all of them are texts, and not too many to be listed.
@@ -75,6 +75,19 @@ fn one_of(choices: &[Node<'_>], detail: Detail) -> String {
     };
     let sentence = format!("One of {}{more}.", shown.join(", "));
     tidy(&sentence, MOST_CHOICES_BYTES)
+}
+
+/// What the description says of the values of `enum`, or of the first of them. Empty where it says
+/// nothing.
+fn meanings(meanings: &[Meaning<'_>], detail: Detail) -> String {
+    let shown = meanings.iter().take(detail.choices);
+    let shown = shown.map(|Meaning { value, text }| format!("{value}: {text}"));
+    let shown: Vec<String> = shown.collect();
+    if shown.is_empty() {
+        return String::new();
+    }
+    let most = MOST_CHOICES_BYTES.min(2 * detail.words);
+    tidy(&format!("{}.", shown.join("; ")), most)
 }
 
 /// The members whose names cannot be listed. Empty where there are none.

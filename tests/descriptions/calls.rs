@@ -67,7 +67,9 @@ pub fn departures(
     let described = Described::of(raw, operation);
     let target = sent.target.strip_prefix("/v1.0").unwrap_or(&sent.target);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let Some(in_path) = parse_path(&operation.path, path) else {
+    // Some templates have a query of their own.
+    let template = operation.path.split('?').next().unwrap_or_default();
+    let Some(in_path) = parse_path(template, path) else {
         return vec![format!("{path} does not fit its template")];
     };
     let query: Vec<(String, String)> = parse_form(query);
@@ -110,7 +112,11 @@ struct Described<'a> {
 
 impl<'a> Described<'a> {
     fn of(raw: &'a Value, operation: &Operation) -> Self {
-        let item = &raw["paths"][&operation.path];
+        let sections = [&raw["paths"], &raw["x-ms-paths"]];
+        let mut items = sections
+            .iter()
+            .filter_map(|section| section.get(&operation.path));
+        let item = items.next().unwrap_or(&Value::Null);
         let own = &item[operation.method.to_ascii_lowercase()];
         let lists = [&own["parameters"], &item["parameters"]];
         let parameters = lists
@@ -184,7 +190,9 @@ impl<'a> Described<'a> {
                 .collect(),
             scalar => vec![text(scalar)],
         };
-        if parameter.place == Place::Query && (explodes || style == Some("deepObject")) {
+        // What is empty is left out of a query.
+        let is_in_fields = explodes || style == Some("deepObject") || texts.is_empty();
+        if parameter.place == Place::Query && is_in_fields {
             return texts;
         }
         match (style, explodes) {

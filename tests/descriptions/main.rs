@@ -185,7 +185,9 @@ fn look_at(file: &Path, description: &Description) -> Vec<String> {
 fn accounted(raw: &Value, description: &Description) -> Vec<String> {
     let mut faults = Vec::new();
     let skipped = description.skipped();
-    for (path, item) in raw["paths"].as_object().into_iter().flatten() {
+    let sections = [&raw["paths"], &raw["x-ms-paths"]];
+    let sections = sections.into_iter().filter_map(Value::as_object);
+    for (path, item) in sections.flatten() {
         for method in item.as_object().into_iter().flatten().map(|(name, _)| name) {
             if !OF_PATHS.contains(&method.as_str()) || path.starts_with("x-") {
                 continue;

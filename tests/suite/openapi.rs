@@ -125,15 +125,18 @@ fn only_what_is_included_is_offered_and_an_entry_that_fits_nothing_earns_a_warni
 fn what_cannot_be_sent_is_skipped_with_the_reason() {
     let xml = json!({"content": {"application/xml": {"schema": {"type": "object"}}}});
     for (paths, wanted) in [
-        (json!({"/a": {"head": {}}}), "HEAD is none of the methods"),
-        (json!({"/a": {"query": {}}}), "QUERY is none of the methods"),
+        (json!({"/a": {"head": {}}}), "HEAD is not among the methods"),
+        (
+            json!({"/a": {"query": {}}}),
+            "QUERY is not among the methods",
+        ),
         (
             json!({"/a": {"additionalOperations": {"COPY": {}}}}),
-            "COPY is none of the methods",
+            "COPY is not among the methods",
         ),
         (
             json!({"/a": {"post": {"requestBody": xml}}}),
-            "application/xml",
+            "its body is application/xml, which is not supported",
         ),
         (
             json!({"/a": {"post": {"requestBody": {"content": {
@@ -143,7 +146,7 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
         (
             json!({"/a": {"get": {"requestBody": {"required": true, "content": {
                 "application/json": {"schema": {"type": "object"}}}}}}}),
-            "it needs a body with GET",
+            "it requires a body, which is not sent with GET",
         ),
         (
             json!({"/a": {"get": {"parameters": [{"name": "q", "in": "querystring"}]}}}),
@@ -158,10 +161,41 @@ fn what_cannot_be_sent_is_skipped_with_the_reason() {
             "elsewhere.example",
         ),
         (json!({"/a": {"get": {"deprecated": true}}}), "deprecated"),
+        (
+            json!({"/{a}": {"get": {"parameters": [
+                {"name": "a", "in": "path", "schema": {"const": "b/c"}}]}}}),
+            "its parameter \"a\" must not contain a slash",
+        ),
+        (
+            json!({"/a": {"get": {"parameters": [
+                {"name": "Key", "in": "header", "required": true}]}}}),
+            "it needs the header \"Key\": add it to ALLOWED_REQUEST_HEADERS or BACKEND_HEADERS_FILE",
+        ),
     ] {
         let reason = reason(&paths);
         assert!(reason.contains(wanted), "{reason}");
     }
+}
+
+#[test]
+fn headers_that_every_request_has_are_no_arguments() {
+    let header = |name: &str| json!({"name": name, "in": "header", "required": true});
+    let parameters = ["Accept-Encoding", "User-Agent", "Accept", "Prefer"].map(header);
+    let read = read(&json!({"/a": {"get": {"parameters": parameters}}}));
+    assert_eq!(arguments(&read.operations()[0]), ["Prefer"]);
+}
+
+// Azure's descriptions keep paths with a query there.
+#[test]
+fn operations_of_x_ms_paths_are_read_like_others() {
+    let mut description = description(&json!({"/a": {"get": {"operationId": "a"}}}));
+    description["x-ms-paths"] = json!({
+        "/a?comp=list": {"get": {"operationId": "listA"}},
+        "/b?comp=list": {"head": {}},
+    });
+    let read = Setting::new().read(&description).unwrap();
+    assert_eq!(names(&read), ["a", "listA"]);
+    assert_eq!(read.skipped()[0].operation, "HEAD /b?comp=list");
 }
 
 #[test]
@@ -294,6 +328,31 @@ fn a_reference_into_another_file_skips_its_operation_only() {
     };
     assert_eq!(skipped.operation, "POST /a");
     assert!(skipped.reason.contains("https://elsewhere.example/c.json"));
+}
+
+// DigitalOcean's description has a file for every operation.
+#[test]
+fn an_operation_that_is_a_reference_is_what_it_leads_to() {
+    let mut description = description(&json!({
+        "/a/{id}": {"parameters": {"$ref": "#/x-parameters"}, "get": {"$ref": "#/x-operation"}},
+        "/b": {"get": {"$ref": "operations/b.json"}},
+        "/c": {"get": {"$ref": "#/x-nowhere"}},
+    }));
+    description["x-operation"] = json!({"operationId": "getA"});
+    description["x-parameters"] = json!([{"name": "q", "in": "query"}]);
+    let read = Setting::new().read(&description).unwrap();
+    assert_eq!(names(&read), ["getA"]);
+    assert_eq!(arguments(&read.operations()[0]), ["q", "id"]);
+    let reasons: Vec<&str> = read
+        .skipped()
+        .iter()
+        .map(|skipped| skipped.reason.as_str())
+        .collect();
+    assert!(
+        reasons[0].contains("bundle the files into one"),
+        "{reasons:?}"
+    );
+    assert!(reasons[1].contains("leads nowhere"), "{reasons:?}");
 }
 
 #[test]

@@ -148,6 +148,28 @@ fn arguments_of_one_name_in_path_query_and_body_are_told_apart() {
     assert_eq!(sent.body, b"{\"id\":\"c\"}");
 }
 
+// Twilio's queries have the names DateCreated, DateCreated< and DateCreated>.
+#[test]
+fn a_parameter_keeps_its_name_beside_others_that_are_changed_to_it() {
+    let parameter = |name: &str| json!({"name": name, "in": "query"});
+    let parameters = ["Date<", "Date", "Date>", "id"].map(parameter);
+    let mut bench = Bench::new(&json!({"/x/{id}": {"get": {
+        "operationId": "call", "parameters": parameters,
+    }}}));
+    let tool = bench.tool("call");
+    let names = names_of(&tool["inputSchema"]);
+    assert!(names.contains(&"Date"), "{names:?}");
+    assert!(names.contains(&"id_path"), "{names:?}");
+    let before = tool["inputSchema"]["properties"]
+        .as_object()
+        .unwrap()
+        .iter();
+    let mut before = before.filter(|(_, schema)| schema["description"] == "Date<");
+    let (before, _) = before.next().unwrap();
+    let arguments = json!({"id_path": "1", "Date": "2", (before): "3"});
+    assert_eq!(bench.target("call", arguments), "/x/1?Date%3C=3&Date=2");
+}
+
 #[test]
 fn lists_and_objects_are_written_as_style_and_explode_say() {
     let mut bench = Bench::new(
@@ -188,6 +210,143 @@ fn nullable_members_are_of_one_type_and_take_null() {
     assert_eq!(data["properties"]["a"]["description"], "May be null.");
     let body = bench.json("call", json!({"data": {"a": null, "b": null}}));
     assert_eq!(body, json!({"a": null, "b": null}));
+}
+
+// FastAPI writes every optional member as anyOf with null.
+#[test]
+fn what_is_not_described_for_its_size_keeps_its_type() {
+    let nullable = json!({"anyOf": [{"type": "string"}, {"type": "null"}]});
+    let either = json!({"oneOf": [{"type": "string"}, {"type": "integer"}]});
+    let text = "A text that takes room. ".repeat(12);
+    let mut properties = json!({
+        "nullable": nullable,
+        "either": either,
+        "texts": {"type": "array", "items": nullable},
+        "one": {"oneOf": [{"$ref": "#/components/schemas/One"}, {"type": "string"}]},
+        "objects": {"oneOf": [{"$ref": "#/components/schemas/One"}, {"type": "null"}]},
+        "list": {"type": ["array", "null"], "items": {"$ref": "#/components/schemas/One"}},
+    });
+    for index in 0..80 {
+        properties[format!("member_{index}")] = json!({"description": text, "allOf": [
+            {"$ref": "#/components/schemas/One"},
+        ]});
+    }
+    let schema = json!({"type": "object", "properties": properties});
+    let mut described = description(&with_body("application/json", schema));
+    described["components"] = json!({"schemas": {"One": {"type": "object", "properties": {
+        "a": {"type": "string"}, "b": {"type": "string"},
+    }}}});
+    let mut bench = Bench::of(&described, &[]);
+    let data = bench.argument("call", "data");
+    let kinds = |name: &str| -> Vec<Value> {
+        let schema = &data["properties"][name];
+        let branches = schema["anyOf"].as_array().cloned();
+        let branches = branches.unwrap_or_else(|| vec![schema.clone()]);
+        branches
+            .iter()
+            .map(|branch| branch["type"].clone())
+            .collect()
+    };
+    // Shows that this was too much to be described.
+    assert!(data["properties"]["member_1"].get("properties").is_none());
+    assert_eq!(kinds("nullable"), ["string"]);
+    assert_eq!(kinds("either"), ["string", "integer"]);
+    assert_eq!(data["properties"]["texts"]["items"]["type"], "string");
+    assert_eq!(kinds("one"), ["object", "string"]);
+    assert_eq!(kinds("objects"), ["object"]);
+    assert_eq!(kinds("list"), ["array"]);
+    assert_eq!(data["properties"]["list"]["items"]["type"], "object");
+}
+
+// Casdoor's user has 181 members.
+#[test]
+fn the_members_of_a_large_object_are_named() {
+    let text = "What this member is. ".repeat(10);
+    let member = |index: usize| {
+        let schema = json!({"type": "string", "description": text});
+        (format!("a_rather_long_name_{index}"), schema)
+    };
+    let properties: serde_json::Map<String, Value> = (0..180).map(member).collect();
+    let schema = json!({"type": "object", "properties": properties});
+    let mut bench = Bench::new(&with_body("application/json", schema));
+    let data = bench.argument("call", "data");
+    assert_eq!(names_of(&data).len(), 180, "{data}");
+}
+
+#[test]
+fn branches_of_one_value_each_are_choices_with_their_meanings() {
+    let texts: Vec<Value> = (0..40)
+        .map(|index| json!({"const": format!("value_{index}")}))
+        .collect();
+    let schema = json!({"type": "object", "properties": {
+        "texts": {"type": "string", "oneOf": texts},
+        "numbers": {"description": "How long", "oneOf": [
+            {"type": "integer", "const": 60, "title": "One hour"},
+            {"type": "integer", "const": 1440, "title": "One day"},
+            {"type": "null"},
+        ]},
+        "described": {"oneOf": [
+            {"type": "string", "enum": ["a"], "description": "The first"},
+            {"type": "string", "enum": ["b"], "description": "The second"},
+            {"type": "string", "enum": ["c"], "title": "C"},
+        ]},
+        "empty": {"type": "string", "enum": [], "oneOf": [{"const": "a"}, {"const": "b"}]},
+    }});
+    let mut bench = Bench::new(&with_body("application/json", schema));
+    let data = bench.argument("call", "data");
+    let properties = &data["properties"];
+    assert_eq!(properties["texts"]["enum"].as_array().unwrap().len(), 40);
+    assert_eq!(properties["numbers"]["type"], "integer");
+    assert_eq!(
+        properties["numbers"]["description"],
+        "How long. One of 60, 1440. 60: One hour; 1440: One day. May be null."
+    );
+    assert_eq!(
+        properties["described"],
+        json!({
+            "type": "string",
+            "enum": ["a", "b", "c"],
+            "description": "a: The first; b: The second.",
+        })
+    );
+    assert_eq!(
+        properties["empty"],
+        json!({"type": "string", "enum": ["a", "b"]})
+    );
+}
+
+#[test]
+fn more_branches_than_are_listed_are_told_of() {
+    let branch = |index: usize| {
+        let properties = json!({format!("member_{index}"): {"type": "string"}});
+        json!({"type": "object", "properties": properties})
+    };
+    let branches: Vec<Value> = (0..20).map(branch).collect();
+    let mut bench = Bench::new(&with_body("application/json", json!({"oneOf": branches})));
+    let data = bench.argument("call", "data");
+    assert_eq!(data["anyOf"].as_array().unwrap().len(), 16);
+    assert_eq!(
+        data["description"],
+        "Takes 4 more forms, which are not described."
+    );
+}
+
+// ASP.NET Core 10 describes every number so.
+#[test]
+fn a_number_that_may_be_written_as_text_is_a_number() {
+    let number = |format: &str| json!({"type": ["null", "integer", "string"], "format": format});
+    let schema = json!({"type": "object", "properties": {
+        "count": number("int32"),
+        "price": {"type": ["number", "string"], "format": "double"},
+        "text": {"type": "string", "format": "int64"},
+        "both": {"type": ["integer", "string"]},
+    }});
+    let mut bench = Bench::new(&with_body("application/json", schema));
+    let data = bench.argument("call", "data");
+    assert_eq!(data["properties"]["count"]["type"], "integer");
+    assert_eq!(data["properties"]["price"]["type"], "number");
+    assert_eq!(data["properties"]["text"]["type"], "string");
+    assert!(data["properties"]["both"]["anyOf"].is_array());
 }
 
 #[test]

@@ -187,7 +187,7 @@ fn only_what_leads_to_another_file_is_skipped_however_much_refers_to_what() {
     let report = Report::of(&paths, &json!({"schemas": schemas}));
     assert_eq!(
         report.reason(),
-        "its $ref \"other.json#/x\" leads to another file, which is not read"
+        "its $ref \"other.json#/x\" leads to another file, which is not read: bundle the files into one"
     );
     assert_eq!(report.listed.len(), 21);
 }

@@ -302,6 +302,24 @@ fn paths_in_the_style_of_odata_are_filled_in() {
 
 // ---- Bodies ----
 
+// Azure DevOps describes the recycle bin so.
+#[test]
+fn a_parameter_of_the_query_that_stands_in_the_path_too_is_sent_once() {
+    let parameter = json!({"name": "ids", "in": "query", "schema": {"type": "string"}});
+    let path = "/bin?ids={ids}&kind=all&as={as}";
+    let mut bench = Bench::new(&with_parameter(path, parameter));
+    let tool = bench.tool("call");
+    assert_eq!(tool["inputSchema"]["required"], json!(["as"]));
+    assert_eq!(
+        bench.target("call", json!({"ids": "1,2", "as": "text"})),
+        "/bin?kind=all&as=text&ids=1%2C2"
+    );
+    assert_eq!(
+        bench.target("call", json!({"as": "text"})),
+        "/bin?kind=all&as=text"
+    );
+}
+
 #[test]
 fn json_is_sent_as_it_is_given() {
     let schema = json!({"type": "object", "properties": {"name": {"type": "string"}}});
@@ -342,6 +360,16 @@ fn half_writable() -> Value {
         "/form": {"post": {"operationId": "form", "requestBody": form}},
         "/any/{id}": {"get": {"operationId": "any"}},
     })
+}
+
+#[test]
+fn an_operation_without_summary_and_id_is_titled_with_its_method_and_path() {
+    let mut bench = Bench::new(&json!({"/users/{id}": {"get": {}}}));
+    let tools = bench.listed();
+    assert!(
+        tools.iter().any(|tool| tool["title"] == "GET /users/{id}"),
+        "{tools:?}"
+    );
 }
 
 #[test]
@@ -414,6 +442,25 @@ fn a_form_is_sent_field_by_field() {
     assert_eq!(fields_of(&sent), wanted);
     let message = bench.refused("call", json!({"data": {"tags": []}}));
     assert!(message.contains("data.name is missing"), "{message}");
+}
+
+// Quarkus describes a body that it reads as a stream so; Swashbuckle a form with a file.
+#[test]
+fn bytes_are_asked_for_only_where_they_can_be_sent() {
+    let bytes = json!({"type": "string", "format": "binary"});
+    let mut bench = Bench::new(&with_body("application/json", bytes.clone()));
+    assert!(bench.argument("call", "data")["anyOf"].is_array());
+    assert_eq!(
+        bench.json("call", json!({"data": {"a": 1}})),
+        json!({"a": 1})
+    );
+
+    let form = json!({"type": "object", "properties": {"file": bytes}});
+    let mut bench = Bench::new(&with_body("application/x-www-form-urlencoded", form));
+    let data = bench.argument("call", "data");
+    assert_eq!(data["properties"]["file"], json!({"type": "string"}));
+    let sent = bench.sent("call", json!({"data": {"file": "a b"}}));
+    assert_eq!(sent.body, b"file=a%20b");
 }
 
 #[test]
@@ -722,7 +769,7 @@ fn the_verb_shows_tools_their_cost_and_what_is_skipped() {
     assert!(line.ends_with("  GET /x"), "{text}");
     assert!(text.contains("12 tools take "), "{text}");
     assert!(
-        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is none"),
+        text.contains("Skipped operations: 1\n  HEAD /x: HEAD is not among"),
         "{text}"
     );
     assert!(!text.contains("Warning"), "{text}");

@@ -222,7 +222,7 @@ impl<'a> Draft<'a> {
             quoted(&self.operation.text()),
             properties.join(","),
             quoted(&self.operation.name),
-            quoted(self.operation.title()),
+            quoted(&self.operation.title()),
         )
     }
 }
