@@ -321,8 +321,10 @@ impl Accounts {
     /// Writes what is unwritten on a thread of its own, so that no call whose token is good waits
     /// for a disk that may hang. If there is no thread to be had, the next call tries again.
     pub fn retry(self: &Arc<Self>) {
-        let has_trouble = locked(&self.memory).trouble.is_some();
-        if !has_trouble || self.is_retrying.swap(true, Ordering::AcqRel) {
+        if locked(&self.memory).trouble.is_none() {
+            return;
+        }
+        if self.is_retrying.swap(true, Ordering::AcqRel) {
             return;
         }
         let this = Arc::clone(self);

@@ -615,6 +615,10 @@ fn a_call_in_a_persons_name_asks_no_more_often_for_a_code_that_is_refused() {
         assert_eq!(mcp.fails("api_get_request", me())["aadsts"], 700_016);
         assert_eq!(world.entra.device_requests().len(), 2);
     }
+    // Entra gives a code to anybody alike.
+    let other = mcp.fails("authenticate_user", json!({"user_id": "home"}));
+    assert_eq!(other["aadsts"], 700_016);
+    assert_eq!(world.entra.device_requests().len(), 2);
 }
 
 #[test]

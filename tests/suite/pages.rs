@@ -783,6 +783,39 @@ fn a_sign_in_that_failed_can_be_tried_again_for_the_same_account() {
     );
 }
 
+#[test]
+fn a_sign_in_that_would_fail_again_is_not_offered_again() {
+    let (entra, server) = start();
+    entra.fail_next_token(TokenFailure::Oauth {
+        error: "invalid_client",
+        aadsts: 7_000_218,
+        suberror: None,
+        claims: None,
+    });
+    let login = format!("{}{}", server.url(), of_user("/auth/login", "work"));
+    let failed = Browser::new().sign_in(&login, ADA);
+    assert_eq!(failed.status, 400);
+    let links = failed.links();
+    assert!(
+        links.iter().all(|(_, text)| text != "Try again"),
+        "{links:?}"
+    );
+}
+
+#[test]
+fn what_is_no_answer_of_entra_is_said_to_be_none() {
+    let entra = Entra::start();
+    for (mode, said) in [
+        ("form_post", "This is not how a sign-in ends"),
+        ("query", "This is no answer of Entra"),
+    ] {
+        let setup = Setup::new(&entra, None).with("AUTH_RESPONSE_MODE", mode);
+        let reply = setup.start().client().get("/auth/callback?x=1");
+        assert_eq!(reply.status, 400);
+        assert!(reply.text().contains(said), "{}", reply.text());
+    }
+}
+
 /// A click there would sign in under a label that somebody else has chosen.
 #[test]
 fn nobody_else_is_offered_to_try_again() {

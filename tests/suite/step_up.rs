@@ -844,6 +844,20 @@ fn what_a_refused_sign_in_was_for_binds_nobody_who_starts_in_the_browser() {
     assert_eq!(world.only_account()["username"], GRACE);
 }
 
+/// A page cannot begin a sign-in that is for a certain person.
+#[test]
+fn a_failed_sign_in_for_a_call_is_tried_again_by_the_call_alone() {
+    let world = World::labelled();
+    world.answer(claims_challenge(&cae_claims()));
+    world.fail_next("invalid_grant", Some("basic_action"), None);
+    let asked = asks(&mut world.server.modern_url(), "/x");
+    world.entra.fail_next_token(TokenFailure::Status(503, None));
+    let failed = Browser::new().sign_in(&asked.url, ADA);
+    assert_eq!(failed.status, 400);
+    let mut links = failed.links().into_iter();
+    assert!(links.all(|(_, text)| text != "Try again"));
+}
+
 #[test]
 fn the_prompt_of_a_sign_in_that_was_refused_is_not_that_of_the_next() {
     let world = World::labelled();
