@@ -43,6 +43,7 @@ mod words;
 mod work;
 mod writable;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use url::Url;
@@ -277,9 +278,15 @@ impl<'d> Search<'d> {
     }
 
     fn look_at_path(&mut self, path: &str, item: &ObjectNode<'d>) {
+        let mut known = BTreeSet::new();
         for (name, node) in item.members() {
             let mut methods = METHODS.into_iter();
             if let Some(method) = methods.find(|method| method.to_ascii_lowercase() == **name) {
+                // JSON may have a name twice (RFC 8259 §4).
+                if !known.insert(method) {
+                    self.skip(format!("{method} {path}"), "its path has it twice");
+                    continue;
+                }
                 let work = self.document.work;
                 match work.for_one(|| self.read(method, path, item, node)) {
                     Ok(operation) => self.operations.push(operation),

@@ -101,6 +101,18 @@ fn an_operation_is_read_with_its_words() {
 }
 
 #[test]
+fn an_operation_that_stands_twice_in_its_path_is_one_tool() {
+    let text = r#"{"openapi": "3.0.3", "info": {"title": "t", "version": "1"},
+                   "paths": {"/a": {"get": {"summary": "First"}, "get": {"summary": "Second"}}}}"#;
+    let read = Setting::new().read_text(text).unwrap();
+    assert_eq!(read.operations().len(), 1);
+    let [skipped] = read.skipped() else {
+        panic!("{:?}", read.skipped());
+    };
+    assert_eq!(skipped.reason, "its path has it twice");
+}
+
+#[test]
 fn only_what_is_included_is_offered_and_an_entry_that_fits_nothing_earns_a_warning() {
     let mut setting = Setting::new();
     let entries = ["tag:users", "GET /tasks/*", "none"];
