@@ -212,7 +212,8 @@ fn a_coding_that_cannot_be_undone_is_named_and_the_body_is_as_it_came() {
 #[test]
 fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     let world = World::signed_in();
-    let ok = "HTTP/1.1 201 Created\r\nContent-Type: text/plain\r\nETag: \"1\"\r\n";
+    let ok =
+        "HTTP/1.1 201 Created\r\nConnection: close\r\nContent-Type: text/plain\r\nETag: \"1\"\r\n";
     let half_of_gzip = gzip(b"0123456789")[..18].to_vec();
     for (what, answer, data) in [
         (
@@ -429,7 +430,7 @@ fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
 fn a_folded_header_of_an_answer_is_one_value() {
     let world = World::signed_in();
     let head = "HTTP/1.1 103 Early Hints\r\nLink: </a>;\r\n rel=preload\r\n\r\nHTTP/1.1 201 Created\r\n\
-                X-Long: a\r\n b\n\tc\r\n \r\nTransfer-Encoding:\r\n\tchunked\r\nContent-Type: application/json\r\n\r\n";
+                Connection: close\r\nX-Long: a\r\n b\n\tc\r\n \r\nTransfer-Encoding:\r\n\tchunked\r\nContent-Type: application/json\r\n\r\n";
     // What looks like a folded line in the content is none.
     let wire = format!("{head}d\r\n{{\"a\":\r\n \r\n 1}}\r\n0\r\n\r\n");
     for tool in WRITES {
