@@ -14,7 +14,7 @@ use crate::support::browser::Browser;
 use crate::support::entra::{ADA, Entra};
 use crate::support::http::Client;
 use crate::support::server::{Mcp, Process, Setup};
-use crate::support::{encode_pairs, lock, random_bytes};
+use crate::support::{lock, random_bytes};
 use crate::{accounts_in, server};
 
 const WORKERS: usize = 6;
@@ -84,8 +84,11 @@ pub fn run(writes: usize) -> String {
                 let name = format!("user-{number}");
                 let url = lock(&url).clone();
                 let step = || {
-                    let query = encode_pairs(&[("user_id", name.as_str())]);
-                    let page = Browser::new().sign_in(&format!("{url}/auth/login?{query}"), ADA);
+                    // A client may give a person many labels; their browser may not.
+                    let mut mcp = Mcp::modern(Client::new(&url), json!({}));
+                    let begun = mcp.ok("authenticate_user", json!({"user_id": name}));
+                    let link = begun["sign_in_url"].as_str().unwrap();
+                    let page = Browser::new().sign_in(link, ADA);
                     assert!(
                         page.status == 200 && page.text().contains("You are signed in"),
                         "{}",
@@ -95,7 +98,6 @@ pub fn run(writes: usize) -> String {
                     acknowledged.fetch_add(1, Ordering::SeqCst);
                     if number.is_multiple_of(SIGNED_OUT) {
                         lock(&known).insert(name.clone(), Known::SigningOut);
-                        let mut mcp = Mcp::modern(Client::new(&url), json!({}));
                         mcp.ok("logout_user", json!({"user_id": name}));
                         lock(&known).insert(name.clone(), Known::SignedOut);
                         acknowledged.fetch_add(1, Ordering::SeqCst);
