@@ -242,10 +242,10 @@ impl Routes {
         Ok(redirect(303, receipt.between(&complete, "").expose()))
     }
 
-    /// What a browser gets that has brought something else than an answer of Entra. Whoever has
-    /// changed the request, its state perhaps, too, may ask the person to copy the address. So a
-    /// code does not stay in it, in front of `#` or behind it: the fragment of a redirect takes the
-    /// place of the one before (RFC 9110 §10.2.2).
+    /// The reply to a request that brings no usable answer of Entra. Somebody may have changed the
+    /// authorization request so that the code stands in the address, and may ask the person for that
+    /// address. So a GET is first sent on to an address without a code. The fragment of the redirect
+    /// replaces the one in the address bar (RFC 9110 §10.2.2), which no server sees.
     fn not_how_a_sign_in_ends(&self, request: &Request<'_>) -> Reply {
         if request.head.method != Method::Post && request.head.query != NO_ANSWER {
             return redirect(303, &format!("?{NO_ANSWER}#none"));
