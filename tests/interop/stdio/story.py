@@ -3,6 +3,7 @@ the server is killed. Runs under with-demo, whose stand-ins for Entra and the AP
 RELEASE_BINARY."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -69,11 +70,21 @@ async def lost(client: Client, server_pid) -> None:
     call = client.call_tool("check_auth_status", arguments, progress_callback=progress_callback)
     waiting = asyncio.create_task(call)
     await under_way.wait()
-    os.kill(server_pid(), signal.SIGKILL)
+    pid = server_pid()
+    os.kill(pid, signal.SIGKILL)
     try:
         raise AssertionError(await waiting)
     except MCPError as error:
         assert re.search("is not known", str(error)), error
+    await end(pid)
+
+
+async def end(pid: int) -> None:
+    """Waits until the process has ended and was reaped. What it had open is closed then."""
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.kill(pid, 0)
+            await asyncio.sleep(0.01)
 
 
 async def signed_in_when_asked(parameters: StdioServerParameters, mode: str) -> None:
