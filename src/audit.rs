@@ -277,9 +277,10 @@ fn write_out(target: &AuditTarget, state: &mut State) -> io::Result<()> {
         AuditTarget::StandardOutput => {
             let output = match &mut state.output {
                 Some(output) => output,
-                None => state
-                    .output
-                    .insert(LineWriter::start(os::standard_output()?, PATIENCE)?),
+                None => state.output.insert(LineWriter::start(
+                    Box::new(os::standard_output()?),
+                    PATIENCE,
+                )?),
             };
             output.write(&mut state.unwritten)
         }

@@ -30,7 +30,7 @@ impl LineWriter {
     ///
     /// # Errors
     /// There is no thread to be had.
-    pub fn start(mut out: impl Write + Send + 'static, patience: Duration) -> io::Result<Self> {
+    pub fn start(mut out: Box<dyn Write + Send>, patience: Duration) -> io::Result<Self> {
         let (lines, to_write) = mpsc::sync_channel(1);
         let (end, ends) = mpsc::sync_channel(1);
         let write_lines = move || {
@@ -82,7 +82,7 @@ impl LineWriter {
     }
 }
 
-fn write_line(out: &mut impl Write, mut rest: Vec<u8>) -> Result<(), NotWritten> {
+fn write_line(out: &mut dyn Write, mut rest: Vec<u8>) -> Result<(), NotWritten> {
     while !rest.is_empty() {
         let error = match out.write(&rest) {
             Ok(0) => ErrorKind::WriteZero.into(),

@@ -46,7 +46,7 @@ pub fn set_level(level: LevelFilter) {
 /// There is no thread to be had.
 pub fn never_block() -> io::Result<()> {
     let patient = Patient {
-        writer: LineWriter::start(io::stderr(), PATIENCE)?,
+        writer: LineWriter::start(Box::new(io::stderr()), PATIENCE)?,
         waiting: VecDeque::new(),
         lost: 0,
     };

@@ -80,7 +80,8 @@ impl Config {
     }
 }
 
-/// Reads one setting after the other and notes each mistake.
+/// Reads one setting after the other and notes each mistake. What parses a value is handed over as
+/// `dyn`, to stay small: else every method is compiled anew for every setting.
 struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     mistakes: Vec<String>,
@@ -90,52 +91,52 @@ impl Reader<'_> {
     /// `None` only where there was a mistake. Every setting is read before the first `?`, so that
     /// every mistake is noted.
     fn config(&mut self) -> Option<Config> {
-        let client_id = self.required("AZURE_CLIENT_ID", client_id);
+        let client_id = self.required("AZURE_CLIENT_ID", &client_id);
         let authority = self.authority();
-        let redirect_uri = self.optional("REDIRECT_URI", redirect_uri);
-        let response_mode = self.with_default("AUTH_RESPONSE_MODE", response_mode);
-        let domain_hint = self.optional("DOMAIN_HINT", domain_hint);
-        let scopes = self.optional("CUSTOM_API_SCOPE", Scopes::parse);
-        let sign_in_method = self.with_default("SIGN_IN_METHOD", sign_in_method);
-        let allow_device_code = self.with_default("ALLOW_DEVICE_CODE", true_or_false);
-        let sign_in_wait = self.with_default("SIGN_IN_WAIT_SECONDS", sign_in_wait);
+        let redirect_uri = self.optional("REDIRECT_URI", &redirect_uri);
+        let response_mode = self.with_default("AUTH_RESPONSE_MODE", &response_mode);
+        let domain_hint = self.optional("DOMAIN_HINT", &domain_hint);
+        let scopes = self.optional("CUSTOM_API_SCOPE", &Scopes::parse);
+        let sign_in_method = self.with_default("SIGN_IN_METHOD", &sign_in_method);
+        let allow_device_code = self.with_default("ALLOW_DEVICE_CODE", &true_or_false);
+        let sign_in_wait = self.with_default("SIGN_IN_WAIT_SECONDS", &sign_in_wait);
 
         let access_key = self.access_key();
         let has_key = access_key.is_some();
-        let server_host = self.with_default("SERVER_HOST", |text| server_host(text, has_key));
-        let server_port = self.with_default("SERVER_PORT", port);
-        let allowed_hosts = self.list("ALLOWED_HOSTS", allowed_host);
-        let allowed_origins = self.list("ALLOWED_ORIGINS", allowed_origin);
+        let server_host = self.with_default("SERVER_HOST", &|text| server_host(text, has_key));
+        let server_port = self.with_default("SERVER_PORT", &port);
+        let allowed_hosts = self.list("ALLOWED_HOSTS", &allowed_host);
+        let allowed_origins = self.list("ALLOWED_ORIGINS", &allowed_origin);
 
-        let backend = self.optional("BACKEND_API_BASE_URL", backend);
-        let methods = self.with_default("ALLOWED_METHODS", |text| full_list(text, method));
-        let allowed_endpoints = self.optional("ALLOWED_ENDPOINTS", patterns);
-        let denied_endpoints = self.optional("DENIED_ENDPOINTS", patterns);
+        let backend = self.optional("BACKEND_API_BASE_URL", &backend);
+        let methods = self.with_default("ALLOWED_METHODS", &|text| full_list(text, method));
+        let allowed_endpoints = self.optional("ALLOWED_ENDPOINTS", &patterns);
+        let denied_endpoints = self.optional("DENIED_ENDPOINTS", &patterns);
         let allowed_request_headers =
-            self.optional("ALLOWED_REQUEST_HEADERS", AllowedHeaders::parse);
+            self.optional("ALLOWED_REQUEST_HEADERS", &AllowedHeaders::parse);
         let backend_headers = self.backend_headers();
-        let download_hosts = self.optional("DOWNLOAD_HOSTS", DownloadHosts::parse);
-        let session_cookies = self.list("BACKEND_SESSION_COOKIES", cookie_name);
+        let download_hosts = self.optional("DOWNLOAD_HOSTS", &DownloadHosts::parse);
+        let session_cookies = self.list("BACKEND_SESSION_COOKIES", &cookie_name);
         let policy = methods.map(|methods| Policy {
             methods,
             allowed: allowed_endpoints.unwrap_or_default(),
             denied: denied_endpoints.unwrap_or_default(),
             headers: allowed_request_headers.unwrap_or_default(),
         });
-        let api_tools = self.with_default("API_TOOLS", api_tools);
+        let api_tools = self.with_default("API_TOOLS", &api_tools);
         let description =
             self.description(backend.as_ref(), policy.as_ref(), backend_headers.as_ref());
-        let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", max_response_bytes);
-        let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", max_request_bytes);
-        let files_dir = self.optional("FILES_DIR", files_dir);
-        let max_file_bytes = self.with_default("MAX_FILE_BYTES", max_file_bytes);
+        let max_response_bytes = self.with_default("MAX_RESPONSE_BYTES", &max_response_bytes);
+        let max_request_bytes = self.with_default("MAX_REQUEST_BYTES", &max_request_bytes);
+        let files_dir = self.optional("FILES_DIR", &files_dir);
+        let max_file_bytes = self.with_default("MAX_FILE_BYTES", &max_file_bytes);
 
-        let token_cache_file = self.with_default("TOKEN_CACHE_FILE", |text| Ok(text.into()));
-        let audit_log = self.optional("AUDIT_LOG", |text| {
+        let token_cache_file = self.with_default("TOKEN_CACHE_FILE", &|text| Ok(text.into()));
+        let audit_log = self.optional("AUDIT_LOG", &|text| {
             audit_log(text, token_cache_file.as_deref())
         });
-        let audit_log_required = self.with_default("AUDIT_LOG_REQUIRED", true_or_false);
-        let log_level = self.with_default("LOG_LEVEL", log_level);
+        let audit_log_required = self.with_default("AUDIT_LOG_REQUIRED", &true_or_false);
+        let log_level = self.with_default("LOG_LEVEL", &log_level);
 
         let server_port = server_port?;
         let sign_in_method = sign_in_method?;
@@ -180,11 +181,11 @@ impl Reader<'_> {
 
     /// The tenant at `AZURE_AUTHORITY_HOST`, or at the host of `AZURE_CLOUD`.
     fn authority(&mut self) -> Option<Authority> {
-        let tenant = self.required("AZURE_TENANT_ID", tenant);
+        let tenant = self.required("AZURE_TENANT_ID", &tenant);
         let is_cloud_set = value(self.variables, "AZURE_CLOUD").is_some();
-        let cloud = self.with_default("AZURE_CLOUD", cloud_host);
+        let cloud = self.with_default("AZURE_CLOUD", &cloud_host);
         let must_be = cloud.as_ref().filter(|_| is_cloud_set);
-        let host = self.optional("AZURE_AUTHORITY_HOST", |text| {
+        let host = self.optional("AZURE_AUTHORITY_HOST", &|text| {
             authority_host(text, must_be, tenant.as_ref())
         });
         Some(Authority::new(host.or(cloud)?, tenant?))
@@ -226,10 +227,10 @@ impl Reader<'_> {
     ) -> Option<Arc<Description>> {
         let wanted = Wanted {
             include: self
-                .optional("OPENAPI_INCLUDE", entries)
+                .optional("OPENAPI_INCLUDE", &entries)
                 .unwrap_or_default(),
             exclude: self
-                .optional("OPENAPI_EXCLUDE", entries)
+                .optional("OPENAPI_EXCLUDE", &entries)
                 .unwrap_or_default(),
         };
         // Where that is a mistake, the file is looked at all the same.
@@ -243,7 +244,7 @@ impl Reader<'_> {
             fixed_headers,
             wanted: &wanted,
         };
-        self.optional("OPENAPI_FILE", |path| {
+        self.optional("OPENAPI_FILE", &|path| {
             let contents = openapi_file(path)?;
             Description::read(contents, &surroundings).map(Arc::new)
         })
@@ -260,7 +261,7 @@ impl Reader<'_> {
     fn optional<T>(
         &mut self,
         setting: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         let value = value(self.variables, setting)?;
         let parsed = parse(value).map_err(|mend| mistake(setting, value, &mend));
@@ -271,7 +272,7 @@ impl Reader<'_> {
     fn with_default<T>(
         &mut self,
         setting: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         if value(self.variables, setting).is_some() {
             return self.optional(setting, parse);
@@ -282,7 +283,7 @@ impl Reader<'_> {
     fn required<T>(
         &mut self,
         setting: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Option<T> {
         if value(self.variables, setting).is_none() {
             self.mistakes.push(format!(
@@ -295,9 +296,9 @@ impl Reader<'_> {
     fn list<T>(
         &mut self,
         setting: &'static str,
-        parse: impl Fn(&str) -> Result<T, String>,
+        parse: &dyn Fn(&str) -> Result<T, String>,
     ) -> Vec<T> {
-        self.optional(setting, |text| list(text, &parse))
+        self.optional(setting, &|text| list(text, parse))
             .unwrap_or_default()
     }
 

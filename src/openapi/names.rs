@@ -97,10 +97,7 @@ pub(super) fn name_arguments(parameters: &mut [Parameter]) {
     let (same, changed): (Vec<_>, Vec<_>) = parameters
         .iter_mut()
         .partition(|known| known.argument == known.name);
-    let mut used: BTreeSet<String> = same
-        .into_iter()
-        .map(|known| known.argument.clone())
-        .collect();
+    let mut used = sorted::set(same.into_iter().map(|known| known.argument.clone()));
     for parameter in changed {
         if !used.insert(parameter.argument.clone()) {
             let hash = hash(&format!("{} {}", parameter.place.name(), parameter.name));

@@ -1,7 +1,7 @@
 //! One parameter: where it is sent, and how its value is written there.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::document::{Document, Node, ObjectNode, Span, Version};
 use super::text::tidy;
@@ -144,14 +144,12 @@ impl<'d> GivenParameters<'d> {
                 }
             }
         }
-        let mut last = BTreeMap::new();
-        for (number, given) in all.iter().enumerate() {
-            last.insert((given.name.clone(), given.place.clone()), number);
-        }
-        let last: BTreeSet<usize> = last.into_values().collect();
-        let numbered = all.into_iter().enumerate();
-        let given = numbered.filter(|(number, _)| last.contains(number));
-        Ok(Self(given.map(|(_, given)| given).collect()))
+        let mut known = BTreeSet::new();
+        // From the end, since of two the later one stays.
+        all.reverse();
+        all.retain(|given| known.insert((given.name.clone(), given.place.clone())));
+        all.reverse();
+        Ok(Self(all))
     }
 
     /// Those that are `in` this place, which are the body in Swagger 2.0.

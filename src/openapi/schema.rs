@@ -11,6 +11,7 @@ use super::listed::{DATE_TIME, Members, Others, Range, Schema, Text, Values, can
 use super::shape::Shape;
 use super::text::{sentences, tidy};
 use super::wording;
+use crate::sorted;
 
 /// The most branches of one `anyOf`.
 const MOST_BRANCHES: usize = 16;
@@ -439,9 +440,7 @@ impl<'d> Lister<'d> {
             }
             kinds.extend(of_branch);
         }
-        kinds.sort_unstable();
-        kinds.dedup();
-        kinds
+        sorted::set(kinds).into_iter().collect()
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), TooLarge> {

@@ -76,12 +76,14 @@ impl Described {
 
     fn all(description: &Description, own: &OwnTools, takes_files: bool) -> Self {
         let generic = METHODS.map(|method| (method, Generic::of(method, own)));
-        let generic = BTreeMap::from(generic);
         let reading = description.reading();
         let mut checks = Checks::default();
         let mut described = Self::default();
         for operation in description.operations() {
-            let Some(generic) = generic.get(operation.method) else {
+            let of_method = generic
+                .iter()
+                .find(|(method, _)| *method == operation.method);
+            let Some((_, generic)) = of_method else {
                 continue;
             };
             let mut draft = Draft::new(operation, generic);

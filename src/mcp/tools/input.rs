@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::schema::check_value;
 use crate::mcp::jsonrpc::{Object, shown};
+use crate::sorted;
 
 /// The arguments of one tool.
 #[derive(Default)]
@@ -68,12 +69,8 @@ impl Input {
     }
 
     fn unknown(&self, name: &str) -> String {
-        let mut known: Vec<&str> = self
-            .arguments
-            .iter()
-            .map(|(known, _)| known.as_str())
-            .collect();
-        known.sort_unstable();
+        let known = sorted::set(self.arguments.iter().map(|(known, _)| known.as_str()));
+        let known: Vec<&str> = known.into_iter().collect();
         let known = if known.is_empty() {
             "none is taken".to_owned()
         } else {

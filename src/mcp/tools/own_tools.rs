@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::definitions::{self, Offer};
 use super::input::Input;
 use crate::config::Config;
+use crate::sorted;
 
 /// Our own tools.
 pub(super) struct OwnTools {
@@ -31,7 +32,7 @@ impl OwnTools {
         });
         Self {
             tools,
-            inputs: definitions.iter().map(input).collect(),
+            inputs: sorted::map(definitions.iter().map(input)),
         }
     }
 
