@@ -29,6 +29,7 @@ struct Row {
 const FROM_VARIABLE: Option<&str> = Some("It reads the key from the variable COMPANY_API_KEY.");
 const COMMAND: &str = "a terminal";
 /// A program that the client starts. It is the server, or finds the one that runs.
+/// The paths stand for those of this machine.
 const STARTED: &str = r#"{ "mcpServers": { "company-api": { "command": "/path/to/entra-auth-mcp", "args": ["stdio", "--env-file", "/path/to/.env"] } } }"#;
 
 const ROWS: &[Row] = &[
@@ -61,12 +62,8 @@ const ROWS: &[Row] = &[
         place: "claude_desktop_config.json",
         text: STARTED,
         text_with_key: STARTED,
-        note: Some(
-            "It starts the program, as its own connectors cannot reach this machine. Write the whole paths of both files.",
-        ),
-        note_with_key: Some(
-            "It starts the program, which has the key from its settings. Write the whole paths of both files.",
-        ),
+        note: Some("It starts the program, as its own connectors cannot reach this machine."),
+        note_with_key: Some("It starts the program, which has the key from its settings."),
     },
     Row {
         client: "Codex",
@@ -141,6 +138,11 @@ pub fn connections(url: &str, has_key: bool) -> Vec<Connection> {
     }
     connections
 }
+
+/// In [`connections_text`], the path of this program as JSON.
+pub const PROGRAM: &str = "\"/path/to/entra-auth-mcp\"";
+/// In [`connections_text`], the path of the settings file as JSON.
+pub const SETTINGS_FILE: &str = "\"/path/to/.env\"";
 
 /// The same as text for a terminal.
 pub fn connections_text(url: &str, has_key: bool) -> String {

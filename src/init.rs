@@ -6,6 +6,8 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, Write as _};
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
+
 use crate::auth::aadsts;
 use crate::clients;
 use crate::command_line::{CommandLine, ENV_FILE, HOST, PORT};
@@ -310,10 +312,17 @@ pub fn next_steps(written: &Written, env_file: Option<&str>) -> String {
     let config = &written.config;
     let flag = env_file.map_or_else(String::new, |path| format!(" {ENV_FILE} {path}"));
     let url = format!("{}/mcp", config.redirect_uri.base());
-    format!(
-        "\nStart the server:\n  entra-auth-mcp{flag}\n\nConnect a client:\n{}",
-        clients::connections_text(&url, config.access_key.is_some())
-    )
+    let mut clients = clients::connections_text(&url, config.access_key.is_some());
+    if let Ok(program) = std::env::current_exe() {
+        clients = clients.replace(clients::PROGRAM, &quoted(&program));
+    }
+    let clients = clients.replace(clients::SETTINGS_FILE, &quoted(&written.path));
+    format!("\nStart the server:\n  entra-auth-mcp{flag}\n\nConnect a client:\n{clients}")
+}
+
+/// `path` as JSON.
+fn quoted(path: &Path) -> String {
+    Value::from(path.display().to_string()).to_string()
 }
 
 fn check_place(path: &Path) -> Result<(), Failure> {

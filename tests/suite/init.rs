@@ -142,6 +142,12 @@ fn it_shows_the_registration_the_diagnosis_and_the_clients() {
         "claude mcp add --transport http company-api http://localhost:",
         "codex mcp add company-api --url",
     ];
+    // Claude Desktop starts the program.
+    let path = directory.0.canonicalize().unwrap().join(".env");
+    let arguments = serde_json::json!(["stdio", "--env-file", path]).to_string();
+    let arguments = arguments.replace(',', ", ");
+    assert!(stdout.contains(&arguments), "{arguments}: {stdout}");
+    assert!(!stdout.contains("/path/to"), "{stdout}");
     let mut rest = stdout.as_str();
     for part in parts {
         let (_, after) = rest
