@@ -153,10 +153,14 @@ impl Api {
             Failure::new(Kind::Configuration, "This server has no API to call: BACKEND_API_BASE_URL is not set.")
                 .hint("Ask whoever runs it to set BACKEND_API_BASE_URL (and CUSTOM_API_SCOPE) and to start it again.")
         })?;
+        let chosen = self.auth.choose(call.user_id);
+        // Also what is refused is recorded with the account that it was meant for.
+        if let Ok(chosen) = &chosen {
+            chosen.user_id.clone_into(&mut entry.user_id);
+        }
         // Everything is checked before a token is touched.
         let request = self.checked(backend, entry, call)?;
-        let chosen = self.auth.choose(call.user_id)?;
-        chosen.user_id.clone_into(&mut entry.user_id);
+        let chosen = chosen?;
         let mut account = self.auth.acquire(&chosen, call.client)?;
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
@@ -210,8 +214,8 @@ impl Api {
         call: &'c Call<'_>,
     ) -> Result<Request<'c>, Failure> {
         let policy = &self.policy;
-        policy.check_method(call.method)?;
         entry.asked_for(&call.endpoint);
+        policy.check_method(call.method)?;
         let target = backend.base.target(&call.endpoint, &call.parameters)?;
         target.path().clone_into(&mut entry.path);
         policy.check_path(backend.base.path(&target))?;

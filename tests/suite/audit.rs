@@ -172,7 +172,7 @@ fn each_sign_in_refresh_call_and_sign_out_is_a_line() {
             "http_error",
             json!({"status": 405}),
         ),
-        json!({"event": "api_call", "client": "test/1", "method": "DELETE", "path": "https://evil.example/x", "outcome": "invalid_request"}),
+        json!({"event": "api_call", "user_id": ADA, "client": "test/1", "method": "DELETE", "path": "https://evil.example/x", "outcome": "invalid_request"}),
         of("refresh", "ok", json!({"client": "test/1"})),
         call("GET", "/v1.0/me", "ok", me),
         of("refresh", "sign_in_required", json!({"client": "test/1"})),
@@ -194,6 +194,34 @@ fn each_sign_in_refresh_call_and_sign_out_is_a_line() {
             .unwrap()
             .contains("s3cret")
     );
+}
+
+#[test]
+fn a_call_that_the_policy_refuses_is_recorded_with_its_account_and_path() {
+    let (setup, _backend, _entra) = World::audited().stop();
+    let setup = setup
+        .with("ALLOWED_METHODS", "GET")
+        .with("DENIED_ENDPOINTS", "secret/**");
+    let server = setup.start();
+    server.modern().sign_in(ADA);
+    let mut mcp = server.modern();
+    mcp.call("api_post_request", get("/me?token=s3cret"));
+    mcp.call("api_get_request", get("/secret/plans"));
+    let refused: Vec<Value> = lines(&log_of(&setup)).split_off(1);
+    for (line, method, path) in [
+        (&refused[0], "POST", "/me"),
+        (&refused[1], "GET", "/v1.0/secret/plans"),
+    ] {
+        assert_eq!(
+            (&line["method"], &line["path"]),
+            (&json!(method), &json!(path))
+        );
+        assert_eq!(line["user_id"], ADA);
+        assert_eq!(
+            (&line["outcome"], &line["status"]),
+            (&json!("refused"), &Value::Null)
+        );
+    }
 }
 
 #[test]
