@@ -13,7 +13,8 @@ use log::LevelFilter;
 use crate::browser::{self, Link};
 use crate::clock::Clock;
 use crate::command_line::{CommandLine, DEVICE_CODE, ENV_FILE, HOST, JSON, PORT, Verb};
-use crate::config::{self, AuditTarget, Config, Sources};
+use crate::config::sources::Unknown;
+use crate::config::{AuditTarget, Config, Sources};
 use crate::error::{Failure, Kind};
 use crate::help::help;
 use crate::http::Limits;
@@ -304,8 +305,8 @@ fn load(line: &CommandLine, warnings: Warnings) -> Result<Loaded, String> {
             sources.file.display()
         ));
     }
-    for (name, setting) in config::misspelt(sources.values.keys().map(String::as_str)) {
-        warnings.give(&format!("{name} is not a setting; {setting} is"));
+    for Unknown { message, mend } in sources.unknown() {
+        warnings.give(&format!("{message} {mend}"));
     }
     let config = Config::from_variables(&sources.values)
         .map_err(|mistakes| unusable(&mistakes, &sources, line.verb))?;

@@ -156,7 +156,8 @@ fn settings() -> String {
     let mut paragraphs = vec![
         "# Settings\n\n\
         They come from the environment and from `.env`. The environment overrides the file, and\n\
-        an empty value counts as not set. The server warns about names that look misspelt.\n"
+        an empty value counts as not set. The server warns about names that look misspelt, and\n\
+        about those in the file that are no settings.\n"
             .to_owned(),
     ];
     for setting in SETTINGS {

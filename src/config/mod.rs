@@ -18,7 +18,7 @@ use std::time::Duration;
 use url::Url;
 
 use self::settings::value;
-pub use self::settings::{SETTINGS, Setting, misspelt};
+pub use self::settings::{SETTINGS, Setting};
 pub use self::sources::Sources;
 use crate::access_key::AccessKey;
 use crate::api::downloads::DownloadHosts;

@@ -309,22 +309,8 @@ pub fn named(name: &str) -> Option<&'static Setting> {
     SETTINGS.iter().find(|setting| setting.name == name)
 }
 
-/// The names among `names` that look like a misspelt setting, each with the setting.
-pub fn misspelt<'a>(names: impl Iterator<Item = &'a str>) -> Vec<(&'a str, &'static str)> {
-    let mut misspelt = Vec::new();
-    for name in names {
-        if named(name).is_some() {
-            continue;
-        }
-        if let Some(meant) = nearest(name) {
-            misspelt.push((name, meant));
-        }
-    }
-    misspelt
-}
-
 /// The setting that differs from `name` in at most every fifth character.
-fn nearest(name: &str) -> Option<&'static str> {
+pub fn nearest(name: &str) -> Option<&'static str> {
     let name = name.to_ascii_uppercase();
     let is_near = |setting: &&Setting| {
         let most = setting.name.len() / 5;

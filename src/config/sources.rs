@@ -6,7 +6,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 
 use super::env_file::{self, Variable};
-use super::settings::{SETTINGS, value};
+use super::settings::{SETTINGS, named, nearest, value};
 use crate::secret::ACCESS_KEY;
 
 /// The settings file where none is named. It need not exist.
@@ -35,6 +35,24 @@ pub struct Sources {
     pub has_file: bool,
     /// Whether it holds the access key, and others can read it.
     pub shows_key: bool,
+}
+
+/// What the libraries read from the environment.
+const OF_ENVIRONMENT: [&str; 6] = [
+    "ALL_PROXY",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+];
+
+/// A variable without effect, in two sentences.
+pub struct Unknown {
+    /// What is wrong with it.
+    pub message: String,
+    /// What to do.
+    pub mend: String,
 }
 
 impl Sources {
@@ -120,6 +138,38 @@ impl Sources {
     fn set(&mut self, name: String, value: String, source: Source) {
         self.origins.insert(name.clone(), source);
         self.values.insert(name, value);
+    }
+
+    /// The variables without effect: misspelt settings, and what the settings file has that is no
+    /// setting.
+    pub fn unknown(&self) -> Vec<Unknown> {
+        let names = self.values.keys().filter(|name| named(name).is_none());
+        names.filter_map(|name| self.of_unknown(name)).collect()
+    }
+
+    fn of_unknown(&self, name: &str) -> Option<Unknown> {
+        if let Some(setting) = nearest(name) {
+            return Some(Unknown {
+                message: format!("{name} is not a setting."),
+                mend: format!("Rename it to {setting}."),
+            });
+        }
+        let Some(Source::Line(line)) = self.origins.get(name) else {
+            return None;
+        };
+        let place = format!("{name} ({}, line {line})", self.file_name());
+        let is_of_environment = OF_ENVIRONMENT.contains(&name.to_ascii_uppercase().as_str());
+        Some(if is_of_environment {
+            Unknown {
+                message: format!("{place} has no effect in a settings file."),
+                mend: "Set it in the environment.".to_owned(),
+            }
+        } else {
+            Unknown {
+                message: format!("{place} is not a setting."),
+                mend: "entra-auth-mcp help settings lists every setting.".to_owned(),
+            }
+        })
     }
 
     /// Where the value of `name` comes from, in words; `None` if it has none.

@@ -29,6 +29,7 @@ pub fn run(sources: Result<Sources, String>, clock: &Clock) -> Report {
         }
     };
     report.findings.push(offline::settings_file(&sources));
+    report.findings.extend(offline::unknown(&sources));
     if let Some(config) = offline::check(sources.values, clock, &mut report.findings) {
         online::check(&config, clock, &mut report.findings);
         report.commands = commands(&config);

@@ -12,7 +12,7 @@ use crate::auth::account::Account;
 use crate::auth::standing::binding;
 use crate::auth::token_file::TokenFile;
 use crate::clock::{Clock, iso8601_seconds};
-use crate::config::{self, Config, PLACEHOLDER, SETTINGS, Sources};
+use crate::config::{Config, PLACEHOLDER, SETTINGS, Sources};
 use crate::http::listener::Listeners;
 use crate::os;
 use crate::owner;
@@ -51,6 +51,14 @@ pub fn settings_file(sources: &Sources) -> Finding {
     Finding::failure("env-file", &format!("{message}."), mend)
 }
 
+/// The variables without effect.
+pub fn unknown(sources: &Sources) -> Vec<Finding> {
+    let unknown = sources.unknown().into_iter();
+    unknown
+        .map(|unknown| Finding::warning("settings", &unknown.message, &unknown.mend))
+        .collect()
+}
+
 /// Checks everything that does not depend on an invalid setting. Gives the settings when all are
 /// valid.
 pub fn check(
@@ -58,11 +66,6 @@ pub fn check(
     clock: &Clock,
     findings: &mut Vec<Finding>,
 ) -> Option<Config> {
-    for (name, setting) in config::misspelt(variables.keys().map(String::as_str)) {
-        let message = format!("{name} is not a setting.");
-        let mend = format!("Rename it to {setting}.");
-        findings.push(Finding::warning("settings", &message, &mend));
-    }
     let mistakes = Config::from_variables(&variables).err().unwrap_or_default();
     for mistake in &mistakes {
         findings.push(Finding::failure("settings", mistake, HELP));

@@ -1071,6 +1071,37 @@ fn names_that_are_nobodys_misspelling_earn_none() {
 // ---- The file ----
 
 #[test]
+fn what_has_no_effect_in_the_file_earns_a_warning() {
+    let backend = [
+        ("BACKEND_API_BASE_URL", "https://api.example.com"),
+        ("CUSTOM_API_SCOPE", "api://a/read"),
+    ];
+    for (name, mend) in [
+        ("METHODS", "entra-auth-mcp help settings"),
+        ("ACCESS_KEY", "entra-auth-mcp help settings"),
+        ("HTTPS_PROXY", "Set it in the environment"),
+        ("no_proxy", "Set it in the environment"),
+        ("SSL_CERT_FILE", "Set it in the environment"),
+    ] {
+        let text = format!("LOG_LEVEL=warn\n{name}=s3cret\n");
+        let program = Program::with_file(".env", text);
+        let outcome = program.check(&backend);
+        assert_eq!(outcome.code, Some(0));
+        let warnings: Vec<&str> = outcome.stderr.lines().collect();
+        assert_eq!(warnings.len(), 1, "{outcome:?}");
+        let place = format!("{name} (.env, line 2)");
+        assert!(
+            warnings[0].contains(&place) && warnings[0].contains(mend),
+            "{outcome:?}"
+        );
+        assert!(!warnings[0].contains("s3cret"), "{outcome:?}");
+        // In the environment, it may be meant for others.
+        let outcome = program.check(&[&backend[..], &[(name, "s3cret")]].concat());
+        assert_eq!(outcome.stderr, "");
+    }
+}
+
+#[test]
 fn every_way_of_writing_a_value_in_the_file_is_read() {
     for (file, value) in [
         ("TOKEN_CACHE_FILE=plain.json", "plain.json"),
