@@ -1,6 +1,7 @@
 //! `init`: asks for the required settings, and writes a settings file.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, Write as _};
@@ -67,6 +68,8 @@ const SCOPE: Question = Question {
 const QUESTIONS: [&Question; 4] = [&TENANT, &CLIENT_ID, &API, &SCOPE];
 /// Further settings, which are not asked for.
 const LISTENING: [(&str, &str); 2] = [(HOST, "SERVER_HOST"), (PORT, "SERVER_PORT")];
+/// Where people sign in. Taken from the environment: what `doctor` finds with it must hold without it.
+const SIGN_IN_HOST: [&str; 2] = ["AZURE_CLOUD", "AZURE_AUTHORITY_HOST"];
 
 const PORTAL: &str = "the Entra admin center (https://entra.microsoft.com)";
 
@@ -110,6 +113,12 @@ impl Init {
         let asked = QUESTIONS.map(|question| (question.flag, question.setting));
         for (flag, setting) in asked.into_iter().chain(LISTENING) {
             if let Some(value) = line.value(flag) {
+                values.insert(setting.to_owned(), value.trim().to_owned());
+            }
+        }
+        for setting in SIGN_IN_HOST {
+            let value = env::var(setting).unwrap_or_default();
+            if !value.trim().is_empty() {
                 values.insert(setting.to_owned(), value.trim().to_owned());
             }
         }
@@ -236,14 +245,11 @@ impl Init {
                 }
             }
         }
-        let listening = LISTENING.map(|(_, setting)| (setting, self.values.get(setting)));
-        for (setting, value) in listening {
-            if let Some(value) = value {
-                let _ = write!(
-                    text,
-                    "\n# Where this server listens.\n{}",
-                    line(setting, value)
-                );
+        let sign_in_host = SIGN_IN_HOST.map(|setting| (setting, "Where people sign in."));
+        let listening = LISTENING.map(|(_, setting)| (setting, "Where this server listens."));
+        for (setting, comment) in sign_in_host.into_iter().chain(listening) {
+            if let Some(value) = self.values.get(setting) {
+                let _ = write!(text, "\n# {comment}\n{}", line(setting, value));
             }
         }
         if let Some(value) = self.values.get("TOKEN_CACHE_FILE") {

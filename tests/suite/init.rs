@@ -142,6 +142,10 @@ fn it_shows_the_registration_the_diagnosis_and_the_clients() {
         "claude mcp add --transport http company-api http://localhost:",
         "codex mcp add company-api --url",
     ];
+    // What was checked holds without the variable of the environment.
+    let written = settings_in(&directory.file(".env"));
+    let host = ("AZURE_AUTHORITY_HOST".to_owned(), entra.authority_host());
+    assert!(written.contains(&host), "{written:?}");
     // Claude Desktop starts the program.
     let path = directory.0.canonicalize().unwrap().join(".env");
     let arguments = serde_json::json!(["stdio", "--env-file", path]).to_string();
