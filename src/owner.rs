@@ -340,9 +340,15 @@ fn mounted(token_file: &Path) -> Failure {
 }
 
 fn unknown_owner(token_file: &Path) -> Failure {
+    let lock = beside(token_file, ".lock");
+    let lock = lock.display();
+    let metadata = fs::symlink_metadata(beside(token_file, ".owner"));
+    if metadata.is_ok_and(|metadata| !os::is_own(&metadata)) {
+        let message = format!("A process of another user has locked {lock}.");
+        return Failure::new(Kind::TokenCache, message).hint("Run this as that user.");
+    }
     let message = format!(
-        "Another process has locked {} and does not say which one it is: it is just starting, or it is version 0.1.0.",
-        beside(token_file, ".lock").display()
+        "Another process has locked {lock} and does not say which one it is: it is just starting, or it is version 0.1.0."
     );
     Failure::new(Kind::TokenCache, message).hint(
         "Try again. If it persists, find and stop that process, or give each server a TOKEN_CACHE_FILE of its own.",

@@ -505,10 +505,14 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     if accounts.is_empty() {
         text += "Nobody is signed in.\n";
     }
-    let is_running = matches!(&owner, Ok(Some(owner)) if owner.purpose == Purpose::Server);
+    let may_listen = match &owner {
+        Ok(Some(owner)) => owner.purpose == Purpose::Server,
+        Ok(None) => false,
+        Err(_) => true,
+    };
     let server = server_state(owner);
     let _ = write!(text, "Token file: {}\nServer: {server}\n", file.display());
-    if !is_running && let Some(address) = taken_address(config) {
+    if !may_listen && let Some(address) = taken_address(config) {
         let _ = writeln!(
             text,
             "Port: something else listens on {address}; it is not the server of this token file"

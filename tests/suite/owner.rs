@@ -113,6 +113,25 @@ fn a_lock_without_an_owner_file_is_another_process_of_unknown_purpose() {
     }
 }
 
+// Root can look at the token file of a service, but not speak to it.
+#[test]
+#[cfg(unix)]
+fn an_owner_file_of_another_user_is_told() {
+    let directory = TempDir::new();
+    let token_file = directory.file("tokens.json");
+    let _owner = Owner::acquire(&token_file, Purpose::Server, Duration::ZERO).unwrap();
+    let owner_file = beside(&token_file, ".owner");
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&owner_file, Some(65534), None).is_err() {
+        return;
+    }
+    let text = owner::current(&token_file).unwrap_err().text();
+    assert!(
+        text.contains("A process of another user") && text.contains("as that user"),
+        "{text}"
+    );
+}
+
 #[test]
 fn an_owner_file_that_a_killed_owner_left_behind_says_nothing() {
     let directory = TempDir::new();
