@@ -234,6 +234,11 @@ impl AuditLog {
         }
     }
 
+    /// Whether it could not be written when that was tried last.
+    pub(crate) fn is_broken(&self) -> bool {
+        locked(&self.state).is_broken
+    }
+
     /// Writes `entry`. What cannot be written is kept, and comes first when the log can be written
     /// again.
     ///

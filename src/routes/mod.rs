@@ -43,6 +43,8 @@ const KEEP_HOST: &str = "A proxy in front of this server must keep Host. nginx: 
                          Apache: `ProxyPreserveHost On`; h2o: `proxy.preserve-host: ON`.";
 /// To whoever can reach the port; why it is so, `get_server_info` says and the log.
 const TROUBLE: &str = "The token file cannot be read or written; what is in memory serves.";
+const NOT_RECORDED: &str =
+    "The audit log cannot be written; while it is required, every call fails.";
 const NOT_COMPLETED: &str = "The sign-in could not be completed";
 const NOT_SIGNED_OUT: &str = "Not signed out";
 
@@ -362,9 +364,12 @@ impl Routes {
     /// 200 also where only memory serves: whoever restarts a server that does not answer 200 would
     /// lose that.
     fn health(&self, _request: &Request<'_>) -> Reply {
-        let health = match self.auth.trouble() {
-            Some(_) => json!({"status": "degraded", "reason": TROUBLE}),
-            None => json!({"status": "ok"}),
+        let health = if self.auth.trouble().is_some() {
+            json!({"status": "degraded", "reason": TROUBLE})
+        } else if self.auth.audit.is_broken() {
+            json!({"status": "degraded", "reason": NOT_RECORDED})
+        } else {
+            json!({"status": "ok"})
         };
         json_reply(200, health.to_string())
     }

@@ -557,12 +557,19 @@ fn while_it_cannot_be_written_nothing_is_sent_or_changed() {
         "{}",
         page.text()
     );
+    let health = world.server.client().get("/healthz").text();
+    assert!(
+        health.contains("degraded") && health.contains("audit log"),
+        "{health}"
+    );
     assert!(world.backend.requests().is_empty());
     assert_eq!((world.entra.redemptions(), world.entra.refreshes()), (1, 0));
     assert_eq!(mcp.ok("view_userid", json!({}))["user_ids"], json!([ADA]));
 
     unblock(&world);
     mcp.ok("api_get_request", get("/me"));
+    let health = world.server.client().get("/healthz").text();
+    assert_eq!(health, r#"{"status":"ok"}"#);
     mcp.ok("logout_user", json!({"user_id": ADA}));
     let events: Vec<Value> = world
         .lines()
