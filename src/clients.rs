@@ -112,9 +112,9 @@ const ROWS: &[Row] = &[
         place: COMMAND,
         text: "npx @modelcontextprotocol/inspector --transport http --server-url URL",
         text_with_key: "npx @modelcontextprotocol/inspector",
-        note: None,
+        note: Some("It needs Node.js 22.19 or newer."),
         note_with_key: Some(
-            "Add a server by hand with the transport streamable-http and the address of the endpoint. In its settings, under Custom Headers, enter Authorization with Bearer and the key.",
+            "It needs Node.js 22.19 or newer. Add a server by hand with the transport streamable-http and the address of the endpoint. In its settings, under Custom Headers, enter Authorization with Bearer and the key.",
         ),
     },
 ];
