@@ -13,6 +13,7 @@ use url::{Host, Url};
 
 use crate::clock;
 use crate::secret::Secret;
+use crate::sorted;
 use crate::sync::locked;
 
 /// The most that the cookies of one account take, by [`Cookie::size`].
@@ -47,12 +48,14 @@ impl CookieJar {
     pub fn header(&self, url: &Url, now: u64) -> Option<Secret> {
         let cookies = locked(&self.0);
         let is_sent = |cookie: &&Cookie| cookie.is_alive(now) && cookie.is_for(url.path());
-        let mut sent: Vec<&Cookie> = cookies.iter().filter(is_sent).collect();
+        let mut sent: Vec<&Cookie> = Vec::new();
+        for cookie in cookies.iter().filter(is_sent) {
+            // Longer paths come first; among those of one length, the older cookie.
+            sorted::insert(&mut sent, cookie, |cookie| Reverse(cookie.path.len()));
+        }
         if sent.is_empty() {
             return None;
         }
-        // The sort is stable: among paths of one length, the older cookie comes first.
-        sent.sort_by_key(|cookie| Reverse(cookie.path.len()));
         // A buffer that grows would leave copies behind that nobody wipes.
         let length = sent.iter().map(|cookie| cookie.size()).sum();
         let mut header = String::with_capacity(length);

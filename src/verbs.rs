@@ -29,6 +29,7 @@ use crate::owner::{self, Owner, OwnerInfo, Purpose};
 use crate::owner_client::OwnerClient;
 use crate::secret::{Secret, SecretJson};
 use crate::serve::{Server, taken_address};
+use crate::sorted;
 use crate::text::json_escaped;
 
 /// How often a sign-in is looked at that nobody has begun yet, and a server that is starting or
@@ -467,9 +468,13 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 /// The token file cannot be read.
 pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure> {
     let now = Clock::system().now();
-    let mut accounts = TokenFile::look(&config.token_cache_file, &standing::binding(config))?;
-    accounts.retain(|stored| standing::fits(&stored.account, config));
-    accounts.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+    let stored = TokenFile::look(&config.token_cache_file, &standing::binding(config))?;
+    let mut accounts = Vec::new();
+    for stored in stored {
+        if standing::fits(&stored.account, config) {
+            sorted::insert(&mut accounts, stored, |stored| stored.user_id.clone());
+        }
+    }
     let standing_of = |account: &Account| standing::of(account, config, now, Notes::default());
     let is_anybody = accounts
         .iter()

@@ -9,6 +9,7 @@ use serde_json::Deserializer;
 use serde_json::value::RawValue;
 
 use crate::json_pointer::Text;
+use crate::sorted;
 
 /// How many objects deep arrays are looked for.
 const MOST_LEVELS: usize = 8;
@@ -62,17 +63,20 @@ pub(crate) fn shortened(json: &str, most: usize) -> Option<Shortened> {
         return None;
     }
 
-    cuts.sort_by_key(|cut| cut.start);
+    let mut in_order = Vec::new();
+    for cut in cuts {
+        sorted::insert(&mut in_order, cut, |cut| cut.start);
+    }
     let mut text = String::new();
     let mut copied = 0;
-    for cut in &cuts {
+    for cut in &in_order {
         text.push_str(json.get(copied..cut.start)?);
         copied = cut.end;
     }
     text.push_str(json.get(copied..)?);
     Some(Shortened {
         json: text,
-        left_out: cuts.into_iter().map(|cut| cut.left_out).collect(),
+        left_out: in_order.into_iter().map(|cut| cut.left_out).collect(),
     })
 }
 
