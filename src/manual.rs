@@ -90,6 +90,11 @@ pub const TOPICS: &[Topic] = &[
         include_str!("manual/troubleshooting.md"),
     ),
     topic(
+        "administration",
+        "hosts, ports, files, rights, log; how to remove it",
+        include_str!("manual/administration.md"),
+    ),
+    topic(
         "service",
         "run it all the time: systemd, containers, macOS, Windows",
         include_str!("manual/service.md"),
@@ -101,7 +106,7 @@ pub const TOPICS: &[Topic] = &[
     ),
     topic(
         "upgrade",
-        "from version 0.1.0 and back; from the Python server",
+        "to a newer version; from version 0.1.0 and back; from the Python server",
         include_str!("manual/upgrade.md"),
     ),
     topic(
