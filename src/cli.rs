@@ -136,7 +136,7 @@ fn serve(line: &CommandLine) -> Result<Done, Trouble> {
     if sources.has_file {
         log::info!("settings are read from {file}");
     } else {
-        log::info!("there is no settings file {file}: the environment alone says what holds");
+        log::info!("there is no settings file {file}: all settings come from the environment");
     }
     // It may hold the text of the access key.
     drop(sources);

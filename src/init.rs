@@ -62,7 +62,7 @@ const SCOPE: Question = Question {
     setting: "CUSTOM_API_SCOPE",
     is_required: false,
     asked: "Scopes of that API, separated by spaces (Enter for none yet)",
-    comment: "The scopes of that API, separated by spaces: named ones of one resource, or its .default alone.",
+    comment: "The scopes of that API, separated by spaces: scopes of one resource, or only its .default.",
     example: "api://your-api/scope",
 };
 const QUESTIONS: [&Question; 4] = [&TENANT, &CLIENT_ID, &API, &SCOPE];
@@ -234,7 +234,7 @@ impl Init {
     fn text(&self) -> String {
         let mut text = "# Settings of entra-auth-mcp, written by entra-auth-mcp init. A variable of the environment wins\n\
                         # over this file. entra-auth-mcp help settings lists every setting, and entra-auth-mcp --check-config\n\
-                        # says what holds.\n"
+                        # shows the values in use.\n"
             .to_owned();
         for question in QUESTIONS {
             let _ = write!(text, "\n# {}\n", question.comment);
@@ -347,7 +347,7 @@ fn not_written(path: &Path, error: &io::Error) -> Failure {
     let (message, hint) = match error.kind() {
         io::ErrorKind::AlreadyExists => (
             format!("{path} is there already. Nothing was changed."),
-            "Edit it, or name another file with --env-file. entra-auth-mcp --check-config says what holds.",
+            "Edit it, or name another file with --env-file. entra-auth-mcp --check-config shows the values in use.",
         ),
         io::ErrorKind::NotFound => (
             format!("There is no directory for {path}. Nothing was written."),

@@ -38,7 +38,7 @@ const READ: &[Method] = &[Method::Get, Method::Head];
 const BEARER: &str = r#"Bearer realm="entra-auth-mcp""#;
 const KEY_FORM: &str = "/auth/key";
 const NO_KEY: &str = "There is no OAuth here. Send this server's access key with each request, as the header \
-                      'Authorization: Bearer KEY'. Whoever runs the server has set the key as SERVER_ACCESS_KEY.";
+                      'Authorization: Bearer KEY'. Whoever runs the server has set the key as SERVER_ACCESS_KEY or SERVER_ACCESS_KEY_FILE.";
 const KEEP_HOST: &str = "A proxy in front of this server must keep Host. nginx: `proxy_set_header Host $http_host`; \
                          Apache: `ProxyPreserveHost On`; h2o: `proxy.preserve-host: ON`.";
 /// To whoever can reach the port; why it is so, `get_server_info` says and the log.
