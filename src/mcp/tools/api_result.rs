@@ -11,7 +11,8 @@ use crate::pieces::Pieces;
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 const SIGN_IN_PAGE: &str = "The API sends the caller to a sign-in page, so it does not take the token: check that CUSTOM_API_SCOPE \
-                            belongs to this API, and that the API takes bearer tokens.";
+                            belongs to this API, and that the API takes bearer tokens. Whether the API has acted on a call that \
+                            changes something is not known.";
 
 const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
                    /value/40 or a list of them.";
