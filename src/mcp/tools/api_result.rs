@@ -103,6 +103,12 @@ fn hint(answer: &Answer) -> Option<String> {
             broken.reason
         ));
     }
+    if answer.may_be_done && !answer.is_done() {
+        hints.push(
+            "The API did not answer an earlier try of this call: it may have acted on that one."
+                .to_owned(),
+        );
+    }
     hints.extend(hint_of_truncated(answer));
     if let Some(coding) = &answer.packed {
         hints.push(format!(
@@ -203,6 +209,9 @@ fn hint_of_status(answer: &Answer) -> Option<&'static str> {
         ),
         403 => Some(
             "The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope.",
+        ),
+        502 | 504 if answer.downloaded_from.is_none() => Some(
+            "A gateway answers in place of the API: whether the API has acted on a call that changes something is not known.",
         ),
         429 | 503 => {
             Some("Wait for retry_after_seconds, or a minute where that is absent, then call again.")
