@@ -137,14 +137,14 @@ impl Backend {
             return Err(Failure::new(Kind::Configuration, message)
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
-        // Whether an earlier try may have made the API act.
-        let mut may_be_done = false;
-        let ended = |result: Result<Answer, Unanswered>, may_be_done| match result {
+        let mut unanswered_tries = 0;
+        let ended = |result: Result<Answer, Unanswered>, unanswered_tries| match result {
+            Ok(answer) if request.method == "GET" => Ok(answer),
             Ok(answer) => Ok(Answer {
-                may_be_done: may_be_done && request.method != "GET",
+                unanswered_tries,
                 ..answer
             }),
-            Err(unanswered) => Err(unanswered.failure(&request.target, may_be_done)),
+            Err(unanswered) => Err(unanswered.failure(&request.target, unanswered_tries)),
         };
         let begun = Instant::now();
         // A call that moves a file is not repeated: the caller decides.
@@ -156,13 +156,13 @@ impl Backend {
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
-                return ended(result, may_be_done);
+                return ended(result, unanswered_tries);
             };
             thread::sleep(pause);
             if request.is_given_up() {
-                return ended(result, may_be_done);
+                return ended(result, unanswered_tries);
             }
-            may_be_done |= may_have_acted(&result);
+            unanswered_tries += usize::from(may_have_acted(&result));
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
         }
     }
@@ -320,12 +320,12 @@ enum Unanswered {
 }
 
 impl Unanswered {
-    fn failure(self, target: &Target, may_be_done: bool) -> Failure {
+    fn failure(self, target: &Target, unanswered_tries: usize) -> Failure {
         let error = match self {
             Self::Here(failure) => return failure,
             Self::There(error) => error,
         };
-        let acted = if was_not_sent(&error) && !may_be_done {
+        let acted = if was_not_sent(&error) && unanswered_tries == 0 {
             "The request was not sent."
         } else {
             "Whether the API has acted on the request is not known."

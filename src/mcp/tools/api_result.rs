@@ -103,7 +103,7 @@ fn hint(answer: &Answer) -> Option<String> {
             broken.reason
         ));
     }
-    if answer.may_be_done && !answer.is_done() {
+    if answer.unanswered_tries > 0 && !answer.is_done() {
         hints.push(
             "The API did not answer an earlier try of this call: it may have acted on that one."
                 .to_owned(),
