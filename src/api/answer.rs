@@ -81,6 +81,8 @@ pub(crate) struct Answer {
     pub(crate) has_set_cookie: bool,
     /// Whether any part of it can be selected.
     pub(crate) can_select: bool,
+    /// How many earlier tries of the call may have made the API act.
+    pub(crate) unanswered_tries: usize,
 }
 
 /// How many elements an array has lost.
@@ -255,6 +257,7 @@ impl Reading<'_> {
             truncated: part.truncated,
             left_out: part.left_out,
             can_select: part.can_select,
+            unanswered_tries: 0,
             length: part.length,
             not_found: part.not_found,
             next,

@@ -201,13 +201,17 @@ impl Base {
     }
 }
 
+/// How often a server decodes a segment at most. What is still encoded then is refused: a long one
+/// could be decoded for hours.
+const MOST_DECODINGS: usize = 16;
+
 /// Whether a segment could be read as `.` or `..`, however often a server decodes it, whichever
 /// slash it takes for one, and with or without path parameters or white space (RFC 3986 §3.3,
 /// §5.2.4). What is not UTF-8 is refused: a lax decoder takes overlong forms for dots (RFC 3629
 /// §10).
 fn escapes(segment: &str) -> bool {
     let mut decoded = Cow::Borrowed(segment);
-    loop {
+    for _ in 0..=MOST_DECODINGS {
         let is_upward = |part: &str| {
             matches!(
                 part.split([';', '?', '#']).next().map(str::trim),
@@ -230,6 +234,7 @@ fn escapes(segment: &str) -> bool {
             Err(_) => return true,
         }
     }
+    true
 }
 
 /// Replaces the characters that compatibility mappings (Unicode TR #15, best-fit code pages) turn

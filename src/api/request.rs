@@ -137,8 +137,14 @@ impl Backend {
             return Err(Failure::new(Kind::Configuration, message)
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
-        let ended = |result: Result<Answer, Unanswered>| {
-            result.map_err(|unanswered| unanswered.failure(&request.target))
+        let mut unanswered_tries = 0;
+        let ended = |result: Result<Answer, Unanswered>, unanswered_tries| match result {
+            Ok(answer) if request.method == "GET" => Ok(answer),
+            Ok(answer) => Ok(Answer {
+                unanswered_tries,
+                ..answer
+            }),
+            Err(unanswered) => Err(unanswered.failure(&request.target, unanswered_tries)),
         };
         let begun = Instant::now();
         // A call that moves a file is not repeated: the caller decides.
@@ -150,12 +156,13 @@ impl Backend {
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
-                return ended(result);
+                return ended(result, unanswered_tries);
             };
             thread::sleep(pause);
             if request.is_given_up() {
-                return ended(result);
+                return ended(result, unanswered_tries);
             }
+            unanswered_tries += usize::from(may_have_acted(&result));
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
         }
     }
@@ -313,12 +320,12 @@ enum Unanswered {
 }
 
 impl Unanswered {
-    fn failure(self, target: &Target) -> Failure {
+    fn failure(self, target: &Target, unanswered_tries: usize) -> Failure {
         let error = match self {
             Self::Here(failure) => return failure,
             Self::There(error) => error,
         };
-        let acted = if was_not_sent(&error) {
+        let acted = if was_not_sent(&error) && unanswered_tries == 0 {
             "The request was not sent."
         } else {
             "Whether the API has acted on the request is not known."
@@ -411,6 +418,16 @@ fn pause_before_retry(
             let is_broken_off = matches!(error, ureq::Error::Io(_));
             ((is_idempotent && is_broken_off) || was_not_sent(error)).then_some(pause)
         }
+    }
+}
+
+/// Whether the API may have acted on a request that ended in `result` and is repeated: a gateway says
+/// nothing of it.
+fn may_have_acted(result: &Result<Answer, Unanswered>) -> bool {
+    match result {
+        Ok(answer) => matches!(answer.status, 502 | 504),
+        Err(Unanswered::Here(_)) => false,
+        Err(Unanswered::There(error)) => !was_not_sent(error),
     }
 }
 

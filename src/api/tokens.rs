@@ -19,6 +19,10 @@ const COOKIE_MARKER: &[u8] = b"[session cookie removed]";
 const LEAST_BYTES: usize = 8;
 /// How many bytes of a token are searched for. The end of a signature is unlike anything else.
 const MOST_ANCHOR_BYTES: usize = 256;
+/// The places of a token overlap little, and are longer than the text together by no more than this.
+/// A server can make a cookie and a text of which every byte would have to be compared with the whole
+/// cookie.
+const MOST_OVERLAP_BYTES: usize = 64 * 1024;
 /// The length of the longest form of one character, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;
 
@@ -134,16 +138,23 @@ impl<'a> Needle<'a> {
         forms.sum()
     }
 
-    /// All places of the token in `text`.
+    /// All places of the token in `text`. If they overlap too much, the last one is the rest of
+    /// `text`.
     fn all_in(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = Vec::new();
         let mut at = 0;
+        let mut left = text.len() + MOST_OVERLAP_BYTES;
         while let Some(start) = text.get(at..).and_then(|rest| self.finder.find(rest)) {
             let start = at + start;
             let end = start + self.anchor.len();
             let (range, is_whole) = self.around(text, start..end);
             // If the token repeats itself, the whole of it may begin within this part.
             at = if is_whole { range.end } else { start + 1 };
+            if range.len() > left {
+                found.push(range.start..text.len());
+                break;
+            }
+            left -= range.len();
             found.push(range);
         }
         found

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::support::backend::Backend;
 use crate::support::browser::{Browser, Page};
@@ -376,6 +377,20 @@ fn what_never_comes_to_its_end_is_left_off_long_before_the_time_is_up() {
     }
     world.backend.on(|_| None);
     assert_eq!(world.what_a_call_gives()["success"], true);
+}
+
+/// Each time that it is decoded, it is encoded once less.
+#[test]
+fn a_next_page_that_is_encoded_again_and_again_takes_no_time() {
+    let world = World::signed_in();
+    let link = format!("/v1.0/x%{}41", "25".repeat(50_000));
+    let reply = Reply::of_json(200, &json!({"@odata.nextLink": link}));
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let begun = Instant::now();
+    let content = world.what_a_call_gives();
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(content["success"], true);
+    assert_eq!(content.get("next"), None);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Calls that an API fails: which are made again, how often, and what is said in the end.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -209,6 +209,75 @@ fn a_request_that_found_nobody_listening_was_not_sent_and_says_so() {
             "{failure}"
         );
     });
+}
+
+/// The API has acted on the first try, so the second finds nothing, or another version.
+#[test]
+fn a_write_that_fails_after_an_earlier_try_says_that_it_may_be_done() {
+    const MAY_BE_DONE: &str = "may have acted";
+    let world = World::signed_in();
+    for (tool, code) in [("api_delete_request", 404), ("api_put_request", 412)] {
+        for first in ["reset", "gateway", "throttled"] {
+            let seen = AtomicUsize::new(0);
+            world.backend.on(move |_| {
+                let is_first = seen.fetch_add(1, Ordering::SeqCst) == 0;
+                Some(match first {
+                    "reset" if is_first => Answer::Reset,
+                    "gateway" if is_first => status(504, None)(),
+                    _ if is_first => status(429, Some("0".to_owned()))(),
+                    _ => status(code, None)(),
+                })
+            });
+            let answer = world.server.modern().fails(tool, json!({"endpoint": "/x"}));
+            assert_eq!(answer["status"], code, "{answer}");
+            let hint = answer["hint"].as_str().unwrap_or_default();
+            let is_said = hint.contains(MAY_BE_DONE);
+            assert_eq!(is_said, first != "throttled", "{tool} {first}: {answer}");
+        }
+    }
+    // Nobody minds a second look, and what has gone through is done.
+    fail_first(&world, 1, || Answer::Reset);
+    let mut mcp = world.server.modern();
+    let answer = mcp.ok("api_delete_request", json!({"endpoint": "/x"}));
+    assert!(answer.get("hint").is_none(), "{answer}");
+}
+
+#[test]
+fn a_request_that_was_sent_before_the_api_went_down_is_not_called_unsent() {
+    for tool in ["api_put_request", "api_delete_request"] {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = format!("http://{}/v1.0", listener.local_addr().unwrap());
+        let entra = Entra::start();
+        let server = Setup::new(&entra, None)
+            .with("BACKEND_API_BASE_URL", &base)
+            .start();
+        server.modern().sign_in(ADA);
+        let api = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            drop(listener);
+            let read = socket.read(&mut [0; 4096]).unwrap();
+            assert!(read > 0);
+        });
+        let failure = server.modern().fails(tool, json!({"endpoint": "/x"}));
+        api.join().unwrap();
+        let hint = failure["hint"].as_str().unwrap();
+        assert!(hint.contains("not known"), "{failure}");
+    }
+}
+
+/// As behind a gateway that has waited for the API in vain.
+#[test]
+fn what_a_gateway_answers_says_that_the_effect_is_not_known() {
+    let world = World::signed_in();
+    for tool in ONCE_ONLY {
+        for code in [502, 504] {
+            fail_first(&world, 1, status(code, None));
+            let answer = world.server.modern().fails(tool, json!({"endpoint": "/x"}));
+            assert_eq!(answer["status"], code, "{answer}");
+            let hint = answer["hint"].as_str().unwrap_or_default();
+            assert!(hint.contains("not known"), "{tool}: {answer}");
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::support::backend::claims_challenge;
 use crate::support::browser::Browser;
@@ -584,5 +584,24 @@ fn a_redirect_elsewhere_gets_no_cookie() {
     assert!(
         seen.iter()
             .all(|request| request.header("Cookie").is_none())
+    );
+}
+
+/// Every byte of the body would be compared with the whole cookie.
+#[test]
+fn a_body_that_repeats_a_part_of_a_cookie_is_searched_in_no_time() {
+    let world = world();
+    let part = "a".repeat(7000);
+    let cookie = format!("session=b{part}; Path=/");
+    let body = "a".repeat(64 * 1024);
+    let reply = Reply::new(200, "text/plain", body.clone()).with("Set-Cookie", &cookie);
+    world.backend.on(move |_| Some(reply.clone().into()));
+    let begun = Instant::now();
+    let result = get(&mut world.server.modern(), "/x");
+    assert!(begun.elapsed() < Duration::from_secs(5), "{result}");
+    assert_eq!(result["data"], MARKER, "{result}");
+    assert!(
+        result["hint"].as_str().unwrap().contains("removed"),
+        "{result}"
     );
 }

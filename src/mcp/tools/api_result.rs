@@ -11,7 +11,8 @@ use crate::pieces::Pieces;
 const NOT_FOLLOWED: &str = "The API answered with a redirect, which is not followed: the token goes below the base URL only.";
 
 const SIGN_IN_PAGE: &str = "The API sends the caller to a sign-in page, so it does not take the token: check that CUSTOM_API_SCOPE \
-                            belongs to this API, and that the API takes bearer tokens.";
+                            belongs to this API, and that the API takes bearer tokens. Whether the API has acted on a call that \
+                            changes something is not known.";
 
 const CUT: &str = "data was cut. The whole answer is still in reach: call again with select, a JSON Pointer such as \
                    /value/40 or a list of them.";
@@ -101,6 +102,12 @@ fn hint(answer: &Answer) -> Option<String> {
             "{acted}Its answer broke off ({}); data has what came of it.",
             broken.reason
         ));
+    }
+    if answer.unanswered_tries > 0 && !answer.is_done() {
+        hints.push(
+            "The API did not answer an earlier try of this call: it may have acted on that one."
+                .to_owned(),
+        );
     }
     hints.extend(hint_of_truncated(answer));
     if let Some(coding) = &answer.packed {
@@ -202,6 +209,9 @@ fn hint_of_status(answer: &Answer) -> Option<&'static str> {
         ),
         403 => Some(
             "The API knows the user and refuses: the account lacks a permission, or CUSTOM_API_SCOPE a scope.",
+        ),
+        502 | 504 if answer.downloaded_from.is_none() => Some(
+            "A gateway answers in place of the API: whether the API has acted on a call that changes something is not known.",
         ),
         429 | 503 => {
             Some("Wait for retry_after_seconds, or a minute where that is absent, then call again.")
