@@ -311,7 +311,7 @@ fn load(line: &CommandLine, warnings: Warnings) -> Result<Loaded, String> {
     let config = Config::from_variables(&sources.values)
         .map_err(|mistakes| unusable(&mistakes, &sources, line.verb))?;
     let placeholders = config.placeholders();
-    if line.verb == Verb::CheckConfig && !placeholders.is_empty() {
+    if !placeholders.is_empty() {
         return Err(unusable(&placeholders, &sources, line.verb));
     }
     for doubt in config.doubts() {

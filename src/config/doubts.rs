@@ -25,8 +25,7 @@ impl Config {
             self.doubt_of_authority_host(),
             self.doubt_of_domain_hint(),
         ];
-        let mut all = self.placeholders();
-        all.extend(doubts.into_iter().flatten());
+        let mut all: Vec<String> = doubts.into_iter().flatten().collect();
         if let Some(description) = &self.description {
             all.extend_from_slice(description.doubts());
         }

@@ -79,7 +79,13 @@ pub fn check(
 
     let mut config = Config::from_variables(&without(variables, &invalid)).ok()?;
     if invalid.is_empty() {
-        findings.push(Finding::ok("settings", "All settings are valid."));
+        let placeholders = config.placeholders();
+        if placeholders.is_empty() {
+            findings.push(Finding::ok("settings", "All settings are valid."));
+        }
+        for placeholder in placeholders {
+            findings.push(Finding::failure("settings", &placeholder, HELP));
+        }
         for doubt in config.doubts() {
             findings.push(Finding::warning("settings", &doubt, HELP));
         }

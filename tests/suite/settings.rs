@@ -1738,7 +1738,7 @@ fn the_example_file_can_be_used_with_its_placeholders_replaced_and_with_everythi
 }
 
 #[test]
-fn an_untouched_placeholder_is_refused_by_check_config() {
+fn an_untouched_placeholder_is_refused() {
     let text = document(".env.example");
     let all: Vec<String> = example_lines(&text)
         .iter()
@@ -1754,9 +1754,23 @@ fn an_untouched_placeholder_is_refused_by_check_config() {
         let mistake = outcome.mistake(name);
         assert!(mistake.contains("placeholder"), "{mistake}");
     }
-    let untouched = Program::with_file(".env", text).run(&["--check-config"], &[]);
-    untouched.mistake("AZURE_CLIENT_ID");
-    untouched.mistake("AZURE_TENANT_ID");
+    let program = Program::with_file(".env", text);
+    for arguments in [&["--check-config"][..], &[], &["login"], &["status"]] {
+        let untouched = program.run(arguments, &[]);
+        untouched.mistake("AZURE_CLIENT_ID");
+        untouched.mistake("AZURE_TENANT_ID");
+    }
+    let diagnosed = program.run(&["doctor"], &[]);
+    assert!(
+        diagnosed
+            .stdout
+            .contains("AZURE_CLIENT_ID is the placeholder"),
+        "{diagnosed:?}"
+    );
+    assert!(
+        !diagnosed.stdout.contains("All settings are valid"),
+        "{diagnosed:?}"
+    );
 }
 
 #[test]
