@@ -19,7 +19,7 @@
 //! 8. `auth/accounts.rs` (370 lines): one slot for each account, and when it is written
 //! 9. `auth/asked.rs` (100 lines): the refreshes of a moment ago, and what came of them
 //! 10. `auth/acquire.rs` (370 lines): from "a call needs a token" to the token
-//! 11. `routes/auth.rs` (320 lines): where browsers come in
+//! 11. `routes/auth.rs` (330 lines): where browsers come in
 //!
 //! Then the leaves, each a contract that is read once, about 2,100 lines: `auth/account.rs`,
 //! `auth/token_file.rs`, `auth/challenge.rs`, `auth/authority.rs`, `auth/scope.rs`,

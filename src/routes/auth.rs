@@ -18,6 +18,7 @@ use crate::error::{Failure, Kind};
 use crate::http::message::{Reply, Request, with_field};
 use crate::outgoing::is_loopback_host;
 use crate::secret::Secret;
+use crate::sync::locked;
 
 /// What the browser of a person who has pressed the button shows; see [`Routes::is_meant`].
 const CONFIRM_COOKIE: &str = "entra_auth_mcp_confirm";
@@ -31,6 +32,23 @@ enum Asked {
     Ticket(String),
     /// A new sign-in of this user.
     User(String),
+    /// A new sign-in under a label that is free.
+    Another,
+}
+
+impl Asked {
+    fn by(request: &Request<'_>) -> Self {
+        if let Some(ticket) = request.parameter("ticket") {
+            return Self::Ticket(ticket);
+        }
+        if let Some(user_id) = request.parameter("user_id") {
+            return Self::User(user_id);
+        }
+        if request.parameter(ANOTHER).is_some() {
+            return Self::Another;
+        }
+        Self::User(DEFAULT_USER_ID.to_owned())
+    }
 }
 
 impl Routes {
@@ -39,13 +57,18 @@ impl Routes {
         if let Some(elsewhere) = self.same_page_at_redirect_origin(request) {
             return Ok(redirect(302, &elsewhere));
         }
-        let asked = self.what_is_asked(request);
+        let asked = Asked::by(request);
         if !self.is_meant(request) {
             return self.ask_to_confirm(&asked);
         }
         let opened = match &asked {
             Asked::Ticket(ticket) => self.auth.open(ticket, &self.shows(request))?,
             Asked::User(user_id) => self.auth.begin(user_id)?,
+            Asked::Another => {
+                // Two people who ask at the same time get two labels.
+                let _turn = locked(&self.choosing);
+                self.auth.begin(&self.free_label())?
+            }
         };
         let Opened {
             handle,
@@ -58,19 +81,6 @@ impl Routes {
             "Set-Cookie",
             cookie.expose(),
         ))
-    }
-
-    fn what_is_asked(&self, request: &Request<'_>) -> Asked {
-        if let Some(ticket) = request.parameter("ticket") {
-            return Asked::Ticket(ticket);
-        }
-        if let Some(user_id) = request.parameter("user_id") {
-            return Asked::User(user_id);
-        }
-        if request.parameter(ANOTHER).is_some() {
-            return Asked::User(self.free_label());
-        }
-        Asked::User(DEFAULT_USER_ID.to_owned())
     }
 
     /// A label that no account has, and under which nobody is signing in.
@@ -123,6 +133,8 @@ impl Routes {
                 check_user_id(user_id)?;
                 (user_id.clone(), "user_id", user_id.as_str())
             }
+            // The label that it will have, unless somebody else takes it before the button is pressed.
+            Asked::Another => (self.free_label(), ANOTHER, "true"),
         };
         let confirmation = Secret::random()?;
         let cookie = self.cookie(CONFIRM_COOKIE, &confirmation, "Strict");

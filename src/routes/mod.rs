@@ -4,7 +4,7 @@ mod auth;
 mod oauth;
 mod pages;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 use tiny_http::Method;
@@ -57,6 +57,8 @@ pub(crate) struct Routes {
     pages: Pages,
     hosts: Vec<AllowedHost>,
     own_origins: Vec<String>,
+    /// Whoever holds it begins a sign-in under a label that is free.
+    choosing: Mutex<()>,
 }
 
 /// What makes the answer of one path.
@@ -105,6 +107,7 @@ impl Routes {
             auth,
             hosts,
             own_origins,
+            choosing: Mutex::default(),
         })
     }
 

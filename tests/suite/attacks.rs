@@ -1,7 +1,7 @@
 //! Attacks on the auth path that have once succeeded.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -321,4 +321,56 @@ fn who_signs_in_another_account_replaces_none() {
     sign_in(&mut other, ALAN);
     let all = world.server.client().get("/auth/status").json();
     assert_eq!(all["accounts"].as_array().unwrap().len(), 3, "{all}");
+}
+
+/// Both are shown the page with the button before one of them presses it.
+#[test]
+fn two_people_who_confirm_another_account_get_two_labels() {
+    let world = World::signed_in();
+    world.entra.set(|settings| {
+        let alan = User::new("alan's oid", TENANT_ID, ALAN, "Alan");
+        settings.users.push(alan);
+    });
+    let link = format!("{}/auth/login?another=true", world.server.url());
+    let mut people = [GRACE, ALAN].map(|username| {
+        let mut browser = Browser {
+            without_metadata: true,
+            ..Browser::default()
+        };
+        let page = browser.navigate(&link);
+        (username, browser, page)
+    });
+    for (username, browser, page) in &mut people {
+        let button = page.confirmation().unwrap();
+        let accounts = browser.follow(page, &button);
+        let answer = browser.submit(&accounts, username);
+        let page = browser.auto_submit(&answer);
+        assert_eq!(page.status, 200, "{}", page.text());
+    }
+    let all = world.server.client().get("/auth/status").json();
+    assert_eq!(all["accounts"].as_array().unwrap().len(), 3, "{all}");
+}
+
+#[test]
+fn people_who_ask_for_another_account_at_once_get_labels_of_their_own() {
+    let world = World::new();
+    let many = 16;
+    let link = format!("{}/auth/login?another=true", world.server.url());
+    let barrier = Barrier::new(many);
+    thread::scope(|scope| {
+        for _ in 0..many {
+            scope.spawn(|| {
+                barrier.wait();
+                Browser::new().navigate(&link);
+            });
+        }
+    });
+    // Every sign-in under way keeps its label from the next.
+    let page = Browser {
+        without_metadata: true,
+        ..Browser::default()
+    }
+    .navigate(&link);
+    let next = format!("account-{}", many + 1);
+    assert!(page.text().contains(&next), "{}", page.text());
 }
