@@ -16,7 +16,7 @@
 //! 5. `auth/sign_in.rs` (440 lines): begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs` (100 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (310 lines): one form for each grant, one POST, one answer
-//! 8. `auth/accounts.rs` (370 lines): one slot for each account, and when it is written
+//! 8. `auth/accounts.rs` (380 lines): one slot for each account, and when it is written
 //! 9. `auth/asked.rs` (100 lines): the refreshes of a moment ago, and what came of them
 //! 10. `auth/acquire.rs` (370 lines): from "a call needs a token" to the token
 //! 11. `routes/auth.rs` (330 lines): where browsers come in
