@@ -13,12 +13,12 @@
 //! 3. `auth/response.rs` (80 lines): what comes back to the redirect URI
 //! 4. `auth/pending.rs` (510 lines): the sign-ins that are under way, and what ties each to one
 //!    browser
-//! 5. `auth/sign_in.rs` (440 lines): begin, open, complete, store, sign out
+//! 5. `auth/sign_in.rs` (450 lines): begin, open, complete, store, sign out
 //! 6. `auth/id_token.rs` (100 lines): what an ID token must say
 //! 7. `auth/token_endpoint.rs` (310 lines): one form for each grant, one POST, one answer
 //! 8. `auth/accounts.rs` (380 lines): one slot for each account, and when it is written
 //! 9. `auth/asked.rs` (100 lines): the refreshes of a moment ago, and what came of them
-//! 10. `auth/acquire.rs` (370 lines): from "a call needs a token" to the token
+//! 10. `auth/acquire.rs` (380 lines): from "a call needs a token" to the token
 //! 11. `routes/auth.rs` (330 lines): where browsers come in
 //!
 //! Then the leaves, each a contract that is read once, about 2,100 lines: `auth/account.rs`,

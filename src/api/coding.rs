@@ -9,9 +9,9 @@ use ureq::http::header::CONTENT_ENCODING;
 /// What servers write into the header although nothing is packed: no coding at all (RFC 9110
 /// §12.5.3), a character set, what S3 keeps of an upload.
 const NO_CODINGS: [&str; 6] = ["", "identity", "none", "utf-8", "utf8", "aws-chunked"];
-/// The most codings that are applied to one body, more than any API uses. Each makes a body up to a
-/// thousand times longer: unpacked from a third, one byte could keep a processor busy for a
-/// millisecond, and no time limit would end that.
+/// The most codings that are applied to one body, more than any API uses. Each can make a body a
+/// thousand times longer. With three, a small answer could keep a processor busy for minutes without
+/// a read from the network, which is where the time limit is checked.
 const MOST_LAYERS: usize = 2;
 
 #[derive(Clone, Copy)]

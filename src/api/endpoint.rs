@@ -262,8 +262,8 @@ fn has_disguised_dots(segment: &str) -> bool {
     })
 }
 
-/// Whether `text` contains `%uXXXX`. It is not an encoding (RFC 3986 §2.1), but http.sys of Windows
-/// decodes it.
+/// Whether `text` contains `%u` and four hexadecimal digits. That is not an encoding (RFC 3986 §2.1),
+/// but http.sys of Windows decodes it.
 fn has_wide_escape(text: &str) -> bool {
     let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));

@@ -138,14 +138,6 @@ impl Backend {
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
         let mut unanswered_tries = 0;
-        let ended = |result: Result<Answer, Unanswered>, unanswered_tries| match result {
-            Ok(answer) if request.method == "GET" => Ok(answer),
-            Ok(answer) => Ok(Answer {
-                unanswered_tries,
-                ..answer
-            }),
-            Err(unanswered) => Err(unanswered.failure(&request.target, unanswered_tries)),
-        };
         let begun = Instant::now();
         // A call that moves a file is not repeated: the caller decides.
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
@@ -156,11 +148,11 @@ impl Backend {
                 .next()
                 .and_then(|pause| pause_before_retry(request.method, &result, pause));
             let Some(pause) = pause.filter(|pause| begun.elapsed() + *pause < RETRY_WINDOW) else {
-                return ended(result, unanswered_tries);
+                return ended(request, result, unanswered_tries);
             };
             thread::sleep(pause);
             if request.is_given_up() {
-                return ended(result, unanswered_tries);
+                return ended(request, result, unanswered_tries);
             }
             unanswered_tries += usize::from(may_have_acted(&result));
             left = Some(TIMEOUT.saturating_sub(begun.elapsed()));
@@ -330,7 +322,8 @@ impl Unanswered {
         } else {
             "Whether the API has acted on the request is not known."
         };
-        let (url, reason) = (target.as_str(), explain(&error));
+        let url = target.as_str();
+        let reason = explain(&error);
         let message = if matches!(error, ureq::Error::Protocol(_)) {
             format!("The API's answer to {url} cannot be read: {reason}")
         } else {
@@ -421,8 +414,25 @@ fn pause_before_retry(
     }
 }
 
-/// Whether the API may have acted on a request that ended in `result` and is repeated: a gateway says
-/// nothing of it.
+/// What the last try of `request` has ended in, with how many tries before the API may have acted
+/// on. A GET changes nothing.
+fn ended(
+    request: &Request<'_>,
+    last: Result<Answer, Unanswered>,
+    unanswered_tries: usize,
+) -> Result<Answer, Failure> {
+    let answer = last.map_err(|last| last.failure(&request.target, unanswered_tries))?;
+    if request.method == "GET" {
+        return Ok(answer);
+    }
+    Ok(Answer {
+        unanswered_tries,
+        ..answer
+    })
+}
+
+/// Whether the API may have acted on a request that ended in `result`. A gateway that answers in its
+/// place (502, 504) does not know.
 fn may_have_acted(result: &Result<Answer, Unanswered>) -> bool {
     match result {
         Ok(answer) => matches!(answer.status, 502 | 504),

@@ -19,9 +19,9 @@ const COOKIE_MARKER: &[u8] = b"[session cookie removed]";
 const LEAST_BYTES: usize = 8;
 /// How many bytes of a token are searched for. The end of a signature is unlike anything else.
 const MOST_ANCHOR_BYTES: usize = 256;
-/// The places of a token overlap little, and are longer than the text together by no more than this.
-/// A server can make a cookie and a text of which every byte would have to be compared with the whole
-/// cookie.
+/// By how many bytes all places of a token together may be longer than the text. Real ones hardly
+/// overlap. Without a limit, an API could choose a cookie and a text in which every byte begins a
+/// comparison with the whole cookie.
 const MOST_OVERLAP_BYTES: usize = 64 * 1024;
 /// The length of the longest form of one character, as in `\u002b`.
 const MOST_FORM_BYTES: usize = 6;

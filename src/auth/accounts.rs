@@ -49,7 +49,8 @@ pub struct Due {
 }
 
 impl Due {
-    pub fn is_at(&self, now: u64) -> bool {
+    /// Whether the sign-in is still due at `now` (seconds since 1970).
+    pub fn is_due(&self, now: u64) -> bool {
         self.until > now
     }
 }

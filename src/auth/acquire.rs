@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::account::Account;
-use super::accounts::{Due, Slot};
+use super::accounts::Due;
 use super::asked::{Came, PAUSE};
 use super::challenge::Claims;
 use super::oauth_error::OauthError;
@@ -150,12 +150,16 @@ impl Auth {
     /// Whether `user_id` has just signed in for `claims`. They are not asked to do it again at
     /// once.
     fn has_signed_in_for(&self, user_id: &str, claims: Option<&Claims>) -> bool {
-        let now = self.now();
-        let is_recent = |account: Arc<Account>| now < account.signed_in_at + PAUSE.as_secs();
-        let is_for_them =
-            |slot: &mut Slot| claims.is_some() && slot.signed_in_for.as_ref() == claims;
-        self.account(user_id).is_some_and(is_recent)
-            && self.accounts.with_slot(user_id, is_for_them) == Some(true)
+        let Some(account) = self.account(user_id) else {
+            return false;
+        };
+        if claims.is_none() || self.now() >= account.signed_in_at + PAUSE.as_secs() {
+            return false;
+        }
+        let is_for_them = self
+            .accounts
+            .with_slot(user_id, |slot| slot.signed_in_for.as_ref() == claims);
+        is_for_them == Some(true)
     }
 
     /// What came of it, if Entra was asked for a token of `user_id` with `claims` a moment ago.
@@ -300,7 +304,7 @@ impl Auth {
             requirements = error.requirements(&requirements);
         }
         let is_noted = self.accounts.with_slot_of(user_id, account, |slot| {
-            let is_due = slot.due.as_ref().is_some_and(|due| due.is_at(now));
+            let is_due = slot.due.as_ref().is_some_and(|due| due.is_due(now));
             // A sign-in that is due is not replaced by one that must bring nothing.
             let is_more = !is_due || requirements != Requirements::default();
             if failure.kind == Kind::SignInRequired && is_more {
@@ -313,10 +317,11 @@ impl Auth {
             let came = Came::Refusal(failure.clone());
             slot.asked.note(now, pause, claims, came);
         });
-        let ended = error.and_then(|error| self.ended_by(&error, account, claims));
-        let is_replaced =
-            ended.is_none_or(|ended| self.accounts.replace(user_id, account, &Arc::new(ended)));
-        if is_noted.is_some() && is_replaced {
+        let mut is_still_theirs = is_noted.is_some();
+        if let Some(ended) = error.and_then(|error| self.ended_by(&error, account, claims)) {
+            is_still_theirs &= self.accounts.replace(user_id, account, &Arc::new(ended));
+        }
+        if is_still_theirs {
             Refresh::Refused(failure)
         } else {
             Refresh::Superseded
@@ -350,11 +355,10 @@ impl Auth {
 
 /// Whether both have the same access token.
 fn has_token_of(account: &Account, other: &Account) -> bool {
-    let tokens = account
-        .access_token
-        .as_ref()
-        .zip(other.access_token.as_ref());
-    tokens.is_some_and(|(token, other)| token.matches(other.expose()))
+    match (&account.access_token, &other.access_token) {
+        (Some(token), Some(other)) => token.matches(other.expose()),
+        _ => false,
+    }
 }
 
 /// Whether `now` is of the same person as the account was `before`: a call is made as who it was

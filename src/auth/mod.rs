@@ -216,7 +216,7 @@ impl Auth {
     pub fn due(&self, user_id: &str) -> Option<Requirements> {
         let now = self.now();
         self.accounts.with_slot(user_id, |slot| {
-            let due = slot.due.as_ref().filter(|due| due.is_at(now))?;
+            let due = slot.due.as_ref().filter(|due| due.is_due(now))?;
             Some(due.requirements.clone())
         })?
     }

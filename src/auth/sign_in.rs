@@ -321,19 +321,17 @@ impl Auth {
             .accounts
             .sign_in(user_id, &account, api_claims, check)?;
         let message = success(user_id, &account);
-        Ok(
-            match before.filter(|before| before.person != account.person) {
-                Some(other) => format!(
-                    "{message} The account {} that had this name before is signed out here.",
-                    other.username
-                ),
-                None => message,
-            },
-        )
+        let Some(other) = before.filter(|before| before.person != account.person) else {
+            return Ok(message);
+        };
+        let username = &other.username;
+        Ok(format!(
+            "{message} The account {username} that had this name before is signed out here."
+        ))
     }
 
-    /// Whether `attempt` has not been given up. Nor does a browser make a second account of a person
-    /// who is signed in; a client that gives them another label has a reason.
+    /// Refuses to store `account` if `attempt` was given up, or if a browser would make it a second
+    /// account of a person who is signed in. (A client that gives them another label has a reason.)
     fn check_wanted(&self, attempt: &Attempt, account: &Account) -> Result<(), Failure> {
         let user_id = &attempt.user_id;
         if !self.pending.holds(&attempt.handle) {
@@ -343,9 +341,12 @@ impl Auth {
             return Err(Failure::new(Kind::Refused, message)
                 .hint("Start again from a new link, if you want to sign in."));
         }
+        if !attempt.is_from_browser {
+            return Ok(());
+        }
         let mut theirs = self.accounts();
         theirs.retain(|_, other| other.person == account.person);
-        if !attempt.is_from_browser || theirs.contains_key(user_id) {
+        if theirs.contains_key(user_id) {
             return Ok(());
         }
         let mut labels = theirs.into_keys();

@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::operation::Operation;
 use super::parameter::{Parameter, Place};
-
 use crate::sorted;
 
 /// The names of our own tools, which no operation gets.
