@@ -66,6 +66,7 @@ pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     // Before there is anything secret in it.
     os::keep_memory_out_of_core_dumps();
     logging::set_level(LevelFilter::Info);
+    logging::log_panics();
     match perform(arguments) {
         Ok(done) => {
             print(&done.text);
@@ -295,8 +296,8 @@ fn sources(line: &CommandLine) -> Result<Sources, String> {
     Ok(sources)
 }
 
-/// The settings; what looks misspelt or unwise is warned of. From then on, a server logs what they
-/// say, and a verb no more than warnings.
+/// The settings. Placeholders are refused; what has no effect or looks unwise gets a warning. From
+/// then on, a server logs at the level of the settings, and a verb logs only warnings and errors.
 fn load(line: &CommandLine, warnings: Warnings) -> Result<Loaded, String> {
     let sources = sources(line)?;
     if sources.shows_key {

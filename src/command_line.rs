@@ -423,7 +423,8 @@ fn unknown_verb(word: &str) -> String {
     )
 }
 
-/// Which of the `known` names may be meant by `word`, with a space before it; empty if none is near.
+/// Which of the `known` names may be meant by `word`, with a space before it; empty if none is
+/// near.
 pub fn did_you_mean(word: &str, known: &[&str]) -> String {
     match nearest(word, known) {
         Some(near) => format!(" Did you mean {near}?"),

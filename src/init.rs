@@ -68,10 +68,11 @@ const SCOPE: Question = Question {
 const QUESTIONS: [&Question; 4] = [&TENANT, &CLIENT_ID, &API, &SCOPE];
 /// Further settings, which are not asked for.
 const LISTENING: [(&str, &str); 2] = [(HOST, "SERVER_HOST"), (PORT, "SERVER_PORT")];
-/// Where people sign in. Taken from the environment: what `doctor` finds with it must hold without it.
+/// Where people sign in. They are copied from the environment, because `doctor` checks with them,
+/// and the server may be started without them.
 const SIGN_IN_HOST: [&str; 2] = ["AZURE_CLOUD", "AZURE_AUTHORITY_HOST"];
 
-const PORTAL: &str = "the Entra admin center (https://entra.microsoft.com)";
+const PORTAL: &str = "the Entra admin center (https://entra.microsoft.com, or that of your cloud)";
 
 /// Where a person can be asked.
 pub struct Terminal<'a> {
@@ -319,7 +320,7 @@ pub fn next_steps(written: &Written, env_file: Option<&str>) -> String {
     let flag = env_file.map_or_else(String::new, |path| format!(" {ENV_FILE} {path}"));
     let url = format!("{}/mcp", config.redirect_uri.base());
     let mut clients = clients::connections_text(&url, config.access_key.is_some());
-    if let Ok(program) = std::env::current_exe() {
+    if let Ok(program) = env::current_exe() {
         clients = clients.replace(clients::PROGRAM, &quoted(&program));
     }
     let clients = clients.replace(clients::SETTINGS_FILE, &quoted(&written.path));

@@ -67,8 +67,8 @@
 //!
 //! Leaves, which use leaves alone: [`secret`] (a value that cannot be printed, and is wiped),
 //! [`error`], [`clock`], [`os`] (all that differs between systems), [`cookie_jar`], `logging`,
-//! `line_writer`, [`text`], [`pieces`], `sorted`, `spelling`, `sync`, `json_object`, `json_pointer`,
-//! `json_string`, `media_type`.
+//! `line_writer`, [`text`], [`pieces`], `sorted`, `spelling`, `sync`, `json_object`,
+//! `json_pointer`, `json_string`, `media_type`.
 
 pub mod access_key;
 pub mod api;

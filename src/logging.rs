@@ -40,7 +40,7 @@ pub fn set_level(level: LevelFilter) {
     log::set_max_level(level);
 }
 
-/// From now on no line is waited for, also none of a panic.
+/// From now on no line is waited for.
 ///
 /// # Errors
 /// There is no thread to be had.
@@ -52,11 +52,16 @@ pub fn never_block() -> io::Result<()> {
     };
     // A second call finds it set.
     let _ = PATIENT.set(Mutex::new(patient));
-    panic::set_hook(Box::new(|panic| log::error!("{}", of_panic(panic))));
     Ok(())
 }
 
-/// Logs at the level debug. `log::debug!` is compiled out for everybody, for the libraries' sake.
+/// From now on, a panic is logged without the text that it may quote.
+pub fn log_panics() {
+    panic::set_hook(Box::new(|panic| log::error!("{}", of_panic(panic))));
+}
+
+/// Logs at the level debug. `log::debug!` would do nothing: it is compiled out (`max_level_info`),
+/// since the debug messages of libraries may hold headers.
 pub(crate) fn debug(event: fmt::Arguments<'_>) {
     if log::max_level() >= LevelFilter::Debug {
         write(Level::Debug, &event.to_string());

@@ -1,5 +1,5 @@
-//! Sorted maps, sets and short lists without a sort: that is compiled anew for every type, 6 KB each.
-//! `collect` of a map or set sorts, too.
+//! Makes sorted maps, sets and short lists without a sort. Each type that is sorted gets a sort of
+//! its own in the binary, also where a map or a set is made with `collect`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,8 @@ pub fn map<K: Ord, V>(members: impl IntoIterator<Item = (K, V)>) -> BTreeMap<K, 
     map
 }
 
-/// Puts `item` into the sorted `list`, behind all items whose `key` is not greater. For short lists.
+/// Puts `item` into the sorted `list`, behind all items whose `key` is not greater. For short
+/// lists.
 pub fn insert<T, K: Ord>(list: &mut Vec<T>, item: T, key: impl Fn(&T) -> K) {
     let own = key(&item);
     let place = list.partition_point(|other| key(other) <= own);

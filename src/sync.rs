@@ -4,8 +4,8 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
-/// Runs `work` on a thread of its own. In a box, since `Builder::spawn` is compiled anew for every
-/// type: 2 KB each.
+/// Runs `work` on a thread of its own. It is boxed because `Builder::spawn` is compiled anew for
+/// every type, 2 KB each.
 ///
 /// # Errors
 /// There is no thread to be had.

@@ -9,8 +9,8 @@ pub fn is_plain_label(text: &str) -> bool {
     text.chars().all(is_plain)
 }
 
-/// `text` with `\u` and four hexadecimal digits in place of each character that is not plain. Inside
-/// a JSON string it means the same text (RFC 8259 §7).
+/// `text` with `\u` and four hexadecimal digits in place of each character that is not plain.
+/// Inside a JSON string it means the same text (RFC 8259 §7).
 pub fn json_escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

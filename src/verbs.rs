@@ -468,11 +468,11 @@ fn text_of<'a>(result: &'a Value, member: &str) -> &'a str {
 /// The token file cannot be read.
 pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure> {
     let now = Clock::system().now();
-    let stored = TokenFile::look(&config.token_cache_file, &standing::binding(config))?;
+    let found = TokenFile::look(&config.token_cache_file, &standing::binding(config))?;
     let mut accounts = Vec::new();
-    for stored in stored {
+    for stored in found {
         if standing::fits(&stored.account, config) {
-            sorted::insert(&mut accounts, stored, |stored| stored.user_id.clone());
+            sorted::insert(&mut accounts, stored, |one| one.user_id.clone());
         }
     }
     let standing_of = |account: &Account| standing::of(account, config, now, Notes::default());
@@ -513,6 +513,7 @@ pub fn status(config: &Config, as_json: bool) -> Result<(String, bool), Failure>
     let may_listen = match &owner {
         Ok(Some(owner)) => owner.purpose == Purpose::Server,
         Ok(None) => false,
+        // An owner that does not say who it is may be a server.
         Err(_) => true,
     };
     let server = server_state(owner);

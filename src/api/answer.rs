@@ -73,7 +73,7 @@ pub(crate) struct Answer {
     pub(crate) file: Option<(String, Moved)>,
     /// Why the body is not whole. What the head says holds all the same.
     pub(crate) broken_off: Option<BrokenOff>,
-    /// The content coding that could not be undone.
+    /// The names of the content codings, if they were not undone.
     pub(crate) packed: Option<String>,
     /// Whether a token, a key or a session cookie was taken out of it.
     pub(crate) had_token: bool,
@@ -363,8 +363,8 @@ impl Reading<'_> {
         }
     }
 
-    /// How much is read of a body whose length may be `declared`. JSON is read further than the caller
-    /// gets it, unless it is too long for parts of it to be selected.
+    /// How much is read of a body whose length may be `declared`. JSON is read further than the
+    /// caller gets it, unless it is too long for parts of it to be selected.
     fn most_to_read(&self, kind: Kind, declared: Option<u64>) -> usize {
         let is_in_reach = declared.is_none_or(|declared| declared <= self.reach as u64);
         if kind == Kind::Json && is_in_reach {
@@ -466,14 +466,14 @@ impl Reading<'_> {
         }
         let location = headers.get(LOCATION)?;
         let text = self.text(location);
-        // A marker is no part of a URL, and what a download's location is relative to is not known
-        // here.
-        let has_token = text.as_bytes() != location.as_bytes();
-        if has_token || self.downloaded_from.is_some() {
+        // A text with a marker, or with U+FFFD for what is not UTF-8, is not a URL. The location of
+        // a download is relative to a URL that is not known here.
+        let is_changed = text.as_bytes() != location.as_bytes();
+        if is_changed || self.downloaded_from.is_some() {
             return Some(Redirect::unresolved(text));
         }
         let redirect = Redirect::new(self.called, text);
-        // A parser of URLs drops tabs: only now a token with a tab in it can be found.
+        // The parser of URLs drops tabs. A token that tabs have broken up is whole again only now.
         let target = self.tokens.taken_out_of(redirect.target);
         Some(Redirect { target, ..redirect })
     }
@@ -642,7 +642,7 @@ impl Kind {
 struct Form<'a> {
     content_type: Option<&'a str>,
     kind: Kind,
-    /// Whether it has a content coding that could not be undone.
+    /// Whether it has content codings that were not undone.
     is_packed: bool,
     /// Whether it is JSON that every parser takes.
     is_fit: bool,

@@ -43,7 +43,7 @@ impl Charset {
             // Without a mark, most begin with a character of ASCII.
             "utf-16" => utf16(text.first() == Some(&0)),
             _ if is_json && str::from_utf8(text).is_ok() => Self::Utf8,
-            // Some servers name a charset for everything.
+            // Some servers name a charset also for what is not text.
             _ if text.iter().copied().any(is_binary) => Self::Utf8,
             "iso-8859-1" | "iso8859-1" | "iso_8859-1" | "latin1" | "windows-1252" | "cp1252"
             | "x-cp1252" => Self::Windows1252,

@@ -10,8 +10,8 @@ use ureq::http::header::CONTENT_ENCODING;
 /// §12.5.3), a character set, what S3 keeps of an upload.
 const NO_CODINGS: [&str; 6] = ["", "identity", "none", "utf-8", "utf8", "aws-chunked"];
 /// The most codings that are applied to one body, more than any API uses. Each can make a body a
-/// thousand times longer. With three, a small answer could keep a processor busy for minutes without
-/// a read from the network, which is where the time limit is checked.
+/// thousand times longer. With three, a small answer could keep a processor busy for minutes
+/// without a read from the network, which is where the time limit is checked.
 const MOST_LAYERS: usize = 2;
 
 #[derive(Clone, Copy)]
@@ -24,7 +24,8 @@ pub(crate) enum Coding {
 pub(crate) enum Codings {
     /// Codings that can be undone, in the order in which they were applied. Often there is none.
     Known(Vec<Coding>),
-    /// Codings of which one cannot be undone: the names of all.
+    /// Codings that are not undone, as one is unknown or there are more than [`MOST_LAYERS`]: the
+    /// names of all.
     Unknown(String),
 }
 
@@ -58,7 +59,7 @@ impl Codings {
         }
     }
 
-    /// The names of the codings, if one cannot be undone.
+    /// The names of the codings, if they are not undone.
     pub(crate) fn unknown(&self) -> Option<&str> {
         match self {
             Self::Known(_) => None,

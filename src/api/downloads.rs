@@ -195,8 +195,8 @@ pub(crate) fn follow(
     Ok(followed)
 }
 
-/// The URL to which `response`, the answer of `at`, redirects (RFC 9110 §15.4), if a download can be
-/// there: by https, at a host that has a name, and without credentials.
+/// The URL to which `response`, the answer of `at`, redirects (RFC 9110 §15.4), if a download can
+/// be there: by https, at a host that has a name, and without credentials.
 fn redirect(response: &Response<Body>, at: &Url) -> Option<Url> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;

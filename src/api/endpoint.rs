@@ -97,8 +97,8 @@ impl Base {
     }
 
     /// The page to which a `link` of the API leads. An API behind a proxy may write another scheme
-    /// than the one by which it is called, and some APIs write the base path in another case. If the
-    /// link differs in nothing else, the page is called below the base.
+    /// than the one by which it is called, and some APIs write the base path in another case. If
+    /// the link differs in nothing else, the page is called below the base.
     ///
     /// # Errors
     /// It lies elsewhere.
@@ -201,8 +201,8 @@ impl Base {
     }
 }
 
-/// How often a server decodes a segment at most. What is still encoded then is refused: a long one
-/// could be decoded for hours.
+/// How many times a segment is decoded. What is still encoded then is refused: for a long segment,
+/// going on could take hours.
 const MOST_DECODINGS: usize = 16;
 
 /// Whether a segment could be read as `.` or `..`, however often a server decodes it, whichever
@@ -262,8 +262,8 @@ fn has_disguised_dots(segment: &str) -> bool {
     })
 }
 
-/// Whether `text` contains `%u` and four hexadecimal digits. That is not an encoding (RFC 3986 §2.1),
-/// but http.sys of Windows decodes it.
+/// Whether `text` contains `%u` and four hexadecimal digits. That is not an encoding (RFC 3986
+/// §2.1), but http.sys of Windows decodes it.
 fn has_wide_escape(text: &str) -> bool {
     let is_digits = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
     let is_wide = |rest: &str| matches!(rest.as_bytes(), [b'u' | b'U', a, b, c, d, ..] if is_digits(&[*a, *b, *c, *d]));

@@ -65,8 +65,8 @@ impl FixedHeaders {
         })
     }
 
-    /// Refuses a call whose own headers would replace one of these. Underscores count as hyphens, as
-    /// with [`is_never_allowed`].
+    /// Refuses a call whose own headers would replace one of these. Underscores count as hyphens,
+    /// as with [`is_never_allowed`].
     ///
     /// # Errors
     /// One would.

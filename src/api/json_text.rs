@@ -115,8 +115,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// Reads a value. Of an array or an object that is not empty, it reads only the beginning, up to
-    /// the first value inside, and returns `true`.
+    /// Reads a value. Of an array or an object that is not empty, it reads only the beginning, up
+    /// to the first value inside, and returns `true`.
     fn value(&mut self, open: &mut Open) -> Option<bool> {
         match self.token()? {
             b'"' => self.string()?,

@@ -1,17 +1,17 @@
 //! One call of the API: what may be called, what is sent, and what the caller gets of the answer.
 //!
 //! First the whole call is checked: its endpoint must lie below the base URL ([`endpoint`]), the
-//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves must
-//! lie below `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent
-//! ([`request`]). If the API does not accept the token, the call is repeated with a new one. If only
-//! a sign-in can bring that, the call fails and says so.
+//! settings must allow it ([`policy`], [`headers`], [`fixed_headers`]), and a file that it moves
+//! must lie below `FILES_DIR` ([`files`]). Only then is the user's access token acquired and sent
+//! ([`request`]). If the API does not accept the token, the call is repeated with a new one. If
+//! only a sign-in can bring that, the call fails and says so.
 //!
-//! The answer is read as far as the caller gets it ([`answer`]). It is unpacked ([`coding`]), turned
-//! into UTF-8 ([`charset`]), and freed of the token and other keys ([`tokens`]). The caller may get
-//! selected parts ([`select`]), JSON that every parser accepts ([`json_text`]), and no more than it
-//! wants ([`shortened`]). A link to the next page is looked for ([`link`], [`next_link`]). A redirect
-//! to a download may be followed, without the token ([`downloads`]); any other is reported
-//! ([`redirect`]).
+//! The answer is read as far as the caller gets it ([`answer`]). It is unpacked ([`coding`]),
+//! turned into UTF-8 ([`charset`]), and freed of the token and other keys ([`tokens`]). The caller
+//! may get selected parts ([`select`]), JSON that every parser accepts ([`json_text`]), and no more
+//! than it wants ([`shortened`]). A link to the next page is looked for ([`link`], [`next_link`]).
+//! A redirect to a download may be followed, without the token ([`downloads`]); any other is
+//! reported ([`redirect`]).
 //!
 //! Every call leaves one line in the audit log.
 
@@ -165,7 +165,7 @@ impl Api {
         entry.account = Some(Arc::clone(&account));
         // Recording the refresh may have failed.
         self.auth.audit.ready()?;
-        let mut answer = backend.send(&request, &self.caller(&account, &[]))?;
+        let mut answer = backend.send(&request, &self.caller(&account, &[]), 0)?;
         let mut used = Vec::new();
         // Twice, because the first new token may lack the claims: another call has fetched it, or
         // the API had not asked for them yet. Nothing is done about a missing scope (403): only the
@@ -189,7 +189,8 @@ impl Api {
             if answer.has_set_cookie || request.is_given_up() {
                 break;
             }
-            answer = backend.send(&request, &self.caller(&account, &used))?;
+            let caller = self.caller(&account, &used);
+            answer = backend.send(&request, &caller, answer.unanswered_tries)?;
         }
         let sent_as = match request.body {
             Content::File(_) => content_type(&request.headers),

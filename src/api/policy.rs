@@ -119,8 +119,8 @@ impl Policy {
         )))
     }
 
-    /// Refuses a `template` of paths, with names in braces, if no path that is made of it is allowed
-    /// with this method.
+    /// Refuses a `template` of paths, with names in braces, if no path that is made of it is
+    /// allowed with this method.
     ///
     /// # Errors
     /// Which setting forbids it, as the rest of a sentence.
@@ -151,8 +151,8 @@ impl Policy {
         })
     }
 
-    /// If methods are restricted, refuses a call that some APIs would take for one of another method:
-    /// they read the method from a header, or from a field of the query or of a form.
+    /// If methods are restricted, refuses a call that some APIs would take for one of another
+    /// method: they read the method from a header, or from a field of the query or of a form.
     ///
     /// # Errors
     /// There is such a field; the message names it and the setting.

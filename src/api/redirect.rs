@@ -4,7 +4,7 @@ use url::Url;
 
 use super::endpoint::Target;
 
-/// What the paths of ASP.NET's pages for signing in have in them.
+/// Words with which a segment of the path of a sign-in page of ASP.NET begins.
 const SIGN_IN_WORDS: [&str; 4] = ["login", "logon", "signin", "sign-in"];
 
 /// Where an answer leads.
@@ -37,9 +37,9 @@ impl Redirect {
     }
 }
 
-/// Whether `url` is that of a page for signing in. APIs for browsers send everybody there who has no
-/// session: by OAuth 2.0 (RFC 6749 §4.1.1), SAML (Bindings 2.0 §3.4) or WS-Federation (1.2 §13.2),
-/// or as Azure App Service and ASP.NET do.
+/// Whether `url` is that of a page for signing in. APIs for browsers send everybody there who has
+/// no session: by OAuth 2.0 (RFC 6749 §4.1.1), SAML (Bindings 2.0 §3.4) or WS-Federation (1.2
+/// §13.2), or as Azure App Service and ASP.NET do.
 fn is_sign_in(url: &Url) -> bool {
     let has = |name: &str| {
         let mut parameters = url.query_pairs();
@@ -49,8 +49,8 @@ fn is_sign_in(url: &Url) -> bool {
     let is_oauth = has("response_type") && has("client_id");
     let is_federation = has("wa") && has("wtrealm");
     let is_app_service = path.starts_with("/.auth/login/");
-    // Other pages of ASP.NET have it, too.
-    let names_sign_in = SIGN_IN_WORDS.iter().any(|word| path.contains(word));
-    let is_asp_net = has("ReturnUrl") && names_sign_in;
+    let begins_so = |segment: &str| SIGN_IN_WORDS.iter().any(|word| segment.starts_with(word));
+    // Other pages of ASP.NET have `ReturnUrl`, too.
+    let is_asp_net = has("ReturnUrl") && path.split('/').any(begins_so);
     is_oauth || is_federation || has("SAMLRequest") || is_app_service || is_asp_net
 }

@@ -122,6 +122,7 @@ impl Backend {
     /// followed, except to downloads that are allowed, and then without the token. A failed request
     /// is repeated after a pause, on a new connection, unless the API could then act twice. The
     /// answer contains neither the caller's tokens and cookies nor the keys of the fixed headers.
+    /// With another token, the API may have acted on `unanswered_tries` of the same call.
     ///
     /// # Errors
     /// The token is too long; the API cannot be reached, or its answer is incomplete; a file cannot
@@ -130,6 +131,7 @@ impl Backend {
         &self,
         request: &Request<'_>,
         caller: &Caller<'_>,
+        mut unanswered_tries: usize,
     ) -> Result<Answer, Failure> {
         let access_token = caller.account.token()?;
         if access_token.expose().len() > MOST_LINE_BYTES {
@@ -137,7 +139,6 @@ impl Backend {
             return Err(Failure::new(Kind::Configuration, message)
                 .hint("Few servers take that. Have fewer claims put into it: in the API's app registration, groups above all."));
         }
-        let mut unanswered_tries = 0;
         let begun = Instant::now();
         // A call that moves a file is not repeated: the caller decides.
         let mut pauses = PAUSES.into_iter().filter(|_| !request.moves_a_file());
@@ -431,8 +432,8 @@ fn ended(
     })
 }
 
-/// Whether the API may have acted on a request that ended in `result`. A gateway that answers in its
-/// place (502, 504) does not know.
+/// Whether the API may have acted on a request that ended in `result`. A gateway that answers in
+/// its place (502, 504) does not know.
 fn may_have_acted(result: &Result<Answer, Unanswered>) -> bool {
     match result {
         Ok(answer) => matches!(answer.status, 502 | 504),

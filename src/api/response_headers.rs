@@ -18,9 +18,9 @@ const FIRST: [&str; 6] = [
     "etag",
 ];
 
-/// Headers that are not handed on: cookies; headers about the connection, the framing and the coding
-/// (RFC 9110 §7.6.1, §8.4, §8.6); challenges, which this server answers itself; and `Content-Type`,
-/// which is a member of the result.
+/// Headers that are not handed on: cookies; headers about the connection, the framing and the
+/// coding (RFC 9110 §7.6.1, §8.4, §8.6); challenges, which this server answers itself; and
+/// `Content-Type`, which is a member of the result.
 const KEPT_BACK: [&str; 16] = [
     "alt-svc",
     "authentication-info",

@@ -33,9 +33,9 @@ pub(crate) struct LeftOut {
     pub(crate) count: usize,
 }
 
-/// Shortens `json` to at most `most` bytes. The largest array keeps as many of its first elements as
-/// fit. If not even one fits, other arrays are emptied, too, the larger ones first. An array inside
-/// another array counts as part of an element.
+/// Shortens `json` to at most `most` bytes. The largest array keeps as many of its first elements
+/// as fit. If not even one fits, other arrays are emptied, too, the larger ones first. An array
+/// inside another array counts as part of an element.
 ///
 /// Returns `None` if `json` is not JSON, or is too long even when all arrays are empty. It also
 /// returns `None` if the paths of the arrays are together longer than `most`: they are reported.

@@ -100,7 +100,8 @@ impl<'a> Tokens<'a> {
     /// `text` without the tokens.
     pub(crate) fn taken_out_of(&self, text: String) -> String {
         let bytes = self.taken_out(text.into_bytes(), usize::MAX);
-        // It is still UTF-8: what was taken out is ASCII, and so are the markers.
+        // It is still UTF-8: what was taken out is ASCII, or all that follows, and the markers are
+        // ASCII.
         String::from_utf8(bytes).unwrap_or_default()
     }
 }

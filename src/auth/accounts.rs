@@ -21,7 +21,7 @@ use super::token_file::TokenFile;
 use crate::error::{Failure, Kind};
 use crate::owner::Owner;
 use crate::sorted;
-use crate::sync::{locked, try_locked};
+use crate::sync::{self, locked, try_locked};
 
 /// The most users without an account of whom something is known.
 const MOST_WITHOUT_ACCOUNT: usize = 64;
@@ -333,11 +333,8 @@ impl Accounts {
             let _ = this.write_unwritten();
             this.is_retrying.store(false, Ordering::Release);
         };
-        if thread::Builder::new()
-            .name("token file".to_owned())
-            .spawn(retry)
-            .is_err()
-        {
+        let thread = thread::Builder::new().name("token file".to_owned());
+        if sync::spawn(thread, Box::new(retry)).is_err() {
             self.is_retrying.store(false, Ordering::Release);
         }
     }

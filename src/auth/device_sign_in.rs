@@ -15,6 +15,7 @@ use super::sign_in::check_user_id;
 use super::token_endpoint::Refusal;
 use crate::audit::{Entry, Event, MOST_CHARS};
 use crate::error::{Failure, Kind};
+use crate::sync;
 
 const PURPOSE: &str = "the sign-in with a device code";
 
@@ -46,17 +47,16 @@ impl Auth {
         let this = Arc::clone(self);
         let polled = Arc::clone(&attempt);
         let client: String = client.chars().take(MOST_CHARS).collect();
-        let spawned = thread::Builder::new()
-            .name("device code".to_owned())
-            .spawn(move || {
-                if let Some(outcome) = this.poll(&polled) {
-                    let entry = Entry::new(Event::SignIn, &polled.user_id, &client);
-                    // Nobody is at the other end of a connection.
-                    let _ = this.end(&polled, outcome, entry);
-                }
-            });
-        match spawned {
-            Ok(_) => Ok(attempt),
+        let poll = move || {
+            if let Some(outcome) = this.poll(&polled) {
+                let entry = Entry::new(Event::SignIn, &polled.user_id, &client);
+                // Nobody is at the other end of a connection.
+                let _ = this.end(&polled, outcome, entry);
+            }
+        };
+        let thread = thread::Builder::new().name("device code".to_owned());
+        match sync::spawn(thread, Box::new(poll)) {
+            Ok(()) => Ok(attempt),
             Err(error) => {
                 self.pending.withdraw(&attempt.handle);
                 Err(Failure::new(

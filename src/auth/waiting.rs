@@ -52,8 +52,8 @@ impl PendingSignIns {
         }
     }
 
-    /// Whether `user_id` has just signed in with requirements that `fits` takes: a sign-in that would
-    /// have expired by now counts no more. It is forgotten then, so that it counts once.
+    /// Whether `user_id` has just signed in with requirements that `fits` takes: a sign-in that
+    /// would have expired by now counts no more. It is forgotten then, so that it counts once.
     pub fn take_success(&self, user_id: &str, fits: impl Fn(&Requirements) -> bool) -> bool {
         let now = self.clock.now();
         let mut entries = self.current();

@@ -32,8 +32,8 @@ impl Config {
         all
     }
 
-    /// The settings that have the value of `.env.example` which is to be replaced, each with what
-    /// to put there.
+    /// The settings that still have the placeholder of `.env.example`, each with what to write
+    /// instead.
     pub fn placeholders(&self) -> Vec<String> {
         let mut placeholders = Vec::new();
         let mut note = |has_placeholder: bool, name: &str, mend: &str| {

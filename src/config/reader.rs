@@ -80,8 +80,8 @@ impl Config {
     }
 }
 
-/// Reads one setting after the other and notes each mistake. What parses a value is handed over as
-/// `dyn`, to stay small: else every method is compiled anew for every setting.
+/// Reads one setting after the other and notes each mistake. Functions that parse a value are
+/// passed as `dyn`: otherwise each method would be compiled once for every setting.
 struct Reader<'a> {
     variables: &'a BTreeMap<String, String>,
     mistakes: Vec<String>,
@@ -485,7 +485,7 @@ fn server_host(text: &str, has_key: bool) -> Result<String, String> {
     Ok(bare.to_owned())
 }
 
-/// What is said of the `value` of `setting`.
+/// The message about a `value` that `setting` cannot have.
 #[cold]
 fn mistake(setting: &str, value: &str, mend: &str) -> String {
     format!("{setting} is {:?}: {mend}", without_password(value))

@@ -53,14 +53,19 @@ pub fn settings_file(sources: &Sources) -> Finding {
 
 /// The variables without effect.
 pub fn unknown(sources: &Sources) -> Vec<Finding> {
-    let unknown = sources.unknown().into_iter();
-    unknown
-        .map(|unknown| Finding::warning("settings", &unknown.message, &unknown.mend))
-        .collect()
+    let mut findings = Vec::new();
+    for variable in sources.unknown() {
+        findings.push(Finding::warning(
+            "settings",
+            &variable.message,
+            &variable.mend,
+        ));
+    }
+    findings
 }
 
-/// Checks everything that does not depend on an invalid setting. Gives the settings when all are
-/// valid.
+/// Checks everything that does not depend on an invalid setting. Gives the settings if all are
+/// valid and none is a placeholder.
 pub fn check(
     variables: BTreeMap<String, String>,
     clock: &Clock,
@@ -78,9 +83,11 @@ pub fn check(
     let are_valid = |names: &[&str]| !names.iter().any(|name| invalid.contains(name));
 
     let mut config = Config::from_variables(&without(variables, &invalid)).ok()?;
-    if invalid.is_empty() {
+    let mut are_usable = invalid.is_empty();
+    if are_usable {
         let placeholders = config.placeholders();
-        if placeholders.is_empty() {
+        are_usable = placeholders.is_empty();
+        if are_usable {
             findings.push(Finding::ok("settings", "All settings are valid."));
         }
         for placeholder in placeholders {
@@ -101,7 +108,7 @@ pub fn check(
         findings.push(redirect_uri(&config));
     }
     places(&config, clock, findings);
-    invalid.is_empty().then_some(config)
+    are_usable.then_some(config)
 }
 
 /// The files and directories that the settings name.

@@ -360,8 +360,8 @@ impl<'a> Answer<'a> {
         self.is_looked_after = true;
     }
 
-    /// Sends an event with the data that `data` makes, if it makes any. If the answer cannot become a
-    /// stream, nothing is sent.
+    /// Sends an event with the data that `data` makes, if it makes any. If the answer cannot become
+    /// a stream, nothing is sent.
     ///
     /// # Errors
     /// The client has left, or does not read.
@@ -405,8 +405,8 @@ impl<'a> Answer<'a> {
         matches!(state.form, Form::Closed) || self.output.slot.client_is_gone()
     }
 
-    /// Repeats `step` until it returns `true`, or the server is told to stop. `step` blocks no longer
-    /// than the time that it gets.
+    /// Repeats `step` until it returns `true`, or the server is told to stop. `step` blocks no
+    /// longer than the time that it gets.
     ///
     /// # Errors
     /// The client has left. Nothing more is sent to it.
@@ -421,8 +421,8 @@ impl<'a> Answer<'a> {
         Ok(())
     }
 
-    /// Sends the result, but not the body of an answer to `HEAD`. Returns whether the connection goes
-    /// on.
+    /// Sends the result, but not the body of an answer to `HEAD`. Returns whether the connection
+    /// goes on.
     pub(super) fn finish(self, mut reply: Reply, is_head: bool) -> io::Result<bool> {
         if self.is_looked_after {
             self.ticker.remove(self.output);

@@ -25,8 +25,9 @@ const MOST_READ_BYTES: usize = 64 * 1024;
 const READ_BYTES: usize = 2 * 1024;
 /// The largest buffer that is kept after a large request.
 const KEPT_BUFFER_BYTES: usize = 64 * 1024;
-/// After an error answer, this much of what the client still sends is read and thrown away. Otherwise
-/// closing could reset the connection before the client has read the answer (RFC 9112 §9.6).
+/// After an error answer, this much of what the client still sends is read and thrown away.
+/// Otherwise closing could reset the connection before the client has read the answer (RFC 9112
+/// §9.6).
 const DRAIN_BYTES: usize = 4 * 1024 * 1024;
 /// How long that may take.
 const DRAIN_TIME: Duration = Duration::from_millis(500);
@@ -154,8 +155,8 @@ impl Connection<'_> {
         // requests that are never whole keeps nobody out.
         self.slot.begin_body();
         let length = match self.read_body(&head, most) {
-            // The application refuses this request by its head. Its body is not waited for (RFC 9110
-            // §10.1.1).
+            // The application refuses this request by its head. Its body is not waited for
+            // (RFC 9110 §10.1.1).
             Err(End::Refused(Refusal { status: 413, .. }))
                 if most < self.shared.limits.body_bytes =>
             {

@@ -1,5 +1,6 @@
-//! The request head (RFC 9112 §2, §3, §5, §6), read strictly. What two parsers could read in two ways
-//! is refused, so that this server and a proxy in front of it always agree where a request ends.
+//! The request head (RFC 9112 §2, §3, §5, §6), read strictly. What two parsers could read in two
+//! ways is refused, so that this server and a proxy in front of it always agree where a request
+//! ends.
 
 use std::borrow::Cow;
 use std::str;
@@ -87,8 +88,8 @@ pub fn end_of_head(bytes: &[u8], seen: usize) -> Result<Option<usize>, Refusal> 
     }
 }
 
-/// Whether a head that is too long is mostly cookies, and comes from a browser that asks for a page.
-/// The names of fields are looked for at the start of a line, where a browser writes them.
+/// Whether a head that is too long is mostly cookies, and comes from a browser that asks for a
+/// page. The names of fields are looked for at the start of a line, where a browser writes them.
 pub(super) fn is_of_browser_with_cookies(bytes: &[u8]) -> bool {
     let window = bytes.get(..MOST_HEAD_BYTES).unwrap_or(bytes);
     let text = String::from_utf8_lossy(window).to_ascii_lowercase();
@@ -210,7 +211,8 @@ impl Fields<'_> {
             .map(|(_, value)| &**value)
     }
 
-    /// The value of `Host`, of which there must be exactly one: `host` or `host:port` (RFC 9112 §3.2).
+    /// The value of `Host`, of which there must be exactly one: `host` or `host:port` (RFC 9112
+    /// §3.2).
     fn host(&self) -> Result<&str, Refusal> {
         let mut hosts = self.values("host");
         let (Some(host), None) = (hosts.next(), hosts.next()) else {

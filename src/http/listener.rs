@@ -181,8 +181,8 @@ impl HttpServer {
         // This frees descriptors for the connections below.
         slots.evict_idle();
         for (address, _) in &self.listeners {
-            // A connection wakes the thread that accepts. If none can be made, the deadline ends the
-            // wait.
+            // A connection wakes the thread that accepts. If none can be made, the deadline ends
+            // the wait.
             let _ = TcpStream::connect_timeout(&reachable(*address), Duration::from_secs(1));
         }
         let deadline = Instant::now() + self.shared.limits.shutdown;
@@ -308,8 +308,8 @@ fn work(shared: &Arc<Shared>, mut slot: Arc<Slot>, mut is_quiet: bool) {
     }
 }
 
-/// Answers 503 without holding up the listener. In a flood of connections, the client may not get to
-/// read it.
+/// Answers 503 without holding up the listener. In a flood of connections, the client may not get
+/// to read it.
 fn refuse(shared: &Shared, socket: TcpStream) {
     tell_no_room(&socket);
     if let Some(place) = shared.slots.place_of_refusal() {

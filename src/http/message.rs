@@ -162,8 +162,8 @@ pub fn json_reply(status: u16, body: impl Into<Pieces>) -> Reply {
     reply(status, "application/json", body.into())
 }
 
-/// `reply` with one more header field, unless its value is empty or could end the field. `tiny_http`
-/// itself accepts line breaks in a `Header` (CVE-2026-66753).
+/// `reply` with one more header field, unless its value is empty or could end the field.
+/// `tiny_http` itself accepts line breaks in a `Header` (CVE-2026-66753).
 pub fn with_field(mut reply: Reply, name: &'static str, value: &str) -> Reply {
     reply.fields.extend(header(name, value));
     reply

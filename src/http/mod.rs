@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use crate::owner;
 
-/// What clients may cost. Each duration is the longest that is waited for what it names.
+/// What clients may cost. Each duration is how long the server waits at most, for what the field
+/// says.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// The most connections, and so threads, at a time.
@@ -35,7 +36,7 @@ pub struct Limits {
     pub quiet: Duration,
     /// For the result of a call, until the answer becomes a stream, if the client accepts one.
     pub silence: Duration,
-    /// Between two signs of life on a stream.
+    /// For something to send on a stream, until it gets a sign of life.
     pub keep_alive: Duration,
     /// For the client to read one answer, or one event of a stream.
     pub answer: Duration,

@@ -1,5 +1,5 @@
-//! The slots of connections: a bounded number of them, the order in which they are given up, and the
-//! threads that serve them.
+//! The slots of connections: a bounded number of them, the order in which they are given up, and
+//! the threads that serve them.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, TcpStream};
@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 use super::workers::Workers;
 use crate::sync::locked;
 
-/// Beyond the limit there may be a quarter of it: connections that were given up, whose threads have
-/// not ended yet.
+/// Beyond the limit there may be a quarter of it: connections that were given up, whose threads
+/// have not ended yet.
 const ENDING_PART: usize = 4;
-/// Beyond the limit there may also be a sixteenth of it: connections that were refused, whose threads
-/// wait until the client has read why.
+/// Beyond the limit there may also be a sixteenth of it: connections that were refused, whose
+/// threads wait until the client has read why.
 const REFUSALS_PART: usize = 16;
-/// How long a connection keeps its slot at least while it has no request, or its answer is not read.
+/// How long a connection keeps its slot at least while it has no request, or its answer is not
+/// read.
 const CLIENT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The connections of a server.
@@ -27,7 +28,8 @@ pub struct Slots {
     pub workers: Workers<Arc<Slot>>,
     /// The thread of every refusal holds it, so that they can be counted.
     refusals: Arc<()>,
-    /// Only whoever serves a slot, or is about to, holds it. So it ends with them, however they end.
+    /// Only whoever serves a slot, or is about to, holds it. So it ends with them, however they
+    /// end.
     held: Mutex<Vec<Weak<Slot>>>,
 }
 
@@ -45,8 +47,8 @@ const IN_REQUEST: u64 = 0;
 /// Added to the time while the body of a request is awaited. The connection is then given up after
 /// every idle one, and not because the server stops.
 const RECEIVING: u64 = 1 << 63;
-/// Added to the time while an answer is being written. The connection is then given up last, when its
-/// client has left the answer unread for long.
+/// Added to the time while an answer is being written. The connection is then given up last, when
+/// its client has left the answer unread for long.
 const ANSWERING: u64 = 0b11 << 62;
 /// The connection was given up.
 const EVICTED: u64 = u64::MAX;
@@ -154,8 +156,8 @@ impl Slots {
         slot
     }
 
-    /// Makes room for one more connection, if need be by giving up another one. Returns whether there
-    /// is room.
+    /// Makes room for one more connection, if need be by giving up another one. Returns whether
+    /// there is room.
     pub fn make_room(&self) -> bool {
         let open = self.held().len();
         let ending = (self.most / ENDING_PART).max(1);
@@ -186,10 +188,10 @@ impl Slots {
         held.len()
     }
 
-    /// Closes the connection that has been idle for the longest time. If none is idle, closes the one
-    /// that has waited for a request body for the longest time. If there is none either, closes the
-    /// one whose client has not read its answer for the longest time. Returns `false` if there is no
-    /// such connection, or none for as long as a client may take.
+    /// Closes the connection that has been idle for the longest time. If none is idle, closes the
+    /// one that has waited for a request body for the longest time. If there is none either, closes
+    /// the one whose client has not read its answer for the longest time. Returns `false` if there
+    /// is no such connection, or none for as long as a client may take.
     pub fn evict_longest_idle(&self) -> bool {
         let mut slots: Vec<Arc<Slot>> = self.held().iter().filter_map(Weak::upgrade).collect();
         // `IN_REQUEST` comes last: a request that ends now leaves its connection idle most

@@ -44,8 +44,8 @@ impl<T> Default for Ticker<T> {
 }
 
 impl<T: Tick> Ticker<T> {
-    /// Looks after `item` from `due` on. The thread is woken only if it would sleep for longer. So a
-    /// call that is over before it is due rarely costs a system call.
+    /// Looks after `item` from `due` on. The thread is woken only if it would sleep for longer. So
+    /// a call that is over before it is due rarely costs a system call.
     pub fn add(&self, item: &Arc<T>, due: Instant) {
         let mut state = locked(&self.state);
         state.entries.push(Entry {
@@ -89,8 +89,8 @@ impl<T: Tick> Ticker<T> {
         }
     }
 
-    /// Looks after `item` again at `next`. If it was removed and added anew meanwhile, it has another
-    /// time already, and keeps that.
+    /// Looks after `item` again at `next`. If it was removed and added anew meanwhile, it has
+    /// another time already, and keeps that.
     fn put_off(&self, item: &Arc<T>, now: Instant, next: Instant) {
         let mut state = locked(&self.state);
         let is_it = |entry: &&mut Entry<T>| Arc::ptr_eq(&entry.item, item) && entry.due <= now;

@@ -143,8 +143,8 @@ impl Protocol {
         }
     }
 
-    /// Begins a session. Its id says which revision was agreed on, and whether the client opens URLs.
-    /// Nothing is stored for a session, and nothing is trusted because of its id.
+    /// Begins a session. Its id says which revision was agreed on, and whether the client opens
+    /// URLs. Nothing is stored for a session, and nothing is trusted because of its id.
     fn initialize(&self, id: &RawValue, params: &Object<'_>) -> Answered {
         let invalid = || {
             RpcError::new(

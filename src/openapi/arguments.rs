@@ -207,9 +207,7 @@ impl<'d> Draft<'d> {
         let mut schema = match &body.form {
             Form::Json(span) => {
                 let document = self.lister.document;
-                let node = span.map(|span| document.node(span));
-                let shape = node.map(|node| Shape::of(document, node));
-                let shape = shape.unwrap_or_default();
+                let shape = self.lister.shape_of(span.map(|span| document.node(span)));
                 if body.is_required
                     && let Some(value) = only_value(document, &shape)
                 {

@@ -166,7 +166,7 @@ fn chosen(document: Document<'_>, offers: &[Offer<'_>]) -> Result<(String, Form)
         offers.iter().find(fits)
     };
     if let Some(offer) = of(&|essence| essence == JSON).or_else(|| of(&media_type::is_json)) {
-        // Bytes of which the media type says that they are JSON.
+        // A schema of bytes says nothing about JSON: then any JSON is taken.
         let is_json_itself = |schema: &Node<'_>| !is_binary_schema(document, *schema);
         let form = Form::Json(span(offer.schema.filter(is_json_itself)));
         return Ok((offer.media_type.to_owned(), form));

@@ -36,7 +36,7 @@ pub(crate) struct Node<'d> {
 }
 
 impl<'d> Node<'d> {
-    /// Its text.
+    /// Its JSON.
     pub(crate) fn json(self) -> &'d str {
         self.json
     }
@@ -77,7 +77,7 @@ impl<'d> Node<'d> {
         serde_json::from_str(self.looked_at()?).ok()
     }
 
-    /// Its text, if there is work left for it.
+    /// Its JSON, if there is work left to look at it.
     fn looked_at(self) -> Option<&'d str> {
         self.work.look(self.json.len()).then_some(self.json)
     }
@@ -86,7 +86,7 @@ impl<'d> Node<'d> {
 /// An object within the text.
 #[derive(Debug)]
 pub(crate) struct ObjectNode<'d> {
-    /// All of it.
+    /// The object itself.
     pub(crate) node: Node<'d>,
     members: Vec<(Cow<'d, str>, &'d str)>,
 }
@@ -189,13 +189,13 @@ impl Source {
         &self.text
     }
 
-    /// It as it is read with `work`.
+    /// The description, to be read with `work`.
     pub(crate) fn with<'d>(&'d self, work: &'d Work) -> Document<'d> {
         Document { source: self, work }
     }
 }
 
-/// A description as it is read: with a bound of the work.
+/// A description that is read, and the work that is left for that.
 #[derive(Clone, Copy)]
 pub(crate) struct Document<'d> {
     source: &'d Source,

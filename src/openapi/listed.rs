@@ -98,26 +98,13 @@ impl Schema {
 
     /// Any JSON value but an array.
     pub(super) fn single_or_object() -> Self {
-        let number = Values::Number(Range::default());
-        let branches = [
-            Self::object(),
-            Self::text(),
-            number.into(),
-            Values::Boolean.into(),
-        ];
+        let branches = ["object", "string", "number", "boolean"].map(Self::of_type);
         Values::AnyOf(branches.into()).into()
     }
 
     /// Any JSON value, as for the generic tools.
     pub(super) fn any() -> Self {
-        let number = Values::Number(Range::default());
-        let branches = [
-            Self::object(),
-            Self::array(),
-            Self::text(),
-            number.into(),
-            Values::Boolean.into(),
-        ];
+        let branches = ["object", "array", "string", "number", "boolean"].map(Self::of_type);
         Values::AnyOf(branches.into()).into()
     }
 
@@ -210,7 +197,7 @@ impl Members {
         }
     }
 
-    /// Adds a property. One of the same name makes room for it.
+    /// Adds a property, or replaces the one of the same name.
     pub(super) fn add(&mut self, name: String, schema: Schema) {
         let place = self
             .properties

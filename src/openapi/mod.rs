@@ -5,8 +5,8 @@
 //! [`parameter`], [`body`], [`form`]); each is named ([`names`]), and offered or skipped with a
 //! reason ([`offer`], [`servers`], [`references`]). [`Description::arguments`] says what one takes
 //! ([`arguments`]; [`schema`] makes a [`listed`] schema of a [`shape`], with [`detail`],
-//! [`wording`], [`constants`] and [`writable`]), and [`Operation::prepare`] makes a request of what is given ([`send`],
-//! [`template`], [`style`], [`multipart`]).
+//! [`wording`], [`constants`] and [`writable`]), and [`Operation::prepare`] makes a request of what
+//! is given ([`send`], [`template`], [`style`], [`multipart`]).
 //!
 //! The text is split where it is needed ([`split`]), and no more of it than a bound allows
 //! ([`work`]).
@@ -119,7 +119,9 @@ impl Description {
             mut operations,
             mut skipped,
             doubt,
-        } = Found::in_source(&source, surroundings)?;
+        } = Found::in_source(&source, surroundings).map_err(|_| {
+            "it takes too much work to read: leave out what is not needed for calls".to_owned()
+        })?;
         names::name_tools(&mut operations);
         let mut doubts = wanted.doubts(&operations);
         doubts.extend(doubt);
@@ -191,7 +193,7 @@ impl Description {
     }
 }
 
-/// Reads what operations take. It may be only so much work for all of them together.
+/// Reads what operations take. All of them together have one bound of work.
 pub struct Reading<'d> {
     source: &'d Source,
     work: Work,
@@ -220,7 +222,7 @@ impl Found {
     /// Those of `source`.
     ///
     /// # Errors
-    /// What stands beside the operations takes too much work to read.
+    /// What all operations share takes too much work to read.
     fn in_source(source: &Source, surroundings: &Surroundings<'_>) -> Result<Self, String> {
         let work = Work::new(source.text().len());
         let document = source.with(&work);
@@ -284,7 +286,10 @@ impl<'d> Search<'d> {
             if let Some(method) = methods.find(|method| method.to_ascii_lowercase() == **name) {
                 // JSON may have a name twice (RFC 8259 §4).
                 if !known.insert(method) {
-                    self.skip(format!("{method} {path}"), "its path has it twice");
+                    self.skip(
+                        format!("{method} {path}"),
+                        "its path has this method twice, and the first one counts",
+                    );
                     continue;
                 }
                 let work = self.document.work;

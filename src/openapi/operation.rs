@@ -147,7 +147,8 @@ fn check_constant(parameter: &Parameter) -> Result<(), String> {
     Ok(())
 }
 
-/// Drops path parameters that `path` does not have, and adds those that it has and nobody describes.
+/// Drops path parameters that `path` does not have, and adds those that it has and nobody
+/// describes.
 ///
 /// # Errors
 /// The path is no template that can be filled in.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::document::{Document, Node, ObjectNode, Span, Version};
+use super::shape::values;
 use super::text::tidy;
 use crate::api::fixed_headers::FixedHeaders;
 use crate::api::headers::{AllowedHeaders, is_never_allowed};
@@ -160,9 +161,8 @@ impl<'d> GivenParameters<'d> {
 
     /// Those that are no part of a body.
     pub(super) fn besides_the_body(&self) -> impl Iterator<Item = &ObjectNode<'d>> {
-        let is_body =
-            |given: &&GivenParameter<'_>| matches!(given.place.as_ref(), "body" | "formData");
-        let others = self.0.iter().filter(move |given| !is_body(given));
+        let given = self.0.iter();
+        let others = given.filter(|given| !matches!(given.place.as_ref(), "body" | "formData"));
         others.map(|given| &given.members)
     }
 }
@@ -362,10 +362,7 @@ pub(super) fn style_of_format(
 /// The only value that `schema` allows, as JSON, if it is one.
 pub(super) fn constant(document: Document<'_>, schema: Node<'_>) -> Option<String> {
     let schema = document.resolve(schema).ok()?;
-    if let Some(value) = schema.get("const") {
-        return Some(value.json().to_owned());
-    }
-    match schema.get("enum")?.items().as_slice() {
+    match values(&schema)?.as_slice() {
         [only] => Some(only.json().to_owned()),
         _ => None,
     }

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::words::{counts, stem, tokens, words};
+use crate::sorted;
 
-/// A row: words that people say, a colon, and the words under which an API may have it. Those behind
-/// the colon are found under one another, too. A plus joins two words that stand side by side.
+/// A row: words that people say, a colon, and the words under which an API may have it. Those
+/// behind the colon are found under one another, too. A plus joins two words that stand side by
+/// side.
 const SYNONYMS: &str = include_str!("synonyms.txt");
 
 /// How much a synonym counts beside the word itself.
@@ -318,8 +320,8 @@ impl Spoken<'_> {
 
     /// Whether who is named gets something: "to Ada", "with my colleague".
     fn receives(&self) -> bool {
-        let is_article = |word: &str| matches!(word, "a" | "an" | "the" | "my" | "our" | "and");
-        let last = self.before.iter().rfind(|word| !is_article(word));
+        let is_determiner = |word: &str| matches!(word, "a" | "an" | "the" | "my" | "our");
+        let last = self.before.iter().rfind(|word| !is_determiner(word));
         last.is_some_and(|word| RECEIVING.contains(&word.as_str()))
     }
 
@@ -334,7 +336,7 @@ fn owners(text: &str) -> BTreeSet<&str> {
     let mut pieces: Vec<&str> = text.split("'s").collect();
     pieces.pop();
     let words = pieces.into_iter().map(|piece| tokens(piece).last());
-    words.flatten().collect()
+    sorted::set(words.flatten())
 }
 
 /// How much `word` counts by this table, if it is there.

@@ -18,9 +18,10 @@ const REFERENCE: &str = "\"$ref\"";
 
 /// What in a document leads to other files.
 pub(super) struct Leaving {
-    /// Whether something may.
+    /// Whether anything can lead there.
     is_possible: bool,
-    /// The parts that lead there, however indirectly, each with the reason as the rest of a sentence.
+    /// The parts that lead there, however indirectly, each with the reason as the rest of a
+    /// sentence.
     parts: BTreeMap<Span, String>,
 }
 
@@ -45,7 +46,7 @@ impl Leaving {
     }
 
     fn look_through(&mut self, document: Document<'_>) {
-        // By a part, those that refer to it.
+        // For each part, the parts that refer to it.
         let mut users: BTreeMap<Span, Vec<Span>> = BTreeMap::new();
         let mut seen: BTreeSet<Span> = BTreeSet::new();
         let mut left: Vec<Node<'_>> = document.paths().map(|(_, item)| item).collect();
@@ -102,8 +103,8 @@ impl Leaving {
     }
 }
 
-/// Whether something in `text` may refer to another file. One pass shows that most documents have no
-/// such reference.
+/// Whether something in `text` may refer to another file. One pass shows that most documents have
+/// no such reference.
 fn may_leave(text: &str) -> bool {
     let mut found = memmem::find_iter(text.as_bytes(), REFERENCE.as_bytes());
     found.any(|at| {

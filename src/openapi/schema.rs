@@ -137,7 +137,7 @@ impl<'d> Lister<'d> {
         Ok(listed.schema)
     }
 
-    fn shape_of(&self, schema: Option<Node<'d>>) -> Shape<'d> {
+    pub(super) fn shape_of(&self, schema: Option<Node<'d>>) -> Shape<'d> {
         let shape = schema.map(|schema| Shape::of(self.document, schema));
         shape.unwrap_or_default()
     }
@@ -267,7 +267,7 @@ impl<'d> Lister<'d> {
             let listed = self.list(&merged, at, constants)?.schema;
             match listed.values {
                 Values::AnyOf(nested) if listed.description.is_empty() => branches.extend(nested),
-                values => branches.push(Schema { values, ..listed }),
+                _ => branches.push(listed),
             }
         }
         // Some branches differ only in details that are not listed.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use super::operation::Operation;
 use super::question::{CALLER, Concept, Question, Role, Synonyms, Wish, action_weight};
 use super::words::{counts, stem, stems, tokens, words};
-
 use crate::sorted;
 
 /// How many operations are found at most.
@@ -186,8 +185,8 @@ impl Index {
         }
     }
 
-    /// The operations that fit `question` best, of those that `may_be_found`: their numbers in the list
-    /// that was indexed, the best first.
+    /// The operations that fit `question` best, of those that `may_be_found`: their numbers in the
+    /// list that was indexed, the best first.
     pub fn find(&self, question: &str, may_be_found: impl Fn(usize) -> bool) -> Vec<usize> {
         let is_known = |stem: &str| self.stems.contains_key(stem);
         let question = Question::new(question, &self.synonyms, is_known);
@@ -246,8 +245,8 @@ impl Index {
         all
     }
 
-    /// The stems of `concept` that operations have, each with how much it counts. However rare a synonym
-    /// is, it counts like the most common of these stems.
+    /// The stems of `concept` that operations have, each with how much it counts. However rare a
+    /// synonym is, it counts like the most common of these stems.
     fn look_up<'i>(&'i self, concept: &'i Concept) -> Vec<Found<'i>> {
         let mut found = Vec::new();
         for (stem, weight) in &concept.stems {
@@ -297,8 +296,8 @@ impl Index {
         (1.0 + float(self.operations.len()) / float(postings.len())).ln()
     }
 
-    /// Brings variety into the ranking. Operations that do alike, such as for me and for another user,
-    /// make room for others.
+    /// Brings variety into the ranking. Operations that do alike, such as for me and for another
+    /// user, make room for others.
     fn spread(&self, ranked: &mut Vec<Ranked>) {
         ranked.truncate(MOST_COMPARED);
         let mut before: BTreeMap<usize, i32> = BTreeMap::new();

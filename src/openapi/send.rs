@@ -342,8 +342,8 @@ impl Entry<'_> {
         Ok(fields)
     }
 
-    /// Its values, where no style is described: every item of a list is a field (OpenAPI 3.1 §4.8.15,
-    /// "Encoding Object").
+    /// Its values, where no style is described: every item of a list is a field (OpenAPI 3.1
+    /// §4.8.15, "Encoding Object").
     fn values(&self) -> Vec<&str> {
         if !self.json.starts_with('[') {
             return vec![self.json];

@@ -216,7 +216,8 @@ impl<'d> Shape<'d> {
     pub(super) fn kinds(&self) -> Vec<&'static str> {
         if !self.kinds.is_empty() {
             let mut kinds = self.kinds.clone();
-            // ASP.NET Core says so of every number, since it also reads numbers in strings.
+            // ASP.NET Core gives every number the type string, too, since it also reads numbers in
+            // strings.
             if self.is_number_by_format() {
                 kinds.retain(|kind| *kind != "string");
             }
@@ -311,7 +312,7 @@ impl<'d> Choices<'d> {
 }
 
 /// The values of `const` or `enum`. An empty `enum` would allow nothing: it is taken for none.
-fn values<'d>(members: &ObjectNode<'d>) -> Option<Vec<Node<'d>>> {
+pub(super) fn values<'d>(members: &ObjectNode<'d>) -> Option<Vec<Node<'d>>> {
     match members.get("const") {
         Some(only) => Some(vec![only]),
         None => Some(list(members, "enum")).filter(|values| !values.is_empty()),
@@ -323,11 +324,10 @@ fn is_null(members: &ObjectNode<'_>) -> bool {
     // OpenAPI 3.0 has no such type.
     let is_nullable_alone =
         members.members().count() == 1 && members.read("nullable") == Some(true);
-    let is_value = |value: &Node<'_>| value.json() == "null";
-    let has_no_other = |values: Vec<Node<'_>>| values.iter().all(is_value);
+    let has_only_null = |values: Vec<Node<'_>>| values.iter().all(|value| value.json() == "null");
     members.text("type").as_deref() == Some("null")
         || is_nullable_alone
-        || values(members).is_some_and(has_no_other)
+        || values(members).is_some_and(has_only_null)
 }
 
 /// Whether a schema with these members is bytes as they are: `format` says so in OpenAPI 3.0, and a

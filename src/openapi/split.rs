@@ -1,5 +1,5 @@
-//! Splits JSON into its parts. The whole text was found to be valid when it was read: only where a
-//! value ends is looked for here, which is much less work than to parse it.
+//! Splits JSON into its parts. The text is known to be valid JSON, so only the end of each value is
+//! looked for. That is much less work than to parse it.
 
 use std::borrow::Cow;
 

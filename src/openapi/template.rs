@@ -64,8 +64,8 @@ pub(crate) fn pieces(path: &str) -> Result<Vec<Piece<'_>>, String> {
     Ok(pieces)
 }
 
-/// `path` without the fields of its query that a parameter of the query stands for, such as
-/// `ids={ids}`: the parameter itself is sent.
+/// `path` without the fields of its query that are parameters of the query, too, such as
+/// `ids={ids}`: they are sent as those parameters.
 pub(crate) fn without_fields<'t>(path: &'t str, parameters: &[Parameter]) -> Cow<'t, str> {
     let Some((path_alone, query)) = path.split_once('?') else {
         return path.into();

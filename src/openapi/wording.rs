@@ -47,7 +47,8 @@ pub(super) fn description(shape: &Shape<'_>, detail: Detail) -> String {
     sentences(&told)
 }
 
-/// The texts of `enum`, if all of them are texts, and not too many to be listed.
+/// The texts of `enum` that are listed, without `null` and the empty one; `None` if there are none,
+/// if a value is no text, or if there are too many.
 pub(super) fn choices(shape: &Shape<'_>, detail: Detail) -> Option<Vec<String>> {
     let choices = shape.choices.as_ref()?;
     let mut texts: Vec<String> = Vec::new();

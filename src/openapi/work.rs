@@ -6,8 +6,8 @@ use std::cell::Cell;
 const MIB: usize = 1024 * 1024;
 /// How many bytes are looked through for one operation. Real ones need two MiB at most.
 const MOST_FOR_ONE: usize = 16 * MIB;
-/// How many are looked through for all operations: so many, and the text so many times. Microsoft
-/// Graph's need ten times its text.
+/// For all operations, [`MOST_FOR_ALL`] bytes are looked through, plus [`MOST_TIMES`] times the
+/// length of the text. Microsoft Graph's need ten times its text.
 const MOST_FOR_ALL: usize = 512 * MIB;
 const MOST_TIMES: usize = 16;
 /// What a look costs besides the bytes that are looked through.
@@ -60,12 +60,12 @@ impl Work {
         self.left.set(granted);
         self.left_for_others.set(all - granted);
         self.is_spent.set(false);
-        let read = read();
+        let outcome = read();
         self.left_for_others.set(all - granted + self.left.take());
         if self.is_spent.get() {
             return Err("its description takes too much work to read".to_owned());
         }
-        read
+        outcome
     }
 
     /// Takes a look at so many bytes. Says whether it may.

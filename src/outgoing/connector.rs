@@ -182,9 +182,9 @@ fn connect_to<In: Transport>(
     })
 }
 
-/// Connects to the first of `addresses` that answers, and returns what `connect` gives for it. In the
-/// spirit of RFC 8305, the families take turns, and no address is waited for long while others are
-/// left. `connect` gets an address and how long to wait for it. `budget` is the time for all of
+/// Connects to the first of `addresses` that answers, and returns what `connect` gives for it. In
+/// the spirit of RFC 8305, the families take turns, and no address is waited for long while others
+/// are left. `connect` gets an address and how long to wait for it. `budget` is the time for all of
 /// them. The `proven` address is tried first if it is one of them.
 ///
 /// # Errors

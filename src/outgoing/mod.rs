@@ -28,11 +28,11 @@ use self::trailers::MOST_FIELD_BYTES;
 
 /// For the look-up of the name, the connection and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The buffer of a connection for what it reads. If an unfinished head filled it, ureq would believe
-/// that the connection has ended.
+/// The buffer of a connection for what it reads. If an unfinished head filled it, ureq would
+/// believe that the connection has ended.
 const INPUT_BYTES: usize = MOST_FIELD_BYTES + 1;
-/// The buffer of a connection for what it sends. It must hold each line of a request's head, so it is
-/// larger than what most servers accept.
+/// The buffer of a connection for what it sends. It must hold each line of a request's head, so it
+/// is larger than what most servers accept.
 pub const OUTPUT_BYTES: usize = 32 * 1024;
 
 /// There are no client certificates here, so what signs with their keys is not compiled in.

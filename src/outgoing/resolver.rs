@@ -1,5 +1,6 @@
 //! The addresses of host names. The operating system may take long to look up a name, and cannot be
-//! told to give up. So each look-up has its own thread, and serves everybody who waits for that name.
+//! told to give up. So each look-up has its own thread, and serves everybody who waits for that
+//! name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
@@ -21,8 +22,8 @@ use crate::sync::{self, locked};
 const LIFETIME: Duration = Duration::from_secs(10);
 /// How many look-ups there are at a time in the whole process, each on its own thread.
 const MOST_LOOK_UPS: usize = 4;
-/// How many there are at a time when one for [`NamedBy::Others`] begins, so that names of the
-/// settings have room.
+/// A look-up for [`NamedBy::Others`] begins only while there are fewer than this, so that names of
+/// the settings have room.
 const MOST_FOR_OTHERS: usize = 2;
 
 /// The names that the operating system resolves.
@@ -200,8 +201,8 @@ impl Names {
     }
 }
 
-/// Resolves nothing. ureq resolves a name even if a connection to it is open. Instead, the connector
-/// looks the name up when it makes a connection.
+/// Resolves nothing. ureq resolves a name even if a connection to it is open. Instead, the
+/// connector looks the name up when it makes a connection.
 #[derive(Debug)]
 pub(super) struct Later;
 

@@ -98,8 +98,8 @@ fn unfold_heads(buffers: &mut dyn Buffers) {
     }
 }
 
-/// Where lines of the heads at the start of `input` are folded: each line break with the white space
-/// behind it.
+/// Where lines of the heads at the start of `input` are folded: each line break with the first
+/// white space after it.
 fn folds(input: &[u8]) -> Vec<Range<usize>> {
     let mut folds = Vec::new();
     let mut status_line = None;
@@ -110,7 +110,7 @@ fn folds(input: &[u8]) -> Vec<Range<usize>> {
         let text = text.strip_suffix(b"\r").unwrap_or(text);
         if text.is_empty() {
             match status_line.take() {
-                Some(line) if !is_informational(line) => break,
+                Some(status_line) if !is_informational(status_line) => break,
                 // Another head follows an interim response.
                 _ => continue,
             }
@@ -155,8 +155,8 @@ impl Default for Answer {
 }
 
 impl Answer {
-    /// Reads `input`, which is all that ureq has not used yet. Before ureq waits for more, it has used
-    /// all whole lines, whole heads and data, and so has this.
+    /// Reads `input`, which is all that ureq has not used yet. Before ureq waits for more, it has
+    /// used all whole lines, whole heads and data, and so has this.
     fn read(&mut self, mut input: &[u8]) -> Result<(), ureq::Error> {
         loop {
             let used = match self.expecting {

@@ -133,7 +133,8 @@ impl Routes {
                 check_user_id(user_id)?;
                 (user_id.clone(), "user_id", user_id.as_str())
             }
-            // The label that it will have, unless somebody else takes it before the button is pressed.
+            // The label that it will have, unless somebody else takes it before the button is
+            // pressed.
             Asked::Another => (self.free_label(), ANOTHER, "true"),
         };
         let confirmation = Secret::random()?;
@@ -191,8 +192,8 @@ impl Routes {
 
     /// `name` as a browser knows it. Behind https it has the prefix that keeps other hosts of the
     /// domain from setting the cookie (RFC 6265bis §4.1.3.2). Otherwise somebody there could give
-    /// another person's browser the cookie of his own sign-in, and so have it completed by them. The
-    /// prefix asks for the path `/`.
+    /// another person's browser the cookie of his own sign-in, and so have it completed by them.
+    /// The prefix asks for the path `/`.
     fn own_cookie_name(&self, name: &str) -> String {
         if self.config.redirect_uri.is_https {
             format!("__Host-{name}")
@@ -255,9 +256,9 @@ impl Routes {
     }
 
     /// The reply to a request that brings no usable answer of Entra. Somebody may have changed the
-    /// authorization request so that the code stands in the address, and may ask the person for that
-    /// address. So a GET is first sent on to an address without a code. The fragment of the redirect
-    /// replaces the one in the address bar (RFC 9110 §10.2.2), which no server sees.
+    /// authorization request so that the code stands in the address, and may ask the person for
+    /// that address. So a GET is first sent on to an address without a code. The fragment of the
+    /// redirect replaces the one in the address bar (RFC 9110 §10.2.2), which no server sees.
     fn not_how_a_sign_in_ends(&self, request: &Request<'_>) -> Reply {
         if request.head.method != Method::Post && request.head.query != NO_ANSWER {
             return redirect(303, &format!("?{NO_ANSWER}#none"));

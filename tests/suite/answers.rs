@@ -287,7 +287,7 @@ fn a_write_whose_answer_breaks_off_has_been_done_and_is_not_sent_again() {
     );
 }
 
-/// The network is in order then, and nothing stands between here and there.
+/// The message must not blame the network, a firewall or a proxy.
 #[test]
 fn an_answer_that_is_not_http_is_said_to_be_one_that_cannot_be_read() {
     let world = World::signed_in();
@@ -408,7 +408,7 @@ fn a_redirect_to_a_sign_in_page_says_that_the_token_is_not_taken() {
     }
 }
 
-/// As ASP.NET does after a form, and for whom the API takes the token but denies the call.
+/// ASP.NET sends such redirects after a form, and if it accepts the token but denies the call.
 #[test]
 fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
     let world = World::signed_in();
@@ -417,6 +417,8 @@ fn a_redirect_that_only_says_where_to_return_to_is_none_to_a_sign_in_page() {
         "/v1.0/catalog/blog/5?ReturnUrl=%2F",
         "/Account/AccessDenied?ReturnUrl=%2Fv1.0%2Fx",
         "/v1.0/apps/1?client_id=1&response_types=code",
+        "/v1.0/bloginfo?ReturnUrl=%2F",
+        "/v1.0/designing?ReturnUrl=%2F",
     ] {
         for (status, said) in [(302, "is not known"), (303, "The API has acted")] {
             for tool in WRITES {
@@ -1101,7 +1103,7 @@ fn text_is_read_by_its_type_and_its_declared_character_set() {
         ("image/png; charset=utf-8", b"x".as_slice()),
         ("multipart/mixed; boundary=b", b"--b\r\n\r\n\xff\r\n--b--"),
         ("application/octet-stream", b"\xef\xbb\xbfa"),
-        // Some servers name a charset for everything.
+        // Some servers name a charset also for what is not text.
         (
             "application/pdf; charset=iso-8859-1",
             b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n\x00\x01",

@@ -109,7 +109,10 @@ fn an_operation_that_stands_twice_in_its_path_is_one_tool() {
     let [skipped] = read.skipped() else {
         panic!("{:?}", read.skipped());
     };
-    assert_eq!(skipped.reason, "its path has it twice");
+    assert_eq!(
+        skipped.reason,
+        "its path has this method twice, and the first one counts"
+    );
 }
 
 #[test]

@@ -235,6 +235,24 @@ fn a_write_that_fails_after_an_earlier_try_says_that_it_may_be_done() {
             assert_eq!(is_said, first != "throttled", "{tool} {first}: {answer}");
         }
     }
+    // A new token makes nothing undone.
+    let seen = AtomicUsize::new(0);
+    world.backend.on(move |_| {
+        Some(match seen.fetch_add(1, Ordering::SeqCst) {
+            0 => Answer::Reset,
+            1 => status(401, None)(),
+            _ => status(412, None)(),
+        })
+    });
+    let answer = world
+        .server
+        .modern()
+        .fails("api_put_request", json!({"endpoint": "/x"}));
+    assert_eq!(answer["status"], 412, "{answer}");
+    assert!(
+        answer["hint"].as_str().unwrap().contains(MAY_BE_DONE),
+        "{answer}"
+    );
     // Nobody minds a second look, and what has gone through is done.
     fail_first(&world, 1, || Answer::Reset);
     let mut mcp = world.server.modern();

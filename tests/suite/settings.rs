@@ -1768,6 +1768,10 @@ fn an_untouched_placeholder_is_refused() {
         "{diagnosed:?}"
     );
     assert!(
+        !diagnosed.stdout.contains("microsoftonline"),
+        "{diagnosed:?}"
+    );
+    assert!(
         !diagnosed.stdout.contains("All settings are valid"),
         "{diagnosed:?}"
     );

@@ -112,7 +112,7 @@ fn hint(answer: &Answer) -> Option<String> {
     hints.extend(hint_of_truncated(answer));
     if let Some(coding) = &answer.packed {
         hints.push(format!(
-            "The body is packed in a coding that this server cannot undo ({coding}): it is as it came."
+            "The body is packed in a way that this server does not undo ({coding}): it is as it came."
         ));
     }
     if answer.had_token {
@@ -127,7 +127,10 @@ fn hint(answer: &Answer) -> Option<String> {
             answer.headers_left_out
         ));
     }
-    if let Some(redirect) = &answer.redirect {
+    // Where a download leads is nothing that a tool can call.
+    if let Some(redirect) = &answer.redirect
+        && answer.downloaded_from.is_none()
+    {
         hints.push(hint_of_redirect(redirect, answer.status).to_owned());
     }
     if let Some(host) = &answer.unlisted_host {

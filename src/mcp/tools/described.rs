@@ -87,10 +87,10 @@ impl Described {
                 continue;
             };
             let mut draft = Draft::new(operation, generic);
-            // It is printed once more, with the operation's own arguments.
-            let empty = draft.printed().len() + r#","required":[]"#.len();
+            // What the operation's own arguments add to this must fit, too.
+            let length = draft.printed().len() + r#","required":[]"#.len();
             let bounds = Bounds {
-                most_bytes: MOST_TOOL_BYTES.saturating_sub(empty),
+                most_bytes: MOST_TOOL_BYTES.saturating_sub(length),
                 takes_files,
             };
             match reading.arguments(operation, bounds) {
@@ -141,8 +141,10 @@ impl Generic {
         let properties = properties.and_then(Value::as_object).into_iter().flatten();
         let mut arguments = Vec::new();
         for (name, listed) in properties {
-            let checked = input.and_then(|input| input.get(name));
-            if let Some(checked) = checked.filter(|_| !OF_OPERATION.contains(&name.as_str())) {
+            if OF_OPERATION.contains(&name.as_str()) {
+                continue;
+            }
+            if let Some(checked) = input.and_then(|input| input.get(name)) {
                 arguments.push(GenericArgument {
                     name: name.clone(),
                     listed: listed.to_string(),
@@ -163,7 +165,6 @@ struct Draft<'a> {
     annotations: &'a str,
     /// The listed schema of each argument, as JSON.
     properties: BTreeMap<String, String>,
-    required: Vec<String>,
     input: Input,
 }
 
@@ -174,7 +175,6 @@ impl<'a> Draft<'a> {
             operation,
             annotations: &generic.annotations,
             properties: BTreeMap::new(),
-            required: Vec::new(),
             input: Input::default(),
         };
         for argument in &generic.arguments {
@@ -203,7 +203,6 @@ impl<'a> Draft<'a> {
             self.input.add(name.clone(), check);
             self.properties.insert(name.clone(), schema.json());
         }
-        self.required.clone_from(&arguments.required);
         self.input.require(arguments.required.clone());
     }
 
@@ -213,10 +212,11 @@ impl<'a> Draft<'a> {
         let properties: Vec<String> = properties
             .map(|(name, schema)| format!("{}:{schema}", quoted(name)))
             .collect();
-        let required = if self.required.is_empty() {
+        let required = self.input.required();
+        let required = if required.is_empty() {
             String::new()
         } else {
-            format!(r#","required":{}"#, json!(self.required))
+            format!(r#","required":{}"#, json!(required))
         };
         format!(
             r#"{{"annotations":{},"description":{},"inputSchema":{{"additionalProperties":false,"properties":{{{}}}{required},"type":"object"}},"name":{},"title":{}}}"#,
@@ -243,7 +243,7 @@ struct Check {
 }
 
 impl Checks {
-    /// The API checks its body.
+    /// Of a body: nothing, since the API checks it.
     fn of_body(&mut self) -> Arc<Value> {
         self.shared(None)
     }

@@ -38,6 +38,11 @@ impl Input {
         self.required.extend(names);
     }
 
+    /// The arguments that the tool demands.
+    pub(super) fn required(&self) -> &[String] {
+        &self.required
+    }
+
     /// The schema of the argument `name`.
     pub(super) fn get(&self, name: &str) -> Option<&Arc<Value>> {
         let mut arguments = self.arguments.iter();

@@ -74,8 +74,8 @@ pub(super) fn types(schema: &Value) -> impl Iterator<Item = &str> {
     types.flatten().filter_map(Value::as_str)
 }
 
-/// Checks the value of what is called `name`. Without a type in its schema it may be anything, and is
-/// not even looked at.
+/// Checks the value of what is called `name`. Without a type in its schema it may be anything, and
+/// is not even looked at.
 ///
 /// # Errors
 /// A sentence that says what is wrong with it.

@@ -13,7 +13,7 @@ use crate::sorted;
 pub(super) const FIND: &str = "find_operations";
 pub(super) const DESCRIBE: &str = "describe_operation";
 
-/// How many bytes the arguments of an operation are described in.
+/// The most bytes in which the arguments of an operation are described.
 const MOST_ARGUMENT_BYTES: usize = 16 * 1024;
 /// How many tags are named to a model that names none of them.
 const MOST_TAGS: usize = 50;

@@ -1,5 +1,5 @@
-//! The start page: what this server is for, who is signed in, how a client is connected, and what to
-//! do about errors that only Microsoft's page shows.
+//! The start page: what this server is for, who is signed in, how a client is connected, and what
+//! to do about errors that only Microsoft's page shows.
 
 use super::{Html, Pages, escaped, filled, query, query_of};
 use crate::auth::DEFAULT_USER_ID;

@@ -84,7 +84,7 @@ pub fn run(writes: usize) -> String {
                 let name = format!("user-{number}");
                 let url = lock(&url).clone();
                 let step = || {
-                    // A client may give a person many labels; their browser may not.
+                    // A client may sign one person in under many labels; a browser alone may not.
                     let mut mcp = Mcp::modern(Client::new(&url), json!({}));
                     let begun = mcp.ok("authenticate_user", json!({"user_id": name}));
                     let link = begun["sign_in_url"].as_str().unwrap();

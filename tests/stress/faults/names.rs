@@ -19,10 +19,11 @@ use crate::support::server::{Process, Setup};
 const SILENT: &str = "127.9.9.9:53";
 /// Longer than the server remembers addresses.
 const REMEMBERED: Duration = Duration::from_secs(15);
-/// Two seconds, twice, for the IPv4 and for the IPv6 addresses.
+/// The system asks for IPv4 and for IPv6 addresses, each twice, and waits two seconds each time.
 const RESOLVER: &str = "nameserver 127.9.9.9\noptions timeout:2 attempts:2\n";
 const QUERIES_PER_LOOK_UP: usize = 4;
-/// Three, as each call is tried three times; more where a slow machine makes the calls one after the other.
+/// Each call is tried three times, so three look-ups serve all. A slow machine, which does not begin all calls at
+/// once, needs more.
 const MOST_LOOK_UPS: usize = 6;
 const CALLS: usize = 240;
 /// What SECURITY.md promises.
