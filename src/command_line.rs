@@ -171,9 +171,9 @@ pub const VERBS: &[Usage] = &[
         ],
         summary: "write a settings file, and say how to register the app and connect a client",
         details: "At a terminal, it asks for the values that no flag gives. It writes .env, or the file that \
-                  --env-file names, but never overwrites a file. Then it shows what the app registration \
-                  needs, runs doctor, and shows how to connect a client. It exits with 1 if doctor finds a \
-                  failure.",
+                  --env-file names, but never overwrites a file; AZURE_CLOUD or AZURE_AUTHORITY_HOST of \
+                  the environment is written, too. Then it shows what the app registration needs, runs \
+                  doctor, and shows how to connect a client. It exits with 1 if doctor finds a failure.",
     },
     Usage {
         verb: Verb::Login,
