@@ -14,7 +14,12 @@ use serde_json::{Map, Value, json};
 
 /// The revisions before the newest.
 const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
-const WITH_DATA: [&str; 3] = ["api_post_request", "api_put_request", "api_patch_request"];
+const WITH_DATA: [&str; 4] = [
+    "api_post_request",
+    "api_put_request",
+    "api_patch_request",
+    "api_delete_request",
+];
 const API: [&str; 5] = [
     "api_get_request",
     "api_post_request",

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::entra::{ADA, Entra};
+use crate::support::backend::Backend;
+use crate::support::entra::{ADA, Entra, TENANT_ID};
 use crate::support::http::{Reply, Request, StandIn, deafen};
 use crate::support::server::{Process, Setup};
 use crate::support::{Gate, PATIENCE, lock};
 use entra_auth_mcp::outgoing::connector::{first_to_answer, silent_families};
 use entra_auth_mcp::outgoing::resolver::{NamedBy, Names};
 use serde_json::{Value, json};
+use url::Url;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_entra-auth-mcp");
 /// As long as the server has for one connection.
@@ -225,6 +227,55 @@ fn a_family_that_does_not_answer_is_passed_over_and_named() {
     let unheard: [IpAddr; 1] = [Ipv6Addr::LOCALHOST.into()];
     drop(v6);
     assert!(silent_families(&unheard, port).is_empty());
+}
+
+/// A listener that answers nobody, at the port of `url` and the other loopback address.
+#[cfg(target_os = "linux")]
+fn deaf_beside(url: &str) -> (TcpListener, Vec<TcpStream>) {
+    let port = Url::parse(url).unwrap().port().unwrap();
+    let listener = TcpListener::bind((Ipv6Addr::LOCALHOST, port)).unwrap();
+    let filling = deafen(&listener);
+    (listener, filling)
+}
+
+// CASES B9
+#[cfg(target_os = "linux")]
+#[test]
+fn authority_and_api_are_reached_where_the_first_address_of_their_name_does_not_answer() {
+    let entra = Entra::start();
+    let backend = Backend::start_for(&entra);
+    let urls = [entra.authority_host(), backend.url()];
+    let _deaf = urls.each_ref().map(|url| deaf_beside(url));
+    let [authority, api] = urls.map(|url| url.replace("127.0.0.1", "localhost"));
+    let issuer = format!("{authority}/{TENANT_ID}/v2.0");
+    entra.id_token_tamper(move |claims| claims["iss"] = json!(issuer));
+    let setup = Setup::new(&entra, None)
+        .with("AZURE_AUTHORITY_HOST", &authority)
+        .with("BACKEND_API_BASE_URL", &api);
+    // For this server alone, localhost has both addresses. The deaf one comes first.
+    let hosts = setup
+        .directory
+        .write("hosts", "::1 localhost\n127.0.0.1 localhost\n");
+    let script = "mount --bind \"$1\" /etc/hosts && getent ahosts localhost | head -n 1 | grep '^::1 ' >&2 \
+                  && exec \"$2\"";
+    let mut command = Command::new("unshare");
+    command
+        .args([
+            "--user",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+        ])
+        .args([hosts.as_os_str(), PROGRAM.as_ref()])
+        .env("PATH", std::env::var_os("PATH").unwrap());
+    let server = Process::start(command, &setup);
+    let mut mcp = server.modern();
+    mcp.sign_in(ADA);
+    let result = mcp.ok("api_get_request", json!({"endpoint": "/me"}));
+    assert_eq!(result["data"]["userPrincipalName"], ADA, "{result}");
 }
 
 // ---- Names ----

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::{panic, thread};
+use std::{env, panic, thread};
 
 use crate::support::backend::{Backend, cae_claims, claims_challenge};
 use crate::support::browser::Browser;
@@ -18,6 +18,7 @@ use crate::support::server::{Process, World};
 use crate::support::{encode_pairs, lock, value_of};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use entra_auth_mcp::cli;
 use entra_auth_mcp::secret::Secret;
 use entra_auth_mcp::text::of_panic;
 use serde_json::{Value, json};
@@ -754,4 +755,25 @@ fn the_log_of_a_panic_quotes_nothing_that_the_program_worked_on() {
         assert!(!line.contains("S3cret"), "{line}");
     }
     assert!(said[2].ends_with(": a fixed text"), "{said:?}");
+}
+
+/// Set in the process that a test starts to run itself in.
+const IS_A_VERB: &str = "TEST_IS_A_VERB";
+
+/// No verb can be made to panic from outside, so the panic comes after a verb of the same process.
+#[test]
+fn from_the_first_verb_on_a_panic_is_logged_without_what_it_quotes() {
+    if env::var_os(IS_A_VERB).is_some() {
+        let _ = cli::run(["version".to_owned()].into_iter());
+        panic::catch_unwind(|| assert_eq!("S3cret", "another one")).unwrap_err();
+        return;
+    }
+    let mut command = Command::new(env::current_exe().unwrap());
+    let name = "secrets::from_the_first_verb_on_a_panic_is_logged_without_what_it_quotes";
+    command.args(["--exact", name, "--nocapture"]);
+    let output = command.env(IS_A_VERB, "yes").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("1 passed"), "{text}");
+    assert!(text.contains("secrets.rs:"), "{text}");
+    assert!(!text.contains("S3cret"), "{text}");
 }

@@ -555,6 +555,51 @@ fn check_config_prints_every_setting_and_changes_nothing() {
     );
 }
 
+/// What version 0.1.0 had in its `.env.example`, uncommented, with the placeholders filled in.
+const OF_0_1_0: &str = "\
+AZURE_CLIENT_ID=22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11
+AZURE_TENANT_ID=7d1c4e0a-9f35-4b6e-8a2d-1f0e5c3b7a94
+BACKEND_API_BASE_URL=https://api.contoso.com/v1
+CUSTOM_API_SCOPE=api://22961fbc-5a1e-4c5e-9d3b-0c6a3f7e8b11/.default
+ALLOWED_METHODS=GET POST PUT PATCH DELETE
+ALLOWED_ENDPOINTS=/me/** /users/*/photo
+DENIED_ENDPOINTS=/$batch /**/secrets/**
+SERVER_HOST=localhost
+SERVER_PORT=8000
+REDIRECT_URI=http://localhost:8000/auth/callback
+AZURE_CLOUD=public
+AZURE_AUTHORITY_HOST=https://login.microsoftonline.com
+AUTH_RESPONSE_MODE=form_post
+DOMAIN_HINT=contoso.com
+SIGN_IN_METHOD=browser
+ALLOW_DEVICE_CODE=false
+SIGN_IN_WAIT_SECONDS=120
+TOKEN_CACHE_FILE=token_cache.json
+ALLOWED_HOSTS=
+ALLOWED_ORIGINS=
+SERVER_ACCESS_KEY=
+SERVER_ACCESS_KEY_FILE=
+MAX_RESPONSE_BYTES=1048576
+MAX_REQUEST_BYTES=4194304
+FILES_DIR=api-files
+MAX_FILE_BYTES=104857600
+LOG_LEVEL=info
+AUDIT_LOG=audit.jsonl
+AUDIT_LOG_REQUIRED=true
+";
+
+#[test]
+fn the_settings_of_version_0_1_0_mean_the_same() {
+    let program = Program::with_file(".env", OF_0_1_0);
+    fs::create_dir(program.0.file("api-files")).unwrap();
+    let outcome = program.run(&["--check-config"], &[]);
+    for line in OF_0_1_0.lines() {
+        let (name, value) = line.split_once('=').unwrap();
+        assert_eq!(outcome.value(name), value, "{name}");
+    }
+    assert_eq!(outcome.stderr, "");
+}
+
 #[test]
 fn every_setting_can_be_set() {
     let variables = [

@@ -567,6 +567,26 @@ fn when_the_server_is_killed_what_was_under_way_says_so_and_the_rest_works() {
 }
 
 #[test]
+fn pending_sign_ins_begin_anew_where_the_server_that_had_them_was_killed() {
+    let world = World::new();
+    let mut first = world.program();
+    first.ok("ping", json!({}));
+    let mut second = world.program();
+    let ada = json!({"user_id": ADA});
+    let lost = second.ok("authenticate_user", ada.clone());
+    assert_eq!(world.owner()["pid"], first.child.id());
+    let status = second.ok("check_auth_status", ada.clone());
+    assert_eq!(status["pending_sign_in"], true, "{status}");
+    first.kill();
+    let status = second.ok("check_auth_status", ada.clone());
+    assert_eq!(status["pending_sign_in"], false, "{status}");
+    let anew = second.ok("authenticate_user", ada);
+    assert_ne!(anew["sign_in_url"], lost["sign_in_url"]);
+    open(anew["sign_in_url"].as_str().unwrap());
+    assert_eq!(second.me()["userPrincipalName"], ADA);
+}
+
+#[test]
 fn the_place_of_a_server_that_has_ended_is_taken_without_a_message() {
     let world = World::new();
     let mut first = world.program();
@@ -720,6 +740,7 @@ fn refusal(setup: &Setup, arguments: &[&str]) -> String {
 fn settings_that_do_not_go_with_standard_output_or_a_foreign_directory_are_mistakes() {
     let world = World::new();
     world.setup.directory.write("key", KEY);
+    world.setup.directory.write("headers", "X-Version: 2\n");
     fs::create_dir(world.setup.directory.file("files")).unwrap();
     let description = include_str!("../demo/simplechat.openapi.json");
     world.setup.directory.write("api.json", description);
@@ -732,6 +753,7 @@ fn settings_that_do_not_go_with_standard_output_or_a_foreign_directory_are_mista
         ("TOKEN_CACHE_FILE", "./tokens.json"),
         ("FILES_DIR", "files"),
         ("OPENAPI_FILE", "api.json"),
+        ("BACKEND_HEADERS_FILE", "headers"),
         ("SERVER_ACCESS_KEY_FILE", "key"),
     ] {
         let setup = world.setup.clone().with(name, value);

@@ -21,6 +21,7 @@ async function signIn({ page, requests, complaints, history }, start) {
   await inspect(page, 'key');
   await enter(page, 'wrong');
   await page.getByText('not the access key').waitFor();
+  await inspect(page, 'key-wrong');
   await enter(page, key);
   await page.getByRole('link', { name: `Sign in as ${ada}` }).click();
   await page.waitForURL(`${ENTRA_URL}/**`);

@@ -50,6 +50,9 @@ async function badLinks(visit) {
   await demandPage(visit, 'used-link', title, /used already/, remedy);
   await ask(MCP_URL, 'logout_user');
 
+  await page.goto(`${START_URL}auth/complete?sign_in=x`);
+  await demandPage(visit, 'unknown-sign-in', /The sign-in could not be completed/, /unknown or has expired/, remedy);
+
   await page.goto(`${START_URL}auth/callback?code=from-somebody-else&state=unknown`);
   const warning = /they may be after your account/;
   await demandPage(visit, 'code-in-address', /This is not how a sign-in ends/, warning, remedy);
