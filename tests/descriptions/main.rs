@@ -33,6 +33,9 @@ use url::Url;
 
 /// How many operations of a description are called.
 const MOST_CALLS: usize = 40;
+/// The longest tool and the longest description of one.
+const MOST_TOOL_BYTES: usize = 16 * 1024;
+const MOST_DESCRIPTION_BYTES: usize = 1024;
 /// What an operation's arguments may surely take.
 const ROOM: Bounds = Bounds {
     most_bytes: 12 * 1024,
@@ -129,6 +132,14 @@ fn look_at(file: &Path, description: &Description) -> Vec<String> {
                 .all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
         if !is_legal || !names.insert(name) {
             faults.push(format!("the name {name:?}"));
+        }
+        let length = tool.to_string().len();
+        if length > MOST_TOOL_BYTES {
+            faults.push(format!("{name} has {length} bytes"));
+        }
+        let length = tool["description"].as_str().unwrap().len();
+        if length > MOST_DESCRIPTION_BYTES {
+            faults.push(format!("the description of {name} has {length} bytes"));
         }
         faults.extend(breaks_the_rules(tool));
     }

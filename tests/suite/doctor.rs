@@ -335,6 +335,19 @@ fn a_misspelt_name_is_told_where_the_setting_is_missing_for_it() {
 }
 
 #[test]
+fn a_description_in_yaml_is_a_failure_that_says_how_to_convert_it() {
+    let sound = Sound::new();
+    let directory = &sound.setup.directory;
+    let file = directory.write("api.yaml", "openapi: 3.0.3\npaths: {}\n");
+    let sound = sound.with("OPENAPI_FILE", file.to_str().unwrap());
+    let failure = only(&sound.diagnose(), "settings", "failure");
+    assert!(
+        failure.contains("OPENAPI_FILE") && failure.contains("yq -o=json"),
+        "{failure}"
+    );
+}
+
+#[test]
 fn a_settings_file_that_cannot_be_read_is_a_failure() {
     let sound = Sound::new();
     sound.setup.directory.write(".env", "this is no setting\n");

@@ -137,6 +137,34 @@ fn only_what_is_included_is_offered_and_an_entry_that_fits_nothing_earns_a_warni
 }
 
 #[test]
+fn what_is_deprecated_is_offered_where_it_is_included() {
+    let deprecated = |id: &str| json!({"get": {"operationId": id, "deprecated": true}});
+    let paths = json!({"/a": deprecated("listA"), "/b": deprecated("listB")});
+    let mut setting = Setting::new();
+    setting.wanted.include = vec![Entry::parse("listA").unwrap()];
+    let read = setting.read(&description(&paths)).unwrap();
+    assert_eq!(names(&read), ["listA"]);
+    assert!(read.skipped()[0].reason.contains("deprecated"));
+}
+
+#[test]
+fn an_entry_that_excludes_nothing_earns_a_warning() {
+    let paths = json!({"/a": {"get": {"operationId": "listA"}}, "/b": {"get": {}}});
+    let entries = ["listA", "tag:none"];
+    let mut setting = Setting::new();
+    setting.wanted.exclude = entries.map(|text| Entry::parse(text).unwrap()).into();
+    let read = setting.read(&description(&paths)).unwrap();
+    assert_eq!(read.skipped()[0].reason, "OPENAPI_EXCLUDE has it");
+    let [doubt] = read.doubts() else {
+        panic!("{:?}", read.doubts());
+    };
+    assert!(
+        doubt.contains("OPENAPI_EXCLUDE has \"tag:none\""),
+        "{doubt}"
+    );
+}
+
+#[test]
 fn what_cannot_be_sent_is_skipped_with_the_reason() {
     let xml = json!({"content": {"application/xml": {"schema": {"type": "object"}}}});
     for (paths, wanted) in [

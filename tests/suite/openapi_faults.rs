@@ -273,6 +273,39 @@ fn the_members_of_a_large_object_are_named() {
     assert_eq!(names_of(&data).len(), 180, "{data}");
 }
 
+/// Bodies that grow member by member. Quotes are twice as long in JSON.
+#[test]
+fn a_tool_has_at_most_16_kb_and_its_description_at_most_1_kb() {
+    let text = "\"\" ".repeat(45);
+    let member = |index: usize| {
+        let schema = json!({"type": "string", "description": text});
+        (format!("a_rather_long_name_{index}"), schema)
+    };
+    let mut paths = json!({});
+    for count in 50..=70 {
+        let properties: serde_json::Map<String, Value> = (0..count).map(member).collect();
+        let schema = json!({"type": "object", "properties": properties});
+        let content = json!({"application/json": {"schema": schema}});
+        paths[format!("/{count}")] = json!({"post": {
+            "operationId": format!("call_{count}"),
+            "description": "€".repeat(1700 + count),
+            "requestBody": {"content": content},
+        }});
+    }
+    let tools = Bench::new(&paths).listed();
+    let is_named = |tool: &&Value| tool["name"].as_str().unwrap().starts_with("call_");
+    let tools: Vec<&Value> = tools.iter().filter(is_named).collect();
+    assert_eq!(tools.len(), 21);
+    let lengths = tools.iter().map(|tool| tool.to_string().len());
+    let longest = lengths.max().unwrap();
+    assert!((16_000..=16 * 1024).contains(&longest), "{longest}");
+    for tool in tools {
+        let described = tool["description"].as_str().unwrap();
+        assert!((1000..=1024).contains(&described.len()), "{described}");
+        assert!(described.ends_with("€…"), "{described}");
+    }
+}
+
 #[test]
 fn branches_of_one_value_each_are_choices_with_their_meanings() {
     let texts: Vec<Value> = (0..40)

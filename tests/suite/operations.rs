@@ -7,7 +7,7 @@ use crate::support::entra::{ADA, Entra};
 use crate::support::http::{Reply, Request};
 use crate::support::schema::breaks_the_rules;
 use crate::support::server::{Mcp, Running, Setup, TempDir};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A server with a description of its API, Ada signed in, and an MCP client of it.
 pub struct Bench {
@@ -731,6 +731,103 @@ fn every_listed_operation_keeps_the_rules_of_every_models_api() {
     for tool in &tools {
         assert_eq!(breaks_the_rules(tool), [""; 0], "{tool:#}");
     }
+}
+
+#[test]
+fn an_operation_has_the_annotations_of_the_generic_tool_of_its_method() {
+    let methods = ["get", "post", "put", "patch", "delete"];
+    let mut item = json!({});
+    for method in methods {
+        item[method] = json!({"operationId": format!("{method}It")});
+    }
+    let mut bench = Bench::new(&json!({"/things": item}));
+    for method in methods {
+        let generic = bench.tool(&format!("api_{method}_request"));
+        let named = bench.tool(&format!("{method}It"));
+        assert!(generic["annotations"].is_object(), "{generic}");
+        assert_eq!(named["annotations"], generic["annotations"], "{method}");
+    }
+}
+
+#[test]
+fn what_the_api_alone_writes_is_neither_listed_nor_required() {
+    let schema = json!({
+        "type": "object",
+        "required": ["id", "name"],
+        "properties": {"id": {"type": "string", "readOnly": true}, "name": {"type": "string"}},
+    });
+    for media_type in [
+        "application/json",
+        "application/x-www-form-urlencoded",
+        "multipart/form-data",
+    ] {
+        let mut bench = Bench::new(&with_body(media_type, schema.clone()));
+        let data = bench.argument("call", "data");
+        let listed = json!({"name": {"type": "string"}});
+        assert_eq!(data["properties"], listed, "{media_type}");
+        assert_eq!(data["required"], json!(["name"]), "{media_type}");
+    }
+}
+
+#[test]
+fn what_is_not_offered_can_still_be_called_with_the_generic_tools() {
+    let paths = json!({
+        "/a": {"get": {"operationId": "listA"}},
+        "/b": {"get": {"operationId": "listB"}},
+        "/c/d": {"get": {"operationId": "listD"}},
+    });
+    let settings = [("OPENAPI_EXCLUDE", "listB\n\r\n GET /c/*\n")];
+    let mut bench = Bench::of(&description(&paths), &settings);
+    let listed = bench.listed();
+    let is_listed = |name: &str| listed.iter().any(|tool| tool["name"] == name);
+    assert_eq!(
+        ["listA", "listB", "listD"].map(is_listed),
+        [true, false, false]
+    );
+    for endpoint in ["/b", "/c/d"] {
+        let target = bench.target("api_get_request", json!({"endpoint": endpoint}));
+        assert_eq!(target, endpoint);
+    }
+}
+
+// ---- What odd clients send ----
+
+// CASES A3, A4, A14
+#[test]
+fn what_clients_add_and_leave_empty_is_taken_as_by_the_generic_tools() {
+    let mut bench = Bench::new(
+        &json!({"/things": {"get": {"operationId": "call", "parameters": [
+            {"name": "action", "in": "query", "schema": {"type": "string"}},
+            {"name": "top", "in": "query", "schema": {"type": "integer"}},
+        ]}}}),
+    );
+    let tool = bench.tool("call");
+    let names = tool["inputSchema"]["properties"]
+        .as_object()
+        .unwrap()
+        .keys();
+    let mut nulls: Map<String, Value> = names.map(|name| (name.clone(), Value::Null)).collect();
+    assert!(nulls.len() > 2, "{tool}");
+    nulls.insert("toolCallId".to_owned(), json!("call_1"));
+    for (arguments, wanted) in [
+        (json!({"action": "x"}), "/things?action=x"),
+        (
+            json!({"action": "x", "toolCallId": "call_1"}),
+            "/things?action=x",
+        ),
+        (Value::Object(nulls), "/things"),
+        (json!({"top": ""}), "/things"),
+        // This one can be meant.
+        (json!({"action": "", "top": 2}), "/things?action=&top=2"),
+    ] {
+        assert_eq!(
+            bench.target("call", arguments.clone()),
+            wanted,
+            "{arguments}"
+        );
+    }
+    let refused = bench.refused("call", json!({"Action": "x"}));
+    assert!(refused.contains("action, "), "{refused}");
 }
 
 // ---- The verb `tools` ----

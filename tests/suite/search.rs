@@ -1,5 +1,7 @@
 //! Operations found by words, described, and called with the generic tools.
 
+use std::collections::BTreeSet;
+
 use crate::operations::{Bench, description, parts_of};
 use crate::support::entra::Entra;
 use crate::support::schema::breaks_the_rules;
@@ -135,6 +137,34 @@ fn words_that_no_operation_has_find_nothing_and_say_so() {
         found["hint"],
         "No operation has these words: use others. The tags: files, mail, people."
     );
+}
+
+#[test]
+fn ten_of_the_operations_that_fit_are_found_each_with_what_it_is() {
+    let mut paths = json!({});
+    for number in 0..15 {
+        paths[format!("/parcels{number}")] = json!({"post": {
+            "operationId": format!("book{number}"), "summary": "Books a parcel",
+        }});
+    }
+    let mut bench = Bench::of(&description(&paths), &[("API_TOOLS", "search")]);
+    let found = bench.mcp.ok("find_operations", json!({"query": "parcel"}));
+    let found = found["operations"].as_array().unwrap();
+    let ids: BTreeSet<&str> = found
+        .iter()
+        .map(|one| one["id"].as_str().unwrap())
+        .collect();
+    assert_eq!((found.len(), ids.len()), (10, 10), "{found:?}");
+    for one in found {
+        let number = one["id"].as_str().unwrap().strip_prefix("book").unwrap();
+        let wanted = json!({
+            "id": format!("book{number}"),
+            "method": "POST",
+            "path": format!("/parcels{number}"),
+            "summary": "Books a parcel",
+        });
+        assert_eq!(*one, wanted);
+    }
 }
 
 #[test]

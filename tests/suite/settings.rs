@@ -490,6 +490,33 @@ fn all_mistakes_are_reported_at_once() {
     assert!(outcome.stderr.contains("help settings"), "{outcome:?}");
 }
 
+// Read at the start, so that nobody learns of it from a model.
+#[test]
+fn a_description_that_cannot_be_used_is_a_mistake_that_says_what_to_do() {
+    const MOST: u64 = 32 * 1024 * 1024;
+    let program = Program::with_file("api.yaml", "openapi: 3.0.3\npaths: {}\n");
+    for (name, length) in [("most.json", MOST), ("larger.json", MOST + 1)] {
+        let file = fs::File::create(program.0.file(name)).unwrap();
+        file.set_len(length).unwrap();
+    }
+    for (file, mend) in [
+        ("api.yaml", "convert it, such as with `yq -o=json"),
+        ("absent.json", "it cannot be read"),
+        ("most.json", "it is not JSON"),
+        ("larger.json", "larger than 32 MiB: cut it down"),
+    ] {
+        let variables = [&REQUIRED, &[("OPENAPI_FILE", file)][..]].concat();
+        for arguments in [["--check-config"], ["serve"]] {
+            let outcome = program.run(&arguments, &variables);
+            let mistake = outcome.mistake("OPENAPI_FILE");
+            assert!(
+                mistake.contains(file) && mistake.contains(mend),
+                "{mistake}"
+            );
+        }
+    }
+}
+
 #[test]
 fn a_password_in_a_url_is_refused_and_never_shown() {
     const URLS: &[&str] = &[
