@@ -113,10 +113,10 @@ struct Described<'a> {
 impl<'a> Described<'a> {
     fn of(raw: &'a Value, operation: &Operation) -> Self {
         let sections = [&raw["paths"], &raw["x-ms-paths"]];
-        let mut items = sections
+        let item = sections
             .iter()
-            .filter_map(|section| section.get(&operation.path));
-        let item = items.next().unwrap_or(&Value::Null);
+            .find_map(|section| section.get(&operation.path));
+        let item = item.unwrap_or(&Value::Null);
         let own = &item[operation.method.to_ascii_lowercase()];
         let lists = [&own["parameters"], &item["parameters"]];
         let parameters = lists

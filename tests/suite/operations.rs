@@ -300,8 +300,6 @@ fn paths_in_the_style_of_odata_are_filled_in() {
     );
 }
 
-// ---- Bodies ----
-
 // Azure DevOps describes the recycle bin so.
 #[test]
 fn a_parameter_of_the_query_that_stands_in_the_path_too_is_sent_once() {
@@ -319,6 +317,8 @@ fn a_parameter_of_the_query_that_stands_in_the_path_too_is_sent_once() {
         "/bin?kind=all&as=text"
     );
 }
+
+// ---- Bodies ----
 
 #[test]
 fn json_is_sent_as_it_is_given() {
@@ -360,16 +360,6 @@ fn half_writable() -> Value {
         "/form": {"post": {"operationId": "form", "requestBody": form}},
         "/any/{id}": {"get": {"operationId": "any"}},
     })
-}
-
-#[test]
-fn an_operation_without_summary_and_id_is_titled_with_its_method_and_path() {
-    let mut bench = Bench::new(&json!({"/users/{id}": {"get": {}}}));
-    let tools = bench.listed();
-    assert!(
-        tools.iter().any(|tool| tool["title"] == "GET /users/{id}"),
-        "{tools:?}"
-    );
 }
 
 #[test]
@@ -668,6 +658,16 @@ fn a_body_of_constants_alone_is_no_argument() {
 }
 
 // ---- Names ----
+
+#[test]
+fn an_operation_without_summary_and_id_is_titled_with_its_method_and_path() {
+    let mut bench = Bench::new(&json!({"/users/{id}": {"get": {}}}));
+    let tools = bench.listed();
+    assert!(
+        tools.iter().any(|tool| tool["title"] == "GET /users/{id}"),
+        "{tools:?}"
+    );
+}
 
 #[test]
 fn an_argument_of_the_operation_keeps_its_name_and_ours_gives_way() {
